@@ -1,0 +1,48 @@
+# Needs make and Python 3.11; everything else is installed into .venv, at the versions of constraints.txt.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+EXAMPLE := examples/fashion_mnist
+DEMO_FILE := build/fashion_mnist.tflite
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and check the file on 1,000 test images
+	mkdir -p $(dir $(DEMO_FILE))
+	$(BIN)/bnncc compile $(EXAMPLE)/net.py:make_net --weights $(EXAMPLE)/net.pth --data $(EXAMPLE)/test_images.npz \
+		--input-shape 1x1x28x28 --target raspberry-pi-4 -o $(DEMO_FILE)
+
+# Two workers of one thread each: numeric libraries that start a thread per core would only fight each other.
+test: $(VENV)/installed-dev ## run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+
+bench: $(VENV)/installed-baseline ## measure compile time and memory beside other converters
+	$(BIN)/python benchmarks/compile_time.py
+
+clean: ## remove what make made: .venv, build/, caches
+	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamp files: a set of packages is installed again only when the project's requirements change.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) .
+	touch $@
+
+$(VENV)/installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) '.[$*]'
+	touch $@

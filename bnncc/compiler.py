@@ -1,0 +1,211 @@
+"""The whole way: a traced network through the passes to a .tflite file, with what became of each binary layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from torch import nn
+
+from bnncc import ops
+from bnncc._version import __version__
+from bnncc.errors import InputError
+from bnncc.evaluate import Array
+from bnncc.frontend import InputSpec, TracedModel, trace, trace_module
+from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY, MODULE_KEY, SOURCE_KEY, shape_of
+from bnncc.pass_runner import PassRunner
+from bnncc.passes import PIPELINE, Step
+from bnncc.passes.legalize import Padding, legalization
+from bnncc.runners import LceRunner
+from bnncc.targets import Target, find_target
+from bnncc.targets.tflite import emit
+
+DEFAULT_TARGET = "raspberry-pi-4"
+# The name of the metadata buffer in the file, which holds JSON.
+METADATA_NAME = "bnncc"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
+    dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
+    """
+
+    padding: Padding = Padding.AUTO
+    channels_last: bool = True
+    dump_dir: Path | None = None
+    verify_passes: bool = False
+
+
+@dataclass(frozen=True)
+class BinaryLayer:
+    """A convolution or Linear of the source with a binary operand, and what became of it.
+
+    module: the user's module path.  source: the line.  operator: what it is in the file.  macs: multiply-accumulates.
+    reason: why it is not binary in the file; None where it is.
+    """
+
+    module: str
+    source: str
+    operator: str
+    macs: int
+    reason: str | None = None
+
+
+@dataclass
+class CompiledModel:
+    """A compiled network.
+
+    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network before the
+    passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and "emit".
+    """
+
+    content: bytes
+    graph: ir.Model
+    traced: TracedModel
+    target: Target
+    layers: list[BinaryLayer]
+    options: Options
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path | str) -> None:
+        """Write the file: whole or not at all.  Raises InputError where that fails."""
+        write_atomically(Path(path), self.content)
+
+    def run(self, inputs: Sequence[Array], threads: int = 1) -> list[Array]:
+        """Run the file in LCE's interpreter on arrays in the file's own layout (NHWC unless compiled otherwise)."""
+        return LceRunner(self.content, threads).run(inputs)
+
+
+def compile(
+    source: str | nn.Module,
+    *,
+    target: str = DEFAULT_TARGET,
+    weights: Path | str | None = None,
+    arguments: Mapping[str, object] | None = None,
+    input_shapes: Sequence[str | Sequence[int]] = (),
+    allow_partial_weights: bool = False,
+    check_inputs: Sequence[Sequence[Array]] = (),
+    options: Options = Options(),
+) -> CompiledModel:
+    """Compile a network.
+
+    source: "path/to/file.py:callable", "package.module:callable", a .onnx file, or an nn.Module.
+    weights: a checkpoint for the network that the callable makes (not with a Module or a .onnx file).
+    arguments: keyword arguments of the callable.
+    input_shapes: one for each input, "1x3x224x224", "name=1x3x224x224" or a sequence of ints; NCHW, batch included.
+    check_inputs: arrays on which, besides random ones, the trace is compared with PyTorch.
+    Raises BnnccError, or one of its subclasses, with a message for the user.
+    """
+    device = find_target(target)
+    shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in input_shapes]
+    if isinstance(source, nn.Module):
+        if weights is not None or arguments:
+            raise InputError("weights and arguments go with a callable; load them into the module instead")
+        traced = trace_module(source, _input_specs(shapes), check_inputs=check_inputs)
+    else:
+        traced = trace(
+            source,
+            weights=None if weights is None else Path(weights),
+            arguments=arguments or {},
+            input_shapes=shapes,
+            allow_partial_weights=allow_partial_weights,
+            check_inputs=check_inputs,
+        )
+    return compile_traced(traced, device, options)
+
+
+def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
+    """Run the passes on a copy of the traced graph and emit the file."""
+    start = time.perf_counter()
+    model = traced.model.clone()
+    ops.register(model)
+    runner = PassRunner(options.dump_dir, options.verify_passes)
+    runner.run(model, PIPELINE)
+    layers = binary_layers(model.graph)
+    runner.run(model, legalization(model, options.padding))
+    passed = time.perf_counter()
+    content = emit(model, channels_last=options.channels_last, metadata=_metadata(traced, target, options))
+    seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
+    return CompiledModel(content, model, traced, target, layers, options, seconds)
+
+
+def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
+    """Every layer with a binary operand, in the graph's order."""
+    layers = []
+    for node in graph:
+        reason = node.metadata_props.get(LEFT_IN_FLOAT_KEY)
+        if ops.is_binary_conv(node) or reason:
+            module = node.metadata_props.get(MODULE_KEY) or node.metadata_props.get(CONV_KEY) or node.name or ""
+            source = node.metadata_props.get(SOURCE_KEY, "")
+            operator = node.op_type if reason else "LceBconv2d"
+            layers.append(BinaryLayer(module, source, operator, macs_of(node), reason or None))
+    return layers
+
+
+def macs_of(node: ir.Node) -> int:
+    """Multiply-accumulates of a convolution or Linear: outputs times the weights that each output sums over."""
+    weight = shape_of(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    result = shape_of(node.outputs[0])
+    if weight is None or result is None:
+        return 0
+    if node.op_type in ("Gemm", "MatMul"):
+        return int(np.prod(result)) * int(np.prod(weight)) // result[-1]
+    return int(np.prod(result)) * int(np.prod(weight[1:]))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path` and rename, so that a failure leaves neither a partial file nor a damaged old one."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes the file private; give it the permissions that an ordinary open would.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise InputError(f"{path} cannot be written: {error.strerror}; nothing was left there") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError now where `path` cannot be written later, so that nobody waits for a compilation in vain."""
+    if path.is_dir():
+        raise InputError(f"{path} is a directory; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: no permission to write in {path.parent}")
+
+
+def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
+    content = {
+        "bnncc": __version__,
+        "input_layout": "NHWC" if options.channels_last else "NCHW",
+        "target": target.name,
+        "weights_sha256": traced.weights_digest,
+    }
+    return {METADATA_NAME: json.dumps(content, sort_keys=True).encode()}
+
+
+def _input_specs(shapes: Sequence[str]) -> list[InputSpec]:
+    specs = []
+    for index, text in enumerate(shapes):
+        name, _, shape = text.rpartition("=")
+        specs.append(InputSpec(name or f"input_{index}", tuple(int(size) for size in shape.split("x"))))
+    return specs

@@ -1,0 +1,153 @@
+"""Run a graph, or parts of it, in ONNX Runtime without copying its weights.
+
+The graph is serialised without its large initializers; they become graph inputs and are fed from their own memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+Array = npt.NDArray[Any]
+
+# Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
+_SMALL = 64
+# Suffix of the graph inputs that carry given values into a cut graph.
+_GIVEN = "\0given"
+
+
+def skeleton(model: ir.Model, outputs: Sequence[ir.Value] | None = None) -> onnx.ModelProto:
+    """`model` with every initializer of more than 64 elements turned into a graph input.
+
+    Args:
+        outputs: values of the main graph to output; the nodes and inputs they do not need are left out.  None keeps
+            all nodes and the graph's own outputs.
+    """
+    graph = model.graph
+    nodes = list(graph)
+    inputs = [value for value in graph.inputs if not value.is_initializer()]
+    initializers = list(graph.initializers.values())
+    if outputs is not None:
+        needed = ancestors(outputs)
+        nodes = [node for node in graph if node in needed]
+        read = {value for node in nodes for value in inputs_of(node)}
+        inputs = [value for value in inputs if value in read]
+        initializers = [value for value in initializers if value in read]
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in graph.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.functions.extend(ir.serde.serialize_function(function) for function in model.functions.values())
+    proto.graph.name = graph.name or "graph"
+    proto.graph.node.extend(ir.serde.serialize_node(node) for node in nodes)
+    proto.graph.input.extend(ir.serde.serialize_value(value) for value in inputs)
+    for value in initializers:
+        tensor = _tensor(value)
+        if tensor.size <= _SMALL:
+            proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
+            proto.graph.initializer[-1].name = _name(value)
+        else:
+            proto.graph.input.append(
+                onnx.helper.make_tensor_value_info(_name(value), int(tensor.dtype), tensor.shape.numpy())
+            )
+    chosen = graph.outputs if outputs is None else outputs
+    proto.graph.output.extend(onnx.ValueInfoProto(name=_name(value)) for value in chosen)
+    return proto
+
+
+def ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
+    """The nodes of the main graph that `values` depend on; a node's subgraphs count as part of it."""
+    found: set[ir.Node] = set()
+    pending = [value.producer() for value in values]
+    while pending:
+        node = pending.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        pending.extend(value.producer() for value in inputs_of(node))
+    return found
+
+
+def inputs_of(node: ir.Node) -> list[ir.Value]:
+    """The inputs of `node` and of every node in its subgraphs."""
+    values = [value for value in node.inputs if value is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            values.extend(value for inner in attribute.as_graph() for value in inputs_of(inner))
+    return values
+
+
+def weights_of(model: ir.Model) -> dict[str, Array]:
+    """The initializers that `skeleton` turned into inputs, by name, as arrays that share their memory."""
+    return {
+        _name(value): _tensor(value).numpy()
+        for value in model.graph.initializers.values()
+        if _tensor(value).size > _SMALL
+    }
+
+
+def run(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of `proto` by name.  Graph optimisations are off: they move roundings, which flips signs near zero.
+
+    Args:
+        feeds: the graph inputs by name; names that are no input of the graph are ignored.
+    """
+    loaded = session(proto)
+    known = {entry.name for entry in loaded.get_inputs()}
+    names = [entry.name for entry in loaded.get_outputs()]
+    results = loaded.run(names, {name: np.asarray(array) for name, array in feeds.items() if name in known})
+    return dict(zip(names, results, strict=True))
+
+
+def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """`proto` loaded with graph optimisations off: they move roundings, and near zero that flips signs."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def cut(model: ir.Model, values: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The graph with its inner values replaced: every consumer of a value named in `values` reads the given array.
+
+    Returns (the model, which outputs its own result for each of these names behind the graph's outputs; its extra feeds).
+    """
+    proto = skeleton(model)
+    for name, array in values.items():
+        element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name + _GIVEN, element, array.shape))
+        proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            if name in values:
+                node.input[index] = name + _GIVEN
+    return proto, {name + _GIVEN: array for name, array in values.items()}
+
+
+def random_inputs(model: ir.Model, seed: int) -> list[Array]:
+    """Normally distributed float32 arrays (small non-negative ones for integer inputs) for the graph inputs."""
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for value in model.graph.inputs:
+        shape = tuple(int(size) for size in value.shape.numpy()) if value.shape is not None else ()
+        dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
+        if np.issubdtype(dtype, np.floating):
+            arrays.append(generator.standard_normal(shape).astype(dtype))
+        else:
+            arrays.append(generator.integers(0, 2, shape).astype(dtype))
+    return arrays
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name is not None
+    return value.name
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    return value.const_value

@@ -1,0 +1,24 @@
+"""From a PyTorch module or a .onnx file to a checked ONNX graph with static shapes.  In reading order:
+
+- `trace.py`             the entry points `trace` and `trace_module`
+- `command_line.py`      the spellings name=value and 1x3x224x224
+- `user_code.py`         find, import and call the user's code
+- `cpu_only.py`          code that asks for a GPU
+- `checkpoint.py`        load the weights
+- `flatten_outputs.py`   call the network, name its outputs
+- `data_assignment.py`   `x.data = …` inside forward
+- `export.py`            PyTorch's two exporters
+- `onnx_file.py`         .onnx files
+- `normalize.py`         names and metadata
+- `source.py`            the user's source line of a node
+- `shapes.py`            static shapes
+- `evaluate.py`          run parts of the graph in ONNX Runtime
+- `recording.py`, `alignment.py`, `flips.py`, `constant_signs.py`, `trace_check.py`
+                         does the graph compute what PyTorch computes?
+"""
+
+from bnncc.frontend.command_line import parse_argument
+from bnncc.frontend.source import SourceLocation, source_of
+from bnncc.frontend.trace import InputSpec, TracedModel, trace, trace_module
+
+__all__ = ["InputSpec", "SourceLocation", "TracedModel", "parse_argument", "source_of", "trace", "trace_module"]

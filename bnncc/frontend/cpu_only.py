@@ -1,0 +1,56 @@
+"""Run code that asks for a GPU on the CPU: `.cuda()`, `.to("cuda")`, `device="cuda"`, `torch.cuda.FloatTensor`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+# The legacy tensor types that torch.cuda offers; a build without CUDA has them too, but they refuse to be used.
+_LEGACY_TYPES = tuple(
+    f"{kind}Tensor" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+)
+
+
+def _on_cpu(argument: Any) -> Any:
+    if isinstance(argument, torch.device):
+        return torch.device("cpu") if argument.type == "cuda" else argument
+    if isinstance(argument, str):
+        if argument == "cuda" or argument.startswith("cuda:"):
+            return "cpu"
+        return argument.replace("torch.cuda.", "torch.")
+    return argument
+
+
+class CpuOnly(TorchFunctionMode):
+    """While this mode is active, every PyTorch function that is given a CUDA device works on the CPU."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func == torch.Tensor.cuda:
+            return args[0]
+        if func in (torch.Tensor.to, torch._C._nn._parse_to):
+            # A bare integer names a CUDA device here, and nowhere else.
+            args = ["cpu" if type(argument) is int else argument for argument in args]
+        changed = {name: _on_cpu(argument) for name, argument in (kwargs or {}).items()}
+        if type(changed.get("device")) is int:
+            changed["device"] = "cpu"
+        return func(*(_on_cpu(argument) for argument in args), **changed)
+
+
+@contextlib.contextmanager
+def cpu_only() -> Iterator[None]:
+    """`CpuOnly`, and the tensor types of `torch.cuda` replaced by the CPU's for as long."""
+    saved = {name: getattr(torch.cuda, name) for name in _LEGACY_TYPES}
+    try:
+        for name in _LEGACY_TYPES:
+            setattr(torch.cuda, name, getattr(torch, name))
+        with CpuOnly():
+            yield
+    finally:
+        for name, value in saved.items():
+            setattr(torch.cuda, name, value)

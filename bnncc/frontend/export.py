@@ -1,0 +1,146 @@
+"""PyTorch's two exporters, each called once, silently, on its own copy of the network."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from bnncc.errors import ExportError
+from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
+from bnncc.frontend.source import location_in_traceback
+
+# The lowest opset in which the exporter of torch.export is written.
+OPSET = 18
+
+# torch's messages go on for pages of hints; the first lines hold the cause.
+_QUOTED_LINES = 3
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    """A deep copy in eval mode: user code may change itself in forward.
+
+    Tensors that a constructor computed and kept as attributes, which copy.deepcopy refuses, are detached.
+    """
+    memo: dict[int, object] = {}
+    for child in network.modules():
+        for value in vars(child).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(network, memo).eval()
+
+
+def export_with_torch_export(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
+    """torch.export (non-strict) and the ONNX exporter on top of it, without its optimiser."""
+    with torch.no_grad():
+        program = torch.export.export(network, tuple(inputs), strict=False)
+        result = torch.onnx.export(
+            program,
+            tuple(inputs),
+            dynamo=True,
+            optimize=False,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=input_names,
+        )
+    assert result is not None
+    return result.model
+
+
+def export_with_torchscript(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
+    """torch.jit.trace and the older ONNX exporter.  `verbose` makes it write source lines into doc_string."""
+    content = io.BytesIO()
+    with torch.no_grad(), _file_descriptor_silenced(1):
+        torch.onnx.export(
+            network,
+            tuple(inputs),
+            content,  # type: ignore[arg-type]  # PyTorch takes a buffer for this exporter, and says otherwise.
+            dynamo=False,
+            do_constant_folding=False,
+            opset_version=OPSET,
+            verbose=True,
+            input_names=input_names,
+        )
+    return ir.from_proto(onnx.load_from_string(content.getvalue()))
+
+
+EXPORTERS: dict[str, Callable[[FlattenOutputs, Sequence[Tensor], Sequence[str]], ir.Model]] = {
+    "torch.export": export_with_torch_export,
+    "TorchScript": export_with_torchscript,
+}
+
+
+def export(exporter: str, network: nn.Module, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
+    """Export a copy of `network` with one of `EXPORTERS`.
+
+    Args:
+        exporter: "torch.export" or "TorchScript".
+        inputs: example inputs, in the order of `input_names`.
+
+    Returns:
+        The exporter's own graph: neither named nor shaped as the rest of bnncc expects.
+
+    Raises:
+        ExportError: quotes the cause and the user's line.
+    """
+    wrapped = FlattenOutputs(copy_of(network), input_names).eval()
+    try:
+        with silence(), one_thread():
+            return EXPORTERS[exporter](wrapped, inputs, input_names)
+    except Exception as error:
+        raise ExportError(f"{exporter}: {describe_error(error)}") from error
+
+
+def describe_error(error: BaseException) -> str:
+    """The cause of `error` in a few lines, and the user's line where one is in the traceback."""
+    chain = [error]
+    while (below := chain[-1].__cause__) is not None and below not in chain:
+        chain.append(below)
+    root = chain[-1]
+    locations = [location_in_traceback(one.__traceback__) for one in reversed(chain)]
+    location = next((one for one in locations if one is not None), None)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(root))
+    lines = [line.rstrip() for line in text.split("\n\n")[0].strip().splitlines() if line.strip()]
+    quoted = "\n    ".join(lines[:_QUOTED_LINES])
+    return f"{type(root).__name__}: {quoted}" + (f"\n    at {location}" if location else "")
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Hold back warnings, log records and prints, the user's forward's included."""
+    disabled = logging.root.manager.disable
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _file_descriptor_silenced(descriptor: int) -> Iterator[None]:
+    """Hold back what C++ code writes to `descriptor`."""
+    saved = os.dup(descriptor)
+    try:
+        with tempfile.TemporaryFile() as sink:
+            os.dup2(sink.fileno(), descriptor)
+            yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)

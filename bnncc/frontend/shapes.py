@@ -1,0 +1,93 @@
+"""Give every value of the main graph a static shape and an element type.
+
+Three steps, each only for what the one before left open: the exporter's own shapes; ONNX's shape inference; a run in
+ONNX Runtime with the remaining values as outputs.  The run settles what inference does not follow, such as
+
+    weight ─ Shape ─ Expand(1) ─ Expand(0.0)      (the zero bias of a convolution without one)
+
+It is cheap: float activations and weights whose shape is known are fed as zeros, so that only the nodes in between are
+computed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bnncc.errors import InputError
+from bnncc.frontend.evaluate import SMALL, input_dependent, run, skeleton, weights_of
+from bnncc.graph import describe, shape_of
+
+# The element type that each NumPy type of a run's result stands for.
+_RUN_TYPES = {np.dtype(kind.numpy()): kind for kind in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
+              ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataType.UINT8,
+              ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64, ir.DataType.BOOL)}  # fmt: skip
+
+
+def complete_shapes(model: ir.Model) -> None:
+    """Set the missing shapes and element types of `model`, in place.  The graph inputs have theirs.
+
+    Raises:
+        InputError: the graph cannot be run, so that shapes stay unknown.
+    """
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        value.shape, value.type = ir.Shape(value.const_value.shape.numpy()), ir.TensorType(value.const_value.dtype)
+    if _incomplete(model):
+        _infer(model)
+    remaining = _incomplete(model)
+    if not remaining:
+        return
+    dependent = input_dependent(model.graph)
+    given = [
+        value
+        for node in model.graph
+        for value in (*node.inputs, *node.outputs)
+        if value is not None
+        and value.dtype == ir.DataType.FLOAT
+        and is_complete(value)
+        and not value.is_initializer()
+        and (value in dependent or math.prod(shape_of(value) or ()) > SMALL)
+    ]
+    try:
+        proto = skeleton(model, remaining, dict.fromkeys(given))
+        read = {entry.name for entry in proto.graph.input}
+        zeros = {value.name or "": np.zeros(shape_of(value) or (), np.float32) for value in given if value.name in read}
+        results = run(proto, {**weights_of(model), **zeros})
+    except Exception as error:
+        producer = remaining[0].producer()
+        where = describe(producer) if producer is not None else remaining[0].name
+        raise InputError(f"the shape of {where} is not known, and the graph does not run: {error}") from error
+    for value in remaining:
+        array = results[value.name or ""]
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(_RUN_TYPES[array.dtype])
+
+
+def is_complete(value: ir.Value) -> bool:
+    """Whether `value` has a static shape and an element type."""
+    return value.shape is not None and value.shape.is_static() and value.dtype is not None
+
+
+def _incomplete(model: ir.Model) -> list[ir.Value]:
+    """The values of the main graph that lack a shape or type.  An optional output that is left out has no name."""
+    return [value for node in model.graph for value in node.outputs if value.name and not is_complete(value)]
+
+
+def _infer(model: ir.Model) -> None:
+    proto = skeleton(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception:  # An operator that ONNX does not know, or a type that it finds inconsistent: the run decides.
+        return
+    known = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
+    for value in _incomplete(model):
+        info = known.get(value.name or "")
+        if info is None or not info.type.HasField("tensor_type"):
+            continue
+        tensor = info.type.tensor_type
+        if tensor.elem_type and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+            value.shape = ir.Shape([d.dim_value for d in tensor.shape.dim])
+            value.type = ir.TensorType(ir.DataType(tensor.elem_type))

@@ -1,0 +1,200 @@
+"""Compare a traced graph with the network that it was traced from.
+
+Exporters produce wrong graphs without an error: an assignment to `.data`, a branch that was taken once, a constant that
+was a variable.  So the graph runs in ONNX Runtime, graph optimisations off, against the network itself in eager mode.
+
+If all outputs agree within rounding, done.  A binary network's need not: where a sum is almost zero its sign depends on
+the rounding, and one flipped sign moves every output.  Then the graph is cut at every operation that can be matched
+with one of the eager run, and each segment computes from the *eager run's* values:
+
+    Before:  x ─ Conv ─ Sign ─ Conv ─ y
+    Cut:     x ─ Conv ─ c      c' ─ Sign ─ s      s' ─ Conv ─ y         (c', s' are fed from the eager run)
+
+so that errors do not accumulate.  A float cut may be off by rounding; a sign may differ only where its operand is
+within rounding of zero (`flips.py`).  Anything else is a wrong graph, and the first cut that shows it is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bnncc.errors import TraceMismatchError
+from bnncc.frontend.alignment import Alignment, align
+from bnncc.frontend.constant_signs import pin_constant_signs
+from bnncc.frontend.evaluate import Array, run, skeleton, weights_of
+from bnncc.frontend.flips import ROUNDING, differing, explained, relative_error
+from bnncc.frontend.recording import JUMPS, Operation, Recording
+from bnncc.graph import describe
+
+# Suffix of the graph inputs that carry the eager run's values into the graph.
+_REFERENCE = "\0reference"
+
+
+@dataclass
+class _Difference:
+    """A value of the cut graph that rounding does not explain.  `operation` is None at a graph output."""
+
+    what: str
+    operation: Operation | None
+    text: str
+
+
+@dataclass
+class _Verdict:
+    differences: list[_Difference]
+    flips: int = 0
+    signs: int = 0
+
+
+def check_trace(
+    model: ir.Model,
+    inputs: Sequence[Sequence[Array]],
+    run_module: Callable[[Sequence[Array]], list[Array]],
+    record: Callable[[Sequence[Array]], Recording],
+    first: Recording,
+) -> list[str]:
+    """Check `model` against eager runs on each of `inputs`, and pin constant signs.
+
+    Args:
+        model: the traced graph, with complete shapes; `pin_constant_signs` may change it.
+        inputs: arrays for the graph inputs, in order; at least one set.
+        run_module: runs the network: arrays for its inputs in, its outputs in the order of the graph's out.
+        record: runs the network and records it.
+        first: `record(inputs[0])`.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        TraceMismatchError: the graph computes something else; names the first operation that differs.
+    """
+    warnings = []
+    alignment = align(first.operations, model.graph)
+    pinned = pin_constant_signs(model, alignment.pairs)
+    if pinned:
+        warnings.append(
+            f"{sum(pinned.values())} signs of weights, in {len(pinned)} layers, depend on rounding; PyTorch's are kept"
+        )
+    names = [value.name or "" for value in model.graph.inputs]
+    weights, whole = weights_of(model), skeleton(model)
+    for index, arrays in enumerate(inputs):
+        feeds = {**weights, **dict(zip(names, arrays, strict=True))}
+        references = list(first.outputs.values()) if index == 0 else run_module(arrays)
+        results = _run(whole, feeds, first)
+        if all(relative_error(*pair) <= ROUNDING for pair in zip(results, references, strict=True)):
+            continue
+        recording = first if index == 0 else record(arrays)
+        # Runs of one network have the same operations; the graph has the pinned ones no longer.
+        unpinned = [id(operation) not in pinned for operation in first.operations]
+        alignment = align(list(compress(recording.operations, unpinned)), model.graph)
+        verdict = _explain(model, feeds, recording, alignment)
+        if verdict.differences:
+            is_random = any(relative_error(*pair) > 0 for pair in zip(run_module(arrays), references, strict=True))
+            raise TraceMismatchError(_message(recording, is_random, alignment, verdict.differences[0]))
+        warnings.append(
+            f"check input {index}: {verdict.flips:,} of {verdict.signs:,} signs flipped by rounding between PyTorch "
+            "and ONNX Runtime; every layer agrees when it computes from PyTorch's values"
+        )
+    return warnings
+
+
+def _run(proto: onnx.ModelProto, feeds: Mapping[str, Array], reference: Recording) -> list[Array]:
+    try:
+        results = run(proto, feeds)
+    except Exception as error:
+        raise TraceMismatchError(f"ONNX Runtime cannot run the exported graph: {error}") from error
+    if list(results) != list(reference.outputs):
+        raise TraceMismatchError(
+            f"the graph's outputs are {', '.join(results)}, PyTorch's are {', '.join(reference.outputs)}"
+        )
+    return list(results.values())
+
+
+def _explain(model: ir.Model, feeds: Mapping[str, Array], recording: Recording, alignment: Alignment) -> _Verdict:
+    """Compare segment by segment.  Either set of cuts may clear the graph.
+
+    The float cuts find the place of an error, but an exporter that fuses a convolution with what follows makes a
+    correct graph fail at them; the jumps alone are enough to keep rounding from growing.
+    """
+    verdict = _compare_segments(model, feeds, recording, alignment.pairs)
+    if not verdict.differences:
+        return verdict
+    jumps = [(operation, node) for operation, node in alignment.pairs if operation.kind in JUMPS.values()]
+    without_float_cuts = _compare_segments(model, feeds, recording, jumps)
+    return verdict if without_float_cuts.differences else without_float_cuts
+
+
+def _compare_segments(
+    model: ir.Model, feeds: Mapping[str, Array], recording: Recording, pairs: Sequence[tuple[Operation, ir.Node]]
+) -> _Verdict:
+    pairs = [(operation, node) for operation, node in pairs if not node.outputs[0].is_graph_output()]
+    cuts = {node.outputs[0].name or "": operation for operation, node in pairs}
+    proto = _cut(model, cuts)
+    results = run(proto, {**feeds, **{name + _REFERENCE: cuts[name].output for name in cuts}})
+    verdict = _Verdict([])
+    for operation, node in pairs:
+        value = results[node.outputs[0].name or ""]
+        text = None
+        if operation.kind in JUMPS.values():
+            flipped = differing(value, operation.output)
+            flips = int(np.count_nonzero(flipped))
+            unexplained = flips - int(np.count_nonzero(explained(operation, flipped))) if flips else 0
+            verdict.flips += flips
+            verdict.signs += value.size
+            if unexplained:
+                text = f"{unexplained:,} of {value.size:,} values differ, and not by rounding"
+        else:
+            error = relative_error(value, operation.output)
+            if error > ROUNDING:
+                text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
+        if text is not None:
+            verdict.differences.append(_Difference(describe(node), operation, text))
+    for name, reference in recording.outputs.items():
+        error = relative_error(results[name], reference)
+        if error > ROUNDING:
+            text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
+            verdict.differences.append(_Difference(f"output {name!r}", None, text))
+    return verdict
+
+
+def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:
+    """The graph with every value in `cuts` as an output, and its consumers reading the eager run's value instead."""
+    proto = skeleton(model)
+    for name, operation in cuts.items():
+        element = onnx.helper.np_dtype_to_tensor_dtype(operation.output.dtype)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name + _REFERENCE, element, operation.output.shape))
+        proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            if name in cuts:
+                node.input[index] = name + _REFERENCE
+    return proto
+
+
+def _message(recording: Recording, is_random: bool, alignment: Alignment, difference: _Difference) -> str:
+    lines = ["the exported graph does not compute what the network computes."]
+    lines.append(f"  The first layer that differs: {difference.what}: {difference.text}.")
+    lost = [operation for operation in alignment.only_in_pytorch if operation.kind in JUMPS.values()]
+    if lost:
+        lines.append(f"  PyTorch runs {len(lost)} operations that the graph has lost:")
+        lines += [f"    {operation.kind} at {operation.source or 'an unknown line'}" for operation in lost[:5]]
+    if is_random:
+        lines.append(
+            "  PyTorch's own outputs differ from run to run: forward is random. Make it deterministic in eval mode."
+        )
+    elif recording.data_assignments:
+        lines.append("  The network assigns to .data in forward, which exporters lose:")
+        lines += [f"    {location}" for location in recording.data_assignments[:5]]
+        lines.append("  Assign the tensor instead: `x = x.sign()`, or `weight = self.weight.sign()` and use `weight`.")
+    else:
+        lines.append(
+            "  Look there for what an exporter reads only once: Python values that depend on tensors, attributes or "
+            "globals that change in forward, in-place operations on views. Write them as tensor operations."
+        )
+    return "\n".join(lines)

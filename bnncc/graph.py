@@ -1,0 +1,112 @@
+"""Small questions that passes, targets and reports ask of an `onnx_ir` graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+# Node metadata that the frontend writes and every pass keeps: the user's module path, and "file.py:53 in forward: text".
+MODULE_KEY = "bnncc.module"
+SOURCE_KEY = "bnncc.source"
+# On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.
+CONV_KEY = "bnncc.conv"
+# On a node that has a binary operand and yet stays in float: why.
+LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
+# On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.
+MIRRORED_KEY = "bnncc.mirrored"
+
+
+def describe(node: ir.Node) -> str:
+    """`Conv 'blocks.0.conv' (net.py:53 in forward: …)`: how messages name a node."""
+    module = node.metadata_props.get(MODULE_KEY, "")
+    source = node.metadata_props.get(SOURCE_KEY, "")
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return f"{operator} '{module or node.name or 'top level'}'" + (f" ({source})" if source else "")
+
+
+def constant_of(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array of an initializer; None for anything computed at run time and for an absent input."""
+    if value is None or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...] | None:
+    """The static shape, None where it is not known."""
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(size) for size in value.shape.numpy())
+
+
+def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:
+    """Give new `nodes` the module path and source line of the node they replace."""
+    for node in nodes:
+        for key in (MODULE_KEY, SOURCE_KEY):
+            if key in origin.metadata_props:
+                node.metadata_props.setdefault(key, origin.metadata_props[key])
+
+
+def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> ir.Value:
+    """Register `array` as an initializer under `name`, with a suffix where that is taken."""
+    taken = {value.name for value in graph.inputs} | set(graph.initializers)
+    unique, suffix = name, 1
+    while unique in taken:
+        unique, suffix = f"{name}_{suffix}", suffix + 1
+    value = ir.val(unique, const_value=ir.tensor(np.asarray(array), name=unique))
+    graph.register_initializer(value)
+    return value
+
+
+def set_constant(graph: ir.Graph, value: ir.Value, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Replace every use of a computed `value` by an initializer of the same name that holds `array`."""
+    name = value.name or "constant"
+    constant = ir.val(name, const_value=ir.tensor(np.asarray(array), name=name))
+    value.replace_all_uses_with(constant, replace_graph_outputs=True)
+    value.name = f"{name}/folded"
+    graph.register_initializer(constant)
+    return constant
+
+
+def sole_consumer(graph: ir.Graph, value: ir.Value) -> ir.Node | None:
+    """The node that is the only use of `value`, used once and no graph output; None otherwise."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and value not in graph.outputs else None
+
+
+def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    """Put `new` where `old` is.  Each output takes over name, shape, type and uses; module path and line are kept."""
+    inherit_source([new], old)
+    graph.insert_before(old, new)
+    for before, after in zip(old.outputs, new.outputs, strict=False):
+        take_over(before, after)
+    graph.remove(old, safe=True)
+
+
+def take_over(before: ir.Value, after: ir.Value) -> None:
+    """Let `after` stand for `before`: its name, shape, type and every use, graph outputs included."""
+    before.replace_all_uses_with(after, replace_graph_outputs=True)
+    after.name, after.shape, after.type = before.name, before.shape, before.type
+    before.name = f"{before.name}/replaced"
+
+
+def bypass(graph: ir.Graph, result: ir.Value, source: ir.Value) -> bool:
+    """Let every use of `result` read `source` instead and remove the node of `result`; False where that cannot be.
+
+    A graph output hands its name to the value that replaces it, so that value must be computed and no output itself.
+    """
+    node = result.producer()
+    if node is None:
+        return False
+    if result in graph.outputs:
+        if source.producer() is None or source in graph.outputs:
+            return False
+        name = result.name
+        result.replace_all_uses_with(source, replace_graph_outputs=True)
+        result.name, source.name = f"{name}/bypassed", name
+    else:
+        result.replace_all_uses_with(source)
+    graph.remove(node, safe=True)
+    return True

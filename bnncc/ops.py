@@ -1,0 +1,151 @@
+"""The operators of domain `bnncc`: ONNX functions with bodies in standard operators, so that ONNX Runtime runs them.
+
+    Sign(x)                     +1 where x ≥ 0, else -1
+    BinaryConv(x, weight, multiplier, bias)
+        x [N, C, H, W] and weight [O, C/group, KH, KW] hold ±1; multiplier and bias are float32 [O];
+        y = conv(pad(x, pads, pad_value), weight) · multiplier + bias
+        attributes: strides, dilations (height, width), group, pads (top, left, bottom, right), pad_value (0.0 or 1.0)
+
+ONNX's own Sign and Conv stay what they are in a graph; these two say more: what they take and yield is binary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+
+from bnncc.geometry import Window
+
+DOMAIN = "bnncc"
+VERSION = 1
+SIGN = "Sign"
+BINARY_CONV = "BinaryConv"
+
+_SIGN_BODY = """
+Sign (x) => (y)
+{
+    zero = Constant <value_float = 0.0> ()
+    plus = Constant <value_float = 1.0> ()
+    minus = Constant <value_float = -1.0> ()
+    negative = Less (x, zero)
+    y = Where (negative, minus, plus)
+}
+"""
+
+_BINARY_CONV_BODY = """
+BinaryConv <strides, dilations, group, pads, pad_value> (x, weight, multiplier, bias) => (y)
+{
+    axes = Constant <value_ints = [2, 3]> ()
+    amounts = Constant <value_ints: ints = @pads> ()
+    value = Constant <value_float: float = @pad_value> ()
+    padded = Pad (x, amounts, value, axes)
+    sums = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (padded, weight)
+    per_channel = Constant <value_ints = [-1, 1, 1]> ()
+    multipliers = Reshape (multiplier, per_channel)
+    biases = Reshape (bias, per_channel)
+    scaled = Mul (sums, multipliers)
+    y = Add (scaled, biases)
+}
+"""
+
+
+def register(model: ir.Model) -> None:
+    """Add the function definitions and the opset import to `model` (in place; nothing where they are there already)."""
+    standard = model.opset_imports[""]
+    model.graph.opset_imports[DOMAIN] = VERSION
+    for body in (_SIGN_BODY, _BINARY_CONV_BODY):
+        proto = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {standard}]>{body}')
+        function = ir.serde.deserialize_function(proto)
+        model.functions.setdefault(function.identifier(), function)
+
+
+def is_sign(node: ir.Node | None) -> bool:
+    """True for the bnncc Sign."""
+    return node is not None and node.domain == DOMAIN and node.op_type == SIGN
+
+
+def is_binary_conv(node: ir.Node | None) -> bool:
+    """True for a BinaryConv."""
+    return node is not None and node.domain == DOMAIN and node.op_type == BINARY_CONV
+
+
+def sign(x: ir.Value) -> ir.Node:
+    """A Sign node; its output has the shape and type of `x`."""
+    node = ir.node(SIGN, [x], domain=DOMAIN)
+    node.outputs[0].shape, node.outputs[0].dtype = x.shape, x.dtype
+    return node
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Strides, dilations, group and explicit pads (top, left, bottom, right) of a two-dimensional convolution or pool."""
+
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    group: int = 1
+
+    @classmethod
+    def of(cls, node: ir.Node, kernel: Sequence[int], size: Sequence[int]) -> ConvGeometry:
+        """Read it from a node with ONNX's attributes; `auto_pad` is resolved with the kernel and the input's H, W."""
+
+        def pair(name: str, default: tuple[int, int]) -> tuple[int, int]:
+            values = node.attributes[name].as_ints() if name in node.attributes else default
+            return int(values[0]), int(values[1])
+
+        strides, dilations = pair("strides", (1, 1)), pair("dilations", (1, 1))
+        group = int(node.attributes["group"].as_int()) if "group" in node.attributes else 1
+        auto_pad = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+            begins, ends = zip(
+                *(_same_pads(*axis, auto_pad) for axis in zip(size, kernel, strides, dilations, strict=True)),
+                strict=True,
+            )
+            return cls(strides, dilations, (begins[0], begins[1], ends[0], ends[1]), group)
+        given = node.attributes["pads"].as_ints() if auto_pad == "NOTSET" and "pads" in node.attributes else (0,) * 4
+        return cls(strides, dilations, (int(given[0]), int(given[1]), int(given[2]), int(given[3])), group)
+
+    def windows(self, kernel: Sequence[int], size: Sequence[int]) -> tuple[Window, Window]:
+        """The windows of the height and the width axis, for a kernel (KH, KW) over a map of `size` (H, W)."""
+        top, left, bottom, right = self.pads
+        return (
+            Window(size[0], kernel[0], self.strides[0], self.dilations[0], top, bottom),
+            Window(size[1], kernel[1], self.strides[1], self.dilations[1], left, right),
+        )
+
+    def attributes(self) -> Mapping[str, int | tuple[int, ...]]:
+        """As ONNX attributes."""
+        return {"strides": self.strides, "dilations": self.dilations, "pads": self.pads, "group": self.group}
+
+
+def _same_pads(size: int, kernel: int, stride: int, dilation: int, auto_pad: str) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+
+
+def binary_conv(
+    x: ir.Value,
+    weight: ir.Value,
+    multiplier: ir.Value,
+    bias: ir.Value,
+    geometry: ConvGeometry,
+    *,
+    pad_value: float = 0.0,
+    output: ir.Value | None = None,
+) -> ir.Node:
+    """A BinaryConv node; with `output`, its output takes that value's name, shape and type."""
+    node = ir.node(
+        BINARY_CONV,
+        [x, weight, multiplier, bias],
+        {**geometry.attributes(), "pad_value": pad_value},
+        domain=DOMAIN,
+    )
+    if output is not None:
+        result = node.outputs[0]
+        result.name, result.shape, result.dtype = output.name, output.shape, output.dtype
+    return node

@@ -1,0 +1,123 @@
+"""Run the passes, and on request write the model after each and check that none changed what the graph computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.errors import InputError, PassError
+from bnncc.evaluate import Array, cut, random_inputs, run, skeleton, weights_of
+from bnncc.graph import MIRRORED_KEY, describe
+from bnncc.passes import Step
+from bnncc.rounding import ROUNDING, relative_error
+
+# Operators whose result jumps where their operand crosses a threshold.
+JUMPS = {"Sign", "Round", "Floor", "Ceil", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
+
+
+@dataclass
+class PassRunner:
+    """Runs steps on one model.
+
+    dump_dir: write `00-traced.onnx`, `01-lift-constants.onnx`, … there.  verify: compare before and after each pass.
+    seconds: the time of every step, without dumps and checks.
+    """
+
+    dump_dir: Path | None = None
+    verify: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    _count: int = 0
+
+    def run(self, model: ir.Model, steps: Sequence[Step]) -> None:
+        """Apply `steps` in place.  Raises PassError, with the name of the pass, where one changed the result."""
+        if self._count == 0:
+            self._dump(model, "traced")
+        for step in steps:
+            before = model.clone() if self.verify else None
+            start = time.perf_counter()
+            step.make()(model)
+            self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.perf_counter() - start
+            self._count += 1
+            self._dump(model, step.name)
+            if before is not None:
+                difference = first_difference(before, model)
+                if difference is not None:
+                    raise PassError(f"pass '{step.name}' changed the result: {difference}")
+
+    def _dump(self, model: ir.Model, name: str) -> None:
+        if self.dump_dir is None:
+            return
+        path = self.dump_dir / f"{self._count:02}-{name}.onnx"
+        try:
+            self.dump_dir.mkdir(parents=True, exist_ok=True)
+            ir.save(model, path)
+        except OSError as error:
+            raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror}") from error
+
+
+def first_difference(before: ir.Model, after: ir.Model, seed: int = 0) -> str | None:
+    """Where `after` computes something else than `before` on random inputs, beyond rounding; None where it does not.
+
+    Signs, comparisons and roundings of `after` whose values `before` has under the same names are fed from there, so that
+    a flip near zero does not spread.  Each may differ only where the value before it lies within rounding of its
+    threshold, which is where `before` itself, nudged by that much, differs as well.
+    """
+    feeds = dict(zip([value.name or "" for value in before.graph.inputs], random_inputs(before, seed), strict=True))
+    known = {value.name: value for node in before.graph for value in node.outputs}
+    jumps = [
+        node
+        for node in after.graph
+        if node.op_type in JUMPS and node.domain in ("", ops.DOMAIN) and node.outputs[0].name in known
+    ]
+    operands = [x.name or "" for node in jumps for x in node.inputs if x is not None and x.name in known]
+    results = [node.outputs[0].name or "" for node in jumps]
+    outputs = [value.name or "" for value in before.graph.outputs]
+    wanted = [known[name] for name in dict.fromkeys([*results, *operands]) if name in known and name not in outputs]
+    whole = run(skeleton(before, [*before.graph.outputs, *wanted]), {**weights_of(before), **feeds})
+    renewed = {value.name: value for node in after.graph for value in node.outputs}
+    reference = {name: _turned(value, known.get(name), renewed.get(name)) for name, value in whole.items()}
+    forced = {node.outputs[0].name or "": reference[node.outputs[0].name or ""] for node in jumps}
+    proto, forced_feeds = cut(after, {name: value for name, value in forced.items() if name not in outputs})
+    computed = run(proto, {**weights_of(after), **feeds, **forced_feeds})
+    for node in jumps:
+        name = node.outputs[0].name or ""
+        flipped = computed[name] != reference[name]
+        if np.any(flipped) and not np.all(_near_threshold(node, reference, flipped)):
+            return f"{describe(node)}: {int(np.count_nonzero(flipped)):,} of {flipped.size:,} values differ"
+    for name in outputs:
+        error = relative_error(computed[name], reference[name])
+        if error > ROUNDING:
+            return f"output '{name}' is off by {error:.2g} of its largest magnitude"
+    return None
+
+
+def _near_threshold(node: ir.Node, reference: dict[str, Array], flipped: Array) -> Array:
+    """Of the flipped elements, those whose operand in the reference lies within rounding of the threshold."""
+    operands = [reference.get(x.name or "") for x in node.inputs if x is not None]
+    constants = [x.const_value.numpy() for x in node.inputs if x is not None and x.const_value is not None]
+    arrays = [array for array in operands if array is not None] + constants
+    if len(arrays) != len(node.inputs):
+        # The operand is new in `after`: nothing tells its scale, so the share of flips must be that of rounding.
+        return np.broadcast_to(np.asarray(np.mean(flipped) <= ROUNDING), (int(flipped.sum()),))
+    scale = max(float(np.max(np.abs(array), initial=0.0)) for array in arrays)
+    distance = arrays[0] if len(arrays) == 1 else arrays[0] - arrays[1]
+    if node.op_type == "Round":
+        distance = distance - np.floor(distance) - 0.5
+    elif node.op_type in ("Floor", "Ceil"):
+        distance = distance - np.round(distance)
+    near: Array = np.abs(np.broadcast_to(distance, flipped.shape))[flipped] <= ROUNDING * scale
+    return near
+
+
+def _turned(array: Array, before: ir.Value | None, after: ir.Value | None) -> Array:
+    """A value of `before` as `after` holds it: rotated by 180° where only one of them is in the mirrored frame."""
+    if before is None or after is None:
+        return array
+    rotated = bool(before.metadata_props.get(MIRRORED_KEY)) != bool(after.metadata_props.get(MIRRORED_KEY))
+    return np.ascontiguousarray(array[..., ::-1, ::-1]) if rotated else array

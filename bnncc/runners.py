@@ -1,0 +1,62 @@
+"""Run a model: an ONNX graph in ONNX Runtime, a .tflite file in Larq Compute Engine's interpreter."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.evaluate import Array, session, skeleton, weights_of
+
+
+class OrtRunner:
+    """An ONNX graph in ONNX Runtime, kept loaded, graph optimisations off."""
+
+    def __init__(self, model: ir.Model, extra_outputs: Sequence[ir.Value] = ()) -> None:
+        """`extra_outputs`: inner values to return behind the graph's outputs."""
+        self._outputs = [value.name or "" for value in (*model.graph.outputs, *extra_outputs)]
+        self._inputs = [value.name or "" for value in model.graph.inputs]
+        self._weights = weights_of(model)
+        self._session = session(skeleton(model, list(dict.fromkeys((*model.graph.outputs, *extra_outputs)))))
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """One array for each graph input, in order, in; one for each graph output, then the extra ones, out."""
+        feeds = {**self._weights, **dict(zip(self._inputs, inputs, strict=True))}
+        known = {entry.name for entry in self._session.get_inputs()}
+        feeds = {name: array for name, array in feeds.items() if name in known}
+        return [np.asarray(output) for output in self._session.run(self._outputs, feeds)]
+
+
+class LceRunner:
+    """A .tflite file in LCE's own interpreter (x86-64), loaded without TensorFlow."""
+
+    def __init__(self, content: bytes, threads: int = 1, *, fastest: bool = False) -> None:
+        """`fastest` turns on LCE's indirect kernel and XNNPACK for the float operators; the default is LCE's own."""
+        # reference bconv, indirect bgemm, XNNPACK
+        self._interpreter = _wrapper().LiteInterpreter(content, threads, False, fastest, fastest)
+        self.input_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.input_shapes]
+        self.output_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.output_shapes]
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """One array for each input, in the file's shapes and types, in; the outputs out."""
+        return [np.asarray(output) for output in self._interpreter.predict([np.ascontiguousarray(x) for x in inputs])]
+
+
+@functools.cache
+def _wrapper() -> ModuleType:
+    """LCE's interpreter extension alone: importing the package `larq_compute_engine` would import TensorFlow."""
+    spec = importlib.util.find_spec("larq_compute_engine")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("larq-compute-engine is not installed; it provides the interpreter for x86-64 Linux")
+    path = Path(spec.submodule_search_locations[0]) / "tflite" / "python" / "interpreter_wrapper_lite.so"
+    extension = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
+    if extension is None or extension.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(extension)
+    extension.loader.exec_module(module)
+    return module

@@ -1,0 +1,58 @@
+"""Remove nodes that hand their input on unchanged.
+
+    Before:  x ─ Identity ─ Dropout ─ Cast(float32 → float32) ─ Expand(to its own shape) ─ y
+    After:   x ─ y
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnncc.graph import bypass, constant_of, shape_of
+
+# Operators that keep every element in its place: no-ops as soon as the shape does not change either.
+SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+
+
+class DropNoOps(ir.passes.InPlacePass):
+    """Identity, inference Dropout, casts to the same type, shape changes to the same shape, transposes that keep the
+    order, pads by nothing, concatenations of one tensor."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        changed = False
+        for node in list(graph):
+            if node.domain == "" and _passes_on(node) and _bypass(graph, node):
+                changed = True
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _passes_on(node: ir.Node) -> bool:
+    source = node.inputs[0] if node.inputs else None
+    if source is None:
+        return False
+    if node.op_type == "Identity":
+        return True
+    if node.op_type == "Dropout":
+        return not node.outputs[1:] and constant_of(node.inputs[2] if len(node.inputs) > 2 else None) in (None, False)
+    if node.op_type in ("Cast", "CastLike"):
+        return source.dtype is not None and source.dtype == node.outputs[0].dtype
+    if node.op_type in SHAPE_ONLY:
+        shape = shape_of(source)
+        return shape is not None and shape == shape_of(node.outputs[0])
+    if node.op_type == "Transpose":
+        order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
+        return order is not None and list(order) == sorted(order)
+    if node.op_type == "Pad":
+        amounts = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+        return amounts is not None and not amounts.any()
+    return node.op_type == "Concat" and len(node.inputs) == 1
+
+
+def _bypass(graph: ir.Graph, node: ir.Node) -> bool:
+    """Let the consumers read the node's input."""
+    source, result = node.inputs[0], node.outputs[0]
+    assert source is not None
+    if source.shape is None:
+        source.shape = result.shape
+    return bypass(graph, result, source)

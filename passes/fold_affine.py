@@ -1,0 +1,155 @@
+"""Fold chains of per-channel affine operators: into the convolution in front, or into one Mul and one Add.
+
+    Before:  x ─ BinaryConv(s; m, b) ─ Mul(a) ─ BatchNormalization(γ, β, μ, σ²) ─ y
+    After:   x ─ BinaryConv(s; m · a·γ/√(σ² + ε), b · a·γ/√(σ² + ε) + β − μ·γ/√(σ² + ε)) ─ y
+
+    Before:  x ─ Conv(W, b) ─ BatchNormalization ─ y        Before:  x ─ Add ─ Add ─ BatchNormalization ─ y
+    After:   x ─ Conv(scale_o · W, scale_o · b + shift) ─ y     After:   x ─ Mul(scale) ─ Add(shift) ─ y
+
+The whole chain is composed in float64 and rounded to float32 once.  A value that something else reads ends a chain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.passes.affine import Affine, affine_of
+
+# Where an operator's weights have their output channels, for the operators that absorb an affine.
+WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
+
+
+class FoldAffine(ir.passes.InPlacePass):
+    """Compose every maximal chain of affine operators."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        changed = False
+        for node in list(graph):
+            if node.graph is not graph:
+                continue
+            step = affine_of(node)
+            if step is None or _continues_chain(graph, step[0]):
+                continue
+            changed |= _fold_chain(graph, *_collect_chain(graph, node))
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _continues_chain(graph: ir.Graph, x: ir.Value) -> bool:
+    producer = x.producer()
+    return producer is not None and affine_of(producer) is not None and sole_consumer(graph, x) is not None
+
+
+def _collect_chain(graph: ir.Graph, head: ir.Node) -> tuple[list[ir.Node], ir.Value, Affine]:
+    """(the nodes of the chain that starts at `head`, the value it starts from, what it computes)."""
+    first = affine_of(head)
+    assert first is not None
+    x, total = first
+    nodes = [head]
+    while (following := sole_consumer(graph, nodes[-1].outputs[0])) is not None:
+        step = affine_of(following)
+        if step is None:
+            break
+        total = total.then(step[1])
+        nodes.append(following)
+    return nodes, x, total
+
+
+def _fold_chain(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine) -> bool:
+    producer = x.producer()
+    if producer is not None and sole_consumer(graph, x) is not None and _absorb(graph, producer, affine):
+        take_over(nodes[-1].outputs[0], producer.outputs[0])
+    else:
+        needed = [operator for operator, unit in (("Mul", affine.scale != 1), ("Add", affine.shift != 0)) if unit.any()]
+        if [node.op_type for node in nodes] == needed:
+            return False
+        _emit(graph, nodes, x, affine, needed)
+    for node in reversed(nodes):
+        graph.remove(node, safe=True)
+    return True
+
+
+def _emit(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine, needed: list[str]) -> None:
+    """Put the operators `needed`, of Mul and Add, behind `x` in place of the chain."""
+    last = nodes[-1]
+    result = last.outputs[0]
+    rank = len(shape_of(x) or ())
+    vectors = {"Mul": affine.scale, "Add": affine.shift}
+    value = x
+    for operator in needed:
+        constant = vectors[operator].astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
+        operand = new_constant(graph, constant, f"{result.name}/{'scale' if operator == 'Mul' else 'shift'}")
+        node = ir.node(operator, [value, operand])
+        node.outputs[0].name = f"{result.name}/scaled"
+        node.outputs[0].shape, node.outputs[0].type = result.shape, result.type
+        inherit_source([node], last)
+        graph.insert_before(last, node)
+        value = node.outputs[0]
+    if value is x:
+        if result in graph.outputs and (x.producer() is None or x in graph.outputs):
+            node = ir.node("Identity", [x])
+            graph.insert_before(last, node)
+            value = node.outputs[0]
+        else:
+            name = result.name if result in graph.outputs else x.name
+            result.replace_all_uses_with(x, replace_graph_outputs=True)
+            result.name, x.name = f"{result.name}/folded", name
+            return
+    take_over(result, value)
+
+
+def _absorb(graph: ir.Graph, node: ir.Node, affine: Affine) -> bool:
+    """Change the constants of a convolution or Linear so that it yields the affine of what it yielded before."""
+    name = node.outputs[0].name
+    if ops.is_binary_conv(node):
+        multiplier, bias = (_float64(node.inputs[index]) for index in (2, 3))
+        if multiplier is None or bias is None:
+            return False
+        folded = Affine(multiplier, bias).then(affine)
+        node.replace_input_with(2, new_constant(graph, folded.scale.astype(np.float32), f"{name}/multiplier"))
+        node.replace_input_with(3, new_constant(graph, folded.shift.astype(np.float32), f"{name}/bias"))
+        return True
+    if node.domain != "" or node.op_type not in WEIGHT_AXIS:
+        return False
+    weight = _float64(node.inputs[1])
+    bias = _float64(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    if weight is None or bias is None or bias.ndim > 1 or not _is_plain(node):
+        return False
+    transposed = node.op_type == "Gemm" and _integer(node, "transB", 0) == 1
+    axis = 0 if transposed else WEIGHT_AXIS[node.op_type]
+    channels = affine.scale.size
+    if weight.shape[axis] != channels:
+        return False
+    along = [1] * weight.ndim
+    along[axis] = channels
+    folded_weight = (weight * affine.scale.reshape(along)).astype(np.float32)
+    folded_bias = (np.broadcast_to(bias, (channels,)) * affine.scale + affine.shift).astype(np.float32)
+    inputs = [node.inputs[0], new_constant(graph, folded_weight, f"{name}/weight")]
+    inputs.append(new_constant(graph, folded_bias, f"{name}/bias"))
+    node.resize_inputs(len(inputs))
+    for index, value in enumerate(inputs):
+        node.replace_input_with(index, value)
+    return True
+
+
+def _is_plain(node: ir.Node) -> bool:
+    """No attribute of `node` stands between its weights and its output channels."""
+    if node.op_type == "ConvTranspose":
+        return _integer(node, "group", 1) == 1
+    if node.op_type == "Gemm":
+        factors = [node.attributes[key].as_float() for key in ("alpha", "beta") if key in node.attributes]
+        return all(factor == 1.0 for factor in factors)
+    return True
+
+
+def _integer(node: ir.Node, name: str, default: int) -> int:
+    return int(node.attributes[name].as_int()) if name in node.attributes else default
+
+
+def _float64(value: ir.Value | None) -> npt.NDArray[np.float64] | None:
+    array = constant_of(value)
+    return None if array is None else array.astype(np.float64)

@@ -1,0 +1,80 @@
+"""Evaluate what depends on constants alone.
+
+    Before:  w ─ Abs ─ ReduceMean ─┐
+             w ─ Sign ──────────── Mul ─ W ─┐
+             x ──────────────────────────── Conv ─ y
+    After:   x ─ Conv(W) ─ y
+
+There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
+behind this one decide by.  The constant part of the graph is cut out and run once in ONNX Runtime.  The shape of a value is a constant too, all shapes being static.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.evaluate import run, skeleton, weights_of
+from bnncc.graph import constant_of, set_constant, shape_of
+
+# Operators whose result is not a function of their inputs.
+NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+
+
+class FoldConstants(ir.passes.InPlacePass):
+    """Replace every value that constants determine, and that a run-time node or an output uses, by an initializer."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        changed = _fold_shapes(graph)
+        nodes = _constant_nodes(graph)
+        inside = set(nodes)
+        outputs = set(graph.outputs)
+        needed = [
+            value
+            for node in nodes
+            for value in node.outputs
+            if value in outputs or any(use.node not in inside for use in value.uses())
+        ]
+        if needed:
+            arrays = run(skeleton(model, needed), weights_of(model))
+            for value in needed:
+                set_constant(graph, value, arrays[value.name or ""])
+        for node in reversed(nodes):
+            if not any(value.uses() or value in outputs for value in node.outputs):
+                graph.remove(node, safe=True)
+                changed = True
+        return ir.passes.PassResult(model, modified=changed or bool(needed))
+
+
+def _fold_shapes(graph: ir.Graph) -> bool:
+    """Shape and Size of values of static shape, whatever computes them."""
+    changed = False
+    for node in list(graph):
+        if node.domain == "" and node.op_type in ("Shape", "Size") and node.inputs[0] is not None:
+            shape = shape_of(node.inputs[0])
+            if shape is None or node.outputs[0] in graph.outputs:
+                continue
+            start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+            end = node.attributes["end"].as_int() if "end" in node.attributes else len(shape)
+            array = np.asarray(shape[start:end] if node.op_type == "Shape" else np.prod(shape), np.int64)
+            set_constant(graph, node.outputs[0], array)
+            graph.remove(node, safe=True)
+            changed = True
+    return changed
+
+
+def _constant_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes whose every input is constant, in the graph's order."""
+    constant: set[ir.Value] = set()
+    nodes = []
+    for node in graph:
+        known = all(value is None or value in constant or constant_of(value) is not None for value in node.inputs)
+        has_subgraph = any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        )
+        if known and not has_subgraph and node.domain == "" and node.op_type not in NONDETERMINISTIC:
+            nodes.append(node)
+            constant.update(node.outputs)
+    return nodes

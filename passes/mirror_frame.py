@@ -1,0 +1,329 @@
+"""Rotate every feature map by 180°, so that PyTorch's padding at stride 2 becomes TensorFlow's.
+
+    Before:  x ─ Conv(W, pads 1, stride 2) ─ … ─ GlobalAveragePool ─ y
+    After:   x ─ Slice(step -1 on H and W) ─ Conv(W rotated, pads (0, 0, 1, 1), stride 2) ─ … ─ GlobalAveragePool ─ y
+
+With padding 1, kernel 3 and stride 2 on an even size, PyTorch's windows reach one position before the data and none after
+it: the split (1, 0).  TensorFlow's SAME puts the smaller half first: (0, 1).  In the rotated frame the windows of every
+convolution and pool are `Window.mirrored()`, derived there, and (1, 0) becomes (0, 1): no Pad is left.  Elementwise
+operators do not notice, global pools undo the rotation, a spatial output is rotated back.
+
+A window that skips the last positions of an even size (a 1x1 convolution at stride 2, `x[::2]`) starts at the other end
+in the rotated frame: a Slice drops the first positions there, and does the striding too where the kernel is 1x1.
+An operator that is not known to commute with the rotation gets its inputs rotated back.
+
+The rotated values keep their names and are marked by the metadata `bnncc.mirrored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.geometry import Window
+from bnncc.graph import MIRRORED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.passes.windows import is_windowed, windows_of
+
+# Operators that work on each position alone, with broadcasting operands.
+ELEMENTWISE = {
+    "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum", "PRelu", "Where", "Less", "LessOrEqual", "Greater",
+    "GreaterOrEqual", "Equal", "And", "Or", "Not", "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Floor", "Ceil", "Round",
+    "Sign", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus",
+    "Erf", "Gelu", "Mish", "Cast", "BatchNormalization", "Identity", "Dropout",
+}  # fmt: skip
+# Operators with an `axis` attribute that commute with the rotation while that axis is not H or W.
+ALONG_AXIS = {"Concat", "Split", "Gather", "Softmax", "LogSoftmax", "ArgMax"}
+REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"}
+GLOBAL_POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
+SPATIAL_AXES = (2, 3)
+# Of the above, those whose other inputs are per-channel vectors, bounds, axes or indices rather than operands.
+FIRST_INPUT_HOLDS_MAP = {"BatchNormalization", "Clip", "Dropout", "Slice", "Pad", "Resize", "Split", "Gather", *REDUCTIONS}
+
+
+class MirrorFrame(ir.passes.InPlacePass):
+    """Rotate every four-dimensional graph input, and with it all that follows."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        if any(value.metadata_props.get(MIRRORED_KEY) for node in model.graph for value in node.outputs):
+            return ir.passes.PassResult(model, modified=False)
+        frame = _Frame(model.graph)
+        return ir.passes.PassResult(model, modified=frame.rotate())
+
+
+class _Frame:
+    """The state of one rotation: which values are rotated, and the turned-back copies made so far."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.rotated: set[ir.Value] = set()
+        self.turned: dict[ir.Value, ir.Value] = {}
+
+    def rotate(self) -> bool:
+        nodes = list(self.graph)
+        for value in self.graph.inputs:
+            if _has_map(value):
+                self._rotate_input(value)
+        for node in nodes:
+            if any(value in self.rotated for value in node.inputs if value is not None):
+                self._visit(node)
+        for index, value in enumerate(self.graph.outputs):
+            if value in self.rotated:
+                self._restore_output(index, value)
+        return bool(self.turned)
+
+    def _rotate_input(self, value: ir.Value) -> None:
+        uses = list(value.uses())
+        if not uses:
+            return
+        node = _reversal(self.graph, value, f"{value.name}/mirrored")
+        first = next(candidate for candidate in self.graph if any(use.node is candidate for use in uses))
+        self.graph.insert_before(first, node)
+        for use in uses:
+            use.node.replace_input_with(use.idx, node.outputs[0])
+        self._mark(node.outputs)
+        self.turned[node.outputs[0]] = value
+
+    def _visit(self, node: ir.Node) -> None:
+        """Adapt one node that reads a rotated value."""
+        if self._is_global(node):
+            return
+        commutes = (
+            self._rotate_windows(node)
+            if is_windowed(node)
+            else self._rotate_slice(node)
+            if node.domain == "" and node.op_type == "Slice"
+            else self._commutes(node)
+        )
+        if not commutes:
+            for index, value in enumerate(node.inputs):
+                if value in self.rotated and value is not None:
+                    node.replace_input_with(index, self._turn(value, node))
+            return
+        if not is_windowed(node) and node.op_type not in FIRST_INPUT_HOLDS_MAP:
+            for index, value in enumerate(node.inputs):
+                if value is not None and value not in self.rotated and _varies_over_map(value):
+                    node.replace_input_with(index, self._rotated_operand(value, node))
+        self._mark(node.outputs)
+
+    def _rotated_operand(self, value: ir.Value, node: ir.Node) -> ir.Value:
+        array = constant_of(value)
+        if array is None:
+            return self._turn(value, node)
+        reverse = (..., *(slice(None, None, -1),) * min(array.ndim, 2))
+        return new_constant(self.graph, array[reverse], f"{value.name}/mirrored")
+
+    def _is_global(self, node: ir.Node) -> bool:
+        """True where the node reduces both H and W completely, which the rotation does not change."""
+        if node.domain != "":
+            return False
+        return node.op_type in GLOBAL_POOLS or (
+            node.op_type in REDUCTIONS and set(SPATIAL_AXES) <= _reduced_axes(node)
+        )
+
+    def _commutes(self, node: ir.Node) -> bool:
+        if ops.is_sign(node):
+            return True
+        if node.domain == "" and node.op_type in ELEMENTWISE:
+            # An operand of lower rank that is computed and varies over H or W would need a rotation of its own kind.
+            return all(
+                value is None or constant_of(value) is not None or len(shape_of(value) or ()) == 4 or not _varies_over_map(value)
+                for value in node.inputs
+            ) and all(len(shape_of(value) or ()) == 4 for value in node.outputs)
+        if node.domain != "":
+            return False
+        if node.op_type in ALONG_AXIS:
+            default = 0 if node.op_type in ("Concat", "Split", "Gather", "ArgMax") else -1
+            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else default
+            return axis % 4 not in SPATIAL_AXES and all(len(shape_of(value) or ()) == 4 for value in node.outputs)
+        if node.op_type in REDUCTIONS:
+            keeps = node.attributes["keepdims"].as_int() if "keepdims" in node.attributes else 1
+            return keeps == 1 and not _reduced_axes(node) & set(SPATIAL_AXES)
+        if node.op_type == "Pad":
+            return self._swap_pad(node)
+        return node.op_type == "Resize" and _resizes_symmetrically(node)
+
+    def _rotate_windows(self, node: ir.Node) -> bool:
+        windows = windows_of(node)
+        x = node.inputs[0]
+        if windows is None or x is None:
+            return False
+        if node.op_type == "AveragePool" and _counts_padding(node) and _reaches_past_padding(node, windows):
+            return False
+        mirrored = [window.mirrored() for window in windows]
+        strides = [window.stride for window in windows]
+        if x not in self.rotated:
+            x = self._turn(x, node)
+        if any(window.begin < 0 for window in mirrored):
+            pointwise = all(window.kernel == 1 and window.end <= 0 for window in mirrored)
+            x = self._crop(x, node, mirrored, strides if pointwise else [1, 1])
+            strides = [1, 1] if pointwise else strides
+            mirrored = [
+                Window(window.size, window.kernel, window.stride, window.dilation, max(window.begin, 0), window.end)
+                for window in mirrored
+            ]
+        node.replace_input_with(0, x)
+        pads = [max(window.begin, 0) for window in mirrored] + [max(window.end, 0) for window in mirrored]
+        node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+        node.attributes["strides"] = ir.AttrInt64s("strides", strides)
+        node.attributes.pop("auto_pad", None)
+        if node.op_type in ("MaxPool", "AveragePool"):
+            node.attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
+        elif node.op_type in ("Conv", ops.BINARY_CONV):
+            filters = constant_of(node.inputs[1])
+            weight = node.inputs[1]
+            if filters is None or weight is None:
+                return False
+            if filters.shape[2] > 1 or filters.shape[3] > 1:
+                turned = new_constant(self.graph, filters[:, :, ::-1, ::-1], f"{weight.name}/mirrored")
+                node.replace_input_with(1, turned)
+        return True
+
+    def _crop(self, x: ir.Value, node: ir.Node, windows: list[Window], steps: list[int]) -> ir.Value:
+        """Drop the first positions of `x` that no window reads (and stride, where steps are not 1)."""
+        starts = [max(-window.begin, 0) for window in windows]
+        sizes = [-(-(window.size - start) // step) for window, start, step in zip(windows, starts, steps, strict=True)]
+        ends = [window.size for window in windows]
+        crop = _slice(self.graph, x, starts, ends, steps, f"{node.outputs[0].name}/cropped")
+        shape = shape_of(x)
+        assert shape is not None
+        crop.outputs[0].shape = ir.Shape((*shape[:2], *sizes))
+        inherit_source([crop], node)
+        self.graph.insert_before(node, crop)
+        self._mark(crop.outputs)
+        return crop.outputs[0]
+
+    def _rotate_slice(self, node: ir.Node) -> bool:
+        """x[…, a:b:s, …] with s > 0 reads a, a + s, … a + (m - 1)·s; rotated, it starts at n - 1 - (a + (m - 1)·s)."""
+        arrays = [constant_of(value) for value in node.inputs[1:]]
+        shape, result = shape_of(node.inputs[0]) if node.inputs[0] else None, shape_of(node.outputs[0])
+        if any(array is None for array in arrays) or shape is None or result is None or len(shape) != 4:
+            return False
+        rank = len(shape)
+        starts, ends = ([int(entry) for entry in array] for array in arrays[:2] if array is not None)
+        axes = [int(axis) % rank for axis in arrays[2]] if len(arrays) > 2 and arrays[2] is not None else [*range(len(starts))]
+        steps = [int(step) for step in arrays[3]] if len(arrays) > 3 and arrays[3] is not None else [1] * len(starts)
+        if any(step <= 0 for step in steps):
+            return False
+        for index, axis in enumerate(axes):
+            if axis in SPATIAL_AXES:
+                size = shape[axis]
+                start = min(max(starts[index] + (size if starts[index] < 0 else 0), 0), size)
+                last = start + (result[axis] - 1) * steps[index]
+                starts[index], ends[index] = size - 1 - last, size - start
+        name = node.outputs[0].name
+        node.resize_inputs(5)
+        for position, entries in enumerate((starts, ends, axes, steps), start=1):
+            node.replace_input_with(position, new_constant(self.graph, np.asarray(entries, np.int64), f"{name}/slice"))
+        return True
+
+    def _swap_pad(self, node: ir.Node) -> bool:
+        amounts = constant_of(node.inputs[1])
+        axes = constant_of(node.inputs[3]) if len(node.inputs) > 3 else None
+        if amounts is None or (len(node.inputs) > 3 and node.inputs[3] is not None and axes is None):
+            return False
+        count = len(amounts) // 2
+        along = [int(axis) % 4 for axis in (axes if axes is not None else range(count))]
+        swapped = amounts.copy()
+        for index, axis in enumerate(along):
+            if axis in SPATIAL_AXES:
+                swapped[index], swapped[index + count] = amounts[index + count], amounts[index]
+        node.replace_input_with(1, new_constant(self.graph, swapped, f"{node.outputs[0].name}/pads"))
+        return True
+
+    def _turn(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        """The other orientation of `value`, made once, in front of its first reader."""
+        if value not in self.turned:
+            node = _reversal(self.graph, value, f"{value.name}/{'upright' if value in self.rotated else 'mirrored'}")
+            inherit_source([node], before)
+            self.graph.insert_before(before, node)
+            self.turned[value] = node.outputs[0]
+            self.turned[node.outputs[0]] = value
+            if value not in self.rotated:
+                self._mark(node.outputs)
+        return self.turned[value]
+
+    def _restore_output(self, index: int, value: ir.Value) -> None:
+        """Rotate a graph output back; the upright value takes the output's name."""
+        upright = self.turned.get(value)
+        if upright is None or upright.producer() is None:
+            node = _reversal(self.graph, value, f"{value.name}/upright")
+            self.graph.append(node)
+            upright = node.outputs[0]
+            self.turned[value] = upright
+        name = value.name
+        value.name, upright.name = f"{name}/mirrored", name
+        self.graph.outputs[index] = upright
+
+    def _mark(self, values: Iterable[ir.Value]) -> None:
+        for value in values:
+            if _has_map(value):
+                self.rotated.add(value)
+                value.metadata_props[MIRRORED_KEY] = "1"
+
+
+def _has_map(value: ir.Value) -> bool:
+    """True for [N, C, H, W] with more than one position: only there a rotation shows."""
+    shape = shape_of(value)
+    return shape is not None and len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def _varies_over_map(value: ir.Value) -> bool:
+    """True where `value`, broadcast to four axes, may differ between the positions of a map."""
+    shape = shape_of(value)
+    return shape is None or any(size > 1 for size in shape[-2:])
+
+
+def _reversal(graph: ir.Graph, value: ir.Value, name: str) -> ir.Node:
+    """A Slice that reverses H and W."""
+    lowest = np.iinfo(np.int64).min + 1
+    node = _slice(graph, value, [-1, -1], [lowest, lowest], [-1, -1], name)
+    node.outputs[0].shape = value.shape
+    return node
+
+
+def _slice(
+    graph: ir.Graph, value: ir.Value, starts: list[int], ends: list[int], steps: list[int], name: str
+) -> ir.Node:
+    constants = [np.asarray(entries, np.int64) for entries in (starts, ends, SPATIAL_AXES, steps)]
+    node = ir.node("Slice", [value, *(new_constant(graph, array, f"{name}/slice") for array in constants)])
+    node.outputs[0].name, node.outputs[0].dtype = name, value.dtype
+    return node
+
+
+def _reduced_axes(node: ir.Node) -> set[int]:
+    """The axes a reduction of a four-dimensional value runs over."""
+    if "axes" in node.attributes:
+        return {axis % 4 for axis in node.attributes["axes"].as_ints()}
+    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if axes is not None and axes.size:
+        return {int(axis) % 4 for axis in axes}
+    empty_is_none = "noop_with_empty_axes" in node.attributes and node.attributes["noop_with_empty_axes"].as_int() == 1
+    return set() if empty_is_none else {0, 1, 2, 3}
+
+
+def _counts_padding(node: ir.Node) -> bool:
+    return "count_include_pad" in node.attributes and node.attributes["count_include_pad"].as_int() == 1
+
+
+def _reaches_past_padding(node: ir.Node, windows: tuple[Window, Window]) -> bool:
+    """True where ceil_mode lets windows reach beyond the padding, where nothing is counted."""
+    pads = node.attributes["pads"].as_ints() if "pads" in node.attributes else (0, 0, 0, 0)
+    return any(window.reached_end > pad for window, pad in zip(windows, pads[2:], strict=True))
+
+
+def _resizes_symmetrically(node: ir.Node) -> bool:
+    """True for the resizes whose sampling positions are symmetric about the map's centre."""
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
+    transform = "half_pixel"
+    if "coordinate_transformation_mode" in node.attributes:
+        transform = node.attributes["coordinate_transformation_mode"].as_string()
+    if mode == "linear":
+        return transform in ("half_pixel", "pytorch_half_pixel", "align_corners")
+    shape, result = shape_of(node.inputs[0]) if node.inputs[0] else None, shape_of(node.outputs[0])
+    whole = shape is not None and result is not None and all(b % a == 0 for a, b in zip(shape, result, strict=True))
+    rounding = node.attributes["nearest_mode"].as_string() if "nearest_mode" in node.attributes else "round_prefer_floor"
+    symmetric = transform == "half_pixel" or (transform == "asymmetric" and rounding == "floor")
+    return mode == "nearest" and symmetric and whole

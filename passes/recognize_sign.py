@@ -1,0 +1,56 @@
+"""Turn every binariser that yields ±1 into bnncc's Sign.
+
+    Before:  x ─ Sign ─ y                      Before:  x ─ Pad(0) ─ Sign ─ y
+    After:   x ─ bnncc.Sign ─ y                After:   x ─ bnncc.Sign ─ Pad(0) ─ y
+
+ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are the
+same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad) they are not: a zero pad
+moves behind the sign, where the convolution takes it as its own padding, and any other such sign is left as it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.graph import constant_of, inherit_source, replace_node, take_over
+from bnncc.passes.value_facts import has_structural_zeros
+
+
+class RecognizeSign(ir.passes.InPlacePass):
+    """Replace ONNX's Sign where no structural zero reaches it."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = False
+        for node in list(model.graph):
+            if node.domain == "" and node.op_type == "Sign" and node.inputs[0] is not None:
+                pad = node.inputs[0].producer()
+                if _is_zero_pad(pad) and pad is not None and pad.inputs[0] is not None:
+                    if not has_structural_zeros(pad.inputs[0]):
+                        _move_pad_behind(model.graph, pad, node)
+                        changed = True
+                elif not has_structural_zeros(node.inputs[0]):
+                    replace_node(model.graph, node, ops.sign(node.inputs[0]))
+                    changed = True
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _is_zero_pad(node: ir.Node | None) -> bool:
+    if node is None or node.domain != "" or node.op_type != "Pad":
+        return False
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
+    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    return mode == "constant" and (fill is None or not np.any(fill))
+
+
+def _move_pad_behind(graph: ir.Graph, pad: ir.Node, sign: ir.Node) -> None:
+    assert pad.inputs[0] is not None
+    inner = ops.sign(pad.inputs[0])
+    inner.outputs[0].name = f"{sign.outputs[0].name}/unpadded"
+    outer = ir.node("Pad", [inner.outputs[0], *pad.inputs[1:]], dict(pad.attributes))
+    inherit_source([inner], sign)
+    inherit_source([outer], pad)
+    graph.insert_before(sign, [inner, outer])
+    take_over(sign.outputs[0], outer.outputs[0])
+    graph.remove(sign, safe=True)

@@ -1,0 +1,9 @@
+"""Emission: an ONNX graph in, the bytes of a TensorFlow Lite file out.
+
+In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `context` (what a lowering works with),
+`lowerings` (one function an operator), `emit` (the walk over the graph).
+"""
+
+from bnncc.targets.tflite.emit import emit
+
+__all__ = ["emit"]

@@ -1,0 +1,243 @@
+"""What a lowering works with: the file's tensors by ONNX value, layouts, constants, and the operators it emits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator, TransposeOptionsT
+
+from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, ordered
+from bnncc.targets.tflite.writer import ModelWriter, Tensor
+
+# Activations that a TensorFlow Lite operator applies to its own output, by the bounds of the equivalent Clip.
+FUSED_CLIPS: dict[tuple[float, float], int] = {
+    (0.0, np.inf): ActivationFunctionType.RELU,
+    (0.0, 6.0): ActivationFunctionType.RELU6,
+    (-1.0, 1.0): ActivationFunctionType.RELU_N1_TO_1,
+}
+
+# The first version of TRANSPOSE whose kernel takes these ranks.
+TRANSPOSE_VERSIONS = {5: 4, 6: 6}
+
+
+class Unsupported(Exception):
+    """Raised by a lowering: this node has no exact form in the file.  The message is the reason."""
+
+
+class LoweringContext:
+    """The emission of one graph.
+
+    Every ONNX value is stored once in the layout that its producer chose; `use` hands it out in any other, by a
+    permuted copy of a constant or by one TRANSPOSE (RESHAPE where only axes of size 1 move), made once.
+    """
+
+    def __init__(self, graph: ir.Graph, writer: ModelWriter) -> None:
+        self.graph = graph
+        self.writer = writer
+        self._stored: dict[ir.Value, dict[Layout, Tensor]] = {}
+        self._home: dict[ir.Value, Layout] = {}
+        self._packed: dict[ir.Value, Tensor] = {}
+        self._fused: set[ir.Node] = set()
+        self._graph_outputs = set(graph.outputs)
+
+    # Reading the graph
+
+    def constant_value(self, value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+        """The NumPy array of an initializer or a Constant node, None for an activation or an absent input."""
+        tensor = None if value is None else ir.convenience.get_const_tensor(value)
+        return None if tensor is None else tensor.numpy()
+
+    def require_constant(self, node: ir.Node, index: int, what: str) -> npt.NDArray[np.generic]:
+        """Input `index` as an array; Unsupported where it is absent or computed at run time."""
+        array = self.constant_value(node.inputs[index] if index < len(node.inputs) else None)
+        if array is None:
+            raise Unsupported(f"{what} is not a constant")
+        return array
+
+    def shape(self, value: ir.Value) -> tuple[int, ...]:
+        """The static ONNX shape."""
+        if value.shape is None or not value.shape.is_static():
+            raise Unsupported(f"{value.name} has no static shape")
+        return tuple(int(size) for size in value.shape.numpy())
+
+    def dtype(self, value: ir.Value) -> np.dtype[np.generic]:
+        """The NumPy dtype as stored: ONNX's int64 and float64 activations are int32 and float32 in the file."""
+        if value.dtype is None:
+            raise Unsupported(f"{value.name} has no known element type")
+        narrowed = {"int64": "int32", "float64": "float32"}
+        name = value.dtype.numpy().name
+        return np.dtype(narrowed.get(name, name))
+
+    def is_fused(self, node: ir.Node) -> bool:
+        """True where an earlier lowering emitted this node together with its own."""
+        return node in self._fused
+
+    def fuse_activation(self, value: ir.Value) -> tuple[int, ir.Value]:
+        """Claim the Relu or Clip that is the only consumer of `value`, if TensorFlow Lite's operators can apply it.
+
+        Returns the ActivationFunctionType and the value that the operator then yields (`value` itself and NONE
+        where nothing can be claimed).
+        """
+        uses = list(value.uses())
+        if len(uses) == 1 and value not in self._graph_outputs:
+            node = uses[0].node
+            activation = FUSED_CLIPS.get(self._clip_bounds(node) or (np.nan, np.nan))
+            if activation is not None and uses[0].idx == 0:
+                self._fused.add(node)
+                return activation, node.outputs[0]
+        return ActivationFunctionType.NONE, value
+
+    def _clip_bounds(self, node: ir.Node) -> tuple[float, float] | None:
+        if node.domain != "" or node.op_type not in ("Relu", "Clip"):
+            return None
+        if node.op_type == "Relu":
+            return (0.0, np.inf)
+        bounds = []
+        for index, default in ((1, -np.inf), (2, np.inf)):
+            given = node.inputs[index] if index < len(node.inputs) else None
+            array = self.constant_value(given)
+            if given is not None and array is None:
+                return None
+            bounds.append(default if array is None else float(array))
+        return (bounds[0], bounds[1])
+
+    # Tensors of the file
+
+    def layout(self, value: ir.Value) -> Layout | None:
+        """The layout in which an activation is stored; None for a constant, which takes any."""
+        return self._home.get(value)
+
+    def common_layout(self, values: Sequence[ir.Value]) -> Layout:
+        """The layout for an elementwise operator on `values`, one that costs the fewest transposes."""
+        rank = max(len(self.shape(value)) for value in values)
+        stored = [value for value in values if value in self._home]
+        asked = {self._asked_layout(value, rank) for value in stored} - {None}
+        if CHANNELS_LAST in asked or (not asked and any(self._home[value] == CHANNELS_LAST for value in stored)):
+            return CHANNELS_LAST
+        return asked.pop() or PLAIN if len(asked) == 1 else PLAIN
+
+    def axes_layout(self, value: ir.Value) -> Layout:
+        """The layout in which `value` is stored if each of its axes is one of the stored tensor's, else PLAIN."""
+        home = self._home.get(value, PLAIN)
+        return PLAIN if home.flat is not None else home
+
+    def _asked_layout(self, value: ir.Value, rank: int) -> Layout | None:
+        """The one layout that takes `value` without a TRANSPOSE; None where PLAIN and CHANNELS_LAST both do."""
+        home, shape = self._home[value], self.shape(value)
+        if home.flat is not None:
+            return home if rank == len(shape) else PLAIN
+        if len(shape) < rank:  # `use` pads it in PLAIN
+            home, shape = PLAIN, (1,) * (rank - len(shape)) + shape
+        plain, last = (ordered(layout.permutation(rank), shape) for layout in (PLAIN, CHANNELS_LAST))
+        return None if plain == last and home in (PLAIN, CHANNELS_LAST) else home
+
+    def use(self, value: ir.Value, layout: Layout, rank: int | None = None) -> Tensor:
+        """The tensor that holds `value` in `layout`; with `rank`, as if its shape had leading ones up to that rank."""
+        array = self.constant_value(value)
+        if array is not None:
+            if rank is not None:
+                array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+            return self.constant(_narrow(layout.arrange(array)), value.name or "constant")
+        shape = self.shape(value)
+        if rank is not None and rank > len(shape):
+            padded = (1,) * (rank - len(shape)) + shape
+            plain = self.use(value, PLAIN)
+            return self._permute(self.reshape(plain, padded), PLAIN, layout, padded)
+        stored = self._stored[value]
+        if layout not in stored:
+            home = self._home[value]
+            stored[layout] = self._permute(stored[home], home, layout, shape)
+        return stored[layout]
+
+    def constant(self, array: npt.NDArray[np.generic], name: str) -> Tensor:
+        """A constant in the file's own order."""
+        return self.writer.constant(name, array)
+
+    def define(self, value: ir.Value, layout: Layout) -> Tensor:
+        """Create the tensor of an operator's output `value`, stored in `layout`."""
+        tensor = self.writer.tensor(value.name or "value", layout.shape(self.shape(value)), self.dtype(value))
+        self.bind(value, layout, tensor)
+        return tensor
+
+    def bind(self, value: ir.Value, layout: Layout, tensor: Tensor) -> None:
+        """State that `tensor` holds `value` in `layout` (for outputs that an existing tensor already is)."""
+        self._stored[value] = {layout: tensor}
+        self._home[value] = layout
+
+    def packed(self, value: ir.Value) -> Tensor | None:
+        """The int32 tensor that holds the bits of a binary value, channels last; None where there is none yet."""
+        return self._packed.get(value)
+
+    def bind_packed(self, value: ir.Value, tensor: Tensor) -> None:
+        """State that `tensor` holds the bits of the binary `value`."""
+        self._packed[value] = tensor
+        self._home.setdefault(value, CHANNELS_LAST)
+
+    def temporary(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
+        """A tensor that no ONNX value corresponds to; `shape` in the file's order."""
+        return self.writer.tensor(name, shape, dtype)
+
+    # Operators
+
+    def emit(
+        self,
+        builtin: int,
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        options: object | None = None,
+        version: int = 1,
+    ) -> None:
+        """Append a built-in operator."""
+        self.writer.operator(builtin, inputs, outputs, options, version)
+
+    def emit_custom(self, name: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: bytes) -> None:
+        """Append a custom operator with FlexBuffer options."""
+        self.writer.custom(name, inputs, outputs, options)
+
+    def reshape(self, tensor: Tensor, shape: Sequence[int], output: Tensor | None = None) -> Tensor:
+        """RESHAPE `tensor` (file order) to `shape`, into `output` if given."""
+        if output is None:
+            if tuple(shape) == tensor.shape:
+                return tensor
+            output = self.temporary(f"{tensor.name}/reshape", shape, tensor.dtype)
+        target = self.constant(np.asarray(output.shape, np.int32), "shape")
+        self.emit(BuiltinOperator.RESHAPE, [tensor, target], [output])
+        return output
+
+    def transpose(self, tensor: Tensor, permutation: Sequence[int], output: Tensor | None = None) -> Tensor:
+        """TRANSPOSE `tensor` (file order), as a RESHAPE where only axes of size 1 move."""
+        shape = tuple(tensor.shape[axis] for axis in permutation)
+        moved = [axis for axis in permutation if tensor.shape[axis] != 1]
+        if moved == sorted(moved):
+            return self.reshape(tensor, shape, output)
+        if output is None:
+            output = self.temporary(f"{tensor.name}/transpose", shape, tensor.dtype)
+        order = self.constant(np.asarray(permutation, np.int32), "permutation")
+        version = TRANSPOSE_VERSIONS.get(len(shape), 3 if tensor.dtype == "bool" else 1)
+        self.emit(BuiltinOperator.TRANSPOSE, [tensor, order], [output], TransposeOptionsT(), version)
+        return output
+
+    def _permute(self, tensor: Tensor, source: Layout, target: Layout, shape: tuple[int, ...]) -> Tensor:
+        if source.flat is not None:
+            channels, *spatial = source.flat
+            parts = self.reshape(tensor, (shape[0], *spatial, channels))
+            rank = len(parts.shape)
+            plain = self.reshape(self.transpose(parts, (0, rank - 1, *range(1, rank - 1))), shape)
+            return self._permute(plain, PLAIN, target, shape)
+        if target.flat is not None:
+            if shape[-1] == 1:
+                return tensor
+            parts = self.reshape(tensor, (shape[0], *target.flat))
+            return self.reshape(self.transpose(parts, (0, *range(2, len(parts.shape)), 1)), shape)
+        from_axes, to_axes = source.permutation(len(shape)), target.permutation(len(shape))
+        return self.transpose(tensor, [from_axes.index(axis) for axis in to_axes])
+
+
+def _narrow(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """int64 and float64 constants as int32 and float32, as `LoweringContext.dtype` does for activations."""
+    if array.dtype == np.int64:
+        return np.clip(array, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
+    return array.astype(np.float32) if array.dtype == np.float64 else array

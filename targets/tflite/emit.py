@@ -1,0 +1,75 @@
+"""The walk over the graph that turns an ONNX model into a TensorFlow Lite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from bnncc.errors import UnsupportedOperatorsError
+from bnncc.graph import describe
+from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
+from bnncc.targets.tflite.lowerings import LOWERINGS
+from bnncc.targets.tflite.writer import ModelWriter, Tensor
+
+DESCRIPTION = "bnncc"
+
+
+def emit(
+    model: ir.Model,
+    *,
+    channels_last: bool = True,
+    metadata: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Return the .tflite file of `model`, an ONNX graph of static shapes in NCHW.
+
+    channels_last: 4-D graph inputs and outputs are NHWC in the file; False keeps NCHW (with transposes inside).
+    metadata: named buffers to embed.
+    Raises UnsupportedOperatorsError, which lists every node that has no lowering.
+    """
+    writer = ModelWriter(DESCRIPTION)
+    context = LoweringContext(model.graph, writer)
+    boundary = CHANNELS_LAST if channels_last else PLAIN
+    inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
+    problems = []
+    for node in model.graph:
+        if not context.is_fused(node):
+            problem = _lower(node, context)
+            if problem:
+                problems.append(problem)
+    if problems:
+        raise UnsupportedOperatorsError(problems)
+    outputs = [_graph_output(value, context, boundary) for value in model.graph.outputs]
+    for name, content in (metadata or {}).items():
+        writer.metadata(name, content)
+    return writer.finish(
+        inputs,
+        outputs,
+        [value.name or "" for value in model.graph.inputs],
+        [value.name or "" for value in model.graph.outputs],
+    )
+
+
+def _lower(node: ir.Node, context: LoweringContext) -> str | None:
+    """Lower one node; returns the problem where there is no exact form."""
+    lowering = LOWERINGS.get((node.domain, node.op_type))
+    try:
+        if lowering is None:
+            raise Unsupported("no lowering")
+        lowering(node, context)
+    except Unsupported as reason:
+        # Later nodes are lowered all the same, so that one run finds every problem.
+        for value in node.outputs:
+            if value.shape is not None and value.shape.is_static() and value.dtype is not None:
+                context.define(value, PLAIN)
+        return f"{describe(node)}: {reason}"
+    return None
+
+
+def _graph_input(value: ir.Value, context: LoweringContext, boundary: Layout) -> Tensor:
+    return context.define(value, boundary if len(context.shape(value)) == 4 else PLAIN)
+
+
+def _graph_output(value: ir.Value, context: LoweringContext, boundary: Layout) -> Tensor:
+    return context.use(value, boundary if len(context.shape(value)) == 4 else PLAIN)

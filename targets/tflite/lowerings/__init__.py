@@ -1,0 +1,34 @@
+"""The lowerings, one small function an operator: `LOWERINGS` maps (domain, operator) to it.
+
+A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defines each output of the node.  It raises
+`Unsupported` with the reason where this node has no exact form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.targets.tflite.context import LoweringContext
+from bnncc.targets.tflite.lowerings import (
+    activation,
+    comparison,
+    convolution,
+    elementwise,
+    lce,
+    linear,
+    pooling,
+    reduction,
+    resize,
+    shape,
+)
+
+Lowering = Callable[[ir.Node, LoweringContext], None]
+
+_STANDARD_MODULES = (convolution, linear, pooling, reduction, activation, elementwise, comparison, shape, resize)
+
+LOWERINGS: Mapping[tuple[str, str], Lowering] = {
+    ("", op_type): lowering for module in _STANDARD_MODULES for op_type, lowering in module.LOWERINGS.items()
+} | {(ops.DOMAIN, op_type): lowering for op_type, lowering in lce.LOWERINGS.items()}

@@ -1,0 +1,151 @@
+"""Gemm, MatMul and BatchNormalization.  TensorFlow Lite's FULLY_CONNECTED takes weights [O, I]."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
+
+from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.layout import PLAIN
+from bnncc.targets.tflite.lowerings.operands import apply, input_of, optional_input, scalar
+from bnncc.targets.tflite.writer import Tensor
+
+# The first version of FULLY_CONNECTED that keeps leading axes.
+KEEP_DIMS_VERSION = 5
+
+
+def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
+    """y = α·A'·B' + β·C, where A' and B' may be transposed; α and β go into the constants."""
+    a, b, c = input_of(node, 0), input_of(node, 1), optional_input(node, 2)
+    alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
+    transpose_a, transpose_b = bool(node.attributes.get_int("transA", 0)), bool(node.attributes.get_int("transB", 0))
+    weight, offset = context.constant_value(b), context.constant_value(c)
+    if c is not None and offset is None and beta != 1:
+        raise Unsupported("beta with a computed C")
+    if offset is not None:
+        offset = (beta * offset).astype(np.float32)
+    columns = context.shape(node.outputs[0])[1]
+    if weight is not None:
+        weight = (alpha * (weight if transpose_b else weight.T)).astype(np.float32)
+        if c is None or (offset is not None and offset.size in (1, columns) and offset.shape[:-1] in ((), (1,))):
+            bias = np.broadcast_to(np.float32(0) if offset is None else offset.reshape(-1), columns)
+            _fully_connected(node, context, a, weight, np.ascontiguousarray(bias), transpose_a)
+            return
+    activation, output = context.fuse_activation(node.outputs[0])
+    result = context.define(output, PLAIN)
+    left, right = context.use(a, PLAIN), context.use(b, PLAIN)
+    product = result if c is None and alpha == 1 and not activation else _like(result, "product", context)
+    _batch_matmul(left, right, product, context, transpose_a, transpose_b)
+    scaled = product
+    if alpha != 1:
+        options = schema.MulOptionsT()
+        options.fusedActivationFunction = activation if c is None else ActivationFunctionType.NONE
+        scaled = _like(result, "scaled", context) if c is not None else result
+        apply(context, BuiltinOperator.MUL, product, scalar(context, alpha), output=scaled, options=options)
+    if c is not None or (alpha == 1 and activation):
+        add = schema.AddOptionsT()
+        add.fusedActivationFunction = activation
+        if c is None:
+            term = scalar(context, 0)
+        else:
+            term = context.use(c, PLAIN) if offset is None else context.constant(offset, "offset")
+        apply(context, BuiltinOperator.ADD, scaled, term, output=result, options=add)
+
+
+def lower_matmul(node: ir.Node, context: LoweringContext) -> None:
+    """y = A·B over the last two axes; a constant matrix B, and a bias added right after it, make a FULLY_CONNECTED."""
+    a, b = input_of(node, 0), input_of(node, 1)
+    weight = context.constant_value(b)
+    if weight is not None and weight.ndim == 2 and len(context.shape(a)) > 1:
+        weight = np.ascontiguousarray(weight.T).astype(np.float32)
+        _fully_connected(node, context, a, weight, np.zeros(weight.shape[0], np.float32))
+        return
+    output = node.outputs[0]
+    shape_a, shape_b = context.shape(a), context.shape(b)
+    left, right = context.use(a, PLAIN), context.use(b, PLAIN)
+    # NumPy's rule for vectors: [K] is [1, K] on the left, [K, 1] on the right, and the 1 disappears from the result.
+    left = context.reshape(left, (1, *shape_a)) if len(shape_a) == 1 else left
+    right = context.reshape(right, (*shape_b, 1)) if len(shape_b) == 1 else right
+    result = context.define(output, PLAIN)
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    whole = (*batch, left.shape[-2], right.shape[-1])
+    if len(whole) > 5:
+        raise Unsupported("a product of rank 6 or more")
+    product = result if whole == result.shape else context.temporary(f"{result.name}/product", whole, result.dtype)
+    _batch_matmul(left, right, product, context)
+    if product is not result:
+        context.reshape(product, result.shape, result)
+
+
+def _fully_connected(
+    node: ir.Node,
+    context: LoweringContext,
+    value: ir.Value,
+    weight: npt.NDArray[np.generic],
+    bias: npt.NDArray[np.generic],
+    transpose: bool = False,
+) -> None:
+    """y = value · weightᵀ + bias; a flattened value's order goes into the weight's input axis."""
+    activation, output = context.fuse_activation(node.outputs[0])
+    if transpose:
+        tensor = context.transpose(context.use(value, PLAIN), (1, 0))
+    else:
+        layout = context.layout(value) or PLAIN
+        layout = layout if layout.flat is not None else PLAIN
+        tensor, weight = context.use(value, layout), layout.arrange(weight)
+    result = context.define(output, PLAIN)
+    options = schema.FullyConnectedOptionsT()
+    options.fusedActivationFunction = activation
+    options.keepNumDims = len(tensor.shape) > 2
+    filters = context.constant(weight, f"{result.name}/weight")
+    offsets = context.constant(bias, f"{result.name}/bias")
+    version = KEEP_DIMS_VERSION if options.keepNumDims else 1
+    context.emit(BuiltinOperator.FULLY_CONNECTED, [tensor, filters, offsets], [result], options, version)
+
+
+def _batch_matmul(
+    left: Tensor,
+    right: Tensor,
+    result: Tensor,
+    context: LoweringContext,
+    transpose_left: bool = False,
+    transpose_right: bool = False,
+) -> None:
+    options = schema.BatchMatMulOptionsT()
+    options.adjX, options.adjY = transpose_left, transpose_right
+    context.emit(BuiltinOperator.BATCH_MATMUL, [left, right], [result], options)
+
+
+def _like(tensor: Tensor, step: str, context: LoweringContext) -> Tensor:
+    return context.temporary(f"{tensor.name}/{step}", tensor.shape, tensor.dtype)
+
+
+def lower_batch_normalization(node: ir.Node, context: LoweringContext) -> None:
+    """y = (x - μ)·γ/√(σ² + ε) + β as x·a + b, with a and b computed here (in float64)."""
+    if node.attributes.get_int("training_mode", 0):
+        raise Unsupported("training_mode")
+    names = ("scale", "bias", "mean", "variance")
+    arrays = [context.require_constant(node, index, f"the {name}") for index, name in enumerate(names, 1)]
+    gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)
+    factor = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    offset = beta - mean * factor
+    x = input_of(node, 0)
+    rank = len(context.shape(x))
+    layout = context.layout(x) or PLAIN
+    shape = (1, factor.size, *[1] * (rank - 2))
+    activation, output = context.fuse_activation(node.outputs[0])
+    result = context.define(output, layout)
+    terms = [
+        context.constant(layout.arrange(array.reshape(shape)).astype(np.float32), f"{result.name}/{name}")
+        for array, name in ((factor, "factor"), (offset, "offset"))
+    ]
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = activation
+    scaled = apply(context, BuiltinOperator.MUL, context.use(x, layout), terms[0], options=schema.MulOptionsT())
+    apply(context, BuiltinOperator.ADD, scaled, terms[1], output=result, options=options)
+
+
+LOWERINGS = {"Gemm": lower_gemm, "MatMul": lower_matmul, "BatchNormalization": lower_batch_normalization}
