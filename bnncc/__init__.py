@@ -1,1 +1,64 @@
-"""bnncc compiles PyTorch binary neural networks to TensorFlow Lite files with Larq Compute Engine operators."""
+"""bnncc compiles PyTorch binary neural networks to TensorFlow Lite files with Larq Compute Engine operators.
+
+    import bnncc
+    compiled = bnncc.compile("net.py:make_net", weights="net.pth", input_shapes=["1x3x224x224"], target="raspberry-pi-4")
+    compiled.save("net.tflite")
+
+In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets` (devices, and
+the writer of the file), `compiler` (the whole way), `verify` (the proof), `cli`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bnncc._version import __version__
+from bnncc.errors import (
+    BnnccError,
+    ExportError,
+    InputError,
+    PassError,
+    TraceMismatchError,
+    UnsupportedOperatorsError,
+    VerificationError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from bnncc.compiler import CompiledModel, Options, compile
+    from bnncc.verify import Verification, verify
+
+_LAZY = {
+    "CompiledModel": "bnncc.compiler",
+    "Options": "bnncc.compiler",
+    "compile": "bnncc.compiler",
+    "Verification": "bnncc.verify",
+    "verify": "bnncc.verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs PyTorch when it is first asked for: `bnncc --help` should not wait for it."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'bnncc' has no attribute '{name}'")
+
+
+__all__ = [
+    "BnnccError",
+    "CompiledModel",
+    "ExportError",
+    "InputError",
+    "Options",
+    "PassError",
+    "TraceMismatchError",
+    "UnsupportedOperatorsError",
+    "Verification",
+    "VerificationError",
+    "WeightsError",
+    "__version__",
+    "compile",
+    "verify",
+]

@@ -66,7 +66,8 @@ class CompiledModel:
     """A compiled network.
 
     content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network before the
-    passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and "emit".
+    passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and "emit";
+    pass_seconds: of each pass.
     """
 
     content: bytes
@@ -76,6 +77,20 @@ class CompiledModel:
     layers: list[BinaryLayer]
     options: Options
     seconds: dict[str, float] = field(default_factory=dict)
+    pass_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def float_weight_bytes(self) -> int:
+        """The size of the network's parameters in float32: what the traced graph holds before any pass."""
+        floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+        tensors = (value.const_value for value in self.traced.model.graph.initializers.values())
+        return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)
+
+    def as_stored(self, array: Array) -> Array:
+        """A graph input or output in PyTorch's order (NCHW), laid out as the file has it."""
+        if self.options.channels_last and array.ndim == 4:
+            array = array.transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(array)
 
     def save(self, path: Path | str) -> None:
         """Write the file: whole or not at all.  Raises InputError where that fails."""
@@ -136,7 +151,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     passed = time.perf_counter()
     content = emit(model, channels_last=options.channels_last, metadata=_metadata(traced, target, options))
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
-    return CompiledModel(content, model, traced, target, layers, options, seconds)
+    return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
 
 def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:

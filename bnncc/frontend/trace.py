@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -58,6 +59,8 @@ class TracedModel:
         weights_digest: sha256 over the names, dtypes, shapes and bytes of the state_dict (of a file's initializers).
         seconds: of "load", "export" and "check".
         warnings: what the user should know, one sentence or two each.
+        check_against_module: compare the graph with the network on further inputs, as before; returns warnings, raises
+            TraceMismatchError.  Does nothing for a .onnx file.
     """
 
     model: ir.Model
@@ -67,6 +70,7 @@ class TracedModel:
     weights_digest: str
     seconds: dict[str, float]
     warnings: list[str]
+    check_against_module: Callable[[Sequence[Sequence[Array]]], list[str]]
 
 
 def trace(
@@ -143,7 +147,7 @@ class _Network:
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         with self.active(), silence():
             outputs = self.wrapped().outputs(*self.tensors(arrays))
-        return [tensor.numpy() for tensor in outputs.values()]
+        return [tensor.detach().numpy() for tensor in outputs.values()]
 
 
 def _trace(
@@ -176,7 +180,16 @@ def _trace(
             failures.append(error)
             continue
         warnings += [f"the {exporter} exporter was used: {failure}" for failure in failures]
-        return TracedModel(model, inputs, network.run, exporter, weights_digest, seconds, warnings + found)
+        return TracedModel(
+            model,
+            inputs,
+            network.run,
+            exporter,
+            weights_digest,
+            seconds,
+            warnings + found,
+            partial(_check, model, network),
+        )
     mismatches = [failure for failure in failures if isinstance(failure, TraceMismatchError)]
     if mismatches:
         raise mismatches[0]
@@ -186,6 +199,10 @@ def _trace(
         + "\nRewrite that line without Python "
         "values that depend on tensors, or export to ONNX by other means and compile the .onnx file."
     )
+
+
+def _check(model: ir.Model, network: _Network, inputs: Sequence[Sequence[Array]]) -> list[str]:
+    return check_trace(model, inputs, network.run, network.record, network.record(inputs[0]))
 
 
 def _first_run(network: _Network, arrays: Sequence[Array]) -> Recording:
@@ -223,7 +240,7 @@ def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]]
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
-    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [])
+    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [], lambda inputs: [])
 
 
 def _match_inputs(module: nn.Module, shapes: Sequence[tuple[str | None, tuple[int, ...]]]) -> list[InputSpec]:

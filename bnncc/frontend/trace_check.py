@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import numpy as np
 import onnx
@@ -38,10 +37,9 @@ _REFERENCE = "\0reference"
 
 @dataclass
 class _Difference:
-    """A value of the cut graph that rounding does not explain.  `operation` is None at a graph output."""
+    """A value of the cut graph that rounding does not explain: which, and how it differs."""
 
     what: str
-    operation: Operation | None
     text: str
 
 
@@ -91,8 +89,9 @@ def check_trace(
             continue
         recording = first if index == 0 else record(arrays)
         # Runs of one network have the same operations; the graph has the pinned ones no longer.
-        unpinned = [id(operation) not in pinned for operation in first.operations]
-        alignment = align(list(compress(recording.operations, unpinned)), model.graph)
+        gone = {index for index, operation in enumerate(first.operations) if id(operation) in pinned}
+        kept = [operation for index, operation in enumerate(recording.operations) if index not in gone]
+        alignment = align(kept, model.graph)
         verdict = _explain(model, feeds, recording, alignment)
         if verdict.differences:
             is_random = any(relative_error(*pair) > 0 for pair in zip(run_module(arrays), references, strict=True))
@@ -133,7 +132,6 @@ def _explain(model: ir.Model, feeds: Mapping[str, Array], recording: Recording, 
 def _compare_segments(
     model: ir.Model, feeds: Mapping[str, Array], recording: Recording, pairs: Sequence[tuple[Operation, ir.Node]]
 ) -> _Verdict:
-    pairs = [(operation, node) for operation, node in pairs if not node.outputs[0].is_graph_output()]
     cuts = {node.outputs[0].name or "": operation for operation, node in pairs}
     proto = _cut(model, cuts)
     results = run(proto, {**feeds, **{name + _REFERENCE: cuts[name].output for name in cuts}})
@@ -154,12 +152,16 @@ def _compare_segments(
             if error > ROUNDING:
                 text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
         if text is not None:
-            verdict.differences.append(_Difference(describe(node), operation, text))
-    for name, reference in recording.outputs.items():
+            verdict.differences.append(_Difference(describe(node), text))
+    for output, (name, reference) in zip(model.graph.outputs, recording.outputs.items(), strict=True):
+        if name in cuts:
+            continue
         error = relative_error(results[name], reference)
         if error > ROUNDING:
             text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
-            verdict.differences.append(_Difference(f"output {name!r}", None, text))
+            producer = output.producer()
+            what = f"output {name!r}" + (f", {describe(producer)}" if producer is not None else "")
+            verdict.differences.append(_Difference(what, text))
     return verdict
 
 
@@ -169,7 +171,8 @@ def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:
     for name, operation in cuts.items():
         element = onnx.helper.np_dtype_to_tensor_dtype(operation.output.dtype)
         proto.graph.input.append(onnx.helper.make_tensor_value_info(name + _REFERENCE, element, operation.output.shape))
-        proto.graph.output.append(onnx.ValueInfoProto(name=name))
+        if all(output.name != name for output in model.graph.outputs):
+            proto.graph.output.append(onnx.ValueInfoProto(name=name))
     for node in proto.graph.node:
         for index, name in enumerate(node.input):
             if name in cuts:

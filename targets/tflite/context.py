@@ -193,7 +193,9 @@ class LoweringContext:
         """Append a built-in operator."""
         self.writer.operator(builtin, inputs, outputs, options, version)
 
-    def emit_custom(self, name: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: bytes) -> None:
+    def emit_custom(
+        self, name: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: bytes
+    ) -> None:
         """Append a custom operator with FlexBuffer options."""
         self.writer.custom(name, inputs, outputs, options)
 

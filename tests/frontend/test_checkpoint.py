@@ -53,7 +53,7 @@ def test_a_wrapper_inside_the_network_makes_no_difference(tmp_path: Path) -> Non
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, network().state_dict())
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="cannot be read.*truncated"):
+    with pytest.raises(WeightsError, match=r"cannot be read.*truncated"):
         load_weights(network(), path)
 
 
@@ -96,7 +96,7 @@ def test_missing_and_unexpected_keys_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_wrong_shape_is_an_error_even_where_partial_weights_are_allowed(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="0.weight: 4x1x3x3 in the file, 3x1x3x3 in the network"):
+    with pytest.raises(WeightsError, match=r"0.weight: 4x1x3x3 in the file, 3x1x3x3 in the network"):
         load_weights(network(), save(tmp_path, network(4).state_dict()), allow_partial=True)
 
 

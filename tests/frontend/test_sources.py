@@ -186,7 +186,7 @@ def test_an_error_in_the_constructor_names_the_users_line(tmp_path: Path) -> Non
 
 
 def test_a_callable_that_returns_no_module_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="returned a int, not an nn.Module"):
+    with pytest.raises(InputError, match=r"returned a int, not an nn.Module"):
         trace(f"{write(tmp_path, 'def make(): return 3')}:make", input_shapes=SHAPE)
 
 

@@ -9,7 +9,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.targets.tflite.context import LoweringContext
 from bnncc.targets.tflite.layout import PLAIN, ordered
-from bnncc.targets.tflite.lowerings.operands import apply, input_of, optional_input, scalar
+from bnncc.targets.tflite.lowerings.operands import apply, emit_broadcast, input_of, optional_input, scalar
 from bnncc.targets.tflite.writer import Tensor
 
 _CLIPS = {
@@ -207,7 +207,7 @@ def lower_erf(node: ir.Node, context: LoweringContext) -> None:
     apply(context, BuiltinOperator.LESS, size, scalar(context, TINY), output=small, options=schema.LessOptionsT())
     safe = context.temporary(f"{result.name}/safe", tensor.shape, tensor.dtype)
     operands = [small, scalar(context, TINY), tensor]
-    context.emit(BuiltinOperator.SELECT_V2, operands, [safe], schema.SelectV2OptionsT())
+    emit_broadcast(context, BuiltinOperator.SELECT_V2, operands, safe, schema.SelectV2OptionsT())
     stretched = _mul(context, safe, np.sqrt(2))
     gelu = apply(context, BuiltinOperator.GELU, stretched, options=schema.GeluOptionsT())
     half = apply(context, BuiltinOperator.DIV, gelu, stretched, options=schema.DivOptionsT())

@@ -158,7 +158,9 @@ def lower_conv_transpose(node: ir.Node, context: LoweringContext) -> None:
         )
     ]
     cut = tuple(full) != result.shape[1:3]
-    whole = context.temporary(f"{result.name}/whole", (*result.shape[:1], *full, channels), "float32") if cut else result
+    whole = result
+    if cut:
+        whole = context.temporary(f"{result.name}/whole", (result.shape[0], *full, channels), result.dtype)
     if groups == 1:
         _transpose_conv(tensor, weight, bias, strides, activation, whole, context)
     else:

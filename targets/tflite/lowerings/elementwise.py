@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
@@ -10,13 +11,12 @@ from bnncc.targets.tflite.context import LoweringContext, Unsupported
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import alias, apply, emit_broadcast, input_of, scalar
 
-# ONNX operator: (TensorFlow Lite operator, its options class, whether it can apply an activation to its output)
+# ONNX operator: (TensorFlow Lite operator, its options class); all of them can apply an activation to their output.
 _BINARY = {
-    "Add": (BuiltinOperator.ADD, schema.AddOptionsT, True),
-    "Sub": (BuiltinOperator.SUB, schema.SubOptionsT, True),
-    "Mul": (BuiltinOperator.MUL, schema.MulOptionsT, True),
-    "Div": (BuiltinOperator.DIV, schema.DivOptionsT, True),
-    "Pow": (BuiltinOperator.POW, schema.PowOptionsT, False),
+    "Add": (BuiltinOperator.ADD, schema.AddOptionsT),
+    "Sub": (BuiltinOperator.SUB, schema.SubOptionsT),
+    "Mul": (BuiltinOperator.MUL, schema.MulOptionsT),
+    "Div": (BuiltinOperator.DIV, schema.DivOptionsT),
 }
 _VARIADIC = {
     "Max": (BuiltinOperator.MAXIMUM, schema.MaximumMinimumOptionsT),
@@ -47,16 +47,34 @@ _INT32_UNARY = ("Abs", "Neg", "Sign")
 
 def lower_binary(node: ir.Node, context: LoweringContext) -> None:
     """y = a ∘ b."""
-    builtin, options_class, fusible = _BINARY[node.op_type]
+    builtin, options_class = _BINARY[node.op_type]
     left, right = input_of(node, 0), input_of(node, 1)
     layout = context.common_layout([left, right])
     rank = len(context.shape(node.outputs[0]))
     options = options_class()
-    output = node.outputs[0]
-    if fusible:
-        options.fusedActivationFunction, output = context.fuse_activation(output)
+    options.fusedActivationFunction, output = context.fuse_activation(node.outputs[0])
     operands = [context.use(left, layout, rank), context.use(right, layout, rank)]
     emit_broadcast(context, builtin, operands, context.define(output, layout), options)
+
+
+def lower_pow(node: ir.Node, context: LoweringContext) -> None:
+    """y = xᵃ; a square has its own kernel.  ONNX allows another element type for a, TensorFlow Lite does not."""
+    x, exponent = input_of(node, 0), input_of(node, 1)
+    layout = context.common_layout([x, exponent])
+    shape, dtype = context.shape(node.outputs[0]), context.dtype(x)
+    array, options = context.constant_value(exponent), schema.PowOptionsT()
+    if array is not None and array.size == 1 and dtype == np.float32 and context.shape(x) == shape:
+        result = context.define(node.outputs[0], layout)
+        if array.item() == 2:
+            apply(context, BuiltinOperator.SQUARE, context.use(x, layout), output=result)
+        else:
+            power = scalar(context, array.item())
+            apply(context, BuiltinOperator.POW, context.use(x, layout), power, output=result, options=options)
+        return
+    if context.dtype(exponent) != dtype:
+        raise Unsupported("an exponent of another type than the base")
+    operands = [context.use(x, layout, len(shape)), context.use(exponent, layout, len(shape))]
+    emit_broadcast(context, BuiltinOperator.POW, operands, context.define(node.outputs[0], layout), options)
 
 
 def lower_variadic(node: ir.Node, context: LoweringContext) -> None:
@@ -116,12 +134,13 @@ def lower_reciprocal(node: ir.Node, context: LoweringContext) -> None:
     layout = context.layout(x) or PLAIN
     result = context.define(node.outputs[0], layout)
     operands = [scalar(context, 1), context.use(x, layout)]
-    context.emit(BuiltinOperator.DIV, operands, [result], schema.DivOptionsT())
+    emit_broadcast(context, BuiltinOperator.DIV, operands, result, schema.DivOptionsT())
 
 
 LOWERINGS = {
     **dict.fromkeys(_BINARY, lower_binary),
     **dict.fromkeys(_VARIADIC, lower_variadic),
     **dict.fromkeys(_UNARY, lower_unary),
+    "Pow": lower_pow,
     "Reciprocal": lower_reciprocal,
 }

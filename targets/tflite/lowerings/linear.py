@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.targets.tflite.context import LoweringContext, Unsupported
 from bnncc.targets.tflite.layout import PLAIN
@@ -18,45 +18,42 @@ KEEP_DIMS_VERSION = 5
 
 
 def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
-    """y = α·A'·B' + β·C, where A' and B' may be transposed; α and β go into the constants."""
+    """y = α·A'·B' + β·C, where A' and B' may be transposed.
+
+    With a constant B, and C absent or one number an output: FULLY_CONNECTED, α and β in its constants.
+    """
     a, b, c = input_of(node, 0), input_of(node, 1), optional_input(node, 2)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     transpose_a, transpose_b = bool(node.attributes.get_int("transA", 0)), bool(node.attributes.get_int("transB", 0))
-    weight, offset = context.constant_value(b), context.constant_value(c)
-    if c is not None and offset is None and beta != 1:
-        raise Unsupported("beta with a computed C")
-    if offset is not None:
-        offset = (beta * offset).astype(np.float32)
+    weight, offset = _float_constant(b, context), _float_constant(c, context)
     columns = context.shape(node.outputs[0])[1]
-    if weight is not None:
-        weight = (alpha * (weight if transpose_b else weight.T)).astype(np.float32)
-        if c is None or (offset is not None and offset.size in (1, columns) and offset.shape[:-1] in ((), (1,))):
-            bias = np.broadcast_to(np.float32(0) if offset is None else offset.reshape(-1), columns)
-            _fully_connected(node, context, a, weight, np.ascontiguousarray(bias), transpose_a)
-            return
-    activation, output = context.fuse_activation(node.outputs[0])
-    result = context.define(output, PLAIN)
-    left, right = context.use(a, PLAIN), context.use(b, PLAIN)
-    product = result if c is None and alpha == 1 and not activation else _like(result, "product", context)
-    _batch_matmul(left, right, product, context, transpose_a, transpose_b)
-    scaled = product
-    if alpha != 1:
-        options = schema.MulOptionsT()
-        options.fusedActivationFunction = activation if c is None else ActivationFunctionType.NONE
-        scaled = _like(result, "scaled", context) if c is not None else result
-        apply(context, BuiltinOperator.MUL, product, scalar(context, alpha), output=scaled, options=options)
-    if c is not None or (alpha == 1 and activation):
-        add = schema.AddOptionsT()
-        add.fusedActivationFunction = activation
-        if c is None:
-            term = scalar(context, 0)
-        else:
-            term = context.use(c, PLAIN) if offset is None else context.constant(offset, "offset")
-        apply(context, BuiltinOperator.ADD, scaled, term, output=result, options=add)
+    per_column = offset is not None and offset.size in (1, columns) and offset.shape[:-1] in ((), (1,))
+    if weight is not None and (c is None or per_column):
+        bias = np.zeros(columns, np.float32) if offset is None else np.broadcast_to(offset.reshape(-1), columns)
+        weight = np.float32(alpha) * (weight if transpose_b else weight.T)
+        _fully_connected(node, context, a, weight, np.float32(beta) * bias, transpose_a)
+        return
+    result = context.define(node.outputs[0], PLAIN)
+    steps = [(BuiltinOperator.MUL, schema.MulOptionsT(), scalar(context, alpha))] if alpha != 1 else []
+    if c is not None:
+        term = context.use(c, PLAIN)
+        if beta != 1:
+            term = apply(context, BuiltinOperator.MUL, term, scalar(context, beta), options=schema.MulOptionsT())
+        steps.append((BuiltinOperator.ADD, schema.AddOptionsT(), term))
+    tensor = _like(result, "product", context) if steps else result
+    _batch_matmul(context.use(a, PLAIN), context.use(b, PLAIN), tensor, context, transpose_a, transpose_b)
+    for index, (builtin, options, operand) in enumerate(steps):
+        output = result if index == len(steps) - 1 else None
+        tensor = apply(context, builtin, tensor, operand, output=output, options=options)
+
+
+def _float_constant(value: ir.Value | None, context: LoweringContext) -> npt.NDArray[np.float32] | None:
+    array = context.constant_value(value)
+    return None if array is None else array.astype(np.float32)
 
 
 def lower_matmul(node: ir.Node, context: LoweringContext) -> None:
-    """y = A·B over the last two axes; a constant matrix B, and a bias added right after it, make a FULLY_CONNECTED."""
+    """y = A·B over the last two axes; a constant matrix B makes it a FULLY_CONNECTED."""
     a, b = input_of(node, 0), input_of(node, 1)
     weight = context.constant_value(b)
     if weight is not None and weight.ndim == 2 and len(context.shape(a)) > 1:

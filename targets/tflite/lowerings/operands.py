@@ -14,9 +14,8 @@ from bnncc.targets.tflite.context import LoweringContext, Unsupported
 from bnncc.targets.tflite.layout import PLAIN, Layout
 from bnncc.targets.tflite.writer import Tensor
 
-
-# Up to which rank a kernel broadcasts its operands itself (beyond it the interpreter aborts), and the first version of the
-# operator that does so at rank 5.
+# Up to which rank a kernel broadcasts its operands itself (beyond it the interpreter aborts the process), and the first
+# version of the operator that does so at rank 5.
 _BROADCAST_RANKS = {
     BuiltinOperator.ADD: (6, 1),
     BuiltinOperator.SUB: (6, 3),
@@ -62,17 +61,20 @@ def apply(
     options: object | None = None,
     version: int = 1,
 ) -> Tensor:
-    """An elementwise operator on tensors of the file; the result has the first operand's shape, or is `output`."""
+    """An elementwise operator on tensors of the file; the result is like the first operand, or it is `output`."""
     if output is None:
         output = context.temporary(f"{operands[0].name}/step", operands[0].shape, operands[0].dtype)
-    context.emit(builtin, operands, [output], options, version)
+    if len(operands) == 1:
+        context.emit(builtin, operands, [output], options, version)
+    else:
+        emit_broadcast(context, builtin, operands, output, options)
     return output
 
 
 def emit_broadcast(
     context: LoweringContext, builtin: int, operands: Sequence[Tensor], result: Tensor, options: object | None
 ) -> None:
-    """An operator on operands of one rank, which it broadcasts; BROADCAST_TO first where its kernel cannot."""
+    """An operator that broadcasts operands of one rank (or of rank 0); BROADCAST_TO first where its kernel cannot."""
     rank, version = len(result.shape), 1
     if any(operand.shape != result.shape for operand in operands) and rank > LEAST_BROADCAST_RANK:
         largest, version = _BROADCAST_RANKS.get(builtin, (LEAST_BROADCAST_RANK, 1))
@@ -82,9 +84,7 @@ def emit_broadcast(
     context.emit(builtin, operands, [result], options, version)
 
 
-def broadcast(
-    context: LoweringContext, tensor: Tensor, shape: tuple[int, ...], result: Tensor | None = None
-) -> Tensor:
+def broadcast(context: LoweringContext, tensor: Tensor, shape: tuple[int, ...], result: Tensor | None = None) -> Tensor:
     """BROADCAST_TO a shape of the same rank."""
     if result is None:
         if tensor.shape == shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
@@ -39,8 +40,8 @@ def lower_average_pool(node: ir.Node, context: LoweringContext) -> None:
     """y = sum over a window / its count.
 
     The count is that of the input's positions, with count_include_pad that of the padded input's (ceil_mode's own
-    positions behind the padding do not count).  TensorFlow Lite counts the input's.  Where that differs, PAD with zeros,
-    average over all KH·KW positions, and multiply by KH·KW / count, a constant [1, H, W, 1].
+    positions behind the padding do not count).  TensorFlow Lite counts the input's.  Where that differs, PAD with
+    zeros, average over all KH·KW positions, and multiply by KH·KW / count, a constant [1, H, W, 1].
     """
     windows = _pool_windows(node, context)
     explicit = node.attributes.get_ints("pads") or [0] * 4
@@ -75,14 +76,14 @@ def lower_average_pool(node: ir.Node, context: LoweringContext) -> None:
     finish_spatial(output, result, context)
 
 
-def _counts(window: Window, padded_end: int | None) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _counts(window: Window, padded_end: int | None) -> npt.NDArray[np.float64]:
     """How many positions each window counts: the input's, or those of the input padded up to `padded_end`."""
     first = np.arange(window.outputs) * window.stride - window.begin
     low, high = (0, window.size) if padded_end is None else (-window.begin, window.size + padded_end)
     counts = np.minimum(first + window.extent, high) - np.maximum(first, low)
     if counts.min() <= 0:
         raise Unsupported("a window that lies in the padding")
-    return counts.astype(np.float64)
+    return np.asarray(counts, np.float64)
 
 
 def _pool_windows(node: ir.Node, context: LoweringContext) -> tuple[Window, Window]:

@@ -1,4 +1,4 @@
-"""Reductions over axes: ReduceMean, ReduceSum, … and the global pools, which are reductions over all spatial axes; ArgMax."""
+"""Reductions over axes: ReduceMean, ReduceSum, …, the global pools (over all spatial axes), ArgMax and ArgMin."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def lower_reduction(node: ir.Node, context: LoweringContext) -> None:
     """y = mean, sum, … of x over `axes`; ReduceL1 = Σ|x|, ReduceSumSquare = Σx², ReduceL2 = √Σx²."""
     x, output = input_of(node, 0), node.outputs[0]
     rank = len(context.shape(x))
+    if node.op_type in ("ReduceMean", "ReduceL2") and context.dtype(x) != np.float32:
+        raise Unsupported(f"no kernel for {context.dtype(x)}")
     axes = _axes(node, context)
     if axes is None:
         if node.attributes.get_int("noop_with_empty_axes", 0):

@@ -2,8 +2,8 @@
 
 Output position i of an axis with n input positions lies at the input coordinate x(i), which depends on the node's
 coordinate_transformation_mode.  TensorFlow Lite's two kernels know three such maps (their flags align_corners and
-half_pixel_centers).  The map is computed here for every position and compared with the kernels'; where none is the same,
-nearest becomes one GATHER an axis, and linear two GATHERs and a weighted sum, which is exact for any map.
+half_pixel_centers).  The map is computed here for every position and compared with the kernels'; where none is the
+same, nearest becomes one GATHER an axis, and linear two GATHERs and a weighted sum, which is exact for any map.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def _scales(node: ir.Node, context: LoweringContext, shape: Sequence[int], targe
 
 
 def _coordinates(transformation: str, size: int, target: int, scale: np.float32) -> Coordinates:
-    """x(i) for every output position i, as the ONNX specification defines it, in float32 as ONNX Runtime computes it."""
+    """x(i) for every output position i, by the ONNX specification, in float32 as ONNX Runtime computes it."""
     position = np.arange(target, dtype=np.float32)
-    half, one = np.float32(0.5), np.float32(1)
+    half = np.float32(0.5)
     match transformation:
         case "asymmetric":
             return position / scale
@@ -97,11 +97,6 @@ def _coordinates(transformation: str, size: int, target: int, scale: np.float32)
             return (position + half) / scale - half
         case "pytorch_half_pixel":
             return (position + half) / scale - half if target > 1 else np.zeros(1, np.float32)
-        case "half_pixel_symmetric":
-            # The centre stays the centre where size·scale is no integer.
-            adjustment = np.float32(target) / (scale * np.float32(size))
-            offset = np.float32(size) / 2 * (one - adjustment)
-            return offset + (position + half) / scale - half
         case "align_corners":
             if target == 1:
                 return np.zeros(1, np.float32)

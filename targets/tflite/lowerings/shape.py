@@ -1,10 +1,11 @@
-"""Operators that move data and compute nothing: reshaping, transposing, joining, cutting, padding, repeating, gathering."""
+"""Operators that only move data: reshape, transpose, join, cut, pad, repeat, gather."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
@@ -222,7 +223,7 @@ def _pad_by_gather(
 
 
 def gather(
-    tensor: Tensor, indices: np.ndarray, axis: int, context: LoweringContext, result: Tensor | None = None
+    tensor: Tensor, indices: npt.NDArray[np.int64], axis: int, context: LoweringContext, result: Tensor | None = None
 ) -> Tensor:
     """GATHER constant, non-negative `indices` of the stored `axis`."""
     if result is None:
@@ -275,7 +276,10 @@ def lower_expand(node: ir.Node, context: LoweringContext) -> None:
 
 
 def lower_depth_to_space(node: ir.Node, context: LoweringContext) -> None:
-    """Channels to b×b blocks of pixels; a channel is (row, column, c) in mode DCR, as in DEPTH_TO_SPACE, (c, row, column) in CRD."""
+    """Channels to b×b blocks of pixels.
+
+    A channel stands for (row, column, c) in mode DCR, as in DEPTH_TO_SPACE, and for (c, row, column) in mode CRD.
+    """
     x, output = input_of(node, 0), node.outputs[0]
     block = node.attributes.get_int("blocksize", 1)
     tensor = context.use(x, CHANNELS_LAST)

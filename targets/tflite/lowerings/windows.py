@@ -1,4 +1,4 @@
-"""What convolutions and pools share: one `Window` a spatial axis, and padding that TensorFlow Lite's kernels compute exactly.
+"""What convolutions and pools share: one `Window` a spatial axis, and padding that the kernels compute exactly.
 
 A 1-D operator is the 2-D one on [N, 1, L, C].
 """

@@ -56,16 +56,15 @@ def node_model(
 def export(module: torch.nn.Module, *shapes: Sequence[int]) -> ir.Model:
     """A torch module as the frontend sees it: exported at opset 18 for inputs of `shapes`."""
     arguments = tuple(torch.zeros(*shape) for shape in shapes)
-    program = torch.onnx.export(
-        module.eval(), arguments, dynamo=True, optimize=True, opset_version=18, verbose=False
-    )
+    program = torch.onnx.export(module.eval(), arguments, dynamo=True, optimize=True, opset_version=18, verbose=False)
     assert program is not None
     return program.model
 
 
 def draw(value: ir.Value, rng: np.random.Generator) -> Array:
     """Random data for a graph input, of both signs."""
-    assert value.shape is not None and value.dtype is not None
+    assert value.shape is not None
+    assert value.dtype is not None
     shape = tuple(int(size) for size in value.shape.numpy())
     dtype = value.dtype.numpy()
     if dtype == np.bool_:

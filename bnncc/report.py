@@ -1,0 +1,139 @@
+"""What `bnncc compile` and `bnncc inspect` print."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bnncc.accuracy import Accuracy
+from bnncc.compiler import METADATA_NAME, CompiledModel
+from bnncc.inspect import OperatorSummary, summarize
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.verify import Verification
+
+
+def print_compilation(
+    console: Console, compiled: CompiledModel, verification: Verification | None, accuracy: Accuracy | None
+) -> None:
+    """The table of `bnncc compile`, then every binary layer that stayed in float with its reason."""
+    file = TfliteFile(compiled.content)
+    binary = [layer for layer in compiled.layers if layer.reason is None]
+    floats = compiled.float_weight_bytes
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("target", f"{compiled.target.name} ({compiled.target.title})")
+    table.add_row("traced by", compiled.traced.exporter)
+    table.add_row("binary layers", f"{len(binary)} of {len(compiled.layers)}")
+    share = f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({_size(floats)})" if floats else ""
+    table.add_row("file", _size(len(compiled.content)) + share)
+    table.add_row("operators", _operators(file))
+    if verification is not None:
+        for name, text in _verification_rows(compiled, verification):
+            table.add_row(name, text)
+    if accuracy is not None:
+        for name, text in _accuracy_rows(accuracy):
+            table.add_row(name, text)
+    console.print(table)
+    for layer in compiled.layers:
+        if layer.reason is not None:
+            place = f" ({layer.source})" if layer.source else ""
+            console.print(f"in float: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
+
+
+def print_layers(console: Console, verification: Verification) -> None:
+    """The verification of each layer: integer sums, then signs."""
+    table = Table("binary convolution", "integer sums", "wrong", "largest error")
+    for layer in verification.layers:
+        table.add_row(layer.module, f"{layer.sums:,}", f"{layer.wrong:,}", f"{layer.largest_error:g}")
+    console.print(table)
+    signs = Table("sign", "signs", "error of x", "flipped", "explained", "zeros", "flips free-running")
+    for sign in verification.signs:
+        signs.add_row(
+            sign.module, f"{sign.signs:,}", f"{sign.error:.1e}", f"{sign.flipped:,}", f"{sign.explained:,}",
+            f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
+        )  # fmt: skip
+    console.print(signs)
+
+
+def print_seconds(console: Console, compiled: CompiledModel, passes: bool = True) -> None:
+    """How long each stage took, and with `passes` each pass."""
+    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in compiled.seconds.items())
+    console.print(f"time: {stages}", markup=False)
+    if passes:
+        for name, seconds in compiled.pass_seconds.items():
+            console.print(f"  {name:24}{seconds * 1000:8.1f} ms", markup=False)
+
+
+def print_inspection(console: Console, file: TfliteFile) -> None:
+    """The table of `bnncc inspect`."""
+    rows = summarize(file)
+    table = Table("", "operator", "inputs", "output", "weights", "binary MACs", "float MACs")
+    for row in rows:
+        table.add_row(
+            str(row.index), row.name, "\n".join(row.inputs), row.output,
+            _size(row.weight_bytes) if row.weight_bytes else "", _count(row.binary_macs), _count(row.float_macs),
+        )  # fmt: skip
+    console.print(table)
+    console.print(_totals(rows), markup=False)
+    for name, content in file.metadata().items():
+        if name == METADATA_NAME:
+            entries = json.loads(content)
+            console.print(", ".join(f"{key} {value}" for key, value in entries.items()), markup=False)
+
+
+def _totals(rows: Sequence[OperatorSummary]) -> str:
+    weights, binary, floats = (
+        sum(getattr(row, field) for row in rows) for field in ("weight_bytes", "binary_macs", "float_macs")
+    )
+    return f"{len(rows)} operators, {_size(weights)} of weights, {binary:,} binary MACs, {floats:,} float MACs"
+
+
+def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tuple[str, str]]:
+    sums = sum(layer.sums for layer in found.layers)
+    wrong = sum(layer.wrong for layer in found.layers)
+    signs = sum(sign.signs for sign in found.signs)
+    flipped = sum(sign.flipped for sign in found.signs)
+    explained = sum(sign.explained for sign in found.signs)
+    free = sum(sign.free_running_flips for sign in found.signs)
+    zeros = sum(sign.zeros for sign in found.signs)
+    reference = "ONNX Runtime" if compiled.traced.run_module is None else "PyTorch"
+    rows = [
+        ("verified on", f"{found.inputs} inputs, in LCE's interpreter, against {reference}"),
+        ("integer sums", f"{sums - wrong:,} of {sums:,} equal"),
+        ("signs, layer by layer", f"{flipped:,} of {signs:,} flipped, {explained:,} of them by rounding"),
+        ("signs, free-running", f"{free:,} of {signs:,} flipped"),
+        ("largest error", f"{found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"),
+    ]
+    if zeros:
+        rows.append(("exact zeros at signs", f"{zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1"))
+    if found.agreeing is not None:
+        rows.append(("same class", f"{found.agreeing} of {found.inputs} inputs"))
+    rows.append(("verification", "passed" if found.passed else "FAILED"))
+    return rows
+
+
+def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
+    rows = []
+    for name, right in (("accuracy, reference", accuracy.reference), ("accuracy, compiled", accuracy.compiled)):
+        if right is not None:
+            rows.append((name, f"{right / accuracy.images:.2%} ({right:,} of {accuracy.images:,} images)"))
+    rows.append(("same class", f"{accuracy.agreeing:,} of {accuracy.images:,} images"))
+    return rows
+
+
+def _operators(file: TfliteFile) -> str:
+    counts = Counter(operator.name for operator in file.operators)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _size(count: int) -> str:
+    if count < 10_000:
+        return f"{count:,} bytes"
+    return f"{count / 1e3:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""

@@ -1,0 +1,234 @@
+"""The check tells a wrong graph from a right one whose signs flipped by rounding."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnncc.errors import InputError, TraceMismatchError
+from bnncc.frontend import InputSpec, trace_module
+from bnncc.frontend.alignment import align
+from bnncc.frontend.constant_signs import pin_constant_signs
+from bnncc.frontend.evaluate import Array
+from bnncc.frontend.export import copy_of
+from bnncc.frontend.flatten_outputs import FlattenOutputs
+from bnncc.frontend.flips import ROUNDING, differing, explained, relative_error
+from bnncc.frontend.recording import Operation, Recording, record
+from bnncc.frontend.trace_check import check_trace
+
+SHAPE = (1, 2, 6, 6)
+
+
+class Net(nn.Module):
+    """Two binary convolutions; the weights of the first are centred before the sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1 = nn.Conv2d(2, 4, 3, bias=False)
+        self.conv2 = nn.Conv2d(4, 3, 3, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.bn.running_mean = torch.tensor([0.5, -1.5, 2.0, 3.0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.conv1.weight
+        weight = torch.sign(weight - weight.mean())
+        x = self.bn(nn.functional.conv2d(torch.sign(x), weight))
+        return self.conv2(torch.sign(x + 0.25))
+
+
+class Fixture:
+    """A traced network, its inputs and its first recording, for calling the check directly."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval()
+        self.model = trace_module(network, [InputSpec("x", SHAPE)]).model
+        self.inputs = [[np.random.default_rng(seed).standard_normal(SHAPE, dtype=np.float32)] for seed in (5, 6)]
+
+    def record(self, arrays: "list[Array]") -> Recording:
+        return record(FlattenOutputs(copy_of(self.network), ["x"]), [torch.from_numpy(array) for array in arrays])
+
+    def run(self, arrays: "list[Array]") -> list[Array]:
+        return list(self.record(arrays).outputs.values())
+
+    def check(self) -> list[str]:
+        return check_trace(self.model, self.inputs, self.run, self.record, self.record(self.inputs[0]))  # type: ignore[arg-type]
+
+    def node(self, name: str) -> ir.Node:
+        return next(node for node in self.model.graph if node.name == name)
+
+    def insert_behind(self, value: ir.Value, operator: str, *others: float) -> None:
+        """value ─ operator(others) ─ what read value"""
+        uses = list(value.uses())
+        constants = [
+            ir.val(f"{value.name}/constant", const_value=ir.tensor(np.float32(other), name=f"{value.name}/constant"))
+            for other in others
+        ]
+        for constant in constants:
+            self.model.graph.register_initializer(constant)
+        node = ir.node(operator, [value, *constants])
+        node.outputs[0].name = f"{value.name}/edited"
+        node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+        producer = value.producer()
+        assert producer is not None
+        self.model.graph.insert_after(producer, node)
+        for user, index in uses:
+            user.replace_input_with(index, node.outputs[0])
+
+
+def test_a_right_graph_passes_without_a_word() -> None:
+    assert Fixture(Net()).check() == []
+
+
+def test_a_lost_sign_is_named_with_its_source_line() -> None:
+    fixture = Fixture(Net())
+    sign = [node for node in fixture.model.graph if node.op_type == "Sign"][-1]
+    assert sign.inputs[0] is not None
+    sign.outputs[0].replace_all_uses_with(sign.inputs[0])
+    fixture.model.graph.remove(sign, safe=True)
+    with pytest.raises(TraceMismatchError) as caught:
+        fixture.check()
+    message = str(caught.value)
+    assert "The first layer that differs: Conv 'conv2' (test_trace_check.py:" in message
+    assert "Sign at test_trace_check.py:" in message
+    assert "return self.conv2(torch.sign(x + 0.25))" in message
+
+
+def test_a_wrong_constant_is_found_at_the_layer_it_belongs_to() -> None:
+    fixture = Fixture(Net())
+    fixture.insert_behind(fixture.node("bn/BatchNormalization").inputs[0], "Mul", 1.5)  # type: ignore[arg-type]
+    with pytest.raises(TraceMismatchError, match=r"The first layer that differs: BatchNormalization 'bn' \(test_trace"):
+        fixture.check()
+
+
+def test_a_wrong_graph_is_found_where_only_later_inputs_show_it() -> None:
+    class OneSided(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where(x > 100, x, -x)
+
+    class Flat(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -x
+
+    far = np.full(SHAPE, 200, np.float32)
+    fixture = Fixture(Flat())
+    fixture.network = OneSided()
+    assert fixture.check() == []
+    fixture.inputs.append([far])
+    with pytest.raises(TraceMismatchError, match="output 'output'"):
+        fixture.check()
+
+
+def test_a_branch_on_the_input_is_found_by_the_callers_own_inputs() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sign() if bool(x.mean() > 1) else x
+
+    far = np.full(SHAPE, 200, np.float32)
+    assert trace_module(Branches(), [InputSpec("x", SHAPE)]).exporter == "TorchScript"
+    with pytest.raises(TraceMismatchError, match=r"(?s)lost:.*Sign at .*return x.sign\(\) if bool"):
+        trace_module(Branches(), [InputSpec("x", SHAPE)], check_inputs=[[far]])
+
+
+def test_signs_that_rounding_flips_are_a_warning_with_their_number() -> None:
+    """The graph's sums are off by 3e-7 of their size, as another order of the additions would make them; the
+    network's own sums are exact zeros in many places, of which each decides a sign."""
+
+    class Cancels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 8, 3, bias=False)
+            self.out = nn.Conv2d(8, 2, 1, bias=False)
+            with torch.no_grad():
+                self.conv.weight.copy_(self.conv.weight.sign() / 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(torch.sign(self.conv(torch.sign(x)) + 1e-9))
+
+    fixture = Fixture(Cancels())
+    (convolution, _) = (node for node in fixture.model.graph if node.op_type == "Conv")
+    fixture.insert_behind(convolution.outputs[0], "Add", -2e-7)
+    warnings = fixture.check()
+    assert len(warnings) == 2
+    assert all("signs flipped by rounding" in warning for warning in warnings)
+    assert not warnings[0].startswith("check input 0: 0 of")
+
+
+def test_a_shift_that_is_too_large_for_rounding_is_refused() -> None:
+    fixture = Fixture(Net())
+    fixture.insert_behind(fixture.node("bn/BatchNormalization").outputs[0], "Add", 1.0)
+    with pytest.raises(TraceMismatchError, match="values differ, and not by rounding"):
+        fixture.check()
+
+
+def test_random_forwards_are_called_random() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.rand_like(x)
+
+    with pytest.raises(TraceMismatchError, match="forward is random"):
+        trace_module(Noisy(), [InputSpec("x", SHAPE)])
+
+
+def test_check_inputs_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match="check input 0 has the shapes 1x2; the network takes x of 1x2x6x6"):
+        trace_module(Net(), [InputSpec("x", SHAPE)], check_inputs=[[np.zeros((1, 2), np.float32)]])
+
+
+def test_constant_signs_that_depend_on_rounding_take_the_values_of_pytorch() -> None:
+    fixture = Fixture(Net())
+    recording = fixture.record(fixture.inputs[0])
+    pairs = align(recording.operations, fixture.model.graph).pairs
+    assert pin_constant_signs(fixture.model, pairs) == {}
+    (operation,) = (
+        one for one, node in pairs if node.op_type == "Sign" and one.output.ndim == 4 and one.output.shape[2] == 3
+    )
+    # As if PyTorch had rounded the mean differently: one weight lies on the other side.
+    operation.output.flat[3] *= -1
+    operation.inputs[0].flat[3] = -1e-9
+    assert pin_constant_signs(fixture.model, pairs) == {id(operation): 1}
+    (convolution, _) = (node for node in fixture.model.graph if node.op_type == "Conv")
+    weight = convolution.inputs[1]
+    assert weight is not None
+    assert weight.const_value is not None
+    assert weight.name == "Sign"
+    np.testing.assert_array_equal(weight.const_value.numpy(), operation.output)
+    assert "conv1.weight" not in fixture.model.graph.initializers
+
+
+def test_constant_signs_that_rounding_does_not_explain_are_left_for_the_check() -> None:
+    fixture = Fixture(Net())
+    with torch.no_grad():
+        fixture.network.conv1.weight *= -1  # type: ignore[operator, union-attr]
+    with pytest.raises(
+        TraceMismatchError, match=r"The first layer that differs: Sign .* 72 of 72 values differ|differ"
+    ):
+        fixture.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "near"),
+    [
+        ("Sign", ([0.0, 1e-6, 0.1],), [True, True, False]),
+        ("Less", ([0.5, 0.500001, 0.7], [0.5]), [True, True, False]),
+        ("Round", ([0.5, 1.500001, 1.2],), [True, True, False]),
+        ("Floor", ([1.0, 1.999999, 1.5],), [True, True, False]),
+    ],
+)
+def test_a_flip_is_explained_near_the_threshold_only(
+    kind: str, inputs: tuple[list[float], ...], near: list[bool]
+) -> None:
+    operation = Operation(kind, np.zeros(3), tuple(np.array(one, np.float32) for one in inputs), None)
+    assert explained(operation, np.ones(3, bool)).tolist() == near
+
+
+def test_errors_are_relative_to_the_largest_magnitude_and_nan_is_no_agreement() -> None:
+    reference = np.array([1.0, -4.0], np.float32)
+    assert relative_error(np.array([1.0, -4.4], np.float32), reference) == pytest.approx(0.1)
+    assert relative_error(np.array([np.nan, -4.0], np.float32), reference) == np.inf
+    assert relative_error(np.array([np.nan, 1.0], np.float32), np.array([np.nan, 1.0], np.float32)) == 0
+    assert relative_error(np.zeros(3, np.float32), reference) == np.inf
+    assert relative_error(np.array([1e-9], np.float32), np.array([0.0], np.float32)) == np.inf
+    assert not differing(np.array([np.nan]), np.array([np.nan])).any()
+    assert ROUNDING < 1e-3
