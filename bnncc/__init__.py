@@ -1,11 +1,11 @@
 """bnncc compiles PyTorch binary neural networks to TensorFlow Lite files with Larq Compute Engine operators.
 
     import bnncc
-    compiled = bnncc.compile("net.py:make_net", weights="net.pth", input_shapes=["1x3x224x224"], target="raspberry-pi-4")
+    compiled = bnncc.compile("net.py:make_net", weights="net.pth", input_shapes=["1x3x224x224"])
     compiled.save("net.tflite")
 
-In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets` (devices, and
-the writer of the file), `compiler` (the whole way), `verify` (the proof), `cli`.
+In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets`
+(devices, and the writer of the file), `compiler` (the whole way), `verify` (the proof), `cli`.
 """
 
 from __future__ import annotations

@@ -38,21 +38,62 @@ def main() -> None:
 
 @main.command("compile")
 @click.argument("source", metavar="NETWORK")
-@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of the network: a state_dict, or one under state_dict/model.")
-@click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeat for several.")
-@click.option("--input-shape", "input_shapes", multiple=True, metavar="[NAME=]1x3x224x224", help="Shape of an input, NCHW; repeat for several.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of the network: a state_dict, or one under state_dict/model.",
+)
+@click.option(
+    "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeat for several."
+)
+@click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    metavar="[NAME=]1x3x224x224",
+    help="Shape of an input, NCHW; repeat for several.",
+)
 @click.option("--target", default="raspberry-pi-4", show_default=True, help="The device; `bnncc targets` lists them.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
-@click.option("--data", type=click.Path(path_type=Path), help="A .npz with images and labels: verifies on them, prints both accuracies.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A .npz with images and labels: verifies on them, prints both accuracies.",
+)
 @click.option("--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint.")
-@click.option("--input-layout", type=click.Choice(["nhwc", "nchw"]), default="nhwc", show_default=True, help="Layout of 4-D inputs and outputs in the file.")
-@click.option("--padding", type=click.Choice(["auto", "mirrored", "one-padded"]), default="auto", show_default=True, help="How zero padding that LCE cannot express is handled.")
+@click.option(
+    "--input-layout",
+    type=click.Choice(["nhwc", "nchw"]),
+    default="nhwc",
+    show_default=True,
+    help="Layout of 4-D inputs and outputs in the file.",
+)
+@click.option(
+    "--padding",
+    type=click.Choice(["auto", "mirrored", "one-padded"]),
+    default="auto",
+    show_default=True,
+    help="How zero padding that LCE cannot express is handled.",
+)
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write the ONNX model after each pass here.")
-@click.option("--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it.")
-@click.option("--verify/--no-verify", "verifies", default=True, help="Prove the file against the reference before writing it.")
-@click.option("--inputs", "count", type=click.IntRange(1), default=VERIFICATION_INPUTS, show_default=True, help="How many inputs to verify on.")
+@click.option(
+    "--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it."
+)
+@click.option(
+    "--verify/--no-verify", "verifies", default=True, help="Prove the file against the reference before writing it."
+)
+@click.option(
+    "--inputs",
+    "count",
+    type=click.IntRange(1),
+    default=VERIFICATION_INPUTS,
+    show_default=True,
+    help="How many inputs to verify on.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
-@click.option("-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass."
+)
 def compile_command(
     source: str,
     weights: Path | None,

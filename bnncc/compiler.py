@@ -21,7 +21,7 @@ from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, TracedModel, trace, trace_module
 from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY, MODULE_KEY, SOURCE_KEY, shape_of
 from bnncc.pass_runner import PassRunner
-from bnncc.passes import PIPELINE, Step
+from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.runners import LceRunner
 from bnncc.targets import Target, find_target
@@ -65,9 +65,9 @@ class BinaryLayer:
 class CompiledModel:
     """A compiled network.
 
-    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network before the
-    passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and "emit";
-    pass_seconds: of each pass.
+    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network
+    before the passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and
+    "emit"; pass_seconds: of each pass.
     """
 
     content: bytes

@@ -35,9 +35,9 @@ class Dataset:
 def load_npz(path: Path, specs: Sequence[InputSpec]) -> Dataset:
     """Read images and labels for a network with the inputs `specs`.
 
-    One array for each input, [count, …], under the input's name; a network of one input takes any single array besides
-    the labels (`labels`, `label` or `y`).  Pixels are uint8 or float and are handed on as they are, as float32.  NHWC is
-    recognised by the shape.  Raises InputError where the file or a shape does not fit.
+    One array for each input, [count, …], under the input's name; a network of one input takes any single array
+    besides the labels (`labels`, `label` or `y`).  Pixels are uint8 or float and are handed on as they are, as
+    float32.  NHWC is recognised by the shape.  Raises InputError where the file or a shape does not fit.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -54,11 +54,15 @@ def load_npz(path: Path, specs: Sequence[InputSpec]) -> Dataset:
     for spec, array in zip(specs, named, strict=True):
         if array is None:
             found = ", ".join(arrays) or "none"
-            raise InputError(f"--data: {path} has no array for the input '{spec.name}' (arrays besides labels: {found})")
+            raise InputError(
+                f"--data: {path} has no array for the input '{spec.name}' (arrays besides labels: {found})"
+            )
         inputs.append(_fit(array, spec, path))
     counts = {array.shape[0] for array in inputs} | ({labels.shape[0]} if labels is not None else set())
     if len(counts) != 1 or 0 in counts:
-        raise InputError(f"--data: {path}: images and labels must be of one length, and at least one; found {sorted(counts)}")
+        raise InputError(
+            f"--data: {path}: images and labels must be of one length, and at least one; found {sorted(counts)}"
+        )
     return Dataset(tuple(inputs), None if labels is None else labels.astype(np.int64).reshape(-1))
 
 
@@ -74,5 +78,6 @@ def _fit(array: Array, spec: InputSpec, path: Path) -> Array:
     if array.ndim == 4 and len(wanted) == 3 and array.shape[1:] == (wanted[1], wanted[2], wanted[0]):
         return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
     raise InputError(
-        f"--data: {path}: images of shape {array.shape[1:]} do not fit the input '{spec.name}', which takes {wanted} (NCHW)"
+        f"--data: {path}: images of shape {array.shape[1:]} do not fit the input '{spec.name}', "
+        f"which takes {wanted} (NCHW)"
     )

@@ -115,7 +115,8 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def cut(model: ir.Model, values: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The graph with its inner values replaced: every consumer of a value named in `values` reads the given array.
 
-    Returns (the model, which outputs its own result for each of these names behind the graph's outputs; its extra feeds).
+    Returns (the model, which outputs its own result for each of these names behind the graph's outputs; its extra
+    feeds).
     """
     proto = skeleton(model)
     for name, array in values.items():

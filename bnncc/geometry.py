@@ -20,7 +20,9 @@ class Scheme(enum.Enum):
 
 @dataclass(frozen=True)
 class Window:
-    """One axis of a convolution or pool: input size, kernel, stride, dilation, explicit padding (may be negative: a crop)."""
+    """One axis of a convolution or pool: input size, kernel, stride, dilation, explicit padding (may be negative: a
+    crop).
+    """
 
     size: int
     kernel: int
@@ -47,8 +49,8 @@ class Window:
     def mirrored(self) -> Window:
         """The window that yields the reversed output from the reversed input (and a reversed kernel).
 
-        Window j covers j·s - b …; reversed, its first position is n - 1 - (j·s - b + K - 1).  With j = m - 1 - i this is
-        i·s - b' for b' = (m - 1)·s - b + K - n, which is `reached_end`; what is reached after the data is then b.
+        Window j covers j·s - b …; reversed, its first position is n - 1 - (j·s - b + K - 1).  With j = m - 1 - i this
+        is i·s - b' for b' = (m - 1)·s - b + K - n, which is `reached_end`; what is reached after the data is then b.
         """
         return Window(self.size, self.kernel, self.stride, self.dilation, self.reached_end, self.begin)
 
@@ -75,8 +77,7 @@ def common_scheme(windows: tuple[Window, ...]) -> Scheme:
     if Scheme.EXPLICIT in schemes:
         return Scheme.EXPLICIT
     fits_same = all(
-        window.scheme is Scheme.SAME
-        or (window.outputs == -(-window.size // window.stride) and window.reached_end <= 0)
+        window.scheme is Scheme.SAME or (window.outputs == -(-window.size // window.stride) and window.reached_end <= 0)
         for window in windows
     )
     return Scheme.SAME if fits_same else Scheme.EXPLICIT

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-# Node metadata that the frontend writes and every pass keeps: the user's module path, and "file.py:53 in forward: text".
+# Node metadata that the frontend writes and every pass keeps: the user's module path, and "file.py:53 in forward:
+# text".
 MODULE_KEY = "bnncc.module"
 SOURCE_KEY = "bnncc.source"
 # On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.

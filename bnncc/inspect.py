@@ -11,13 +11,16 @@ from bnncc.targets.tflite.bitpack import WORD_BITS
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
-# Operators whose second input is a filter [O, KH, KW, I] that every output position sums over (depthwise: [1, KH, KW, O]).
+# Operators whose second input is a filter [O, KH, KW, I] that every output position sums over (depthwise: [1, KH, KW,
+# O]).
 FLOAT_CONVOLUTIONS = {"CONV_2D", "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True)
 class OperatorSummary:
-    """One operator.  `weight_bytes`: of its constant inputs.  MACs are per inference; a binary one is a 1-bit product."""
+    """One operator.  `weight_bytes`: of its constant inputs.  MACs are per inference; a binary one is a 1-bit
+    product.
+    """
 
     index: int
     name: str
@@ -36,7 +39,9 @@ def summarize(file: TfliteFile) -> list[OperatorSummary]:
             operator.index,
             operator.name,
             tuple(
-                _describe(tensor, channels) for tensor in operator.inputs if tensor is not None and file.data(tensor) is None
+                _describe(tensor, channels)
+                for tensor in operator.inputs
+                if tensor is not None and file.data(tensor) is None
             ),
             ", ".join(_describe(tensor, channels) for tensor in operator.outputs),
             sum(_bytes(file, tensor) for tensor in operator.inputs if tensor is not None),

@@ -76,13 +76,15 @@ def is_binary_conv(node: ir.Node | None) -> bool:
 def sign(x: ir.Value) -> ir.Node:
     """A Sign node; its output has the shape and type of `x`."""
     node = ir.node(SIGN, [x], domain=DOMAIN)
-    node.outputs[0].shape, node.outputs[0].dtype = x.shape, x.dtype
+    node.outputs[0].shape, node.outputs[0].type = x.shape, x.type
     return node
 
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """Strides, dilations, group and explicit pads (top, left, bottom, right) of a two-dimensional convolution or pool."""
+    """Strides, dilations, group and explicit pads (top, left, bottom, right) of a two-dimensional convolution or
+    pool.
+    """
 
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
@@ -147,5 +149,5 @@ def binary_conv(
     )
     if output is not None:
         result = node.outputs[0]
-        result.name, result.shape, result.dtype = output.name, output.shape, output.dtype
+        result.name, result.shape, result.type = output.name, output.shape, output.type
     return node

@@ -14,7 +14,7 @@ from bnncc import ops
 from bnncc.errors import InputError, PassError
 from bnncc.evaluate import Array, cut, random_inputs, run, skeleton, weights_of
 from bnncc.graph import MIRRORED_KEY, describe
-from bnncc.passes import Step
+from bnncc.passes.step import Step
 from bnncc.rounding import ROUNDING, relative_error
 
 # Operators whose result jumps where their operand crosses a threshold.
@@ -64,8 +64,8 @@ class PassRunner:
 def first_difference(before: ir.Model, after: ir.Model, seed: int = 0) -> str | None:
     """Where `after` computes something else than `before` on random inputs, beyond rounding; None where it does not.
 
-    Signs, comparisons and roundings of `after` whose values `before` has under the same names are fed from there, so that
-    a flip near zero does not spread.  Each may differ only where the value before it lies within rounding of its
+    Signs, comparisons and roundings of `after` whose values `before` has under the same names are fed from there, so
+    that a flip near zero does not spread.  Each may differ only where the value before it lies within rounding of its
     threshold, which is where `before` itself, nudged by that much, differs as well.
     """
     feeds = dict(zip([value.name or "" for value in before.graph.inputs], random_inputs(before, seed), strict=True))

@@ -27,7 +27,11 @@ def print_compilation(
     table.add_row("target", f"{compiled.target.name} ({compiled.target.title})")
     table.add_row("traced by", compiled.traced.exporter)
     table.add_row("binary layers", f"{len(binary)} of {len(compiled.layers)}")
-    share = f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({_size(floats)})" if floats else ""
+    share = (
+        f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({_size(floats)})"
+        if floats
+        else ""
+    )
     table.add_row("file", _size(len(compiled.content)) + share)
     table.add_row("operators", _operators(file))
     if verification is not None:

@@ -1,10 +1,11 @@
 """Prove that a compiled file computes what the network computes.
 
-Two float programs that are both right differ by rounding, and near zero a rounding flips a sign, which then spreads.  So the
-file is looked at in three ways, all in LCE's own interpreter, all against the traced network in ONNX Runtime (and PyTorch):
+Two float programs that are both right differ by rounding, and near zero a rounding flips a sign, which then spreads.
+So the file is looked at in three ways, all in LCE's own interpreter, all against the traced network in ONNX Runtime
+(and PyTorch):
 
-1. *Sums.*  Every LceBconv2d of the file, with its bits, strides and padding as they are but multiplier 1 and bias 0, is fed
-   the reference's own input.  What it yields are the integer sums; they must equal the reference's, all of them.
+1. *Sums.*  Every LceBconv2d of the file, with its bits, strides and padding as they are but multiplier 1 and bias 0,
+   is fed the reference's own input.  What it yields are the integer sums; they must equal the reference's, all of them.
 2. *Layer by layer.*  The file's packed tensors are fed the reference's own signs.  Then nothing can spread: every float
    that a sign reads, and every output, may be off by rounding only, and a sign may differ only where |x| < ε.
 3. *Free-running.*  The file as a user runs it: largest error of the outputs, agreement of the classes.
@@ -23,8 +24,7 @@ from torch.nn import functional as F
 from bnncc import ops
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array
-from bnncc.graph import CONV_KEY, MIRRORED_KEY, MODULE_KEY, shape_of
-from bnncc.passes.windows import windows_of
+from bnncc.graph import CONV_KEY, MIRRORED_KEY, MODULE_KEY
 from bnncc.rounding import ROUNDING
 from bnncc.runners import LceRunner, OrtRunner
 from bnncc.targets.tflite.bitpack import bitpack
@@ -50,9 +50,9 @@ class LayerCheck:
 class SignCheck:
     """One LceQuantize: the signs compared with the reference's own values upstream.
 
-    flipped: signs that differ; explained: of those, where |x| < ε in the reference; largest_flip: the largest |x| / scale of a
-    flipped sign.  zeros: inputs that are exactly 0, where PyTorch's sign is 0 and a bit says +1.  error: the largest error of
-    x relative to its largest magnitude.
+    flipped: signs that differ; explained: of those, where |x| < ε in the reference; largest_flip: the largest |x| /
+    scale of a flipped sign.  zeros: inputs that are exactly 0, where PyTorch's sign is 0 and a bit says +1.  error:
+    the largest error of x relative to its largest magnitude.
     """
 
     module: str
@@ -89,7 +89,9 @@ class Verification:
         return not self.problems
 
 
-def verify(compiled: CompiledModel, inputs: Sequence[Sequence[Array]], progress: Progress | None = None) -> Verification:
+def verify(
+    compiled: CompiledModel, inputs: Sequence[Sequence[Array]], progress: Progress | None = None
+) -> Verification:
     """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW)."""
     verifier = _Verifier(compiled)
     for index, arrays in enumerate(inputs):
@@ -177,9 +179,7 @@ class _Verifier:
         graph = self.compiled.traced.model.graph
         fixed = set(graph.inputs) | set(graph.initializers.values())
         self.wanted = [value for value in dict.fromkeys(wanted) if value not in fixed]
-        self.constants = {
-            value: value.const_value.numpy() for value in wanted if value.const_value is not None
-        }
+        self.constants = {value: value.const_value.numpy() for value in wanted if value.const_value is not None}
         self.reference = OrtRunner(self.compiled.traced.model, self.wanted)
 
     def _prepare_variants(self) -> None:
@@ -194,7 +194,8 @@ class _Verifier:
             units: dict[int, Array] = {}
             for conv in self.convs:
                 multiplier, bias = conv.operator.inputs[2], conv.operator.inputs[3]
-                assert multiplier is not None and bias is not None
+                assert multiplier is not None
+                assert bias is not None
                 units[multiplier.index] = np.ones(multiplier.shape, np.float32)
                 units[bias.index] = np.zeros(bias.shape, np.float32)
             sums = [conv.operator.outputs[0] for conv in self.convs]
@@ -212,7 +213,10 @@ class _Verifier:
         reference.update(zip(graph.inputs, arrays, strict=True))
         reference.update(zip(self.wanted, results[len(graph.outputs) :], strict=True))
         signs = [self._reference_signs(packed, reference) for packed in self.packed]
-        bits = [bitpack(self._as_stored(packed.value, array, binary=True)) for packed, array in zip(self.packed, signs, strict=True)]
+        bits = [
+            bitpack(self._as_stored(packed.value, array, binary=True))
+            for packed, array in zip(self.packed, signs, strict=True)
+        ]
         if self.convs:
             self._check_sums(bits, reference)
         feeds = [self.compiled.as_stored(array) for array in arrays]
@@ -221,7 +225,9 @@ class _Verifier:
         for packed, array, expected in zip(self.packed, floats, signs, strict=True):
             self._check_signs(packed, array, expected, reference)
         stored_outputs = [self.compiled.as_stored(array) for array in outputs]
-        for value, array, expected in zip(graph.outputs, floats_and_outputs[len(self.packed) :], stored_outputs, strict=True):
+        for value, array, expected in zip(
+            graph.outputs, floats_and_outputs[len(self.packed) :], stored_outputs, strict=True
+        ):
             error = _relative(array, expected)
             self.result.output_error = max(self.result.output_error, error)
             if error > ROUNDING:
@@ -236,11 +242,11 @@ class _Verifier:
             if np.any(wrong):
                 conv.check.wrong += int(np.count_nonzero(wrong))
                 conv.check.largest_error = max(conv.check.largest_error, float(np.max(np.abs(sums - expected))))
-                self._problem(f"layer '{conv.check.module}': {conv.check.wrong:,} integer sums differ from the reference's")
+                self._problem(
+                    f"layer '{conv.check.module}': {conv.check.wrong:,} integer sums differ from the reference's"
+                )
 
-    def _check_signs(
-        self, packed: _Packed, array: Array, signs: Array, reference: dict[ir.Value, Array]
-    ) -> None:
+    def _check_signs(self, packed: _Packed, array: Array, signs: Array, reference: dict[ir.Value, Array]) -> None:
         check = packed.check
         expected = self._as_stored(packed.value, signs)
         check.signs += expected.size
@@ -259,7 +265,9 @@ class _Verifier:
             explained = int(np.count_nonzero(distance <= ROUNDING))
             check.explained += explained
             if explained < count:
-                self._problem(f"sign '{check.module}': {count - explained:,} flipped signs are not explained by rounding")
+                self._problem(
+                    f"sign '{check.module}': {count - explained:,} flipped signs are not explained by rounding"
+                )
 
     def _check_free_running(
         self,
@@ -272,7 +280,7 @@ class _Verifier:
         results = self.free_running.run(feeds)
         outputs = results[: len(expected)]
         floats = results[len(expected) :]
-        flips = []
+        flips: list[int] = []
         for packed, array, wanted in zip(self.packed, floats, signs, strict=True):
             flipped = (array < 0) != (self._as_stored(packed.value, wanted) < 0)
             count = int(np.count_nonzero(flipped))
@@ -320,7 +328,9 @@ class _Verifier:
         return producer is None or producer.inputs[0] is None or producer.inputs[0].name in self.traced_values
 
     def _as_stored(self, value: ir.Value, array: Array, *, binary: bool = False) -> Array:
-        """A reference value as the file stores `value`: channels last, rotated in the mirrored frame; 0 is +1 in bits."""
+        """A reference value as the file stores `value`: channels last, rotated in the mirrored frame; 0 is +1 in
+        bits.
+        """
         if value.metadata_props.get(MIRRORED_KEY):
             array = array[..., ::-1, ::-1]
         if array.ndim > 2:
@@ -335,10 +345,12 @@ class _Verifier:
 def _integer_sums(conv: _Conv, reference: dict[ir.Value, Array]) -> Array:
     """The reference convolution's sums of ±1 products, from its own input and the signs of its own weights, NCHW.
 
-    float32 holds them exactly (they are below 2^24).  Where the file pads with +1 and corrects later, the frame's share,
-    which the correction takes away again, is added.
+    float32 holds them exactly (they are below 2^24).  Where the file pads with +1 and corrects later, the frame's
+    share, which the correction takes away again, is added.
     """
-    x, weight = (torch.from_numpy(np.sign(np.rint(_scaled(reference[value])))) for value in conv.traced.inputs[:2] if value)
+    x, weight = (
+        torch.from_numpy(np.sign(np.rint(_scaled(reference[value])))) for value in conv.traced.inputs[:2] if value
+    )
     geometry = ops.ConvGeometry.of(conv.traced, weight.shape[2:], x.shape[2:])
     sums = _convolve(x, weight, geometry, 0.0)
     if conv.node.attributes["pad_value"].as_float() == 1.0:

@@ -1,8 +1,8 @@
 """The passes, in the order in which they run.
 
-Each works on the ONNX graph in place, keeps what the graph computes up to float rounding (`Sign` at an exact zero aside),
-and keeps the name of every value that keeps its meaning.  None knows the target; behind them,
-`legalize` chooses how padding is expressed.
+Each works on the ONNX graph in place, keeps what the graph computes up to float rounding (`Sign` at an exact zero
+aside), and keeps the name of every value that keeps its meaning: verification finds the reference by it.  None knows
+the target.  Behind them, `legalize` chooses how padding is expressed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.step import Step
 
-
 PIPELINE: tuple[Step, ...] = (
-    Step("lift-constants", lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), "Constant nodes become initializers"),
+    Step(
+        "lift-constants",
+        lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        "Constant nodes become initializers",
+    ),
     Step("drop-no-ops", DropNoOps, "identities, inference dropout, casts and shapes that change nothing"),
     Step("merge-duplicates", MergeDuplicates, "equal expressions become one value, so that residue can be seen"),
     Step("cancel-residue", CancelResidue, "straight-through estimators: (s - p) + p is s"),
@@ -31,7 +34,9 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
-    Step("fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"),
+    Step(
+        "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
+    ),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
     Step("clean-up", RemoveUnusedNodesPass, "what the passes left over"),

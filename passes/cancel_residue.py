@@ -5,10 +5,10 @@
                     └────────────┘
     After:   x ─ Sign ─ s = y
 
-A sum is read as Σ c_v · v through any tree of Add, Sub and Neg, so `p + (s - p)`, `s - p + p` and `-(p - s) + p` are all the
-same; a term whose coefficient becomes 0 is dropped.  The term computed last is opened first: if it contains another term
-of the sum, that one is still whole when they meet.  This is done before constants are folded: in float32,
-(α·s - w) + w is off by 1e-7 of 1, which is much of a small α.
+A sum is read as Σ c_v · v through any tree of Add, Sub and Neg, so `p + (s - p)`, `s - p + p` and `-(p - s) + p` are
+all the same; a term whose coefficient becomes 0 is dropped.  The term computed last is opened first: if it contains
+another term of the sum, that one is still whole when they meet.  This is done before constants are folded: in
+float32, (α·s - w) + w is off by 1e-7 of 1, which is much of a small α.
 
 Constants of one element are not cancelled: (x + c) - c with a large c is a way to round, not a residue.
 """
@@ -85,7 +85,9 @@ def _may_cancel(value: ir.Value) -> bool:
 
 
 def _rebuild(graph: ir.Graph, node: ir.Node, terms: dict[ir.Value, int]) -> ir.Node | None:
-    """Put the sum of `terms` in place of `node`; returns the node that computes it now, None where it was left alone."""
+    """Put the sum of `terms` in place of `node`; returns the node that computes it now, None where it was left
+    alone.
+    """
     shape = shape_of(node.outputs[0])
     added = [value for value, coefficient in terms.items() if coefficient == 1]
     subtracted = [value for value, coefficient in terms.items() if coefficient == -1]

@@ -1,7 +1,7 @@
 """Remove nodes that hand their input on unchanged.
 
-    Before:  x ─ Identity ─ Dropout ─ Cast(float32 → float32) ─ Expand(to its own shape) ─ y
-    After:   x ─ y
+Before:  x ─ Identity ─ Dropout ─ Cast(float32 → float32) ─ Expand(to its own shape) ─ y
+After:   x ─ y
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
     After:   x ─ Conv(W) ─ y
 
 There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
-behind this one decide by.  The constant part of the graph is cut out and run once in ONNX Runtime.  The shape of a value is a constant too, all shapes being static.
+behind this one decide by.  The constant part of the graph is cut out and run once in ONNX Runtime.  The shape of a
+value is a constant too, all shapes being static.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from bnncc.evaluate import run, skeleton, weights_of
 from bnncc.graph import constant_of, set_constant, shape_of
 
 # Operators whose result is not a function of their inputs.
-NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+NONDETERMINISTIC = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 
 
 class FoldConstants(ir.passes.InPlacePass):

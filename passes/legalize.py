@@ -42,15 +42,17 @@ def legalization(model: ir.Model, padding: Padding) -> tuple[Step, ...]:
     return (
         Step("trim-kernels", TrimKernels, "cut the taps that only meet padding"),
         *frame,
-        Step("pad-with-ones", lambda: PadWithOnes(zero_padding_is_exact), "zero padding as +1 padding and a correction"),
+        Step(
+            "pad-with-ones", lambda: PadWithOnes(zero_padding_is_exact), "zero padding as +1 padding and a correction"
+        ),
     )
 
 
 def zero_padding_is_exact(windows: tuple[Window, Window]) -> bool:
     """True where LCE computes this zero padding right.
 
-    Nothing is padded, or it is TensorFlow's SAME on a map at least as large as the kernel's extent: on smaller maps LCE 0.16
-    corrects the border wrongly (measured for kernels 1 to 7, strides and dilations 1 to 3, maps 1 to 13).
+    Nothing is padded, or it is TensorFlow's SAME on a map at least as large as the kernel's extent: on smaller maps
+    LCE 0.16 corrects the border wrongly (measured for kernels 1 to 7, strides and dilations 1 to 3, maps 1 to 13).
     """
     scheme = common_scheme(windows)
     large_enough = all(window.size >= window.extent for window in windows)

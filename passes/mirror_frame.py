@@ -3,10 +3,10 @@
     Before:  x ─ Conv(W, pads 1, stride 2) ─ … ─ GlobalAveragePool ─ y
     After:   x ─ Slice(step -1 on H and W) ─ Conv(W rotated, pads (0, 0, 1, 1), stride 2) ─ … ─ GlobalAveragePool ─ y
 
-With padding 1, kernel 3 and stride 2 on an even size, PyTorch's windows reach one position before the data and none after
-it: the split (1, 0).  TensorFlow's SAME puts the smaller half first: (0, 1).  In the rotated frame the windows of every
-convolution and pool are `Window.mirrored()`, derived there, and (1, 0) becomes (0, 1): no Pad is left.  Elementwise
-operators do not notice, global pools undo the rotation, a spatial output is rotated back.
+With padding 1, kernel 3 and stride 2 on an even size, PyTorch's windows reach one position before the data and none
+after it: the split (1, 0).  TensorFlow's SAME puts the smaller half first: (0, 1).  In the rotated frame the windows
+of every convolution and pool are `Window.mirrored()`, derived there, and (1, 0) becomes (0, 1): no Pad is left.
+Elementwise operators do not notice, global pools undo the rotation, a spatial output is rotated back.
 
 A window that skips the last positions of an even size (a 1x1 convolution at stride 2, `x[::2]`) starts at the other end
 in the rotated frame: a Slice drops the first positions there, and does the striding too where the kernel is 1x1.
@@ -30,9 +30,9 @@ from bnncc.passes.windows import is_windowed, windows_of
 # Operators that work on each position alone, with broadcasting operands.
 ELEMENTWISE = {
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum", "PRelu", "Where", "Less", "LessOrEqual", "Greater",
-    "GreaterOrEqual", "Equal", "And", "Or", "Not", "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Floor", "Ceil", "Round",
-    "Sign", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus",
-    "Erf", "Gelu", "Mish", "Cast", "BatchNormalization", "Identity", "Dropout",
+    "GreaterOrEqual", "Equal", "And", "Or", "Not", "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Floor", "Ceil",
+    "Round", "Sign", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Elu", "Selu",
+    "Celu", "Softplus", "Erf", "Gelu", "Mish", "Cast", "BatchNormalization", "Identity", "Dropout",
 }  # fmt: skip
 # Operators with an `axis` attribute that commute with the rotation while that axis is not H or W.
 ALONG_AXIS = {"Concat", "Split", "Gather", "Softmax", "LogSoftmax", "ArgMax"}
@@ -40,7 +40,17 @@ REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd",
 GLOBAL_POOLS = {"GlobalAveragePool", "GlobalMaxPool"}
 SPATIAL_AXES = (2, 3)
 # Of the above, those whose other inputs are per-channel vectors, bounds, axes or indices rather than operands.
-FIRST_INPUT_HOLDS_MAP = {"BatchNormalization", "Clip", "Dropout", "Slice", "Pad", "Resize", "Split", "Gather", *REDUCTIONS}
+FIRST_INPUT_HOLDS_MAP = {
+    "BatchNormalization",
+    "Clip",
+    "Dropout",
+    "Slice",
+    "Pad",
+    "Resize",
+    "Split",
+    "Gather",
+    *REDUCTIONS,
+}
 
 
 class MirrorFrame(ir.passes.InPlacePass):
@@ -112,16 +122,14 @@ class _Frame:
         array = constant_of(value)
         if array is None:
             return self._turn(value, node)
-        reverse = (..., *(slice(None, None, -1),) * min(array.ndim, 2))
-        return new_constant(self.graph, array[reverse], f"{value.name}/mirrored")
+        axes = tuple(range(max(array.ndim - 2, 0), array.ndim))
+        return new_constant(self.graph, np.flip(array, axes), f"{value.name}/mirrored")
 
     def _is_global(self, node: ir.Node) -> bool:
         """True where the node reduces both H and W completely, which the rotation does not change."""
         if node.domain != "":
             return False
-        return node.op_type in GLOBAL_POOLS or (
-            node.op_type in REDUCTIONS and set(SPATIAL_AXES) <= _reduced_axes(node)
-        )
+        return node.op_type in GLOBAL_POOLS or (node.op_type in REDUCTIONS and set(SPATIAL_AXES) <= _reduced_axes(node))
 
     def _commutes(self, node: ir.Node) -> bool:
         if ops.is_sign(node):
@@ -129,7 +137,10 @@ class _Frame:
         if node.domain == "" and node.op_type in ELEMENTWISE:
             # An operand of lower rank that is computed and varies over H or W would need a rotation of its own kind.
             return all(
-                value is None or constant_of(value) is not None or len(shape_of(value) or ()) == 4 or not _varies_over_map(value)
+                value is None
+                or constant_of(value) is not None
+                or len(shape_of(value) or ()) == 4
+                or not _varies_over_map(value)
                 for value in node.inputs
             ) and all(len(shape_of(value) or ()) == 4 for value in node.outputs)
         if node.domain != "":
@@ -203,7 +214,11 @@ class _Frame:
             return False
         rank = len(shape)
         starts, ends = ([int(entry) for entry in array] for array in arrays[:2] if array is not None)
-        axes = [int(axis) % rank for axis in arrays[2]] if len(arrays) > 2 and arrays[2] is not None else [*range(len(starts))]
+        axes = (
+            [int(axis) % rank for axis in arrays[2]]
+            if len(arrays) > 2 and arrays[2] is not None
+            else [*range(len(starts))]
+        )
         steps = [int(step) for step in arrays[3]] if len(arrays) > 3 and arrays[3] is not None else [1] * len(starts)
         if any(step <= 0 for step in steps):
             return False
@@ -289,7 +304,7 @@ def _slice(
 ) -> ir.Node:
     constants = [np.asarray(entries, np.int64) for entries in (starts, ends, SPATIAL_AXES, steps)]
     node = ir.node("Slice", [value, *(new_constant(graph, array, f"{name}/slice") for array in constants)])
-    node.outputs[0].name, node.outputs[0].dtype = name, value.dtype
+    node.outputs[0].name, node.outputs[0].type = name, value.type
     return node
 
 
@@ -324,6 +339,8 @@ def _resizes_symmetrically(node: ir.Node) -> bool:
         return transform in ("half_pixel", "pytorch_half_pixel", "align_corners")
     shape, result = shape_of(node.inputs[0]) if node.inputs[0] else None, shape_of(node.outputs[0])
     whole = shape is not None and result is not None and all(b % a == 0 for a, b in zip(shape, result, strict=True))
-    rounding = node.attributes["nearest_mode"].as_string() if "nearest_mode" in node.attributes else "round_prefer_floor"
+    rounding = (
+        node.attributes["nearest_mode"].as_string() if "nearest_mode" in node.attributes else "round_prefer_floor"
+    )
     symmetric = transform == "half_pixel" or (transform == "asymmetric" and rounding == "floor")
     return mode == "nearest" and symmetric and whole

@@ -3,9 +3,9 @@
     Before:  x ─ BinaryConv(s; m, b; pads (1, 1, 1, 1), stride 2, zeros) ─ y
     After:   x ─ BinaryConv(s; m, b; the same pads, ones) ─ Add(-m_o · border [1, O, H', W']) ─ y
 
-With ones around x the integer sum is larger by border = Σ s over the taps that meet padding, which depends on the position
-of the output alone: conv of an indicator of the frame by s.  y = (acc - border)·m + b = (acc·m + b) - border·m.
-The integer sums stay exact; the correction is one float Add.
+With ones around x the integer sum is larger by border = Σ s over the taps that meet padding, which depends on the
+position of the output alone: conv of an indicator of the frame by s.  y = (acc - border)·m + b = (acc·m + b) -
+border·m. The integer sums stay exact; the correction is one float Add.
 """
 
 from __future__ import annotations

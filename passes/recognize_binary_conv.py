@@ -41,7 +41,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
     def _recognize(self, graph: ir.Graph, node: ir.Node) -> str | None:
         """Replace `node` and return None; or return why not, "" where nothing about it is binary."""
         x, weight = node.inputs[0], node.inputs[1]
-        assert x is not None and weight is not None
+        assert x is not None
+        assert weight is not None
         filters = constant_of(weight)
         binary_input = is_binary(x) or _is_step(x)
         if filters is None:
@@ -88,7 +89,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
 def split_weights(
     filters: npt.NDArray[np.generic],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]] | None:
-    """(signs ±1 of the filters' shape, scale α_o per output channel) of filters [O, …]; None where they are not α_o·(±1).
+    """(signs ±1 of the filters' shape, scale α_o per output channel) of filters [O, …]; None where they are not
+    α_o·(±1).
 
     α_o is the mean |w| in float64.
     """

@@ -3,9 +3,10 @@
     Before:  x ─ Sign ─ y                      Before:  x ─ Pad(0) ─ Sign ─ y
     After:   x ─ bnncc.Sign ─ y                After:   x ─ bnncc.Sign ─ Pad(0) ─ y
 
-ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are the
-same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad) they are not: a zero pad
-moves behind the sign, where the convolution takes it as its own padding, and any other such sign is left as it is.
+ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are
+the same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad) they are not: a
+zero pad moves behind the sign, where the convolution takes it as its own padding, and any other such sign is left as
+it is.
 """
 
 from __future__ import annotations

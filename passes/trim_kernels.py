@@ -3,8 +3,8 @@
     Before:  x [1, C, 1, 1] ─ BinaryConv(3x3, pads 1) ─ y
     After:   x [1, C, 1, 1] ─ BinaryConv(1x1, pads 0; the centre of the kernel) ─ y
 
-Tap t of a kernel reads the positions j·s - b + t·d for the outputs j.  Leading and trailing taps for which all of them lie
-outside the map multiply zeros only.  On tiny maps this also removes the padding that LCE computes wrongly.
+Tap t of a kernel reads the positions j·s - b + t·d for the outputs j.  Leading and trailing taps for which all of
+them lie outside the map multiply zeros only.  On tiny maps this also removes the padding that LCE computes wrongly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class TrimKernels(ir.passes.InPlacePass):
 def useless_taps(window: Window) -> tuple[int, int]:
     """How many leading and how many trailing taps never read the map (at least one tap is kept)."""
     reads = [
-        any(0 <= output * window.stride - window.begin + tap * window.dilation < window.size for output in range(window.outputs))
+        any(
+            0 <= output * window.stride - window.begin + tap * window.dilation < window.size
+            for output in range(window.outputs)
+        )
         for tap in range(window.kernel)
     ]
     if not any(reads):

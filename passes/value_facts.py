@@ -1,8 +1,11 @@
-"""What is known of a value's elements from the operators that computed it: is it ±1, can it be exactly zero by design?"""
+"""What is known of a value's elements from the operators that computed it: is it ±1, can it be exactly zero by
+design?
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc import ops
@@ -50,7 +53,14 @@ def has_structural_zeros(value: ir.Value) -> bool:
     node = value.producer()
     if node is None or node.domain != "":
         return False
-    if node.op_type in MOVES or node.op_type in ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Neg", "Abs", "Sqrt"):
+    if node.op_type in MOVES or node.op_type in (
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Neg",
+        "Abs",
+        "Sqrt",
+    ):
         return any(has_structural_zeros(source) for source in data_inputs(node))
     if node.op_type in RECTIFIERS:
         return True
@@ -74,5 +84,5 @@ def _first(node: ir.Node) -> bool:
     return node.inputs[0] is not None and has_structural_zeros(node.inputs[0])
 
 
-def _alpha(node: ir.Node) -> np.ndarray:
+def _alpha(node: ir.Node) -> npt.NDArray[np.float64]:
     return np.asarray(node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01)

@@ -1,6 +1,7 @@
 """The devices that bnncc compiles for, and the formats it writes.
 
-In reading order: `description` (what is known of a device), `raspberry_pi` and `android` (the devices), `tflite` (the file).
+In reading order: `description` (what is known of a device), `raspberry_pi` and `android` (the devices), `tflite` (the
+file).
 """
 
 from __future__ import annotations

@@ -60,13 +60,12 @@ def tidy(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
     model.functions.clear()
     for index, value in enumerate(model.graph.outputs):
-        if value.is_initializer():
-            # A graph output that is a constant: the pass below only knows inputs.
+        if value.is_initializer() or value.is_graph_input() or value in model.graph.outputs[:index]:
             node = ir.node("Identity", [value])
             node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            node.outputs[0].name = f"{value.name}/output_{index}"
             model.graph.append(node)
             model.graph.outputs[index] = node.outputs[0]
-    common.OutputFixPass()(model)
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.doc_string = model.graph.doc_string = None

@@ -1,7 +1,7 @@
 """Reads a .tflite file back: its operators and tensors, and variants of it for looking inside.
 
-LCE's interpreter exposes graph inputs and outputs only.  A *variant* of a file takes given inner tensors as inputs, yields
-others as outputs, and keeps just the operators between them.
+LCE's interpreter exposes graph inputs and outputs only.  A *variant* of a file takes given inner tensors as inputs,
+yields others as outputs, and keeps just the operators between them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from bnncc.errors import InputError
 from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Tensor, pack, unpack
 
 BUILTIN_NAMES = {
-    code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int) and not name.startswith("_")
+    code: name
+    for name, code in vars(schema.BuiltinOperator).items()
+    if isinstance(code, int) and not name.startswith("_")
 }
 TYPE_NAMES = {code: name for name, code in TENSOR_TYPES.items()}
 
@@ -80,7 +82,9 @@ class TfliteFile:
         outputs: Sequence[Tensor],
         constants: Mapping[int, npt.NDArray[np.generic]] | None = None,
     ) -> bytes:
-        """The file between `inputs` and `outputs`, with the constants of the tensor indices in `constants` exchanged."""
+        """The file between `inputs` and `outputs`, with the constants of the tensor indices in `constants`
+        exchanged.
+        """
         subgraph = copy.copy(self._subgraph)
         subgraph.inputs, subgraph.outputs = [t.index for t in inputs], [t.index for t in outputs]
         given = set(subgraph.inputs)

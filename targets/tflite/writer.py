@@ -1,4 +1,5 @@
-"""Writes a TensorFlow Lite flatbuffer from tensors and operators, deterministically: the same calls give the same bytes.
+"""Writes a TensorFlow Lite flatbuffer from tensors and operators, deterministically: the same calls give the same
+bytes.
 
 The schema classes are `ai_edge_litert.schema_py_generated`; this file adds what they leave open: operator codes,
 sharing of equal constants, alignment of buffers, a signature, metadata.
@@ -76,7 +77,9 @@ class ModelWriter:
         self._metadata: list[schema.MetadataT] = []
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
-        """Add an activation tensor.  `name` gets a suffix where it is taken; a dtype outside TENSOR_TYPES is a KeyError."""
+        """Add an activation tensor.  `name` gets a suffix where it is taken; a dtype outside TENSOR_TYPES is a
+        KeyError.
+        """
         return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, buffer=0)
 
     def constant(self, name: str, data: npt.NDArray[np.generic]) -> Tensor:
@@ -96,7 +99,9 @@ class ModelWriter:
         options: object | None = None,
         version: int = 1,
     ) -> None:
-        """Add a built-in operator; `options` is an instance of the schema's `…OptionsT`; None inputs are absent (-1)."""
+        """Add a built-in operator; `options` is an instance of the schema's `…OptionsT`; None inputs are absent
+        (-1).
+        """
         operator = self._operator(self._code(builtin, "", version), inputs, outputs)
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))

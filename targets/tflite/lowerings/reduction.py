@@ -34,6 +34,8 @@ def lower_reduction(node: ir.Node, context: LoweringContext) -> None:
     axes = _axes(node, context)
     if axes is None:
         if node.attributes.get_int("noop_with_empty_axes", 0):
+            if node.op_type in ("ReduceL1", "ReduceL2", "ReduceSumSquare"):
+                raise Unsupported("noop_with_empty_axes, whose meaning here depends on the ONNX version")
             alias(context, output, x)
             return
         axes = tuple(range(rank))

@@ -21,6 +21,11 @@ TOLERANCE = 1e-5
 _OPERATOR_NAMES = {code: name for name, code in vars(BuiltinOperator).items() if not name.startswith("_")}
 
 
+def normal(*shape: int, seed: int = 0) -> Array:
+    """Reproducible float32 data."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
 def to_ir(model: str | onnx.ModelProto | ir.Model) -> ir.Model:
     """An ONNX model from its text form, a proto, or as it is, with all shapes inferred."""
     if isinstance(model, str):
