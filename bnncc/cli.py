@@ -16,6 +16,8 @@ from bnncc.errors import BnnccError, InputError, VerificationError
 
 # How many inputs the file is verified on: so many random ones, or the first of the user's data.
 VERIFICATION_INPUTS = 4
+# So many of the user's own inputs go through the check of the trace, besides the random ones.
+TRACE_CHECK_INPUTS = 2
 
 
 class _Group(click.Group):
@@ -148,6 +150,9 @@ def compile_command(
     if not any(layer.reason is None for layer in compiled.layers):
         _warn("no binary layer was found: the file is an ordinary float TensorFlow Lite file")
     dataset = None if data is None else load_npz(data, compiled.traced.inputs)
+    if dataset is not None:
+        batch = compiled.traced.inputs[0].shape[0]
+        compiled.traced.check_against_module([dataset.batch(index, batch) for index in range(TRACE_CHECK_INPUTS)])
     verification = accuracy = None
     if verifies:
         if dataset is not None:

@@ -18,7 +18,7 @@ from bnncc import ops
 from bnncc._version import __version__
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
-from bnncc.frontend import InputSpec, TracedModel, trace, trace_module
+from bnncc.frontend import TracedModel, input_specs, trace, trace_module
 from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY, MODULE_KEY, SOURCE_KEY, shape_of
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
@@ -126,7 +126,7 @@ def compile(
     if isinstance(source, nn.Module):
         if weights is not None or arguments:
             raise InputError("weights and arguments go with a callable; load them into the module instead")
-        traced = trace_module(source, _input_specs(shapes), check_inputs=check_inputs)
+        traced = trace_module(source, input_specs(source, shapes), check_inputs=check_inputs)
     else:
         traced = trace(
             source,
@@ -216,11 +216,3 @@ def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str
         "weights_sha256": traced.weights_digest,
     }
     return {METADATA_NAME: json.dumps(content, sort_keys=True).encode()}
-
-
-def _input_specs(shapes: Sequence[str]) -> list[InputSpec]:
-    specs = []
-    for index, text in enumerate(shapes):
-        name, _, shape = text.rpartition("=")
-        specs.append(InputSpec(name or f"input_{index}", tuple(int(size) for size in shape.split("x"))))
-    return specs

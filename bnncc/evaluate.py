@@ -5,7 +5,7 @@ The graph is serialised without its large initializers; they become graph inputs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,27 +17,31 @@ import onnxruntime
 Array = npt.NDArray[Any]
 
 # Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
-_SMALL = 64
+SMALL = 64
 # Suffix of the graph inputs that carry given values into a cut graph.
 _GIVEN = "\0given"
 
 
-def skeleton(model: ir.Model, outputs: Sequence[ir.Value] | None = None) -> onnx.ModelProto:
+def skeleton(
+    model: ir.Model, outputs: Sequence[ir.Value] | None = None, given: Collection[ir.Value] = ()
+) -> onnx.ModelProto:
     """`model` with every initializer of more than 64 elements turned into a graph input.
 
     Args:
         outputs: values of the main graph to output; the nodes and inputs they do not need are left out.  None keeps
             all nodes and the graph's own outputs.
+        given: values that become graph inputs too, in place of the nodes that compute them; only with
+            `outputs`.  No initializers.
     """
     graph = model.graph
     nodes = list(graph)
     inputs = [value for value in graph.inputs if not value.is_initializer()]
     initializers = list(graph.initializers.values())
     if outputs is not None:
-        needed = ancestors(outputs)
+        needed = ancestors(outputs, given)
         nodes = [node for node in graph if node in needed]
         read = {value for node in nodes for value in inputs_of(node)}
-        inputs = [value for value in inputs if value in read]
+        inputs = [value for value in dict.fromkeys([*inputs, *given]) if value in read]
         initializers = [value for value in initializers if value in read]
     proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in graph.opset_imports.items():
@@ -48,7 +52,7 @@ def skeleton(model: ir.Model, outputs: Sequence[ir.Value] | None = None) -> onnx
     proto.graph.input.extend(ir.serde.serialize_value(value) for value in inputs)
     for value in initializers:
         tensor = _tensor(value)
-        if tensor.size <= _SMALL:
+        if tensor.size <= SMALL:
             proto.graph.initializer.append(ir.serde.serialize_tensor(tensor))
             proto.graph.initializer[-1].name = _name(value)
         else:
@@ -60,8 +64,11 @@ def skeleton(model: ir.Model, outputs: Sequence[ir.Value] | None = None) -> onnx
     return proto
 
 
-def ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
-    """The nodes of the main graph that `values` depend on; a node's subgraphs count as part of it."""
+def ancestors(values: Iterable[ir.Value], given: Collection[ir.Value] = ()) -> set[ir.Node]:
+    """The nodes of the main graph that `values` depend on where the values of `given` are known.
+
+    A node's subgraphs count as part of it.
+    """
     found: set[ir.Node] = set()
     pending = [value.producer() for value in values]
     while pending:
@@ -69,8 +76,17 @@ def ancestors(values: Iterable[ir.Value]) -> set[ir.Node]:
         if node is None or node in found:
             continue
         found.add(node)
-        pending.extend(value.producer() for value in inputs_of(node))
+        pending.extend(value.producer() for value in inputs_of(node) if value not in given)
     return found
+
+
+def input_dependent(graph: ir.Graph) -> set[ir.Value]:
+    """The values of the main graph that depend on a graph input, the inputs included."""
+    dependent = {value for value in graph.inputs if not value.is_initializer()}
+    for node in graph:
+        if any(value in dependent for value in inputs_of(node)):
+            dependent.update(node.outputs)
+    return dependent
 
 
 def inputs_of(node: ir.Node) -> list[ir.Value]:
@@ -87,7 +103,7 @@ def weights_of(model: ir.Model) -> dict[str, Array]:
     return {
         _name(value): _tensor(value).numpy()
         for value in model.graph.initializers.values()
-        if _tensor(value).size > _SMALL
+        if _tensor(value).size > SMALL
     }
 
 
@@ -109,6 +125,7 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # As in `one_thread`.
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

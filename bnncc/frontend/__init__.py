@@ -12,13 +12,21 @@
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
 - `shapes.py`            static shapes
-- `evaluate.py`          run parts of the graph in ONNX Runtime
 - `recording.py`, `alignment.py`, `flips.py`, `constant_signs.py`, `trace_check.py`
                          does the graph compute what PyTorch computes?
 """
 
 from bnncc.frontend.command_line import parse_argument
 from bnncc.frontend.source import SourceLocation, source_of
-from bnncc.frontend.trace import InputSpec, TracedModel, trace, trace_module
+from bnncc.frontend.trace import InputSpec, TracedModel, input_specs, trace, trace_module
 
-__all__ = ["InputSpec", "SourceLocation", "TracedModel", "parse_argument", "source_of", "trace", "trace_module"]
+__all__ = [
+    "InputSpec",
+    "SourceLocation",
+    "TracedModel",
+    "input_specs",
+    "parse_argument",
+    "source_of",
+    "trace",
+    "trace_module",
+]

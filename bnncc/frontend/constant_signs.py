@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bnncc.frontend.evaluate import input_dependent, run, skeleton, weights_of
+from bnncc.evaluate import input_dependent, run, skeleton, weights_of
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPS, Operation
 

@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.frontend.evaluate import Array
+from bnncc.evaluate import Array
 from bnncc.frontend.recording import Operation
-
-# Rounding errors of float32 sums, relative to the largest magnitude of the result.  One rounding is 6e-8; a sum of some
-# thousand products with cancellation loses a few decimal digits more.
-ROUNDING = 1e-4
+from bnncc.rounding import ROUNDING
 
 _COMPARISONS = ("GreaterOrEqual", "Greater", "LessOrEqual", "Less", "Equal")
 
@@ -41,28 +38,6 @@ def explained(operation: Operation, flipped: Array) -> Array:
         operand = operand - np.round(operand)
     near = np.abs(np.broadcast_to(operand, flipped.shape)) <= ROUNDING * scale
     return flipped & near
-
-
-def relative_error(value: Array, reference: Array) -> float:
-    """max|value - reference| / max|reference|; infinite where shapes, infinities or NaNs differ."""
-    if value.shape != reference.shape:
-        return float("inf")
-    if not value.size:
-        return 0.0
-    if value.dtype == np.float32 == reference.dtype:
-        difference = float(np.max(np.abs(value - reference)))
-        scale = float(np.max(np.abs(reference)))
-        if np.isfinite(difference) and np.isfinite(scale):
-            return difference / scale if scale else (0.0 if difference == 0 else float("inf"))
-    left, right = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
-    with np.errstate(invalid="ignore"):
-        difference = float(np.max(np.where(same, 0.0, np.abs(left - right))))
-    finite = np.abs(right[np.isfinite(right)])
-    scale = float(np.max(finite, initial=0.0))
-    if difference == 0:
-        return 0.0
-    return difference / scale if scale and np.isfinite(difference) else float("inf")
 
 
 def _is_nan(value: Array) -> Array:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnncc.evaluate import Array
 from bnncc.frontend.data_assignment import DATA_SET
-from bnncc.frontend.evaluate import Array
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
 

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import InputError
-from bnncc.frontend.evaluate import SMALL, input_dependent, run, skeleton, weights_of
+from bnncc.evaluate import SMALL, input_dependent, run, skeleton, weights_of
 from bnncc.graph import describe, shape_of
 
 # The element type that each NumPy type of a run's result stands for.

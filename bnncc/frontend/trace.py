@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
+from bnncc.evaluate import Array
 from bnncc.frontend.checkpoint import digest, load_weights, state_digest
 from bnncc.frontend.command_line import parse_input_shape
-from bnncc.frontend.evaluate import Array
 from bnncc.frontend.export import EXPORTERS, copy_of, describe_error, export, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
 from bnncc.frontend.normalize import normalize_exported, normalize_file
@@ -111,6 +111,15 @@ def trace(
     return _trace(network, inputs, check_inputs, code, warnings, started)
 
 
+def input_specs(module: nn.Module, input_shapes: Sequence[str]) -> list[InputSpec]:
+    """The inputs of `module.forward` with the shapes "1x3x224x224" or "name=1x3x224x224" given for them.
+
+    Raises:
+        InputError: a shape cannot be read, names no input, or is missing.
+    """
+    return _match_inputs(module, [parse_input_shape(text) for text in input_shapes])
+
+
 def trace_module(
     module: nn.Module, inputs: Sequence[InputSpec], *, check_inputs: Sequence[Sequence[Array]] = ()
 ) -> TracedModel:
@@ -144,9 +153,14 @@ class _Network:
         with self.active(), silence():
             return record(self.wrapped(), self.tensors(arrays))
 
+    @cached_property
+    def evaluated(self) -> FlattenOutputs:
+        """One copy that all of `run`'s inputs go through, as they would in the user's own evaluation."""
+        return self.wrapped()
+
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         with self.active(), silence():
-            outputs = self.wrapped().outputs(*self.tensors(arrays))
+            outputs = self.evaluated.outputs(*self.tensors(arrays))
         return [tensor.detach().numpy() for tensor in outputs.values()]
 
 

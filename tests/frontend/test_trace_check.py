@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from bnncc.errors import InputError, TraceMismatchError
+from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, trace_module
 from bnncc.frontend.alignment import align
 from bnncc.frontend.constant_signs import pin_constant_signs
-from bnncc.frontend.evaluate import Array
 from bnncc.frontend.export import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs
-from bnncc.frontend.flips import ROUNDING, differing, explained, relative_error
+from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import Operation, Recording, record
 from bnncc.frontend.trace_check import check_trace
+from bnncc.rounding import ROUNDING, relative_error
 
 SHAPE = (1, 2, 6, 6)
 

@@ -2,6 +2,10 @@
 
 A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defines each output of the node.  It raises
 `Unsupported` with the reason where this node has no exact form.
+
+In reading order: `operands` (helpers; up to which rank kernels broadcast), `elementwise`, `comparison`, `activation`,
+`windows` (padding of convolutions and pools), `convolution`, `pooling`, `reduction`, `linear`, `shape` (data movement),
+`resize`; `lce` for the operators of our own domain.
 """
 
 from __future__ import annotations

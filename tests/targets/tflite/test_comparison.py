@@ -27,7 +27,17 @@ def test_where(condition, other):
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("float", 6), ("float", 9), ("float", 7), ("int32", 1), ("int32", 9), ("bool", 1), ("bool", 7), ("int64", 1), ("int64", 6)],
+    [
+        ("float", 6),
+        ("float", 9),
+        ("float", 7),
+        ("int32", 1),
+        ("int32", 9),
+        ("bool", 1),
+        ("bool", 7),
+        ("int64", 1),
+        ("int64", 6),
+    ],
 )
 def test_cast(before, after):
     assert_same(node_model(f"y = Cast<to={after}>(x)", f"{before}[2, 3, 5, 7] x"))
@@ -36,4 +46,6 @@ def test_cast(before, after):
 def test_a_sign_spelt_with_where_and_one_with_cast():
     body = "z = Constant<value_float=0.0>() p = Constant<value_float=1.0>() n = Constant<value_float=-1.0>() "
     assert_same(node_model(body + "c = GreaterOrEqual(x, z) y = Where(c, p, n)", "float[2, 3, 5, 7] x"))
-    assert_same(node_model(body + "c = Greater(x, z) f = Cast<to=1>(c) d = Add(f, f) y = Add(d, n)", "float[2, 3, 5, 7] x"))
+    assert_same(
+        node_model(body + "c = Greater(x, z) f = Cast<to=1>(c) d = Add(f, f) y = Add(d, n)", "float[2, 3, 5, 7] x")
+    )

@@ -25,7 +25,9 @@ def test_padded_3x3(channels, size, stride):
     assert_same(conv(channels, 5, (3, 3), size, f"pads=[1, 1, 1, 1], strides=[{stride}, {stride}]", batch=2))
 
 
-@pytest.mark.parametrize("attributes", ["", "pads=[1, 0, 2, 1]", "pads=[0, 2, 0, 0], strides=[2, 1]", "dilations=[2, 3]"])
+@pytest.mark.parametrize(
+    "attributes", ["", "pads=[1, 0, 2, 1]", "pads=[0, 2, 0, 0], strides=[2, 1]", "dilations=[2, 3]"]
+)
 @pytest.mark.parametrize("group", [1, 2, 3, 6])
 @pytest.mark.parametrize("bias", [True, False])
 def test_groups_dilation_and_uneven_padding(attributes, group, bias):
@@ -135,7 +137,10 @@ def test_conv_transpose_one_dimensional():
     ("model", "reason"),
     [
         (lambda: conv(3, 4, (1, 1, 1), (2, 2, 2)), "3 spatial axes"),
-        (lambda: node_model("y = Conv(x, w)", "float[1, 3, 5, 5] x, float[2, 3, 3, 3] w"), "the weight is not a constant"),
+        (
+            lambda: node_model("y = Conv(x, w)", "float[1, 3, 5, 5] x, float[2, 3, 3, 3] w"),
+            "the weight is not a constant",
+        ),
         (lambda: conv_transpose("output_shape=[9, 9], strides=[2, 2]"), "output_shape"),
     ],
 )

@@ -8,7 +8,9 @@ X = "float[2, 3, 5, 7] x"
 
 
 @pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "Max", "Min"])
-@pytest.mark.parametrize("other", ["3, 1, 1", "7", "1, 3, 1, 1", "2, 3, 5, 7", "5, 1", "1", "2, 1, 1, 1", "1, 2, 3, 5, 7"])
+@pytest.mark.parametrize(
+    "other", ["3, 1, 1", "7", "1, 3, 1, 1", "2, 3, 5, 7", "5, 1", "1", "2, 1, 1, 1", "1, 2, 3, 5, 7"]
+)
 def test_broadcasting(kind, other):
     assert_same(node_model(f"y = {kind}(x, z)", f"{X}, float[{other}] z"))
     constants = {"z": normal(*(int(size) for size in other.split(",")))}
@@ -18,7 +20,11 @@ def test_broadcasting(kind, other):
 @pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "Max", "Min", "Less", "Where"])
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("2, 3, 5, 7, 4", "3, 1, 1, 4"), ("2, 3, 5, 1, 4, 2", "3, 1, 6, 4, 1"), ("2, 3, 2, 5, 1, 4, 2", "3, 1, 1, 6, 4, 1")],
+    [
+        ("2, 3, 5, 7, 4", "3, 1, 1, 4"),
+        ("2, 3, 5, 1, 4, 2", "3, 1, 6, 4, 1"),
+        ("2, 3, 2, 5, 1, 4, 2", "3, 1, 1, 6, 4, 1"),
+    ],
 )
 def test_broadcasting_beyond_the_rank_that_the_kernels_take(kind, left, right):
     """There LCE's interpreter aborts the process."""

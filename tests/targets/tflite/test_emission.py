@@ -2,6 +2,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.errors import UnsupportedOperatorsError
 from bnncc.graph import MODULE_KEY, SOURCE_KEY
@@ -11,6 +12,8 @@ from bnncc.targets.tflite.writer import BUFFER_ALIGNMENT, unpack
 from tests.targets.tflite.compare import assert_same, export, node_model, normal, operators
 
 X = "float[1, 3, 8, 8] x"
+# Where a Buffer's table holds the offset of its data.
+DATA_FIELD = 4
 
 
 class Network(torch.nn.Module):
@@ -48,13 +51,11 @@ def test_emission_is_deterministic(network):
 
 
 def test_constants_are_aligned(network):
-    content = emit(network, metadata={"note": b"odd"})
-    found = 0
-    for buffer in unpack(content).buffers:
-        if buffer.data is not None and buffer.data.size > 64:
-            assert content.index(bytes(buffer.data)) % BUFFER_ALIGNMENT == 0
-            found += 1
-    assert found >= 4
+    model = schema.Model.GetRootAs(emit(network, metadata={"note": b"odd"}), 0)
+    tables = [model.Buffers(index)._tab for index in range(model.BuffersLength())]
+    offsets = [table.Vector(table.Offset(DATA_FIELD)) for table in tables if table.Offset(DATA_FIELD)]
+    assert len(offsets) > 10
+    assert all(offset % BUFFER_ALIGNMENT == 0 for offset in offsets)
 
 
 def test_every_float_constant_is_float32(network):
@@ -91,8 +92,8 @@ def test_what_cannot_be_lowered_is_listed_node_by_node():
 
 def test_a_value_without_a_static_shape_is_named():
     model = node_model("y = Relu(x)", X)
-    model.graph.inputs[0].shape = ir.Shape(["n", 3, 8, 8])
-    with pytest.raises((UnsupportedOperatorsError, Exception), match="no static shape"):
+    model.graph.outputs[0].shape = ir.Shape(["n", 3, 8, 8])
+    with pytest.raises(UnsupportedOperatorsError, match="y has no static shape"):
         emit(model)
 
 

@@ -20,7 +20,9 @@ def test_gemm(transpose_a, transpose_b, scales, bias):
 
 def test_gemm_of_computed_matrices():
     assert_same(node_model("y = Gemm(x, w, b)", "float[2, 5] x, float[5, 3] w, float[3] b"))
-    assert_same(node_model("y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b)", "float[2, 5] x, float[3, 5] w, float[2, 3] b"))
+    assert_same(
+        node_model("y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b)", "float[2, 5] x, float[3, 5] w, float[2, 3] b")
+    )
     assert_same(node_model("y = Gemm<alpha=0.5, transA=1>(x, w)", "float[5, 2] x, float[5, 3] w"))
 
 

@@ -15,7 +15,17 @@ def ints(*numbers):
 
 @pytest.mark.parametrize(
     "target",
-    [(2, 216), (12, 36), (2, 6, 36), (2, 24, 9), (9, 4, 6, 2), (432,), (2, 2, 3, 4, 9), (1, 2, 6, 4, 9), (2, 6, 4, 3, 3)],
+    [
+        (2, 216),
+        (12, 36),
+        (2, 6, 36),
+        (2, 24, 9),
+        (9, 4, 6, 2),
+        (432,),
+        (2, 2, 3, 4, 9),
+        (1, 2, 6, 4, 9),
+        (2, 6, 4, 3, 3),
+    ],
 )
 def test_reshape(target):
     assert_same(node_model("y = Reshape(x, s)", X, constants={"s": ints(*target)}))
@@ -138,13 +148,20 @@ def test_split_of_integers():
 )
 def test_slice(starts, ends, axes, steps):
     constants = {"s": ints(*starts), "e": ints(*ends), "a": ints(*axes), "k": ints(*steps)}
-    assert operators(assert_same(node_model("y = Slice(x, s, e, a, k)", X, constants=constants))) == {"STRIDED_SLICE": 1}
+    assert operators(assert_same(node_model("y = Slice(x, s, e, a, k)", X, constants=constants))) == {
+        "STRIDED_SLICE": 1
+    }
 
 
 @pytest.mark.parametrize(("axes", "count"), [((2, 3), 1), ((1,), 1), ((1, 2, 3), 1), ((0, 2), 1), ((1, 2), 2)])
 def test_slice_of_whole_axes_backwards_is_a_reverse(axes, count):
     number = len(axes)
-    constants = {"s": ints(*[-1] * number), "e": ints(*[-(2**31)] * number), "a": ints(*axes), "k": ints(*[-1] * number)}
+    constants = {
+        "s": ints(*[-1] * number),
+        "e": ints(*[-(2**31)] * number),
+        "a": ints(*axes),
+        "k": ints(*[-1] * number),
+    }
     content = assert_same(node_model("y = Slice(x, s, e, a, k)", X, constants=constants))
     assert operators(content) == {"REVERSE_V2": count}
 
