@@ -23,7 +23,7 @@ FUSED_CLIPS: dict[tuple[float, float], int] = {
 TRANSPOSE_VERSIONS = {5: 4, 6: 6}
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """Raised by a lowering: this node has no exact form in the file.  The message is the reason."""
 
 
@@ -51,22 +51,22 @@ class LoweringContext:
         return None if tensor is None else tensor.numpy()
 
     def require_constant(self, node: ir.Node, index: int, what: str) -> npt.NDArray[np.generic]:
-        """Input `index` as an array; Unsupported where it is absent or computed at run time."""
+        """Input `index` as an array; UnsupportedError where it is absent or computed at run time."""
         array = self.constant_value(node.inputs[index] if index < len(node.inputs) else None)
         if array is None:
-            raise Unsupported(f"{what} is not a constant")
+            raise UnsupportedError(f"{what} is not a constant")
         return array
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """The static ONNX shape."""
         if value.shape is None or not value.shape.is_static():
-            raise Unsupported(f"{value.name} has no static shape")
+            raise UnsupportedError(f"{value.name} has no static shape")
         return tuple(int(size) for size in value.shape.numpy())
 
     def dtype(self, value: ir.Value) -> np.dtype[np.generic]:
         """The NumPy dtype as stored: ONNX's int64 and float64 activations are int32 and float32 in the file."""
         if value.dtype is None:
-            raise Unsupported(f"{value.name} has no known element type")
+            raise UnsupportedError(f"{value.name} has no known element type")
         narrowed = {"int64": "int32", "float64": "float32"}
         name = value.dtype.numpy().name
         return np.dtype(narrowed.get(name, name))

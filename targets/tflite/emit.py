@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from bnncc.errors import UnsupportedOperatorsError
 from bnncc.graph import describe
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
@@ -56,9 +56,9 @@ def _lower(node: ir.Node, context: LoweringContext) -> str | None:
     lowering = LOWERINGS.get((node.domain, node.op_type))
     try:
         if lowering is None:
-            raise Unsupported("no lowering")
+            raise UnsupportedError("no lowering")
         lowering(node, context)
-    except Unsupported as reason:
+    except UnsupportedError as reason:
         # Later nodes are lowered all the same, so that one run finds every problem.
         for value in node.outputs:
             if value.shape is not None and value.shape.is_static() and value.dtype is not None:

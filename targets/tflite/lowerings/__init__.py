@@ -1,7 +1,7 @@
 """The lowerings, one small function an operator: `LOWERINGS` maps (domain, operator) to it.
 
 A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defines each output of the node.  It raises
-`Unsupported` with the reason where this node has no exact form.
+`UnsupportedError` with the reason where this node has no exact form.
 
 In reading order: `operands` (helpers; up to which rank kernels broadcast), `elementwise`, `comparison`, `activation`,
 `windows` (padding of convolutions and pools), `convolution`, `pooling`, `reduction`, `linear`, `shape` (data movement),

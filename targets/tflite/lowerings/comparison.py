@@ -6,7 +6,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import alias, apply, emit_broadcast, input_of
 from bnncc.targets.tflite.writer import TENSOR_TYPES
@@ -67,7 +67,7 @@ def lower_cast(node: ir.Node, context: LoweringContext) -> None:
         alias(context, output, x)
         return
     if before not in _CASTS or after not in _CASTS:
-        raise Unsupported(f"from {before} to {after}")
+        raise UnsupportedError(f"from {before} to {after}")
     layout = context.layout(x) or PLAIN
     options = schema.CastOptionsT()
     options.inDataType, options.outDataType = TENSOR_TYPES[before], TENSOR_TYPES[after]

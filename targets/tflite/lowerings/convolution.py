@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
 
 from bnncc.geometry import Window
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.lowerings.operands import input_of, integers, optional_input, scalar
 from bnncc.targets.tflite.lowerings.windows import (
     crop,
@@ -133,17 +133,17 @@ def lower_conv_transpose(node: ir.Node, context: LoweringContext) -> None:
     """
     weight = _weight(node, context)  # [I, O / groups, …K]
     if node.attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in node.attributes:
-        raise Unsupported("auto_pad and output_shape are not supported, only pads and output_padding")
+        raise UnsupportedError("auto_pad and output_shape are not supported, only pads and output_padding")
     sizes = context.shape(input_of(node, 0))[2:]
     count = len(sizes)
     if count not in (1, 2):
-        raise Unsupported(f"{count} spatial axes; only 1 and 2 have a kernel")
+        raise UnsupportedError(f"{count} spatial axes; only 1 and 2 have a kernel")
     strides = [*[1] * (2 - count), *(node.attributes.get_ints("strides") or [1] * count)]
     pads = node.attributes.get_ints("pads") or [0] * (2 * count)
     dilations = [*[1] * (2 - count), *(node.attributes.get_ints("dilations") or [1] * count)]
     begins = [*[0] * (2 - count), *pads[:count]]
     if min(pads) < 0:
-        raise Unsupported("negative pads")
+        raise UnsupportedError("negative pads")
     weight = _dilated(_as_2d(weight), dilations)
     groups = node.attributes.get_int("group", 1)
     channels = weight.shape[1] * groups

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import alias, apply, emit_broadcast, input_of, scalar
 
@@ -72,7 +72,7 @@ def lower_pow(node: ir.Node, context: LoweringContext) -> None:
             apply(context, BuiltinOperator.POW, context.use(x, layout), power, output=result, options=options)
         return
     if context.dtype(exponent) != dtype:
-        raise Unsupported("an exponent of another type than the base")
+        raise UnsupportedError("an exponent of another type than the base")
     operands = [context.use(x, layout, len(shape)), context.use(exponent, layout, len(shape))]
     emit_broadcast(context, BuiltinOperator.POW, operands, context.define(node.outputs[0], layout), options)
 
@@ -115,7 +115,7 @@ def lower_unary(node: ir.Node, context: LoweringContext) -> None:
     layout = context.layout(x) or PLAIN
     dtype = context.dtype(x).name
     if dtype != "float32" and not (dtype == "int32" and node.op_type in _INT32_UNARY):
-        raise Unsupported(f"no kernel for {dtype}")
+        raise UnsupportedError(f"no kernel for {dtype}")
     version = _INT32_VERSIONS.get(builtin, 1) if dtype == "int32" else 1
     options = options_class() if options_class else None
     apply(

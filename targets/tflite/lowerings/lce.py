@@ -11,7 +11,7 @@ from flatbuffers import flexbuffers
 from bnncc import ops
 from bnncc.geometry import Scheme, common_scheme
 from bnncc.targets.tflite.bitpack import bitpack, words
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.writer import Tensor
 
@@ -51,14 +51,14 @@ def lower_binary_conv(node: ir.Node, context: LoweringContext) -> None:
     channels, size = signs.shape[1], context.shape(x)[2:]
     geometry = ops.ConvGeometry.of(node, signs.shape[2:], size)
     if geometry.group != 1:
-        raise Unsupported(f"{geometry.group} groups")
+        raise UnsupportedError(f"{geometry.group} groups")
     pads_with_ones = node.attributes["pad_value"].as_float() == 1.0
     windows = geometry.windows(signs.shape[2:], size)
     scheme = common_scheme(windows)
     packed = _packed(x, context)
     if scheme is Scheme.EXPLICIT:
         if not pads_with_ones:
-            raise Unsupported(f"zero padding {geometry.pads} is not TensorFlow's SAME")
+            raise UnsupportedError(f"zero padding {geometry.pads} is not TensorFlow's SAME")
         packed = _pad_with_ones(packed, [(window.begin, max(window.reached_end, 0)) for window in windows], context)
         scheme = Scheme.VALID
     options = _options(

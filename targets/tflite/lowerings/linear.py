@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import apply, input_of, optional_input, scalar
 from bnncc.targets.tflite.writer import Tensor
@@ -70,7 +70,7 @@ def lower_matmul(node: ir.Node, context: LoweringContext) -> None:
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     whole = (*batch, left.shape[-2], right.shape[-1])
     if len(whole) > 5:
-        raise Unsupported("a product of rank 6 or more")
+        raise UnsupportedError("a product of rank 6 or more")
     product = result if whole == result.shape else context.temporary(f"{result.name}/product", whole, result.dtype)
     _batch_matmul(left, right, product, context)
     if product is not result:
@@ -123,7 +123,7 @@ def _like(tensor: Tensor, step: str, context: LoweringContext) -> Tensor:
 def lower_batch_normalization(node: ir.Node, context: LoweringContext) -> None:
     """y = (x - μ)·γ/√(σ² + ε) + β as x·a + b, with a and b computed here (in float64)."""
     if node.attributes.get_int("training_mode", 0):
-        raise Unsupported("training_mode")
+        raise UnsupportedError("training_mode")
     names = ("scale", "bias", "mean", "variance")
     arrays = [context.require_constant(node, index, f"the {name}") for index, name in enumerate(names, 1)]
     gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN, Layout
 from bnncc.targets.tflite.writer import Tensor
 
@@ -91,7 +91,7 @@ def broadcast(context: LoweringContext, tensor: Tensor, shape: tuple[int, ...], 
             return tensor
         result = context.temporary(f"{tensor.name}/broadcast", shape, tensor.dtype)
     if len(shape) > BROADCAST_TO_RANK:
-        raise Unsupported(f"broadcasting at rank {len(shape)}")
+        raise UnsupportedError(f"broadcasting at rank {len(shape)}")
     operands = [tensor, integers(context, shape, "shape")]
     context.emit(BuiltinOperator.BROADCAST_TO, operands, [result], schema.BroadcastToOptionsT(), BROADCAST_TO_VERSION)
     return result

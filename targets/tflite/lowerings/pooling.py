@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.geometry import Window
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.lowerings.operands import input_of
 from bnncc.targets.tflite.lowerings.windows import (
     finish_spatial,
@@ -27,7 +27,7 @@ LOWEST = float(np.finfo(np.float32).min)
 def lower_max_pool(node: ir.Node, context: LoweringContext) -> None:
     """y = max over a window; what padding adds never wins."""
     if len(node.outputs) > 1 and node.outputs[1].name:
-        raise Unsupported("the output Indices")
+        raise UnsupportedError("the output Indices")
     windows = _pool_windows(node, context)
     activation, output = context.fuse_activation(node.outputs[0])
     tensor, padding = fit_padding(spatial_input(input_of(node, 0), context), windows, context, fill=LOWEST)
@@ -82,17 +82,17 @@ def _counts(window: Window, padded_end: int | None) -> npt.NDArray[np.float64]:
     low, high = (0, window.size) if padded_end is None else (-window.begin, window.size + padded_end)
     counts = np.minimum(first + window.extent, high) - np.maximum(first, low)
     if counts.min() <= 0:
-        raise Unsupported("a window that lies in the padding")
+        raise UnsupportedError("a window that lies in the padding")
     return np.asarray(counts, np.float64)
 
 
 def _pool_windows(node: ir.Node, context: LoweringContext) -> tuple[Window, Window]:
     kernel = node.attributes.get_ints("kernel_shape") or []
     if context.dtype(input_of(node, 0)) != np.float32:
-        raise Unsupported("only float32 has a kernel")
+        raise UnsupportedError("only float32 has a kernel")
     windows = windows_of(node, context, kernel)
     if any(window.dilation != 1 and window.kernel != 1 for window in windows):
-        raise Unsupported("dilations")
+        raise UnsupportedError("dilations")
     return windows
 
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import Layout, ordered
 from bnncc.targets.tflite.lowerings.operands import alias, apply, input_of, integers, optional_input, scalar
 from bnncc.targets.tflite.writer import TENSOR_TYPES, Tensor
@@ -30,12 +30,12 @@ def lower_reduction(node: ir.Node, context: LoweringContext) -> None:
     x, output = input_of(node, 0), node.outputs[0]
     rank = len(context.shape(x))
     if node.op_type in ("ReduceMean", "ReduceL2") and context.dtype(x) != np.float32:
-        raise Unsupported(f"no kernel for {context.dtype(x)}")
+        raise UnsupportedError(f"no kernel for {context.dtype(x)}")
     axes = _axes(node, context)
     if axes is None:
         if node.attributes.get_int("noop_with_empty_axes", 0):
             if node.op_type in ("ReduceL1", "ReduceL2", "ReduceSumSquare"):
-                raise Unsupported("noop_with_empty_axes, whose meaning here depends on the ONNX version")
+                raise UnsupportedError("noop_with_empty_axes, whose meaning here depends on the ONNX version")
             alias(context, output, x)
             return
         axes = tuple(range(rank))
@@ -71,7 +71,7 @@ def lower_arg_max(node: ir.Node, context: LoweringContext) -> None:
     """The index of the first largest (smallest) element along `axis`, as int32."""
     x, output = input_of(node, 0), node.outputs[0]
     if node.attributes.get_int("select_last_index", 0):
-        raise Unsupported("select_last_index")
+        raise UnsupportedError("select_last_index")
     rank = len(context.shape(x))
     axis = node.attributes.get_int("axis", 0) % rank
     layout = context.axes_layout(x)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
 from bnncc.targets.tflite.lowerings.operands import alias, apply, input_of, integers, optional_input
 from bnncc.targets.tflite.lowerings.shape import gather
@@ -64,11 +64,11 @@ def lower_resize(node: ir.Node, context: LoweringContext) -> None:
 
 def _reject(node: ir.Node, mode: str) -> None:
     if mode not in ("nearest", "linear"):
-        raise Unsupported(f"mode {mode}")
+        raise UnsupportedError(f"mode {mode}")
     if node.attributes.get_int("antialias", 0):
-        raise Unsupported("antialias")
+        raise UnsupportedError("antialias")
     if node.attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsupported("keep_aspect_ratio_policy")
+        raise UnsupportedError("keep_aspect_ratio_policy")
 
 
 def _scales(node: ir.Node, context: LoweringContext, shape: Sequence[int], target: Sequence[int]) -> list[np.float32]:
@@ -101,7 +101,7 @@ def _coordinates(transformation: str, size: int, target: int, scale: np.float32)
             if target == 1:
                 return np.zeros(1, np.float32)
             return position * np.float32(size - 1) / np.float32(target - 1)
-    raise Unsupported(f"coordinate_transformation_mode {transformation}")
+    raise UnsupportedError(f"coordinate_transformation_mode {transformation}")
 
 
 def _nearest(coordinates: Coordinates, rounding: str, size: int) -> npt.NDArray[np.int64]:
@@ -116,7 +116,7 @@ def _nearest(coordinates: Coordinates, rounding: str, size: int) -> npt.NDArray[
         case "round_prefer_ceil":
             indices = np.floor(coordinates + half)
         case _:
-            raise Unsupported(f"nearest_mode {rounding}")
+            raise UnsupportedError(f"nearest_mode {rounding}")
     return np.clip(indices, 0, size - 1).astype(np.int64)
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, flattened, ordered, reshaped_order
 from bnncc.targets.tflite.lowerings.operands import alias, broadcast, input_of, integers, optional_input, scalar
 from bnncc.targets.tflite.lowerings.windows import pad, strided_slice
@@ -34,7 +34,7 @@ def lower_reshape(node: ir.Node, context: LoweringContext) -> None:
     x, output = input_of(node, 0), node.outputs[0]
     shape, target = context.shape(x), context.shape(output)
     if 0 in shape:
-        raise Unsupported("a tensor without elements")
+        raise UnsupportedError("a tensor without elements")
     home = context.layout(x) or PLAIN
     source, layout = _reshape_layouts(home, shape, target)
     tensor, stored = context.use(x, source), layout.shape(target)
@@ -118,7 +118,7 @@ def lower_slice(node: ir.Node, context: LoweringContext) -> None:
     ranges = _slice_ranges(node, context, shape)
     changed = [axis for axis, span in enumerate(ranges) if span != range(shape[axis])]
     if 0 in context.shape(output):
-        raise Unsupported("a tensor without elements")
+        raise UnsupportedError("a tensor without elements")
     if not changed:
         alias(context, output, x)
         return
@@ -188,7 +188,7 @@ def lower_pad(node: ir.Node, context: LoweringContext) -> None:
         pad(tensor, amounts, context, fill, context.define(output, layout))
     elif mode == "reflect":
         if any(max(pair) >= size for pair, size in zip(amounts, tensor.shape, strict=True)):
-            raise Unsupported("reflect by the size of the axis or more")
+            raise UnsupportedError("reflect by the size of the axis or more")
         options = schema.MirrorPadOptionsT()
         options.mode = schema.MirrorPadMode.REFLECT
         operands = [tensor, integers(context, amounts, "paddings")]
@@ -196,7 +196,7 @@ def lower_pad(node: ir.Node, context: LoweringContext) -> None:
     elif mode in ("edge", "wrap"):
         _pad_by_gather(tensor, amounts, mode, context.define(output, layout), context)
     else:
-        raise Unsupported(f"mode {mode}")
+        raise UnsupportedError(f"mode {mode}")
 
 
 def _pad_amounts(node: ir.Node, context: LoweringContext, rank: int) -> tuple[list[int], list[int]]:

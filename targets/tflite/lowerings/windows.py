@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.geometry import Scheme, Window, common_scheme
-from bnncc.targets.tflite.context import LoweringContext, Unsupported
+from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
 from bnncc.targets.tflite.lowerings.operands import input_of, integers
 from bnncc.targets.tflite.writer import Tensor
@@ -22,11 +22,11 @@ from bnncc.targets.tflite.writer import Tensor
 def windows_of(node: ir.Node, context: LoweringContext, kernel: Sequence[int]) -> tuple[Window, Window]:
     """The windows of a Conv or pool over (H, W), its auto_pad and ceil_mode turned into explicit padding.
 
-    Raises Unsupported for three spatial axes, and where the graph declares another output size.
+    Raises UnsupportedError for three spatial axes, and where the graph declares another output size.
     """
     sizes = context.shape(input_of(node, 0))[2:]
     if len(sizes) not in (1, 2):
-        raise Unsupported(f"{len(sizes)} spatial axes; only 1 and 2 have a kernel")
+        raise UnsupportedError(f"{len(sizes)} spatial axes; only 1 and 2 have a kernel")
     count = len(sizes)
     strides = node.attributes.get_ints("strides") or [1] * count
     dilations = node.attributes.get_ints("dilations") or [1] * count
@@ -43,7 +43,7 @@ def windows_of(node: ir.Node, context: LoweringContext, kernel: Sequence[int]) -
         windows.append(_ceiling(window) if ceil_mode else window)
     declared = context.shape(node.outputs[0])[2:]
     if tuple(window.outputs for window in windows) != declared:
-        raise Unsupported(f"the graph declares the output size {declared}, the attributes give another")
+        raise UnsupportedError(f"the graph declares the output size {declared}, the attributes give another")
     return (windows[0], windows[1]) if count == 2 else (Window(1, 1), windows[0])
 
 
@@ -124,7 +124,7 @@ def pad(
     """PAD `tensor` by `amounts` (before, after) an axis with `fill`; PADV2 where that is not 0."""
     shape = [size + before + after for size, (before, after) in zip(tensor.shape, amounts, strict=True)]
     if len(shape) > 5:
-        raise Unsupported("padding at rank 6 or more")
+        raise UnsupportedError("padding at rank 6 or more")
     if output is None:
         output = context.temporary(f"{tensor.name}/pad", shape, tensor.dtype)
     version = 4 if len(shape) > 4 else 1
@@ -158,7 +158,7 @@ def strided_slice(
 ) -> Tensor:
     """STRIDED_SLICE with Python's `range(begin, end, step)` on each axis; an end of -1 goes with a negative step."""
     if len(begins) > 5:
-        raise Unsupported("a slice at rank 6 or more")
+        raise UnsupportedError("a slice at rank 6 or more")
     if output is None:
         shape = [len(range(*item)) for item in zip(begins, ends, steps, strict=True)]
         output = context.temporary(f"{tensor.name}/slice", shape, tensor.dtype)
