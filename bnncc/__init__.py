@@ -42,7 +42,9 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         import importlib
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        # Kept, because importing `bnncc.verify` puts the module in the place of the function.
+        globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+        return globals()[name]
     raise AttributeError(f"module 'bnncc' has no attribute '{name}'")
 
 

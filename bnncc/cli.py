@@ -162,6 +162,12 @@ def compile_command(
             inputs = [random_inputs(compiled.traced.model, seed + index) for index in range(count)]
         with _progress("verifying") as advance:
             verification = verify(compiled, inputs, advance)
+        zeros = sum(sign.zeros for sign in verification.signs)
+        if zeros:
+            _warn(
+                f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "
+                "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
+            )
     if dataset is not None and (verification is None or verification.passed):
         with _progress("measuring accuracy") as advance:
             accuracy = measure_accuracy(compiled, dataset, advance)

@@ -14,6 +14,14 @@ MODULE_KEY = "bnncc.module"
 SOURCE_KEY = "bnncc.source"
 # On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.
 CONV_KEY = "bnncc.conv"
+# On a BinaryConv that is not the traced convolution one to one, as JSON lists: for each of its output channels the traced
+# output channel o (-1 - o where its weights are the traced ones negated), for each input channel the traced one.
+OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
+INPUT_CHANNELS_KEY = "bnncc.input_channels"
+# On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b.
+TRACED_KEY = "bnncc.traced"
+# On a binary value: a JSON list of the channels that hold the traced value negated.
+NEGATED_KEY = "bnncc.negated"
 # On a node that has a binary operand and yet stays in float: why.
 LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.

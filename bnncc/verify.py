@@ -6,9 +6,13 @@ So the file is looked at in three ways, all in LCE's own interpreter, all agains
 
 1. *Sums.*  Every LceBconv2d of the file, with its bits, strides and padding as they are but multiplier 1 and bias 0,
    is fed the reference's own input.  What it yields are the integer sums; they must equal the reference's, all of them.
-2. *Layer by layer.*  The file's packed tensors are fed the reference's own signs.  Then nothing can spread: every float
-   that a sign reads, and every output, may be off by rounding only, and a sign may differ only where |x| < ε.
+2. *Layer by layer.*  The file's packed tensors are fed the reference's own signs.  Then no flip can spread: the result
+   of every layer with weights, every float that a sign reads, and every output may be off by rounding only, channel by
+   channel, and a sign may differ only where |x| < ε.  The layer in which an error starts is named.
 3. *Free-running.*  The file as a user runs it: largest error of the outputs, agreement of the classes.
+
+A bit cannot say 0, which PyTorch's sign yields for 0.  Such zeros are counted, and 1. and 2. compare with the network
+whose sign(0) is +1, so that they do not hide anything else; 3. compares with PyTorch as it is.
 """
 
 from __future__ import annotations
@@ -24,13 +28,21 @@ from torch.nn import functional as F
 from bnncc import ops
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array
-from bnncc.graph import CONV_KEY, MIRRORED_KEY, MODULE_KEY
+from bnncc.graph import CONV_KEY, MIRRORED_KEY, MODULE_KEY, new_constant, shape_of, sole_consumer
 from bnncc.rounding import ROUNDING
 from bnncc.runners import LceRunner, OrtRunner
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
+
+# Operators with weights, in whose 4-D results the file has the channels last.  What is fused into them or corrects them
+# (an activation, the border of a one-padded convolution) is compared together with them.
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", ops.BINARY_CONV}
+FUSED = {"Relu", "Clip", "Add"}
+# Rounding of terms that cancel in one channel, relative to the largest magnitude over all channels: a tenth of what
+# ROUNDING grants to a channel's own magnitude.  A parameter of one channel that is off by 1 % is far above both.
+CANCELLATION = ROUNDING / 10
 
 # Told with the outcome of each input: (how many are done, how many there are).
 Progress = Callable[[int, int], None]
@@ -94,6 +106,8 @@ def verify(
 ) -> Verification:
     """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW)."""
     verifier = _Verifier(compiled)
+    if verifier.refused():
+        return verifier.finish()
     for index, arrays in enumerate(inputs):
         verifier.check(arrays)
         if progress is not None:
@@ -125,19 +139,30 @@ class _Packed:
     check: SignCheck
 
 
+@dataclass
+class _Watched:
+    """A float of the file that is compared with the traced value of the same name.  what: how messages name it."""
+
+    tensor: Tensor
+    traced: ir.Value
+    what: str
+
+
 class _Verifier:
     def __init__(self, compiled: CompiledModel) -> None:
         self.compiled = compiled
         self.file = TfliteFile(compiled.content)
         self.result = Verification()
-        traced = compiled.traced.model
+        self.traced = compiled.traced.model.clone()
+        traced = self.traced
         self.traced_values = {value.name: value for node in traced.graph for value in node.outputs}
         self.traced_values.update({value.name: value for value in traced.graph.inputs})
         self.values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
-        self.convs = self._find_convs()
         self.packed = self._find_packed()
+        self._count_zero_as_one()
+        self.convs = self._find_convs()
+        self.watched = self._find_watched()
         self._prepare_reference()
-        self._prepare_variants()
 
     # What is compared with what
 
@@ -169,6 +194,46 @@ class _Verifier:
             found.append(_Packed(operator, value, self.traced_values.get(name), operand, check))
         return found
 
+    def _count_zero_as_one(self) -> None:
+        """Let everything behind a sign of the reference read +1 where it is 0; the sign itself is left as it is."""
+        half = new_constant(self.traced.graph, np.array(0.5, np.float32), "half")
+        for signs in {packed.signs for packed in self.packed}:
+            node = signs.producer() if signs is not None else None
+            if signs is None or node is None:
+                continue
+            shifted = ir.node("Add", [signs, half])
+            renewed = ir.node("Sign", [shifted.outputs[0]])
+            for value, suffix in ((shifted.outputs[0], "shifted"), (renewed.outputs[0], "zero_is_one")):
+                value.name, value.shape, value.type = f"{signs.name}/{suffix}", signs.shape, signs.type
+            for user, index in list(signs.uses()):
+                if user is not shifted:
+                    user.replace_input_with(index, renewed.outputs[0])
+            self.traced.graph.insert_after(node, [shifted, renewed])
+
+    def _find_watched(self) -> dict[ir.Value, _Watched]:
+        graph = self.compiled.graph.graph
+        watched = {}
+        for node in graph:
+            if node.op_type in WEIGHTED and node.domain in ("", ops.DOMAIN):
+                value, found = node.outputs[0], self._counterparts(node.outputs[0])
+                following = sole_consumer(graph, value)
+                if found is None and following is not None and following.op_type in FUSED:
+                    value, found = following.outputs[0], self._counterparts(following.outputs[0])
+                rank = len(shape_of(value) or ())
+                if found is not None and rank == (2 if node.op_type in ("Gemm", "MatMul") else 4):
+                    watched[value] = _Watched(*found, f"layer '{node.metadata_props.get(MODULE_KEY) or node.name}'")
+        for packed in self.packed:
+            producer = packed.value.producer()
+            x = producer.inputs[0] if producer is not None and ops.is_sign(producer) else packed.value
+            if x is not None and x not in watched and packed.operand is not None and self._keeps_operand(packed):
+                watched[x] = _Watched(_input(packed.operator), packed.operand, f"sign '{packed.check.module}'")
+        return watched
+
+    def _counterparts(self, value: ir.Value) -> tuple[Tensor, ir.Value] | None:
+        """The tensor of the file and the traced value that `value` corresponds to."""
+        tensor, traced = self.file.by_name.get(value.name or ""), self.traced_values.get(value.name)
+        return None if tensor is None or traced is None or tensor.dtype != "float32" else (tensor, traced)
+
     def _prepare_reference(self) -> None:
         """One run of the traced network yields everything that is compared."""
         wanted: list[ir.Value] = []
@@ -176,19 +241,42 @@ class _Verifier:
             wanted += [value for value in conv.traced.inputs[:2] if value is not None]
         for packed in self.packed:
             wanted += [value for value in (packed.signs, packed.operand) if value is not None]
-        graph = self.compiled.traced.model.graph
+        wanted += [watched.traced for watched in self.watched.values()]
+        graph = self.traced.graph
         fixed = set(graph.inputs) | set(graph.initializers.values())
         self.wanted = [value for value in dict.fromkeys(wanted) if value not in fixed]
         self.constants = {value: value.const_value.numpy() for value in wanted if value.const_value is not None}
-        self.reference = OrtRunner(self.compiled.traced.model, self.wanted)
+        self.reference = OrtRunner(self.traced, self.wanted)
+
+    def refused(self) -> bool:
+        """True, with the problem, where LCE's interpreter does not take the file."""
+        try:
+            self._prepare_variants()
+        except RuntimeError as error:
+            misshapen = [problem for operator in self.file.operators if (problem := self._misshapen(operator))]
+            reason = "; ".join(misshapen) or str(error).strip()
+            self._problem(f"LCE's interpreter does not take the file: {reason}")
+            return True
+        return False
+
+    def _misshapen(self, operator: Operator) -> str | None:
+        """How the shapes that the interpreter gives one operator's outputs differ from those in the file."""
+        inputs = [tensor for tensor in operator.inputs if tensor is not None and self.file.data(tensor) is None]
+        name = f"{operator.name} '{operator.outputs[0].name}'"
+        try:
+            found = LceRunner(self.file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes
+        except RuntimeError as error:
+            return f"{name}: {str(error).strip()}"
+        declared = [tensor.shape for tensor in operator.outputs]
+        return None if found == declared else f"{name} yields {found[0]}, not {declared[0]}"
 
     def _prepare_variants(self) -> None:
         packed_tensors = [packed.operator.outputs[0] for packed in self.packed]
         floats = [_input(packed.operator) for packed in self.packed]
         inputs, outputs = list(self.file.inputs), list(self.file.outputs)
-        self.layer_by_layer = LceRunner(
-            self.file.variant([*inputs, *packed_tensors], [*floats, *outputs]) if self.packed else self.compiled.content
-        )
+        watched = [watched.tensor for watched in self.watched.values()]
+        self.seen = [tensor for tensor in dict.fromkeys([*floats, *watched, *outputs]) if tensor not in inputs]
+        self.layer_by_layer = LceRunner(self.file.variant([*inputs, *packed_tensors], self.seen))
         self.free_running = LceRunner(self.file.variant(inputs, [*outputs, *floats]))
         if self.convs:
             units: dict[int, Array] = {}
@@ -206,7 +294,7 @@ class _Verifier:
     def check(self, arrays: Sequence[Array]) -> None:
         """Run the reference and the three variants on one input."""
         self.result.inputs += 1
-        graph = self.compiled.traced.model.graph
+        graph = self.traced.graph
         results = self.reference.run(arrays)
         outputs = results[: len(graph.outputs)]
         reference = dict(self.constants)
@@ -220,14 +308,14 @@ class _Verifier:
         if self.convs:
             self._check_sums(bits, reference)
         feeds = [self.compiled.as_stored(array) for array in arrays]
-        floats_and_outputs = self.layer_by_layer.run([*feeds, *bits] if self.packed else feeds)
-        floats = floats_and_outputs[: len(self.packed)]
-        for packed, array, expected in zip(self.packed, floats, signs, strict=True):
-            self._check_signs(packed, array, expected, reference)
+        seen = dict(zip(self.file.inputs, feeds, strict=True))
+        seen.update(zip(self.seen, self.layer_by_layer.run([*feeds, *bits]), strict=True))
+        self._check_floats(seen, reference)
+        for packed, expected in zip(self.packed, signs, strict=True):
+            self._check_signs(packed, seen[_input(packed.operator)], expected, reference)
         stored_outputs = [self.compiled.as_stored(array) for array in outputs]
-        for value, array, expected in zip(
-            graph.outputs, floats_and_outputs[len(self.packed) :], stored_outputs, strict=True
-        ):
+        for value, tensor, expected in zip(graph.outputs, self.file.outputs, stored_outputs, strict=True):
+            array = seen[tensor]
             error = _relative(array, expected)
             self.result.output_error = max(self.result.output_error, error)
             if error > ROUNDING:
@@ -237,14 +325,32 @@ class _Verifier:
     def _check_sums(self, bits: Sequence[Array], reference: dict[ir.Value, Array]) -> None:
         for conv, sums in zip(self.convs, self.sums.run(bits), strict=True):
             expected = self._as_stored(conv.node.outputs[0], _integer_sums(conv, reference))
-            wrong = sums != expected
+            wrong = sums != expected if sums.shape == expected.shape else np.ones(sums.shape, bool)
             conv.check.sums += sums.size
             if np.any(wrong):
                 conv.check.wrong += int(np.count_nonzero(wrong))
-                conv.check.largest_error = max(conv.check.largest_error, float(np.max(np.abs(sums - expected))))
-                self._problem(
-                    f"layer '{conv.check.module}': {conv.check.wrong:,} integer sums differ from the reference's"
-                )
+                error = float(np.max(np.abs(sums - expected))) if sums.shape == expected.shape else float("inf")
+                conv.check.largest_error = max(conv.check.largest_error, error)
+                self._problem(f"layer '{conv.check.module}': integer sums differ from the reference's")
+
+    def _check_floats(self, seen: dict[Tensor, Array], reference: dict[ir.Value, Array]) -> None:
+        """Compare what is watched, in the graph's order, and name where an error starts: not where it spreads to."""
+        spread: set[ir.Value] = set()
+        signs = {packed.value for packed in self.packed}
+        for node in self.compiled.graph.graph:
+            spreads = any(value in spread for value in node.inputs)
+            for value in node.outputs:
+                watched = self.watched.get(value)
+                if value in signs or (watched is None and not spreads):
+                    continue
+                if watched is not None:
+                    expected = self._as_stored(value, reference[watched.traced])
+                    excess = _channel_excess(seen[watched.tensor], expected)
+                    if excess <= 1:
+                        continue
+                    if not spreads:
+                        self._problem(f"{watched.what}: floats are off by {excess:.2g} times what rounding explains")
+                spread.add(value)
 
     def _check_signs(self, packed: _Packed, array: Array, signs: Array, reference: dict[ir.Value, Array]) -> None:
         check = packed.check
@@ -255,7 +361,7 @@ class _Verifier:
         check.flipped += count
         operand = reference.get(packed.operand) if packed.operand is not None else None
         near = array if operand is None else self._as_stored(packed.value, operand)
-        check.zeros += int(np.count_nonzero(near == 0)) if operand is not None else int(np.count_nonzero(signs == 0))
+        check.zeros += int(np.count_nonzero(signs == 0))
         scale = float(np.max(np.abs(near), initial=0.0))
         if operand is not None and packed.operand is not None and self._keeps_operand(packed):
             check.error = max(check.error, _relative(array, near))
@@ -265,9 +371,7 @@ class _Verifier:
             explained = int(np.count_nonzero(distance <= ROUNDING))
             check.explained += explained
             if explained < count:
-                self._problem(
-                    f"sign '{check.module}': {count - explained:,} flipped signs are not explained by rounding"
-                )
+                self._problem(f"sign '{check.module}': flipped signs are not explained by rounding")
 
     def _check_free_running(
         self,
@@ -378,6 +482,22 @@ def _relative(array: Array, reference: Array) -> float:
     if np.isnan(difference):
         return float("inf")
     return difference / scale if scale else difference
+
+
+def _channel_excess(array: Array, reference: Array) -> float:
+    """The largest error over the error that rounding explains; channels are the last axis.
+
+    Explained is ROUNDING of the channel's largest magnitude, and CANCELLATION of that of all channels.
+    """
+    if array.shape != reference.shape:
+        return float("inf")
+    rows = np.abs(reference).reshape(-1, reference.shape[-1])
+    magnitude = rows.max(axis=0, initial=0.0)
+    allowed = ROUNDING * magnitude + CANCELLATION * magnitude.max(initial=0.0)
+    error = np.abs(array - reference).reshape(rows.shape).max(axis=0, initial=0.0)
+    if np.any(np.isnan(error)):
+        return float("inf")
+    return float(np.max(error / np.where(allowed == 0, np.finfo(np.float32).tiny, allowed), initial=0.0))
 
 
 def _input(operator: Operator) -> Tensor:

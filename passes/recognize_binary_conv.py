@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY, constant_of, new_constant, replace_node, shape_of
-from bnncc.passes.value_facts import is_binary
+from bnncc.value_facts import is_binary
 
 # Scales that went through a float32 residue, (α·s - w) + w with |w| ≤ 1, are off by 6e-8 of 1, which for the smallest
 # scales seen (α = 1e-4) is 6e-4 of α. Weights that really differ do so by far more.

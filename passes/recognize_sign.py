@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.graph import constant_of, inherit_source, replace_node, take_over
-from bnncc.passes.value_facts import has_structural_zeros
+from bnncc.value_facts import has_structural_zeros
 
 
 class RecognizeSign(ir.passes.InPlacePass):

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from bnncc.passes.drop_no_ops import DropNoOps
+from tests.passes.helpers import build, check_pass, operators
+
+X = "float[2, 3, 5, 4] x"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "m = Identity (r)",
+        "m = Dropout (r)",
+        "m = Dropout (r, ratio)",
+        "m = Dropout (r, ratio, inference)",
+        "m = Cast <to = 1> (r)",
+        "m = CastLike (r, x)",
+        "m = Expand (r, shape)",
+        "m = Expand (r, ones)",
+        "m = Reshape (r, shape)",
+        "m = Reshape (r, inferred)",
+        "m = Transpose <perm = [0, 1, 2, 3]> (r)",
+        "m = Pad (r, nothing)",
+        "m = Concat <axis = 1> (r)",
+    ],
+)
+def test_what_hands_its_input_on_is_removed(node: str) -> None:
+    model = build(
+        f"r = Tanh (x)\n{node}\ny = Relu (m)",
+        X,
+        ratio=0.5,
+        inference=np.array(False),
+        shape=np.array([2, 3, 5, 4]),
+        ones=np.array([1, 1]),
+        inferred=np.array([0, -1, 5, 4]),
+        nothing=np.zeros(8, np.int64),
+    )
+    assert operators(check_pass(model, DropNoOps())) == {"Tanh": 1, "Relu": 1}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "m = Reshape (r, other)",
+        "m = Transpose <perm = [0, 1, 3, 2]> (r)",
+        "m = Transpose (r)",
+        "m = Pad (r, one)",
+        "m = Pad (r, crop)",
+        "m = Concat <axis = 1> (r, r)",
+        "m = Expand (r, more)",
+        "h = Cast <to = 10> (r)\nm = Cast <to = 1> (h)",
+        "m = Unsqueeze (r, axis)",
+    ],
+)
+def test_what_changes_elements_or_shape_stays(node: str) -> None:
+    model = build(
+        f"r = Tanh (x)\n{node}\ny = Relu (m)",
+        X,
+        other=np.array([2, 5, 3, 4]),
+        one=np.array([0, 0, 0, 1, 0, 0, 0, 0]),
+        crop=np.array([0, 0, 0, -1, 0, 0, 0, 0]),
+        more=np.array([2, 1, 1, 1, 1]),
+        axis=np.array([0]),
+    )
+    check_pass(model, DropNoOps(), modified=False)
+
+
+def test_dropout_in_training_mode_or_with_a_used_mask_stays() -> None:
+    model = build("r = Tanh (x)\nm, mask = Dropout (r)\nk = Cast <to = 1> (mask)\ny = Mul (m, k)", X)
+    check_pass(model, DropNoOps(), modified=False)
+    training = build("r = Tanh (x)\nm = Dropout <seed = 1> (r, half, on)\ny = Relu (m)", X, half=0.5, on=np.array(True))
+    assert not DropNoOps()(training).modified
+
+
+def test_dropout_whose_mode_is_computed_stays() -> None:
+    body = "mode = Greater (z, zero)\nr = Tanh (x)\nm = Dropout <seed = 1> (r, half, mode)\ny = Relu (m)"
+    model = build(body, f"{X}, float z", half=0.5, zero=0.0)
+    assert not DropNoOps()(model).modified
+
+
+def test_chains_and_outputs_keep_their_names() -> None:
+    body = "r = Tanh (x)\na = Identity (r)\nb = Dropout (a)\nc = Cast <to = 1> (b)\ny = Expand (c, shape)"
+    model = check_pass(build(body, X, shape=np.array([2, 3, 5, 4])), DropNoOps())
+    assert operators(model) == {"Tanh": 1}
+    assert model.graph.outputs[0].name == "y"
+
+
+def test_an_identity_between_input_and_output_stays() -> None:
+    check_pass(build("y = Identity (x)", X), DropNoOps(), modified=False)
+
+
+def test_two_outputs_of_one_value_keep_both_names() -> None:
+    model = build("r = Tanh (x)\ny = Identity (r)\nz = Identity (r)", X, "y, z")
+    assert operators(check_pass(model, DropNoOps())) == {"Tanh": 1, "Identity": 1}
