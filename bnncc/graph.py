@@ -14,8 +14,9 @@ MODULE_KEY = "bnncc.module"
 SOURCE_KEY = "bnncc.source"
 # On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.
 CONV_KEY = "bnncc.conv"
-# On a BinaryConv that is not the traced convolution one to one, as JSON lists: for each of its output channels the traced
-# output channel o (-1 - o where its weights are the traced ones negated), for each input channel the traced one.
+# On a BinaryConv that is not the traced convolution one to one, as JSON lists: for each of its output channels the
+# traced output channel o (-1 - o where its weights are the traced ones negated), for each input channel the traced
+# one.
 OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
 INPUT_CHANNELS_KEY = "bnncc.input_channels"
 # On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b.

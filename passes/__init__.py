@@ -12,10 +12,12 @@ from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
 from bnncc.passes.cancel_residue import CancelResidue
+from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.merge_duplicates import MergeDuplicates
+from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.shrink_constants import ShrinkConstants
@@ -39,5 +41,7 @@ PIPELINE: tuple[Step, ...] = (
     ),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
+    Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
+    Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),
     Step("clean-up", RemoveUnusedNodesPass, "what the passes left over"),
 )

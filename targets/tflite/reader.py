@@ -76,38 +76,23 @@ class TfliteFile:
         entries = self._model.metadata or []
         return {entry.name.decode(): bytes(np.asarray(self._model.buffers[entry.buffer].data)) for entry in entries}
 
-    def variant(
-        self,
-        inputs: Sequence[Tensor],
-        outputs: Sequence[Tensor],
-        constants: Mapping[int, npt.NDArray[np.generic]] | None = None,
-    ) -> bytes:
-        """The file between `inputs` and `outputs`, with the constants of the tensor indices in `constants`
-        exchanged.
+    def variant(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], split: Sequence[Tensor] = ()) -> bytes:
+        """The file between `inputs` and `outputs`.
+
+        split: tensors among the inputs whose own operators run as well; what they yield comes behind the outputs.
         """
-        subgraph = copy.copy(self._subgraph)
-        subgraph.inputs, subgraph.outputs = [t.index for t in inputs], [t.index for t in outputs]
-        given = set(subgraph.inputs)
-        needed = set(subgraph.outputs) - given
-        kept = []
-        for operator in reversed(self.operators):
-            produced = {tensor.index for tensor in operator.outputs}
-            if produced & needed:
-                kept.append(self._subgraph.operators[operator.index])
-                needed |= {tensor.index for tensor in operator.inputs if tensor is not None} - given
-        subgraph.operators = kept[::-1]
-        subgraph.tensors = list(subgraph.tensors)
-        model = copy.copy(self._model)
-        model.subgraphs, model.buffers = [subgraph], list(model.buffers)
-        model.signatureDefs = None
-        for index, array in (constants or {}).items():
-            buffer = schema.BufferT()
-            buffer.data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            model.buffers.append(buffer)
-            tensor = copy.copy(subgraph.tensors[index])
-            tensor.buffer = len(model.buffers) - 1
-            subgraph.tensors[index] = tensor
-        return pack(model)
+        edit = _Edit(self)
+        copies = [edit.redirect(tensor) for tensor in split]
+        return edit.finish([t.index for t in inputs], [*(t.index for t in outputs), *copies])
+
+    def sums_variant(self, inputs: Sequence[Tensor], convolutions: Sequence[Operator]) -> bytes:
+        """The LceBconv2d operators `convolutions` between `inputs` and their integer sums, as float32.
+
+        Bits, padding, strides and dilations are the file's; multiplier 1, bias 0 and no thresholds take the place of
+        what follows the sums.
+        """
+        edit = _Edit(self)
+        return edit.finish([t.index for t in inputs], [edit.expose_sums(operator) for operator in convolutions])
 
     def _tensor(self, index: int) -> Tensor:
         entry = self._subgraph.tensors[index]
@@ -126,3 +111,68 @@ class TfliteFile:
             tuple(None if i < 0 else self.tensors[i] for i in inputs),
             tuple(self.tensors[i] for i in entry.outputs),
         )
+
+
+class _Edit:
+    """A copy of a file's subgraph that is changed and written; the file itself stays as it is."""
+
+    def __init__(self, file: TfliteFile) -> None:
+        self._model = copy.copy(file._model)
+        self._model.buffers = list(file._model.buffers)
+        self._model.signatureDefs = None
+        self._subgraph = copy.copy(file._subgraph)
+        self._subgraph.tensors = list(file._subgraph.tensors)
+        self._subgraph.operators = [copy.copy(operator) for operator in file._subgraph.operators]
+        self._producer = {index: operator for operator in self._subgraph.operators for index in operator.outputs}
+
+    def redirect(self, tensor: Tensor) -> int:
+        """Let the operator that makes `tensor` write to a copy of it; returns the copy's index."""
+        operator = self._producer[tensor.index]
+        index = self._copy_of(tensor.index)
+        operator.outputs = [index if output == tensor.index else output for output in operator.outputs]
+        return index
+
+    def expose_sums(self, convolution: Operator) -> int:
+        """Let an LceBconv2d yield its integer sums; returns the index of the tensor that holds them."""
+        operator = self._subgraph.operators[convolution.index]
+        filters = convolution.inputs[1]
+        assert filters is not None
+        output = self._copy_of(convolution.outputs[0].index)
+        entry = self._subgraph.tensors[output]
+        channels = filters.shape[0]
+        entry.type, entry.shape = TENSOR_TYPES["float32"], [*list(entry.shape)[:-1], channels]
+        ones, zeros = (self._constant(np.full(channels, fill, np.float32)) for fill in (1, 0))
+        operator.inputs = [*list(operator.inputs)[:2], ones, zeros, -1]
+        operator.outputs = [output]
+        return output
+
+    def finish(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+        """The bytes, with just the operators that the outputs need."""
+        given = set(inputs)
+        needed = set(outputs) - given
+        kept = []
+        for operator in reversed(self._subgraph.operators):
+            if needed & set(operator.outputs):
+                kept.append(operator)
+                needed |= {int(index) for index in operator.inputs if index >= 0} - given
+        subgraph = copy.copy(self._subgraph)
+        subgraph.operators, subgraph.inputs, subgraph.outputs = kept[::-1], list(inputs), list(outputs)
+        model = copy.copy(self._model)
+        model.subgraphs = [subgraph]
+        return pack(model)
+
+    def _copy_of(self, index: int) -> int:
+        entry = copy.copy(self._subgraph.tensors[index])
+        entry.name = f"copy {len(self._subgraph.tensors)}"
+        self._subgraph.tensors.append(entry)
+        return len(self._subgraph.tensors) - 1
+
+    def _constant(self, array: npt.NDArray[np.generic]) -> int:
+        buffer = schema.BufferT()
+        buffer.data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._model.buffers.append(buffer)
+        entry = schema.TensorT()
+        entry.name, entry.shape = f"constant {len(self._subgraph.tensors)}", list(array.shape)
+        entry.type, entry.buffer = TENSOR_TYPES[array.dtype.name], len(self._model.buffers) - 1
+        self._subgraph.tensors.append(entry)
+        return len(self._subgraph.tensors) - 1

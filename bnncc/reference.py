@@ -1,0 +1,272 @@
+"""Which values of the traced network a compiled graph's binary values and convolutions stand for.
+
+Passes keep the name of a value that keeps its meaning; where they cannot, they leave metadata (`bnncc.graph`):
+
+    TRACED_KEY            s = scale · traced + offset         a {0, 1} activation as ±1
+    NEGATED_KEY           channels that hold -s               γ < 0 in front of a sign or below a max-pool
+    MIRRORED_KEY          H and W are reversed                the mirrored frame
+    OUTPUT_CHANNELS_KEY   rows of the traced weights          RepConv's copies, groups, negated thresholds
+    INPUT_CHANNELS_KEY    channels of the traced input        groups, pixel_unshuffle's order
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch.nn import functional as F
+
+from bnncc import ops
+from bnncc.evaluate import Array
+from bnncc.graph import (
+    CONV_KEY,
+    INPUT_CHANNELS_KEY,
+    MIRRORED_KEY,
+    NEGATED_KEY,
+    OUTPUT_CHANNELS_KEY,
+    TRACED_KEY,
+    constant_of,
+    shape_of,
+)
+from bnncc.targets.tflite.bitpack import bitpack
+from bnncc.value_facts import data_inputs
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """How a binary value follows from the traced network.
+
+    traced: the traced value with s = scale · traced + offset; None where the sign of `operand_value` is all there is.
+    operand_value: the traced value whose sign this is, if known.  keeps_operand: the compiled sign reads just that.
+    """
+
+    traced: ir.Value | None
+    scale: float
+    offset: float
+    operand_value: ir.Value | None
+    keeps_operand: bool
+
+    @classmethod
+    def of(cls, value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
+        """Find it for a binary value of the compiled graph; None where nothing in the traced network tells."""
+        producer = value.producer()
+        operand = producer.inputs[0] if producer is not None and ops.is_sign(producer) else None
+        same_operand = traced.get(operand.name) if operand is not None else None
+        entry = value.metadata_props.get(TRACED_KEY)
+        if entry:
+            content = json.loads(entry)
+            if content["value"] in traced:
+                return cls(
+                    traced[content["value"]],
+                    content["scale"],
+                    content["offset"],
+                    same_operand,
+                    same_operand is not None,
+                )
+        if value.name in traced:
+            known = same_operand or _sign_operand(traced[value.name])
+            return cls(traced[value.name], 1.0, 0.0, known, same_operand is not None)
+        return None if same_operand is None else cls(None, 1.0, 0.0, same_operand, True)
+
+    def traced_values(self) -> list[ir.Value]:
+        """The traced values that `signs` and `operand` need."""
+        return [value for value in (self.traced, self.operand_value) if value is not None]
+
+    def signs(self, values: Mapping[ir.Value, Array]) -> Array:
+        """The reference's ±1, NCHW; 0 where PyTorch's sign is 0."""
+        if self.traced is not None:
+            # Behind a straight-through estimator the traced value is ±1 up to its rounding.
+            rounded: Array = np.rint(self.scale * values[self.traced] + self.offset)
+            return rounded
+        assert self.operand_value is not None
+        signs: Array = np.sign(values[self.operand_value])
+        return signs
+
+    def operand(self, values: Mapping[ir.Value, Array]) -> Array | None:
+        """The reference's value whose sign was taken, NCHW, where it is known."""
+        return None if self.operand_value is None else values[self.operand_value]
+
+
+def _sign_operand(value: ir.Value) -> ir.Value | None:
+    producer = value.producer()
+    return producer.inputs[0] if producer is not None and producer.op_type == "Sign" else None
+
+
+def as_stored(value: ir.Value, array: Array) -> Array:
+    """A reference value as the file stores `value`: negated channels, the mirrored frame, channels last."""
+    if array.ndim > 2:
+        return np.ascontiguousarray(np.moveaxis(_oriented(value, array), 1, -1))
+    return np.ascontiguousarray(_oriented(value, array))
+
+
+def _oriented(value: ir.Value, array: Array) -> Array:
+    negated = json.loads(value.metadata_props.get(NEGATED_KEY, "[]"))
+    if negated:
+        array = array.copy()
+        array[:, negated] *= -1
+    return array[..., ::-1, ::-1] if value.metadata_props.get(MIRRORED_KEY) else array
+
+
+@dataclass(frozen=True)
+class LayerReference:
+    """A BinaryConv (or BinaryConvSign) of the compiled graph and the traced convolution or Linear that it stands
+    for.
+    """
+
+    node: ir.Node
+    traced: ir.Node
+    scale: float
+    offset: float
+
+    @property
+    def weight(self) -> Array:
+        """The compiled node's own signs [O, C/group, KH, KW]."""
+        array = constant_of(self.node.inputs[1])
+        assert array is not None
+        return array
+
+    def traced_values(self) -> list[ir.Value]:
+        """The traced values that `compute` needs."""
+        return [value for value in self.traced.inputs[:2] if value is not None]
+
+    def compute(self, values: Mapping[ir.Value, Array]) -> tuple[Array, Array]:
+        """(the ±1 input [N, C, H, W], the integer sums [N, O, H', W']), both upright and not negated, in float32.
+
+        The input is the traced convolution's own, mapped to ±1 (0 is +1, as in bits).  The weights are the signs of
+        the traced ones.  Padding is what the compiled node says: where it pads with +1 and corrects later, the frame's
+        share is in the sums.  float32 holds them exactly (they are below 2^24).
+        """
+        x, weight = (values[value] for value in self.traced_values())
+        signs, cropped = self._input(np.rint(self.scale * x + self.offset))
+        filters = self._filters(weight)
+        kernel, geometry = filters.shape[2:], ops.ConvGeometry.of(self.node, self.weight.shape[2:], signs.shape[2:])
+        pads = geometry.pads
+        if self._is_mirrored():
+            windows = [window.mirrored() for window in geometry.windows(self.weight.shape[2:], signs.shape[2:])]
+            pads = (windows[0].begin, windows[1].begin, windows[0].end, windows[1].end)
+        if kernel != self.weight.shape[2:]:
+            # Taps that only meet padding were cut: take the reference's own geometry.
+            own = ops.ConvGeometry.of(self.traced, kernel, signs.shape[2:])
+            pads = tuple(pad + crop for pad, crop in zip(own.pads, cropped, strict=True))  # type: ignore[assignment]
+        top, left, bottom, right = pads
+        padded = F.pad(torch.from_numpy(signs), (left, right, top, bottom), value=self._pad_value())
+        taps = torch.from_numpy(filters)
+        sums = F.conv2d(padded, taps, None, geometry.strides, 0, geometry.dilations, geometry.group)
+        return signs, sums.numpy()
+
+    def packed(self, signs: Array, shape: Sequence[int]) -> Array:
+        """The packed tensor of `shape` that the operator reads, int32 channels last, padded with +1 where it is
+        larger.
+        """
+        bits = bitpack(np.moveaxis(self.in_graph(signs), 1, -1))
+        if bits.shape != tuple(shape):
+            height, width = ops.ConvGeometry.of(self.node, self.weight.shape[2:], signs.shape[2:]).windows(
+                self.weight.shape[2:], signs.shape[2:]
+            )
+            before = ((0, 0), (height.begin, shape[1] - bits.shape[1] - height.begin))
+            bits = np.pad(bits, (*before, (width.begin, shape[2] - bits.shape[2] - width.begin), (0, 0)))
+        return np.ascontiguousarray(bits)
+
+    def in_graph(self, signs: Array) -> Array:
+        """The input as the compiled graph holds it, NCHW."""
+        x = self.node.inputs[0]
+        assert x is not None
+        return np.ascontiguousarray(_oriented(x, signs))
+
+    def stored_sums(self, sums: Array) -> Array:
+        """The sums as the file's operator yields them, channels last."""
+        rotated = sums[..., ::-1, ::-1] if self._is_mirrored() else sums
+        return np.ascontiguousarray(np.moveaxis(rotated, 1, -1))
+
+    def _is_mirrored(self) -> bool:
+        """True where the node works in the mirrored frame: turned, its geometry is the reference's."""
+        x = self.node.inputs[0]
+        return x is not None and bool(x.metadata_props.get(MIRRORED_KEY))
+
+    def _pad_value(self) -> float:
+        return self.node.attributes["pad_value"].as_float() if "pad_value" in self.node.attributes else 0.0
+
+    def _input(self, signs: Array) -> tuple[Array, tuple[int, int, int, int]]:
+        """The ±1 input with the node's own channels and size, and what was cropped (top, left, bottom, right)."""
+        x = self.node.inputs[0]
+        shape = shape_of(x) if x is not None else None
+        assert shape is not None
+        if signs.ndim != 4:
+            signs = signs.reshape(shape)
+        channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
+        if channels:
+            signs = signs[:, json.loads(channels)]
+        crop = _frame_of_padding(signs, shape, self.offset)
+        top, left, bottom, right = crop
+        signs = signs[:, :, top : signs.shape[2] - bottom, left : signs.shape[3] - right]
+        signs = signs.reshape(shape)
+        return np.where(signs < 0, np.float32(-1), np.float32(1)), crop
+
+    def _filters(self, weight: Array) -> Array:
+        """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
+        if self.traced.op_type in ("Gemm", "MatMul"):
+            transposed = "transB" in self.traced.attributes and self.traced.attributes["transB"].as_int() == 1
+            weight = weight if transposed else np.moveaxis(weight, -1, 0)
+        if weight.ndim != 4:
+            weight = weight.reshape(weight.shape[0], *self.weight.shape[1:])
+        filters = np.where(weight < 0, np.float32(-1), np.float32(1))
+        rows = self.node.metadata_props.get(OUTPUT_CHANNELS_KEY)
+        if rows:
+            entries = json.loads(rows)
+            chosen = [row if row >= 0 else -1 - row for row in entries]
+            senses = np.array([1 if row >= 0 else -1 for row in entries], np.float32)
+            filters = filters[chosen] * senses[:, None, None, None]
+        channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
+        grouped = "group" in self.traced.attributes and self.traced.attributes["group"].as_int() > 1
+        if channels and not grouped:
+            filters = filters[:, json.loads(channels)]
+        return filters
+
+
+def _frame_of_padding(signs: Array, shape: Sequence[int], padding: float) -> tuple[int, int, int, int]:
+    """Where the traced input is larger than the compiled one, a Pad was folded into the convolution: its amounts."""
+    amounts = []
+    for axis in (2, 3):
+        extra = signs.shape[axis] - shape[axis]
+        begin = 0
+        if extra > 0:
+            is_padding = np.all(signs == padding, axis=tuple(i for i in range(4) if i != axis))
+            begin = next(
+                start
+                for start in range(extra + 1)
+                if is_padding[:start].all() and is_padding[start + shape[axis] :].all()
+            )
+        amounts.append((begin, max(extra - begin, 0)))
+    return amounts[0][0], amounts[1][0], amounts[0][1], amounts[1][1]
+
+
+def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
+    """Every binary convolution of the compiled graph that stands for a traced one, in the graph's order."""
+    producers = {value.name: node for node in traced for value in node.outputs}
+    layers = []
+    for node in compiled:
+        name = node.metadata_props.get(CONV_KEY)
+        if node.domain != ops.DOMAIN or name is None:
+            continue
+        entry = _traced_entry(node.inputs[0])
+        content = json.loads(entry) if entry else {"scale": 1.0, "offset": 0.0}
+        layers.append(LayerReference(node, producers[name], content["scale"], content["offset"]))
+    return layers
+
+
+def _traced_entry(value: ir.Value | None) -> str | None:
+    """The TRACED_KEY of the sign that a binary value comes from, through operators that move elements."""
+    while value is not None:
+        entry = value.metadata_props.get(TRACED_KEY)
+        if entry:
+            return entry
+        producer = value.producer()
+        if producer is None or ops.is_sign(producer):
+            return None
+        sources = data_inputs(producer) if producer.domain == "" else list(producer.inputs[:1])
+        value = sources[0] if sources else None
+    return None

@@ -1,0 +1,103 @@
+"""Leave at most one Add in front of a sign.
+
+    Before:  x ─ Mul(γ) ─ Add(β) ─ Sign ─ BinaryConv(s) ─ y
+    After:   x ─ Add(β / γ) ─ Sign ─ BinaryConv(s, negated for the input channels with γ < 0) ─ y
+
+    sign(γ·x + β) = sign(γ) · sign(x + β/γ)         γ ≠ 0
+                  = sign(β)                         γ = 0
+
+A positive γ_c drops out.  Where γ_c < 0 the stored sign is the negative of what it was, and every consumer takes the
+-1 into its weights for that input channel; so all of them must be BinaryConvs in which no padding of a fixed value is
+reached (a zero is its own negative, a one is not).  Such channels are recorded as metadata of the value.  A constant
+channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.graph import NEGATED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.passes.affine import Affine, affine_of
+
+# Added to a channel of which the sign is constant: larger than any activation, and far from overflow when x is added.
+DECISIVE = 1e30
+
+
+class NormalizeSignInput(ir.passes.InPlacePass):
+    """Rewrite every Sign whose operand is a Mul by a per-channel constant, with or without an Add behind it."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = False
+        for node in list(model.graph):
+            if ops.is_sign(node) and _normalize(model.graph, node):
+                changed = True
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
+    operand = node.inputs[0]
+    assert operand is not None
+    x, total = operand, None
+    while (producer := x.producer()) is not None and (step := affine_of(producer)) is not None:
+        total = step[1] if total is None else step[1].then(total)
+        x = step[0]
+    if total is None or np.all(total.scale == 1):
+        return False
+    negative = np.flatnonzero(total.scale < 0)
+    if negative.size and not can_negate(graph, node.outputs[0]):
+        return False
+    _replace_operand(graph, node, x, total)
+    if negative.size:
+        negate_channels(graph, node.outputs[0], negative)
+    return True
+
+
+def _replace_operand(graph: ir.Graph, node: ir.Node, x: ir.Value, affine: Affine) -> None:
+    """Let the sign read x + β/γ, or x itself where that is all."""
+    constant = affine.scale == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = np.where(constant, np.where(affine.shift < 0, -DECISIVE, DECISIVE), affine.shift / affine.scale)
+    if not shift.any():
+        node.replace_input_with(0, x)
+        return
+    rank = len(shape_of(x) or ())
+    values = shift.astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
+    name = f"{node.outputs[0].name}/shifted"
+    add = ir.node("Add", [x, new_constant(graph, values, f"{name}/shift")])
+    add.outputs[0].name, add.outputs[0].shape, add.outputs[0].type = name, x.shape, x.type
+    inherit_source([add], node)
+    graph.insert_before(node, add)
+    node.replace_input_with(0, add.outputs[0])
+
+
+def can_negate(graph: ir.Graph, value: ir.Value) -> bool:
+    """True where every consumer of the binary `value` is a BinaryConv that can take a -1 into its weights."""
+    return value not in graph.outputs and all(
+        ops.is_binary_conv(use.node)
+        and use.idx == 0
+        and (use.node.attributes["pad_value"].as_float() == 0.0 or not any(use.node.attributes["pads"].as_ints()))
+        for use in value.uses()
+    )
+
+
+def negate_channels(graph: ir.Graph, value: ir.Value, channels: npt.NDArray[np.intp]) -> None:
+    """Tell the consumers that these channels of `value` now hold the negative, and record it."""
+    for node in dict.fromkeys(use.node for use in value.uses()):
+        weight = node.inputs[1]
+        signs = constant_of(weight)
+        assert weight is not None
+        assert signs is not None
+        flipped = signs.astype(np.float32)
+        group = node.attributes["group"].as_int()
+        outputs, width = signs.shape[0] // group, signs.shape[1]
+        for channel in channels:
+            first = channel // width * outputs
+            flipped[first : first + outputs, channel % width] *= -1
+        node.replace_input_with(1, new_constant(graph, flipped, f"{weight.name}/negated"))
+    before = set(json.loads(value.metadata_props.get(NEGATED_KEY, "[]")))
+    value.metadata_props[NEGATED_KEY] = json.dumps(sorted(before ^ {int(channel) for channel in channels}))
