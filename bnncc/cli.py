@@ -82,6 +82,14 @@ def main() -> None:
     "--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it."
 )
 @click.option(
+    "--disable-pass",
+    "disabled_passes",
+    multiple=True,
+    metavar="PASS",
+    help="Leave a pass out, to see its share; repeat for several. -v lists their names.",
+)
+@click.option("--explain", is_flag=True, help="Print what became of every binary layer of the network, and why.")
+@click.option(
     "--verify/--no-verify", "verifies", default=True, help="Prove the file against the reference before writing it."
 )
 @click.option(
@@ -109,6 +117,8 @@ def compile_command(
     padding: str,
     dump_dir: Path | None,
     verify_passes: bool,
+    disabled_passes: Sequence[str],
+    explain: bool,
     verifies: bool,
     count: int,
     seed: int,
@@ -135,7 +145,7 @@ def compile_command(
     check_writable(output)
     if data is not None and not data.exists():
         raise InputError(f"--data: {data} does not exist")
-    options = Options(Padding(padding), input_layout == "nhwc", dump_dir, verify_passes)
+    options = Options(Padding(padding), input_layout == "nhwc", dump_dir, verify_passes, tuple(disabled_passes))
     compiled = compile(
         source,
         target=target,
@@ -172,6 +182,8 @@ def compile_command(
         with _progress("measuring accuracy") as advance:
             accuracy = measure_accuracy(compiled, dataset, advance)
     report.print_compilation(console, compiled, verification, accuracy)
+    if explain:
+        report.print_explanation(console, compiled)
     if verbose:
         if verification is not None:
             report.print_layers(console, verification)

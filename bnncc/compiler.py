@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,11 @@ from bnncc._version import __version__
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
-from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY, MODULE_KEY, SOURCE_KEY, shape_of
+from bnncc.layers import BinaryLayer, binary_layers
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding, legalization
+from bnncc.passes.step import Step
 from bnncc.runners import LceRunner
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite import emit
@@ -38,27 +40,15 @@ class Options:
 
     padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
     dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
+    disabled_passes: names of passes to leave out; the file is as exact without them, only larger or slower, or says
+    which layers stay in float.
     """
 
     padding: Padding = Padding.AUTO
     channels_last: bool = True
     dump_dir: Path | None = None
     verify_passes: bool = False
-
-
-@dataclass(frozen=True)
-class BinaryLayer:
-    """A convolution or Linear of the source with a binary operand, and what became of it.
-
-    module: the user's module path.  source: the line.  operator: what it is in the file.  macs: multiply-accumulates.
-    reason: why it is not binary in the file; None where it is.
-    """
-
-    module: str
-    source: str
-    operator: str
-    macs: int
-    reason: str | None = None
+    disabled_passes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -145,37 +135,22 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     model = traced.model.clone()
     ops.register(model)
     runner = PassRunner(options.dump_dir, options.verify_passes)
-    runner.run(model, PIPELINE)
-    layers = binary_layers(model.graph)
+    runner.run(model, _enabled(PIPELINE, options))
     runner.run(model, legalization(model, options.padding))
+    layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = emit(model, channels_last=options.channels_last, metadata=_metadata(traced, target, options))
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
 
-def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
-    """Every layer with a binary operand, in the graph's order."""
-    layers = []
-    for node in graph:
-        reason = node.metadata_props.get(LEFT_IN_FLOAT_KEY)
-        if ops.is_binary_conv(node) or reason:
-            module = node.metadata_props.get(MODULE_KEY) or node.metadata_props.get(CONV_KEY) or node.name or ""
-            source = node.metadata_props.get(SOURCE_KEY, "")
-            operator = node.op_type if reason else "LceBconv2d"
-            layers.append(BinaryLayer(module, source, operator, macs_of(node), reason or None))
-    return layers
-
-
-def macs_of(node: ir.Node) -> int:
-    """Multiply-accumulates of a convolution or Linear: outputs times the weights that each output sums over."""
-    weight = shape_of(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    result = shape_of(node.outputs[0])
-    if weight is None or result is None:
-        return 0
-    if node.op_type in ("Gemm", "MatMul"):
-        return int(np.prod(result)) * int(np.prod(weight)) // result[-1]
-    return int(np.prod(result)) * int(np.prod(weight[1:]))
+def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
+    """The steps that the options leave in.  Raises InputError for a name that is no pass."""
+    names = [step.name for step in steps]
+    for name in options.disabled_passes:
+        if name not in names:
+            raise InputError(f"--disable-pass: there is no pass '{name}'; the passes are {', '.join(names)}")
+    return [step for step in steps if step.name not in options.disabled_passes]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -187,10 +162,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes the file private; give it the permissions that an ordinary open would.
+        # mkstemp makes the file private; give it the permissions of the older file, or those that open would.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~mask)
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):

@@ -47,6 +47,16 @@ def print_compilation(
             console.print(f"in float: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
 
 
+def print_explanation(console: Console, compiled: CompiledModel) -> None:
+    """`--explain`: for each binary layer of the source, what it became and why."""
+    for layer in compiled.layers:
+        console.print(f"{layer.module}: {layer.operator}", markup=False)
+        if layer.source:
+            console.print(f"    {layer.source}", markup=False)
+        for clause in layer.explanation or (f"in float: {layer.reason}",):
+            console.print(f"    - {clause}", markup=False)
+
+
 def print_layers(console: Console, verification: Verification) -> None:
     """The verification of each layer: integer sums, then signs."""
     table = Table("binary convolution", "integer sums", "wrong", "largest error")

@@ -1,0 +1,112 @@
+"""What became of each binary layer of the source, read off the compiled graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.geometry import Scheme, common_scheme
+from bnncc.graph import (
+    CONV_KEY,
+    LEFT_IN_FLOAT_KEY,
+    MIRRORED_KEY,
+    MODULE_KEY,
+    NEGATED_KEY,
+    OUTPUT_CHANNELS_KEY,
+    SOURCE_KEY,
+    TRACED_KEY,
+    shape_of,
+)
+
+
+@dataclass(frozen=True)
+class BinaryLayer:
+    """A convolution or Linear of the source with a binary operand, and what became of it.
+
+    module: the user's module path.  source: the line.  operator: what it is in the file.  macs: multiply-accumulates.
+    reason: why it is not binary in the file; None where it is.  explanation: how it was lowered, one clause each.
+    """
+
+    module: str
+    source: str
+    operator: str
+    macs: int
+    reason: str | None = None
+    explanation: tuple[str, ...] = ()
+
+
+def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
+    """Every layer with a binary operand, in the graph's order.  What was split into several operators is one layer."""
+    by_layer: dict[object, list[ir.Node]] = {}
+    for node in graph:
+        if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node):
+            by_layer.setdefault(node.metadata_props.get(CONV_KEY) or node, []).append(node)
+        elif node.metadata_props.get(LEFT_IN_FLOAT_KEY):
+            by_layer[node] = [node]
+    return [_describe(nodes) for nodes in by_layer.values()]
+
+
+def _describe(nodes: Sequence[ir.Node]) -> BinaryLayer:
+    first = nodes[0]
+    module = first.metadata_props.get(MODULE_KEY) or first.metadata_props.get(CONV_KEY) or first.name or ""
+    source = first.metadata_props.get(SOURCE_KEY, "")
+    macs = sum(macs_of(node) for node in nodes)
+    reason = first.metadata_props.get(LEFT_IN_FLOAT_KEY)
+    if reason:
+        return BinaryLayer(module, source, first.op_type, macs, reason)
+    return BinaryLayer(module, source, "LceBconv2d", macs, None, tuple(_explain(nodes)))
+
+
+def _explain(nodes: Sequence[ir.Node]) -> list[str]:
+    """The clauses of `--explain` for the BinaryConvs that one layer became."""
+    node = nodes[0]
+    x, weight, result = (shape_of(value) or () for value in (node.inputs[0], node.inputs[1], node.outputs[0]) if value)
+    windows = ops.ConvGeometry.of(node, weight[2:], x[2:]).windows(weight[2:], x[2:])
+    clauses = [f"{weight[2]}x{weight[3]}, {x[1]} to {result[1]} channels, {x[2]}x{x[3]} to {result[2]}x{result[3]}"]
+    if len(nodes) > 1:
+        clauses.append(f"split into {len(nodes)} convolutions")
+    rows = json.loads(node.metadata_props.get(OUTPUT_CHANNELS_KEY, "[]"))
+    chosen = [row if row >= 0 else -1 - row for row in rows]
+    if chosen and len(set(chosen)) < len(chosen):
+        clauses.append(f"{len(chosen) // len(set(chosen))} copies of its output merged into the weights")
+    clauses.append(_padding_clause(node, common_scheme(windows)))
+    operand = node.inputs[0]
+    if operand is not None and operand.metadata_props.get(TRACED_KEY):
+        clauses.append("its input, {0, 1} or scaled, taken as ±1")
+    negated = json.loads(operand.metadata_props.get(NEGATED_KEY, "[]")) if operand is not None else []
+    if negated:
+        clauses.append(f"{len(negated)} input channels negated, for a negative scale before their sign")
+    if ops.is_binary_conv_sign(node):
+        clauses.append("the sign behind it became thresholds, its output stays packed")
+    else:
+        clauses.append("what follows it folded into one multiplier and bias a channel")
+    return clauses
+
+
+def _padding_clause(node: ir.Node, scheme: Scheme) -> str:
+    operand = node.inputs[0]
+    mirrored = operand is not None and bool(operand.metadata_props.get(MIRRORED_KEY))
+    frame = " in the mirrored frame" if mirrored else ""
+    ones = "pad_value" in node.attributes and node.attributes["pad_value"].as_float() == 1.0
+    if scheme is Scheme.VALID:
+        return "no padding"
+    if ones:
+        corrected = ops.is_binary_conv(node) and any(use.node.op_type == "Add" for use in node.outputs[0].uses())
+        return f"padded with +1{frame}" + (", the border corrected behind it" if corrected else "")
+    return f"zero padding as SAME{frame}"
+
+
+def macs_of(node: ir.Node) -> int:
+    """Multiply-accumulates of a convolution or Linear: outputs times the weights that each output sums over."""
+    weight = shape_of(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    result = shape_of(node.outputs[0])
+    if weight is None or result is None:
+        return 0
+    if node.op_type in ("Gemm", "MatMul"):
+        return int(np.prod(result)) * int(np.prod(weight)) // result[-1]
+    return int(np.prod(result)) * int(np.prod(weight[1:]))
