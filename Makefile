@@ -9,10 +9,10 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-graph clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and check the file on 1,000 test images
 	mkdir -p $(dir $(DEMO_FILE))
@@ -28,8 +28,11 @@ lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 
-bench: $(VENV)/installed-baseline ## measure compile time and memory beside other converters
+bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py
+
+bench-graph: $(VENV)/installed-base ## count operators and bytes of the compiled networks, and each pass's share
+	$(BIN)/python benchmarks/graph.py
 
 clean: ## remove what make made: .venv, build/, caches
 	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -77,6 +77,20 @@ def main() -> None:
     show_default=True,
     help="How zero padding that LCE cannot express is handled.",
 )
+@click.option(
+    "--replication",
+    type=click.Choice(["auto", "merge", "repeat"]),
+    default="auto",
+    show_default=True,
+    help="Copies of a convolution's output: multiply again in bits, or copy floats.",
+)
+@click.option(
+    "--zero-weights",
+    type=click.Choice(["float", "plus-one"]),
+    default="float",
+    show_default=True,
+    help="A layer of ±α with weights that are exactly 0: keep it in float, or read them as +α.",
+)
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write the ONNX model after each pass here.")
 @click.option(
     "--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it."
@@ -115,6 +129,8 @@ def compile_command(
     allow_partial_weights: bool,
     input_layout: str,
     padding: str,
+    replication: str,
+    zero_weights: str,
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
@@ -136,7 +152,9 @@ def compile_command(
     from bnncc.data import load_npz
     from bnncc.evaluate import random_inputs
     from bnncc.frontend import parse_argument
+    from bnncc.passes.binary_weights import ZeroWeights
     from bnncc.passes.legalize import Padding
+    from bnncc.passes.merge_replication import ReplicationMode
     from bnncc.targets import find_target
     from bnncc.verify import verify
 
@@ -145,7 +163,15 @@ def compile_command(
     check_writable(output)
     if data is not None and not data.exists():
         raise InputError(f"--data: {data} does not exist")
-    options = Options(Padding(padding), input_layout == "nhwc", dump_dir, verify_passes, tuple(disabled_passes))
+    options = Options(
+        Padding(padding),
+        input_layout == "nhwc",
+        dump_dir,
+        verify_passes,
+        tuple(disabled_passes),
+        ReplicationMode(replication),
+        ZeroWeights(zero_weights),
+    )
     compiled = compile(
         source,
         target=target,

@@ -23,7 +23,10 @@ from bnncc.frontend import TracedModel, input_specs, trace, trace_module
 from bnncc.layers import BinaryLayer, binary_layers
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
+from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.passes.configure import configured
 from bnncc.passes.legalize import Padding, legalization
+from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.passes.step import Step
 from bnncc.runners import LceRunner
 from bnncc.targets import Target, find_target
@@ -42,6 +45,8 @@ class Options:
     dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
     disabled_passes: names of passes to leave out; the file is as exact without them, only larger or slower, or says
     which layers stay in float.
+    replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
+    zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
     """
 
     padding: Padding = Padding.AUTO
@@ -49,6 +54,8 @@ class Options:
     dump_dir: Path | None = None
     verify_passes: bool = False
     disabled_passes: tuple[str, ...] = ()
+    replication: ReplicationMode = ReplicationMode.AUTO
+    zero_weights: ZeroWeights = ZeroWeights.FLOAT
 
 
 @dataclass
@@ -135,7 +142,14 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     model = traced.model.clone()
     ops.register(model)
     runner = PassRunner(options.dump_dir, options.verify_passes)
-    runner.run(model, _enabled(PIPELINE, options))
+    steps = configured(
+        PIPELINE,
+        target.cost,
+        grouped_bconv=target.grouped_bconv,
+        replication=options.replication,
+        zero_weights=options.zero_weights,
+    )
+    runner.run(model, _enabled(steps, options))
     runner.run(model, legalization(model, options.padding))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()

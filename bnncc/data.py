@@ -40,7 +40,10 @@ def load_npz(path: Path, specs: Sequence[InputSpec]) -> Dataset:
     float32.  NHWC is recognised by the shape.  Raises InputError where the file or a shape does not fit.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array; write it with numpy.savez(path, images=..., labels=...)")
+        with archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"--data: {path} does not exist") from error
@@ -58,12 +61,17 @@ def load_npz(path: Path, specs: Sequence[InputSpec]) -> Dataset:
                 f"--data: {path} has no array for the input '{spec.name}' (arrays besides labels: {found})"
             )
         inputs.append(_fit(array, spec, path))
-    counts = {array.shape[0] for array in inputs} | ({labels.shape[0]} if labels is not None else set())
+    counts = {array.shape[0] for array in inputs}
+    if labels is not None:
+        if not np.issubdtype(labels.dtype, np.number) or np.any(labels != np.round(labels)):
+            raise InputError(f"--data: {path}: the labels must be whole numbers, the index of each image's class")
+        labels = labels.reshape(-1)  # one-hot rows are too many then
+        counts.add(labels.size)
     if len(counts) != 1 or 0 in counts:
         raise InputError(
             f"--data: {path}: images and labels must be of one length, and at least one; found {sorted(counts)}"
         )
-    return Dataset(tuple(inputs), None if labels is None else labels.astype(np.int64).reshape(-1))
+    return Dataset(tuple(inputs), None if labels is None else labels.astype(np.int64))
 
 
 def _fit(array: Array, spec: InputSpec, path: Path) -> Array:

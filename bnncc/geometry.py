@@ -58,9 +58,10 @@ class Window:
     def scheme(self) -> Scheme:
         """Which of TensorFlow Lite's paddings covers the same positions with the same number of outputs.
 
-        SAME yields ⌈n / s⌉ outputs, pads max((m - 1)·s + K - n, 0) in total and puts the smaller half first.
+        VALID yields ⌊(n - K) / s⌋ + 1 outputs.  SAME yields ⌈n / s⌉, pads max((m - 1)·s + K - n, 0) in total and puts
+        the smaller half first.
         """
-        if self.begin == 0 and self.reached_end <= 0:
+        if self.begin == 0 and self.outputs == (self.size - self.extent) // self.stride + 1:
             return Scheme.VALID
         if self.outputs == -(-self.size // self.stride):
             total = max((self.outputs - 1) * self.stride + self.extent - self.size, 0)

@@ -23,6 +23,9 @@ INPUT_CHANNELS_KEY = "bnncc.input_channels"
 TRACED_KEY = "bnncc.traced"
 # On a binary value: a JSON list of the channels that hold the traced value negated.
 NEGATED_KEY = "bnncc.negated"
+# On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,
+# w]}.
+CROPPED_KEY = "bnncc.cropped"
 # On a node that has a binary operand and yet stays in float: why.
 LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.

@@ -5,8 +5,14 @@
         x [N, C, H, W] and weight [O, C/group, KH, KW] hold ±1; multiplier and bias are float32 [O];
         y = conv(pad(x, pads, pad_value), weight) · multiplier + bias
         attributes: strides, dilations (height, width), group, pads (top, left, bottom, right), pad_value (0.0 or 1.0)
+    BinaryConvSign(x, weight, threshold)
+        +1 where the integer sum conv(pad(x, pads, pad_value), weight) ≥ threshold[o], else -1; attributes as above.
+        threshold is float32 [O]: a sum that can occur (float32 holds these integers exactly), -∞ for a channel that is
+        always +1, +∞ for one that is always -1
+    BinaryMaxPool(x)
+        the maximum of ±1 over a window; what pads adds never wins.  Attributes: kernel_shape, strides, pads
 
-ONNX's own Sign and Conv stay what they are in a graph; these two say more: what they take and yield is binary.
+ONNX's own Sign, Conv and MaxPool stay what they are in a graph; these say more: what they take and yield is binary.
 """
 
 from __future__ import annotations
@@ -24,6 +30,8 @@ DOMAIN = "bnncc"
 VERSION = 1
 SIGN = "Sign"
 BINARY_CONV = "BinaryConv"
+BINARY_CONV_SIGN = "BinaryConvSign"
+BINARY_MAX_POOL = "BinaryMaxPool"
 
 _SIGN_BODY = """
 Sign (x) => (y)
@@ -52,12 +60,36 @@ BinaryConv <strides, dilations, group, pads, pad_value> (x, weight, multiplier, 
 }
 """
 
+_BINARY_CONV_SIGN_BODY = """
+BinaryConvSign <strides, dilations, group, pads, pad_value> (x, weight, threshold) => (y)
+{
+    axes = Constant <value_ints = [2, 3]> ()
+    amounts = Constant <value_ints: ints = @pads> ()
+    value = Constant <value_float: float = @pad_value> ()
+    padded = Pad (x, amounts, value, axes)
+    sums = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (padded, weight)
+    per_channel = Constant <value_ints = [-1, 1, 1]> ()
+    thresholds = Reshape (threshold, per_channel)
+    plus = Constant <value_float = 1.0> ()
+    minus = Constant <value_float = -1.0> ()
+    below = Less (sums, thresholds)
+    y = Where (below, minus, plus)
+}
+"""
+
+_BINARY_MAX_POOL_BODY = """
+BinaryMaxPool <kernel_shape, strides, pads> (x) => (y)
+{
+    y = MaxPool <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads> (x)
+}
+"""
+
 
 def register(model: ir.Model) -> None:
     """Add the function definitions and the opset import to `model` (in place; nothing where they are there already)."""
     standard = model.opset_imports[""]
     model.graph.opset_imports[DOMAIN] = VERSION
-    for body in (_SIGN_BODY, _BINARY_CONV_BODY):
+    for body in (_SIGN_BODY, _BINARY_CONV_BODY, _BINARY_CONV_SIGN_BODY, _BINARY_MAX_POOL_BODY):
         proto = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {standard}]>{body}')
         function = ir.serde.deserialize_function(proto)
         model.functions.setdefault(function.identifier(), function)
@@ -71,6 +103,26 @@ def is_sign(node: ir.Node | None) -> bool:
 def is_binary_conv(node: ir.Node | None) -> bool:
     """True for a BinaryConv."""
     return node is not None and node.domain == DOMAIN and node.op_type == BINARY_CONV
+
+
+def is_binary_conv_sign(node: ir.Node | None) -> bool:
+    """True for a BinaryConvSign."""
+    return node is not None and node.domain == DOMAIN and node.op_type == BINARY_CONV_SIGN
+
+
+def is_binary_max_pool(node: ir.Node | None) -> bool:
+    """True for a BinaryMaxPool."""
+    return node is not None and node.domain == DOMAIN and node.op_type == BINARY_MAX_POOL
+
+
+def takes_bits(node: ir.Node) -> bool:
+    """True for the operators whose first input is packed in the file."""
+    return is_binary_conv(node) or is_binary_conv_sign(node) or is_binary_max_pool(node)
+
+
+def yields_signs(node: ir.Node | None) -> bool:
+    """True for the operators whose output is ±1 by definition."""
+    return is_sign(node) or is_binary_conv_sign(node) or is_binary_max_pool(node)
 
 
 def sign(x: ir.Value) -> ir.Node:
@@ -151,3 +203,27 @@ def binary_conv(
         result = node.outputs[0]
         result.name, result.shape, result.type = output.name, output.shape, output.type
     return node
+
+
+def binary_conv_sign(
+    x: ir.Value, weight: ir.Value, threshold: ir.Value, geometry: ConvGeometry, *, pad_value: float = 0.0
+) -> ir.Node:
+    """A BinaryConvSign node."""
+    return ir.node(
+        BINARY_CONV_SIGN,
+        [x, weight, threshold],
+        {**geometry.attributes(), "pad_value": pad_value},
+        domain=DOMAIN,
+    )
+
+
+def binary_max_pool(x: ir.Value, windows: tuple[Window, Window]) -> ir.Node:
+    """A BinaryMaxPool node for windows without dilation; padding that no window reaches is left out."""
+    height, width = windows
+    pads = [max(pad, 0) for pad in (height.begin, width.begin, height.reached_end, width.reached_end)]
+    attributes = {
+        "kernel_shape": [height.kernel, width.kernel],
+        "strides": [height.stride, width.stride],
+        "pads": pads,
+    }
+    return ir.node(BINARY_MAX_POOL, [x], attributes, domain=DOMAIN)

@@ -13,12 +13,24 @@ import onnx_ir as ir
 from bnncc import ops
 from bnncc.errors import InputError, PassError
 from bnncc.evaluate import Array, cut, random_inputs, run, skeleton, weights_of
-from bnncc.graph import MIRRORED_KEY, describe
+from bnncc.graph import describe
 from bnncc.passes.step import Step
+from bnncc.reference import oriented
 from bnncc.rounding import ROUNDING, relative_error
 
 # Operators whose result jumps where their operand crosses a threshold.
-JUMPS = {"Sign", "Round", "Floor", "Ceil", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
+JUMPS = {
+    "Sign",
+    "Round",
+    "Floor",
+    "Ceil",
+    "Less",
+    "LessOrEqual",
+    "Greater",
+    "GreaterOrEqual",
+    "Equal",
+    "BinaryConvSign",
+}
 
 
 @dataclass
@@ -46,7 +58,10 @@ class PassRunner:
             self._count += 1
             self._dump(model, step.name)
             if before is not None:
-                difference = first_difference(before, model)
+                try:
+                    difference = first_difference(before, model)
+                except Exception as error:  # ONNX Runtime's own errors have no common base class
+                    raise PassError(f"pass '{step.name}' left a graph that does not run: {error}") from error
                 if difference is not None:
                     raise PassError(f"pass '{step.name}' changed the result: {difference}")
 
@@ -56,6 +71,8 @@ class PassRunner:
         path = self.dump_dir / f"{self._count:02}-{name}.onnx"
         try:
             self.dump_dir.mkdir(parents=True, exist_ok=True)
+            # A dump stands alone: it must not refer to the weights beside the user's .onnx file.
+            ir.external_data.load_to_model(model)
             ir.save(model, path)
         except OSError as error:
             raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror}") from error
@@ -78,6 +95,9 @@ def first_difference(before: ir.Model, after: ir.Model, seed: int = 0) -> str | 
     operands = [x.name or "" for node in jumps for x in node.inputs if x is not None and x.name in known]
     results = [node.outputs[0].name or "" for node in jumps]
     outputs = [value.name or "" for value in before.graph.outputs]
+    kept = [value.name or "" for value in after.graph.outputs]
+    if kept != outputs:
+        return f"the outputs were {', '.join(outputs)} and are {', '.join(kept)}"
     wanted = [known[name] for name in dict.fromkeys([*results, *operands]) if name in known and name not in outputs]
     whole = run(skeleton(before, [*before.graph.outputs, *wanted]), {**weights_of(before), **feeds})
     renewed = {value.name: value for node in after.graph for value in node.outputs}
@@ -116,8 +136,7 @@ def _near_threshold(node: ir.Node, reference: dict[str, Array], flipped: Array) 
 
 
 def _turned(array: Array, before: ir.Value | None, after: ir.Value | None) -> Array:
-    """A value of `before` as `after` holds it: rotated by 180° where only one of them is in the mirrored frame."""
+    """A value of `before` as `after` holds it, where one of them is rotated or holds channels negated."""
     if before is None or after is None:
         return array
-    rotated = bool(before.metadata_props.get(MIRRORED_KEY)) != bool(after.metadata_props.get(MIRRORED_KEY))
-    return np.ascontiguousarray(array[..., ::-1, ::-1]) if rotated else array
+    return np.ascontiguousarray(oriented(after, oriented(before, array)))

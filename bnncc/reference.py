@@ -24,6 +24,7 @@ from bnncc import ops
 from bnncc.evaluate import Array
 from bnncc.graph import (
     CONV_KEY,
+    CROPPED_KEY,
     INPUT_CHANNELS_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
@@ -99,11 +100,12 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
 def as_stored(value: ir.Value, array: Array) -> Array:
     """A reference value as the file stores `value`: negated channels, the mirrored frame, channels last."""
     if array.ndim > 2:
-        return np.ascontiguousarray(np.moveaxis(_oriented(value, array), 1, -1))
-    return np.ascontiguousarray(_oriented(value, array))
+        return np.ascontiguousarray(np.moveaxis(oriented(value, array), 1, -1))
+    return np.ascontiguousarray(oriented(value, array))
 
 
-def _oriented(value: ir.Value, array: Array) -> Array:
+def oriented(value: ir.Value, array: Array) -> Array:
+    """A reference value as the graph holds `value`, or the other way round: negated channels, the mirrored frame."""
     negated = json.loads(value.metadata_props.get(NEGATED_KEY, "[]"))
     if negated:
         array = array.copy()
@@ -141,32 +143,25 @@ class LayerReference:
         share is in the sums.  float32 holds them exactly (they are below 2^24).
         """
         x, weight = (values[value] for value in self.traced_values())
-        signs, cropped = self._input(np.rint(self.scale * x + self.offset))
+        signs, frame = self._input(np.rint(self.scale * x + self.offset))
         filters = self._filters(weight)
-        kernel, geometry = filters.shape[2:], ops.ConvGeometry.of(self.node, self.weight.shape[2:], signs.shape[2:])
-        pads = geometry.pads
-        if self._is_mirrored():
-            windows = [window.mirrored() for window in geometry.windows(self.weight.shape[2:], signs.shape[2:])]
-            pads = (windows[0].begin, windows[1].begin, windows[0].end, windows[1].end)
-        if kernel != self.weight.shape[2:]:
-            # Taps that only meet padding were cut: take the reference's own geometry.
-            own = ops.ConvGeometry.of(self.traced, kernel, signs.shape[2:])
-            pads = tuple(pad + crop for pad, crop in zip(own.pads, cropped, strict=True))  # type: ignore[assignment]
-        top, left, bottom, right = pads
+        own = self.traced if self.traced.op_type == "Conv" and weight.ndim == 4 else self.node
+        geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
+        top, left, bottom, right = (pad + extra for pad, extra in zip(geometry.pads, frame, strict=True))
         padded = F.pad(torch.from_numpy(signs), (left, right, top, bottom), value=self._pad_value())
-        taps = torch.from_numpy(filters)
-        sums = F.conv2d(padded, taps, None, geometry.strides, 0, geometry.dilations, geometry.group)
+        group = self.node.attributes["group"].as_int()
+        sums = F.conv2d(padded, torch.from_numpy(filters), None, geometry.strides, 0, geometry.dilations, group)
         return signs, sums.numpy()
 
     def packed(self, signs: Array, shape: Sequence[int]) -> Array:
         """The packed tensor of `shape` that the operator reads, int32 channels last, padded with +1 where it is
         larger.
         """
-        bits = bitpack(np.moveaxis(self.in_graph(signs), 1, -1))
+        held = self.in_graph(signs)
+        bits = bitpack(np.moveaxis(held, 1, -1))
         if bits.shape != tuple(shape):
-            height, width = ops.ConvGeometry.of(self.node, self.weight.shape[2:], signs.shape[2:]).windows(
-                self.weight.shape[2:], signs.shape[2:]
-            )
+            kernel = self.weight.shape[2:]
+            height, width = ops.ConvGeometry.of(self.node, kernel, held.shape[2:]).windows(kernel, held.shape[2:])
             before = ((0, 0), (height.begin, shape[1] - bits.shape[1] - height.begin))
             bits = np.pad(bits, (*before, (width.begin, shape[2] - bits.shape[2] - width.begin), (0, 0)))
         return np.ascontiguousarray(bits)
@@ -175,7 +170,12 @@ class LayerReference:
         """The input as the compiled graph holds it, NCHW."""
         x = self.node.inputs[0]
         assert x is not None
-        return np.ascontiguousarray(_oriented(x, signs))
+        held = oriented(x, signs)
+        crop = x.metadata_props.get(CROPPED_KEY)
+        if crop:
+            (top, left), (down, across) = json.loads(crop)["start"], json.loads(crop)["step"]
+            held = held[:, :, top::down, left::across]
+        return np.ascontiguousarray(held)
 
     def stored_sums(self, sums: Array) -> Array:
         """The sums as the file's operator yields them, channels last."""
@@ -191,8 +191,13 @@ class LayerReference:
         return self.node.attributes["pad_value"].as_float() if "pad_value" in self.node.attributes else 0.0
 
     def _input(self, signs: Array) -> tuple[Array, tuple[int, int, int, int]]:
-        """The ±1 input with the node's own channels and size, and what was cropped (top, left, bottom, right)."""
+        """The ±1 input with the node's own channels and size, and the padding cropped off it (top, left, bottom,
+        right).
+        """
         x = self.node.inputs[0]
+        if x is not None and x.metadata_props.get(CROPPED_KEY):
+            producer = x.producer()
+            x = producer.inputs[0] if producer is not None else None
         shape = shape_of(x) if x is not None else None
         assert shape is not None
         if signs.ndim != 4:

@@ -17,9 +17,16 @@ MOVES = {
     "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "MaxPool",
 }  # fmt: skip
 # Operators that hold the axes, indices and the like of the above in their other inputs.
-FIRST_INPUT_ONLY = MOVES - {"Concat"}
+FIRST_INPUT_ONLY = (MOVES | {"Pad"}) - {"Concat"}
 # Operators that yield exactly 0 for a whole range of inputs.
 RECTIFIERS = {"Relu", "HardSwish", "HardSigmoid", "ThresholdedRelu", "Shrink", "Round", "Floor", "Ceil", "Cast", "Not"}
+
+# Operators whose result is exactly 0 where their first input (for a reduction or a pool: all of it) is 0.
+ZERO_KEEPING = {
+    "Sign", "Neg", "Abs", "Sqrt", "Tanh", "Erf", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softsign", "Sin", "Atan",
+    "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
+    "ReduceL1", "ReduceL2",
+}  # fmt: skip
 
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:
@@ -29,16 +36,18 @@ def data_inputs(node: ir.Node) -> list[ir.Value]:
 
 
 def is_binary(value: ir.Value) -> bool:
-    """True where every element is +1 or -1: a bnncc Sign's output, moved about, pooled by maximum or concatenated, or
-    such a constant."""
+    """True where every element is +1 or -1: the output of bnncc's Sign, BinaryConvSign or BinaryMaxPool, moved
+    about, padded with ±1, pooled by maximum or concatenated, or such a constant."""
     array = constant_of(value)
     if array is not None:
         return bool(np.all(np.abs(array) == 1)) and array.dtype == np.float32
     node = value.producer()
     if node is None:
         return False
-    if ops.is_sign(node):
+    if ops.yields_signs(node):
         return True
+    if node.domain == "" and node.op_type == "Pad":
+        return _pads_with_signs(node) and is_binary(data_inputs(node)[0])
     return node.domain == "" and node.op_type in MOVES and all(is_binary(source) for source in data_inputs(node))
 
 
@@ -53,15 +62,10 @@ def has_structural_zeros(value: ir.Value) -> bool:
     node = value.producer()
     if node is None or node.domain != "":
         return False
-    if node.op_type in MOVES or node.op_type in (
-        "AveragePool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "Neg",
-        "Abs",
-        "Sqrt",
-    ):
+    if node.op_type in MOVES:
         return any(has_structural_zeros(source) for source in data_inputs(node))
+    if node.op_type in ZERO_KEEPING:
+        return _first(node)
     if node.op_type in RECTIFIERS:
         return True
     if node.op_type == "Clip":
@@ -80,9 +84,42 @@ def has_structural_zeros(value: ir.Value) -> bool:
     return False
 
 
+def _pads_with_signs(node: ir.Node) -> bool:
+    """True where what a Pad adds is +1, -1 or a copy of what is there."""
+    if "mode" in node.attributes and node.attributes["mode"].as_string() != "constant":
+        return True
+    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    return fill is not None and bool(np.all(np.abs(fill) == 1))
+
+
 def _first(node: ir.Node) -> bool:
     return node.inputs[0] is not None and has_structural_zeros(node.inputs[0])
 
 
 def _alpha(node: ir.Node) -> npt.NDArray[np.float64]:
     return np.asarray(node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01)
+
+
+def may_equal_by_design(value: ir.Value, constant: float) -> bool:
+    """True where an element may be exactly `constant` by design: the bound of a clip, the fill of a pad, a rounded
+    number; for 0 as `has_structural_zeros`.
+    """
+    if constant == 0:
+        return has_structural_zeros(value)
+    array = constant_of(value)
+    if array is not None:
+        return bool(np.any(array == constant))
+    node = value.producer()
+    if node is None:
+        return False
+    if ops.is_sign(node):
+        return abs(constant) == 1
+    if node.domain != "":
+        return False
+    if node.op_type in MOVES:
+        return any(may_equal_by_design(source, constant) for source in data_inputs(node))
+    if node.op_type in ("Sign", "Round", "Floor", "Ceil", "Cast", "HardSigmoid"):
+        return float(constant).is_integer()
+    if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
+        return any(may_equal_by_design(source, constant) for source in node.inputs if source is not None)
+    return False

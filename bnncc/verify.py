@@ -7,11 +7,15 @@ So the file is looked at in four ways, all in LCE's own interpreter:
    is fed the reference's own input.  What it yields are the integer sums; they must equal the reference's, all of them.
 2. *Layers.*  The same operators as they are, against the BinaryConv of the ONNX graph in ONNX Runtime: the multipliers
    and biases by rounding, the thresholds to the bit.
-3. *Layer by layer.*  The file's packed tensors are fed the reference's own signs.  Then nothing can spread: every float
-   that a sign reads, and every output, may be off by rounding only, and a sign may differ only where |x| < ε.
+3. *Layer by layer.*  The file's packed tensors are fed the reference's own signs.  Then no flip can spread: every float
+   layer, every float that a sign reads, and every output may be off by rounding only, and a sign may differ only where
+   |x| < ε.
 4. *Free-running.*  The file as a user runs it: largest error of the outputs, agreement of the classes.
 
 The reference is the traced network in ONNX Runtime, which the frontend has compared with PyTorch, and PyTorch itself.
+A bit cannot say 0, which is PyTorch's sign of 0.  Such zeros are counted, and 1. to 3. take the network in which the
+sign of 0 is +1, so that zeros hide nothing else; 4. compares with PyTorch as it is.
+
 How a value of the file corresponds to one of the traced network is told by its name and metadata (`bnncc.graph`).
 """
 
@@ -25,7 +29,7 @@ import onnx_ir as ir
 
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array
-from bnncc.graph import MODULE_KEY
+from bnncc.graph import MODULE_KEY, new_constant, shape_of, sole_consumer
 from bnncc.reference import Correspondence, LayerReference, as_stored, find_layers
 from bnncc.rounding import ROUNDING
 from bnncc.runners import LceRunner, OrtRunner
@@ -33,6 +37,14 @@ from bnncc.targets.tflite.bitpack import bitpack, unpack
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
+
+# Float layers that are compared one by one: those with weights.  4-D results have the channels last in the file.
+WEIGHTED_RANKS = {"Conv": 4, "ConvTranspose": 4, "Gemm": 2, "MatMul": 2}
+
+# The largest share of exact zeros at a sign that counts as chance.  Sums of K products of ±1 that nothing shifts are 0
+# in √(2/πK) of all cases: 3 % for K = 576, 9 % for K = 72.  More comes from a ReLU or an empty background, and such a
+# layer is not binary.
+CHANCE_OF_ZERO = 0.1
 
 # Told with the outcome of each input: (how many are done, how many there are).
 Progress = Callable[[int, int], None]
@@ -106,10 +118,13 @@ def verify(
 ) -> Verification:
     """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW)."""
     verifier = _Verifier(compiled)
+    if verifier.is_refused():
+        return verifier.result
     for index, arrays in enumerate(inputs):
         verifier.check(arrays)
         if progress is not None:
             progress(index + 1, len(inputs))
+    verifier.check_zeros()
     return verifier.result
 
 
@@ -149,22 +164,25 @@ class _Verifier:
         self.compiled = compiled
         self.file = TfliteFile(compiled.content)
         self.result = Verification()
+        self.traced = compiled.traced.model.clone()
         self.values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
         self.layers = self._find_layers()
         self.points = self._find_points()
-        traced = compiled.traced.model.graph
+        self._count_zero_as_one()
+        self.float_layers = self._find_float_layers()
+        self.faulty: set[ir.Value] = set()
+        traced = self.traced.graph
         wanted = [value for layer in self.layers for value in layer.reference.traced_values()]
         wanted += [value for point in self.points for value in point.correspondence.traced_values()]
         fixed = set(traced.inputs) | set(traced.initializers.values())
         self.constants = {v: v.const_value.numpy() for v in wanted if v.const_value is not None}
         self.wanted = [value for value in dict.fromkeys(wanted) if value not in fixed]
-        self.reference = OrtRunner(compiled.traced.model, self.wanted)
-        self._prepare_variants()
+        self.reference = OrtRunner(self.traced, self.wanted)
 
     def _find_layers(self) -> list[_Layer]:
         producers = {tensor.name: operator for operator in self.file.operators for tensor in operator.outputs}
         layers = []
-        for reference in find_layers(self.compiled.graph.graph, self.compiled.traced.model.graph):
+        for reference in find_layers(self.compiled.graph.graph, self.traced.graph):
             name = reference.node.outputs[0].name or ""
             operator = producers.get(name) or producers[name + PACKED_SUFFIX]
             check = LayerCheck(reference.node.metadata_props.get(MODULE_KEY, ""))
@@ -174,8 +192,8 @@ class _Verifier:
 
     def _find_points(self) -> list[_Point]:
         points = []
-        traced = {value.name: value for node in self.compiled.traced.model.graph for value in node.outputs}
-        traced.update({value.name: value for value in self.compiled.traced.model.graph.inputs})
+        traced = {value.name: value for node in self.traced.graph for value in node.outputs}
+        traced.update({value.name: value for value in self.traced.graph.inputs})
         for operator in self.file.operators:
             if operator.name not in ("LceQuantize", "LceBconv2d", "LceBMaxPool2d"):
                 continue
@@ -193,16 +211,73 @@ class _Verifier:
             points.append(_Point(value, correspondence, operator, check))
         return points
 
+    def _count_zero_as_one(self) -> None:
+        """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
+        half = new_constant(self.traced.graph, np.array(0.5, np.float32), "half")
+        ternary = [p.correspondence for p in self.points if (p.correspondence.scale, p.correspondence.offset) == (1, 0)]
+        for signs in dict.fromkeys(correspondence.traced for correspondence in ternary):
+            node = signs.producer() if signs is not None else None
+            if signs is None or node is None:
+                continue
+            shifted = ir.node("Add", [signs, half])
+            renewed = ir.node("Sign", [shifted.outputs[0]])
+            for value, suffix in ((shifted.outputs[0], "shifted"), (renewed.outputs[0], "zero_is_one")):
+                value.name, value.shape, value.type = f"{signs.name}/{suffix}", signs.shape, signs.type
+            for user, index in list(signs.uses()):
+                if user is not shifted:
+                    user.replace_input_with(index, renewed.outputs[0])
+            self.traced.graph.insert_after(node, [shifted, renewed])
+
+    def _find_float_layers(self) -> dict[ir.Value, Tensor]:
+        """The results of the float layers with weights, and the file's tensors that hold them."""
+        found = {}
+        for node in self.compiled.graph.graph:
+            if node.domain == "" and WEIGHTED_RANKS.get(node.op_type) == len(shape_of(node.outputs[0]) or ()):
+                value = node.outputs[0]
+                following = sole_consumer(self.compiled.graph.graph, value)
+                if value.name not in self.file.by_name and following is not None:
+                    value = following.outputs[0]  # an activation that the file's operator applies itself
+                tensor = self.file.by_name.get(value.name or "")
+                if tensor is not None and tensor.dtype == "float32" and self.file.data(tensor) is None:
+                    found[value] = tensor
+        return found
+
+    def is_refused(self) -> bool:
+        """True, with the problem, where LCE's interpreter does not take the file or yields other shapes."""
+        try:
+            self._prepare_variants()
+            declared = [tensor.shape for tensor in self.layer_by_layer_outputs]
+            if self.layer_by_layer.output_shapes == declared:
+                return False
+            reason = "other shapes than declared"
+        except RuntimeError as error:
+            reason = str(error).strip()
+        misshapen = [problem for operator in self.file.operators if (problem := self._misshapen(operator))]
+        self._problem(f"LCE's interpreter does not take the file: {'; '.join(misshapen) or reason}")
+        return True
+
+    def _misshapen(self, operator: Operator) -> str | None:
+        """How the shapes that the interpreter gives one operator's outputs differ from those in the file."""
+        inputs = [tensor for tensor in operator.inputs if tensor is not None and self.file.data(tensor) is None]
+        name = f"{operator.name} '{operator.outputs[0].name}'"
+        try:
+            found = LceRunner(self.file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes
+        except RuntimeError as error:
+            return f"{name}: {str(error).strip()}"
+        declared = [tensor.shape for tensor in operator.outputs]
+        return None if found == declared else f"{name} yields {found[0]}, not {declared[0]}"
+
     def _prepare_variants(self) -> None:
         tensors = [point.operator.outputs[0] for point in self.points]
         floats = [_first(point.operator) for point in self.points if point.quantized]
         others = [point.operator.outputs[0] for point in self.points if not point.quantized]
         inputs, outputs = list(self.file.inputs), list(self.file.outputs)
-        self.layer_by_layer = LceRunner(
-            self.file.variant([*inputs, *tensors], [*floats, *outputs], split=others)
-            if self.points
-            else self.compiled.content
-        )
+        exposed = [*floats, *outputs, *self.float_layers.values()]
+        self.layer_by_layer_outputs = [*exposed, *others]
+        self.layer_by_layer = LceRunner(self.file.variant([*inputs, *tensors], exposed, split=others))
+        if self.float_layers:
+            given = [*self.compiled.graph.graph.inputs, *(point.value for point in self.points)]
+            self.float_graph = OrtRunner.between(self.compiled.graph, given, list(self.float_layers))
         self.free_running = LceRunner(self.file.variant(inputs, [*outputs, *floats, *others]))
         if not self.layers:
             return
@@ -213,15 +288,15 @@ class _Verifier:
         self.sums = LceRunner(self.file.sums_variant(packed, operators))
         self.whole_layers = LceRunner(self.file.variant(packed, results))
         nodes = [layer.reference.node for layer in self.layers]
-        given = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
-        self.layer_graph = OrtRunner.between(self.compiled.graph, given, [node.outputs[0] for node in nodes])
+        inputs_of_layers = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
+        self.layer_graph = OrtRunner.between(self.compiled.graph, inputs_of_layers, [node.outputs[0] for node in nodes])
 
     # One input
 
     def check(self, arrays: Sequence[Array]) -> None:
         """Run the reference and the variants on one input."""
         self.result.inputs += 1
-        graph = self.compiled.traced.model.graph
+        graph = self.traced.graph
         results = self.reference.run(arrays)
         outputs = [self.compiled.as_stored(array) for array in results[: len(graph.outputs)]]
         values = dict(self.constants)
@@ -232,7 +307,7 @@ class _Verifier:
         signs = [point.correspondence.signs(values) for point in self.points]
         stored = [as_stored(point.value, array) for point, array in zip(self.points, signs, strict=True)]
         feeds = [self.compiled.as_stored(array) for array in arrays]
-        self._check_layer_by_layer(feeds, stored, outputs, values)
+        self._check_layer_by_layer(arrays, feeds, stored, outputs, values)
         self._check_free_running(feeds, stored, outputs, arrays, values)
 
     def _check_layers(self, values: dict[ir.Value, Array]) -> None:
@@ -267,26 +342,71 @@ class _Verifier:
                 error = _channel_error(found, expected)
                 what = "its multipliers or biases"
                 wrong_affine = error > 1
+            if wrong_affine or layer.check.wrong:
+                self.faulty.add(layer.reference.node.outputs[0])
             layer.check.error = max(layer.check.error, error if found.dtype == np.int32 else error * ROUNDING)
             if wrong_affine:
                 self._problem(f"layer '{layer.check.module}': {what} are not those of the network")
 
     def _check_layer_by_layer(
-        self, feeds: Sequence[Array], stored: Sequence[Array], outputs: Sequence[Array], values: dict[ir.Value, Array]
+        self,
+        arrays: Sequence[Array],
+        feeds: Sequence[Array],
+        stored: Sequence[Array],
+        outputs: Sequence[Array],
+        values: dict[ir.Value, Array],
     ) -> None:
         bits = [_pack(array) for array in stored]
-        results = self.layer_by_layer.run([*feeds, *bits] if self.points else feeds)
+        results = self.layer_by_layer.run([*feeds, *bits])
         floats = sum(point.quantized for point in self.points)
         end = floats + len(self.file.outputs)
-        found = self._by_point(results[:floats], results[end:])
+        last = end + len(self.float_layers)
+        found = self._by_point(results[:floats], results[last:])
         for point, array, expected in zip(self.points, found, stored, strict=True):
             self._check_sign(point, array, expected, values)
+        self._check_float_layers(results[end:last], arrays, stored)
         names = [value.name for value in self.compiled.graph.graph.outputs]
         for name, array, expected in zip(names, results[floats:end], outputs, strict=True):
             error = _relative(array, expected)
             self.result.output_error = max(self.result.output_error, error)
             if error > ROUNDING:
                 self._problem(f"output '{name}' is off by {error:.2g} of its largest magnitude")
+
+    def _check_float_layers(self, found: Sequence[Array], arrays: Sequence[Array], stored: Sequence[Array]) -> None:
+        """Compare with ONNX Runtime from the same signs, and name where an error starts: not where it spreads to."""
+        if not self.float_layers:
+            return
+        signs = [np.where(array < 0, np.float32(-1), np.float32(1)) for array in stored]
+        given = [np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim > 2 else array for array in signs]
+        feeds = dict(zip([value.name for value in self.compiled.graph.graph.inputs], arrays, strict=True))
+        feeds.update({point.value.name: array for point, array in zip(self.points, given, strict=True)})
+        expected = self.float_graph.run([feeds[name] for name in self.float_graph.input_names])
+        pairs = dict(zip(self.float_layers, zip(found, expected, strict=True), strict=True))
+        points = {point.value for point in self.points}
+        spread = set(self.faulty)
+        module = ""
+        for node in self.compiled.graph.graph:
+            value = node.outputs[0]
+            spreads = any(source in spread for source in node.inputs)
+            module = node.metadata_props.get(MODULE_KEY, "") if node.op_type in WEIGHTED_RANKS else module
+            if value in pairs:
+                array, reference = pairs[value]
+                reference = np.moveaxis(reference, 1, -1) if reference.ndim > 2 else reference
+                error = _channel_error(array, np.ascontiguousarray(reference))
+                if error > 1 and not spreads:
+                    self._problem(f"layer '{module}': its floats are off by {error * ROUNDING:.2g}")
+                spreads = error > 1
+            if spreads and value not in points:
+                spread.add(value)
+
+    def check_zeros(self) -> None:
+        """More zeros at a sign than chance explains are a problem."""
+        for check in self.result.signs:
+            if check.zeros > CHANCE_OF_ZERO * check.signs:
+                self._problem(
+                    f"sign '{check.module}': {check.zeros:,} of {check.signs:,} values are exactly 0, where PyTorch's "
+                    "sign is 0 and a bit says +1"
+                )
 
     def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
         """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""
@@ -307,7 +427,9 @@ class _Verifier:
             error = _channel_error(array, near)
             check.error = max(check.error, error * ROUNDING)
             if error > 1:
-                self._problem(f"the values that the sign '{check.module}' reads are off by {error * ROUNDING:.2g}")
+                producer = point.value.producer()
+                self.faulty.update(value for value in (producer.inputs if producer is not None else ()) if value)
+                self._problem(f"sign '{check.module}': the values that it reads are off by {error * ROUNDING:.2g}")
         count = int(np.count_nonzero(flipped))
         if not count:
             return

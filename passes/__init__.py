@@ -11,17 +11,26 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedN
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
+from bnncc.passes.binary_maxpool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.drop_no_ops import DropNoOps
+from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.merge_duplicates import MergeDuplicates
+from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
+from bnncc.passes.recognize_steps import RecognizeSteps
 from bnncc.passes.shrink_constants import ShrinkConstants
+from bnncc.passes.sink_moves import SinkMoves
+from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.step import Step
+from bnncc.passes.threshold import Threshold
+from bnncc.passes.trim_kernels import TrimKernels
 
 PIPELINE: tuple[Step, ...] = (
     Step(
@@ -35,13 +44,23 @@ PIPELINE: tuple[Step, ...] = (
     Step("remove-unused", RemoveUnusedNodesPass, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
+    Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
+    Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step(
         "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
     ),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
+    Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
+    Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
     Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),
+    Step("split-groups", SplitGroups, "a grouped convolution becomes one for each group"),
+    Step("sink-moves", SinkMoves, "what only moves data moves bits"),
+    Step("binary-max-pool", BinaryMaxPool, "max-pools pool bits"),
+    Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
+    Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
+    Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
     Step("clean-up", RemoveUnusedNodesPass, "what the passes left over"),
 )

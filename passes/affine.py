@@ -12,6 +12,9 @@ from bnncc.graph import constant_of, shape_of
 
 Vector = npt.NDArray[np.float64]
 
+# (x + c) - c with one such c rounds x to an integer: 2²³ and 1.5·2²³ are the usual ones.
+MAGIC = 2.0**22
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -55,7 +58,7 @@ def affine_of(node: ir.Node) -> tuple[ir.Value, Affine] | None:
         return x, Affine(-ones, zeros)
     constant_first = operands[1] is x
     vector = channel_vector(constant_of(operands[0 if constant_first else 1]), shape)
-    if vector is None:
+    if vector is None or (node.op_type in ("Add", "Sub") and np.all(vector == vector[0]) and abs(vector[0]) >= MAGIC):
         return None
     if node.op_type == "Add":
         return x, Affine(ones, vector)
@@ -82,7 +85,7 @@ def _batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | None:
     x = node.inputs[0]
     parameters = [constant_of(value) for value in node.inputs[1:5]]
     training = "training_mode" in node.attributes and node.attributes["training_mode"].as_int() != 0
-    if x is None or training or any(array is None for array in parameters):
+    if x is None or x.dtype != ir.DataType.FLOAT or training or any(array is None for array in parameters):
         return None
     gamma, beta, mean, variance = (array.astype(np.float64) for array in parameters if array is not None)
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5

@@ -36,10 +36,10 @@ class CancelResidue(ir.passes.InPlacePass):
         for node in list(graph):
             while node.graph is graph and _is_sum(node):
                 terms = _cancelled_terms(node, order)
-                replacement = _rebuild(graph, node, terms) if terms else None
+                rebuilt, replacement = _rebuild(graph, node, terms) if terms else (False, None)
+                changed |= rebuilt
                 if replacement is None:
                     break
-                changed = True
                 if replacement not in order:
                     order[replacement] = order[node]
                 node = replacement
@@ -84,22 +84,20 @@ def _may_cancel(value: ir.Value) -> bool:
     return array is None or array.size > 1
 
 
-def _rebuild(graph: ir.Graph, node: ir.Node, terms: dict[ir.Value, int]) -> ir.Node | None:
-    """Put the sum of `terms` in place of `node`; returns the node that computes it now, None where it was left
-    alone.
-    """
+def _rebuild(graph: ir.Graph, node: ir.Node, terms: dict[ir.Value, int]) -> tuple[bool, ir.Node | None]:
+    """Put the sum of `terms` in place of `node`; returns whether that was done, and the node that computes it now."""
     shape = shape_of(node.outputs[0])
     added = [value for value, coefficient in terms.items() if coefficient == 1]
     subtracted = [value for value, coefficient in terms.items() if coefficient == -1]
     # What remains must have the sum's shape without the help of what was dropped.
     full = [value for value in added if shape is not None and shape_of(value) == shape]
     if len(added) + len(subtracted) != len(terms) or not full:
-        return None
+        return False, None
     first = full[0]
     added.remove(first)
     steps = [("Add", value) for value in added] + [("Sub", value) for value in subtracted]
     if not steps:
-        return first.producer() if bypass(graph, node.outputs[0], first) else None
+        return (True, first.producer()) if bypass(graph, node.outputs[0], first) else (False, None)
     total = first
     for position, (operator, value) in enumerate(steps):
         step = ir.node(operator, [total, value])
@@ -111,4 +109,4 @@ def _rebuild(graph: ir.Graph, node: ir.Node, terms: dict[ir.Value, int]) -> ir.N
             step.outputs[0].name = f"{node.outputs[0].name}/sum{position}"
             graph.insert_before(node, step)
         total = step.outputs[0]
-    return step
+    return True, step

@@ -6,6 +6,7 @@ After:   x ─ y
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bnncc.graph import bypass, constant_of, shape_of
@@ -34,7 +35,8 @@ def _passes_on(node: ir.Node) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        return not node.outputs[1:] and constant_of(node.inputs[2] if len(node.inputs) > 2 else None) in (None, False)
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        return not node.outputs[1:] and (training is None or constant_of(training) == np.False_)
     if node.op_type in ("Cast", "CastLike"):
         return source.dtype is not None and source.dtype == node.outputs[0].dtype
     if node.op_type in SHAPE_ONLY:

@@ -92,6 +92,7 @@ def _emit(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine, ne
     if value is x:
         if result in graph.outputs and (x.producer() is None or x in graph.outputs):
             node = ir.node("Identity", [x])
+            inherit_source([node], last)
             graph.insert_before(last, node)
             value = node.outputs[0]
         else:

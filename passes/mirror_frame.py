@@ -17,6 +17,7 @@ The rotated values keep their names and are marked by the metadata `bnncc.mirror
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -24,7 +25,7 @@ import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.geometry import Window
-from bnncc.graph import MIRRORED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.graph import CROPPED_KEY, MIRRORED_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.windows import is_windowed, windows_of
 
 # Operators that work on each position alone, with broadcasting operands.
@@ -49,6 +50,7 @@ FIRST_INPUT_HOLDS_MAP = {
     "Resize",
     "Split",
     "Gather",
+    "Tile",
     *REDUCTIONS,
 }
 
@@ -154,21 +156,30 @@ class _Frame:
             return keeps == 1 and not _reduced_axes(node) & set(SPATIAL_AXES)
         if node.op_type == "Pad":
             return self._swap_pad(node)
+        if node.op_type == "Tile":
+            repeats = constant_of(node.inputs[1])
+            return repeats is not None and len(repeats) == 4 and all(repeats[axis] == 1 for axis in SPATIAL_AXES)
         return node.op_type == "Resize" and _resizes_symmetrically(node)
 
     def _rotate_windows(self, node: ir.Node) -> bool:
         windows = windows_of(node)
         x = node.inputs[0]
-        if windows is None or x is None:
+        if windows is None or x is None or len(node.outputs) > 1:  # a MaxPool's indices count positions of the map
+            return False
+        is_conv = node.op_type in ("Conv", ops.BINARY_CONV, ops.BINARY_CONV_SIGN)
+        filters = constant_of(node.inputs[1]) if is_conv else None
+        if is_conv and filters is None:
             return False
         if node.op_type == "AveragePool" and _counts_padding(node) and _reaches_past_padding(node, windows):
             return False
+        if not is_conv and any(window.reached_end >= window.kernel for window in windows):
+            return False  # in ceil_mode a window may lie wholly behind the data; in front, ONNX Runtime takes none
         mirrored = [window.mirrored() for window in windows]
         strides = [window.stride for window in windows]
         if x not in self.rotated:
             x = self._turn(x, node)
         if any(window.begin < 0 for window in mirrored):
-            pointwise = all(window.kernel == 1 and window.end <= 0 for window in mirrored)
+            pointwise = all(window.kernel == 1 and window.begin <= 0 and window.end <= 0 for window in mirrored)
             x = self._crop(x, node, mirrored, strides if pointwise else [1, 1])
             strides = [1, 1] if pointwise else strides
             mirrored = [
@@ -182,14 +193,9 @@ class _Frame:
         node.attributes.pop("auto_pad", None)
         if node.op_type in ("MaxPool", "AveragePool"):
             node.attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
-        elif node.op_type in ("Conv", ops.BINARY_CONV):
-            filters = constant_of(node.inputs[1])
-            weight = node.inputs[1]
-            if filters is None or weight is None:
-                return False
-            if filters.shape[2] > 1 or filters.shape[3] > 1:
-                turned = new_constant(self.graph, filters[:, :, ::-1, ::-1], f"{weight.name}/mirrored")
-                node.replace_input_with(1, turned)
+        elif filters is not None and (filters.shape[2] > 1 or filters.shape[3] > 1):
+            turned = new_constant(self.graph, filters[:, :, ::-1, ::-1], f"{node.outputs[0].name}/mirrored_weight")
+            node.replace_input_with(1, turned)
         return True
 
     def _crop(self, x: ir.Value, node: ir.Node, windows: list[Window], steps: list[int]) -> ir.Value:
@@ -201,6 +207,7 @@ class _Frame:
         shape = shape_of(x)
         assert shape is not None
         crop.outputs[0].shape = ir.Shape((*shape[:2], *sizes))
+        crop.outputs[0].metadata_props[CROPPED_KEY] = json.dumps({"start": starts, "step": steps})
         inherit_source([crop], node)
         self.graph.insert_before(node, crop)
         self._mark(crop.outputs)
@@ -335,10 +342,20 @@ def _resizes_symmetrically(node: ir.Node) -> bool:
     transform = "half_pixel"
     if "coordinate_transformation_mode" in node.attributes:
         transform = node.attributes["coordinate_transformation_mode"].as_string()
-    if mode == "linear":
-        return transform in ("half_pixel", "pytorch_half_pixel", "align_corners")
     shape, result = shape_of(node.inputs[0]) if node.inputs[0] else None, shape_of(node.outputs[0])
-    whole = shape is not None and result is not None and all(b % a == 0 for a, b in zip(shape, result, strict=True))
+    if shape is None or result is None:
+        return False
+    # A given factor places the samples, and the size is rounded down: only where nothing is lost are they symmetric.
+    scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scales is not None and scales.size:
+        axes = slice(-scales.size, None)
+        if not np.array_equal(scales * shape[axes], result[axes]):
+            return False
+    if mode == "linear":
+        # Of one sample, these two take the first position.
+        single_is_first = transform in ("pytorch_half_pixel", "align_corners")
+        return transform == "half_pixel" or (single_is_first and all(size > 1 for size in result[2:]))
+    whole = all(b % a == 0 for a, b in zip(shape, result, strict=True))
     rounding = (
         node.attributes["nearest_mode"].as_string() if "nearest_mode" in node.attributes else "round_prefer_floor"
     )

@@ -25,7 +25,9 @@ class RecognizeSign(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         changed = False
         for node in list(model.graph):
-            if node.domain == "" and node.op_type == "Sign" and node.inputs[0] is not None:
+            # bnncc's Sign yields float32, so that of an integer stays.
+            if node.domain == "" and node.op_type == "Sign" and node.outputs[0].dtype == ir.DataType.FLOAT:
+                assert node.inputs[0] is not None
                 pad = node.inputs[0].producer()
                 if _is_zero_pad(pad) and pad is not None and pad.inputs[0] is not None:
                     if not has_structural_zeros(pad.inputs[0]):
@@ -41,8 +43,9 @@ def _is_zero_pad(node: ir.Node | None) -> bool:
     if node is None or node.domain != "" or node.op_type != "Pad":
         return False
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
-    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
-    return mode == "constant" and (fill is None or not np.any(fill))
+    fill = node.inputs[2] if len(node.inputs) > 2 else None
+    number = constant_of(fill)
+    return mode == "constant" and (fill is None or (number is not None and not np.any(number)))
 
 
 def _move_pad_behind(graph: ir.Graph, pad: ir.Node, sign: ir.Node) -> None:

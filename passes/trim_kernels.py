@@ -46,7 +46,11 @@ class TrimKernels(ir.passes.InPlacePass):
 
 
 def useless_taps(window: Window) -> tuple[int, int]:
-    """How many leading and how many trailing taps never read the map (at least one tap is kept)."""
+    """How many leading and how many trailing taps never read the map, and can go.
+
+    At least one tap is kept, and with dilation d no more are cut than leave padding ≥ 0 in front, and behind ≥ 1 - s,
+    which a padding of 0 replaces without another output.
+    """
     reads = [
         any(
             0 <= output * window.stride - window.begin + tap * window.dilation < window.size
@@ -56,4 +60,5 @@ def useless_taps(window: Window) -> tuple[int, int]:
     ]
     if not any(reads):
         return 0, 0
-    return reads.index(True), reads[::-1].index(True)
+    most = window.begin // window.dilation, (window.reached_end + window.stride - 1) // window.dilation
+    return min(reads.index(True), most[0]), min(reads[::-1].index(True), most[1])

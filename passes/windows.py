@@ -12,23 +12,23 @@ POOLS = {"MaxPool", "AveragePool"}
 
 
 def is_windowed(node: ir.Node) -> bool:
-    """True for a two-dimensional Conv, BinaryConv, MaxPool or AveragePool."""
-    if ops.is_binary_conv(node):
+    """True for a two-dimensional Conv, MaxPool or AveragePool, and for bnncc's binary ones."""
+    if ops.takes_bits(node):
         return True
     shape = shape_of(node.inputs[0]) if node.inputs and node.inputs[0] is not None else None
     return node.domain == "" and node.op_type in POOLS | {"Conv"} and shape is not None and len(shape) == 4
 
 
 def windows_of(node: ir.Node) -> tuple[Window, Window] | None:
-    """The windows of the height and the width axis; None where a shape is unknown.
+    """The windows of the height and the width axis; None where a shape is unknown or not four-dimensional.
 
     `end` is what the windows really reach, so that ceil_mode needs no case of its own.
     """
     x = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
     y = shape_of(node.outputs[0])
-    if x is None or y is None:
+    if x is None or y is None or len(x) != 4:
         return None
-    if node.op_type in POOLS:
+    if node.op_type in POOLS or ops.is_binary_max_pool(node):
         kernel = [int(size) for size in node.attributes["kernel_shape"].as_ints()]
     else:
         weight = shape_of(node.inputs[1]) if node.inputs[1] is not None else None

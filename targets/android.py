@@ -1,8 +1,11 @@
-"""Android phones, by ABI: the lowest core that the ABI promises, so that the file runs on all of them."""
+"""Android phones, by ABI: the lowest core that the ABI promises, so that the file runs on all of them.
 
-from bnncc.targets.description import Target
+Clock and memory are assumed: 1.3 GHz; LPDDR3-1600 (64-bit) and LPDDR3-1066 (32-bit), 32 bits wide.
+"""
+
+from bnncc.targets.description import CORTEX_A7, CORTEX_A53, Target
 
 TARGETS = (
-    Target("android-arm64", "Android, 64-bit", "arm64-v8a", "cortex-a53", 8),
-    Target("android-armv7", "Android, 32-bit", "armeabi-v7a", "cortex-a7", 4),
+    Target("android-arm64", "Android, 64-bit", "arm64-v8a", CORTEX_A53, 8, 1.3e9, 6.4e9),
+    Target("android-armv7", "Android, 32-bit", "armeabi-v7a", CORTEX_A7, 4, 1.3e9, 4.3e9),
 )

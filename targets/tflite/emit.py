@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from bnncc.bit_moves import runs_on_words
 from bnncc.errors import UnsupportedOperatorsError
 from bnncc.graph import describe
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
+from bnncc.targets.tflite.lowerings.bit_moves import lower_bit_move
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
 
 DESCRIPTION = "bnncc"
@@ -53,7 +55,7 @@ def emit(
 
 def _lower(node: ir.Node, context: LoweringContext) -> str | None:
     """Lower one node; returns the problem where there is no exact form."""
-    lowering = LOWERINGS.get((node.domain, node.op_type))
+    lowering = lower_bit_move if runs_on_words(node) else LOWERINGS.get((node.domain, node.op_type))
     try:
         if lowering is None:
             raise UnsupportedError("no lowering")

@@ -3,6 +3,8 @@
 from .birealnet import BiRealNet18
 from .randomize import randomize
 from .reactnet import ReActNet
+from .rep_reactnet import RepReActNet
+from .vgg_small import VggSmall
 
 
 def reactnet_a() -> ReActNet:
@@ -19,4 +21,28 @@ def bireal_net_18() -> BiRealNet18:
     return network
 
 
-__all__ = ["BiRealNet18", "ReActNet", "bireal_net_18", "randomize", "reactnet_a"]
+def rep_reactnet_a() -> RepReActNet:
+    """ReActNet-A, twice as wide, with RepConv (β = 4), for 224x224 images, with random parameters."""
+    network = RepReActNet()
+    randomize(network)
+    return network
+
+
+def vgg_small() -> VggSmall:
+    """VGG-small for 32x32 images with random parameters."""
+    network = VggSmall()
+    randomize(network)
+    return network
+
+
+__all__ = [
+    "BiRealNet18",
+    "ReActNet",
+    "RepReActNet",
+    "VggSmall",
+    "bireal_net_18",
+    "randomize",
+    "reactnet_a",
+    "rep_reactnet_a",
+    "vgg_small",
+]

@@ -5,6 +5,7 @@ Nothing here calls what it checks: graphs run in ONNX Runtime as they are serial
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ import onnxruntime
 import torch
 
 from bnncc import ops
-from bnncc.graph import MIRRORED_KEY, MODULE_KEY, SOURCE_KEY
+from bnncc.graph import MIRRORED_KEY, MODULE_KEY, NEGATED_KEY, SOURCE_KEY
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -157,14 +158,17 @@ def _with_all_outputs(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def error_of(value: Array, reference: Array) -> float:
-    """max|value - reference| / max|reference| in float64; infinite where the shapes differ."""
+    """max|value - reference| / max|reference| over the finite elements; infinite where others or shapes differ."""
     if value.shape != reference.shape:
         return float("inf")
     if not value.size:
         return 0.0
     left, right = value.astype(np.float64), reference.astype(np.float64)
-    difference = np.abs(left - right).max()
-    return float(difference / max(np.abs(right).max(), 1e-30)) if difference else 0.0
+    finite = np.isfinite(right)
+    if not np.array_equal(left[~finite], right[~finite], equal_nan=True):
+        return float("inf")
+    difference = np.abs(left[finite] - right[finite]).max(initial=0.0)
+    return float(difference / max(np.abs(right[finite]).max(initial=0.0), 1e-30)) if difference else 0.0
 
 
 def operators(model: ir.Model) -> Counter[str]:
@@ -196,9 +200,10 @@ def assert_same(
 ) -> None:
     """Both compute the same: every graph output, and every value that has the same name in both.
 
-    A value marked as mirrored is compared after turning it back.  With `force_jumps`, what reads a sign, comparison
-    or rounding reads the value it had before, so that a flip near its threshold does not spread, and one element in a
-    thousand of these values may have flipped (one element in any).  Shapes that `after` declares must be true.
+    A value marked as mirrored, or negated in some channels, is compared after undoing that.  With `force_jumps`, what
+    reads a sign, comparison or rounding reads the value it had before, so that a flip near its threshold does not
+    spread, and one element in a thousand of these values may have flipped (one element in any).  Shapes that `after`
+    declares must be true.
     """
     feeds = draw(before, seed)
     assert list(draw(after)) == list(feeds), "the graph inputs changed"
@@ -208,8 +213,12 @@ def assert_same(
     reference = {}
     for name, array in run_all(before, feeds).items():
         mirrored = [name in found and MIRRORED_KEY in found[name].metadata_props for found in (old, new)]
-        turned = array[..., ::-1, ::-1] if mirrored[0] != mirrored[1] else array
-        reference[name] = np.ascontiguousarray(turned)
+        turned = np.ascontiguousarray(array[..., ::-1, ::-1]) if mirrored[0] != mirrored[1] else array
+        for found in (old, new):
+            if name in found and NEGATED_KEY in found[name].metadata_props:
+                turned = turned.copy()
+                turned[:, json.loads(found[name].metadata_props[NEGATED_KEY])] *= -1
+        reference[name] = turned
     jumps = {value.name or "" for node in after.graph if node.op_type in JUMPING for value in node.outputs}
     forced = {name: reference[name] for name in jumps if name in reference} if force_jumps else {}
     computed = run_all_forced(after, feeds, forced)

@@ -1,5 +1,4 @@
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from bnncc.passes.cancel_residue import CancelResidue
@@ -53,7 +52,9 @@ def test_a_residue_around_a_graph_input_is_left_where_it_is_the_output() -> None
 
 
 def test_equal_but_separate_estimators_cancel_once_they_are_merged() -> None:
-    body = "s = Sign (x)\np = Clip (x, low, high)\nq = Clip (x, low2, high2)\nd = Sub (s, p)\ne = Add (d, q)\ny = Abs (e)"
+    body = (
+        "s = Sign (x)\np = Clip (x, low, high)\nq = Clip (x, low2, high2)\nd = Sub (s, p)\ne = Add (d, q)\ny = Abs (e)"
+    )
     model = build(body, X, low2=-1.0, high2=1.0, **BOUNDS)
     check_pass(model, CancelResidue(), modified=False)
     check_pass(model, MergeDuplicates())
@@ -133,7 +134,7 @@ def test_several_remaining_terms_are_added_in_new_nodes_with_shapes() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "a = Add (x, x)\nb = Sub (a, p)\nc = Add (b, p)\ny = Relu (c)",  # 2x
+        "a = Sub (x, p)\nb = Add (a, x)\nc = Add (b, p)\ny = Relu (c)",  # 2x
         "a = Sub (q, x)\nb = Sub (a, q)\ny = Relu (b)",  # -x, nothing to start the sum from
         "a = Sub (p, p)\ny = Exp (a)",  # 0
     ],
@@ -158,7 +159,7 @@ def test_a_term_that_gives_the_sum_its_shape_stays(body: str) -> None:
 
 def test_a_smaller_term_may_cancel() -> None:
     model = build("t = Tanh (z)\na = Sub (x, t)\nb = Add (t, a)\ny = Relu (b)", f"{X}, float[2, 3, 1, 1] z")
-    assert operators(check_pass(model, CancelResidue())) == {"Tanh": 1, "Relu": 1}
+    assert operators(check_pass(model, CancelResidue())) == {"Relu": 1}
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
@@ -183,5 +184,4 @@ def test_an_estimator_read_elsewhere_keeps_its_value() -> None:
 
 def test_integers_cancel_too() -> None:
     model = build("a = Sub (x, i)\nb = Add (a, i)\nc = Cast <to = 1> (b)\ny = Relu (c)", "int64[2, 3] x, int64[2, 3] i")
-    assert isinstance(check_pass(model, CancelResidue()), ir.Model)
-    assert operators(model) == {"Cast": 1, "Relu": 1}
+    assert operators(check_pass(model, CancelResidue())) == {"Cast": 1, "Relu": 1}

@@ -34,7 +34,8 @@ def test_a_weight_expression_larger_than_any_limit_becomes_a_weight() -> None:
     ],
 )
 def test_the_shape_of_a_computed_value_is_a_constant(operator: str, expected: object) -> None:
-    model = build(f"t = Tanh (x)\nn = {operator}\nf = Cast <to = 1> (n)\ng = ReduceSum (f)\ny = Mul (t, g)", "float[2, 3, 5, 4] x")
+    body = f"t = Tanh (x)\nn = {operator}\nf = Cast <to = 1> (n)\ng = ReduceSum (f)\ny = Mul (t, g)"
+    model = build(body, "float[2, 3, 5, 4] x")
     check_pass(model, FoldConstants())
     assert operators(model) == {"Tanh": 1, "Mul": 1}
     assert float(array_of(node_of(model, "Mul").inputs[1]).sum()) == np.sum(expected)

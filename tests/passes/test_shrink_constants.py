@@ -17,13 +17,20 @@ def full(array: Array) -> Array:
 def test_a_full_size_shift_becomes_one_value_a_channel(node: str) -> None:
     shift = normal(1, 3, 1, 1)
     model = check_pass(build(f"y = {node}", X, c=full(shift)), ShrinkConstants())
-    (small,) = (value for value in next(iter(model.graph)).inputs if value is not None and value.const_value is not None)
+    (small,) = (
+        value for value in next(iter(model.graph)).inputs if value is not None and value.const_value is not None
+    )
     np.testing.assert_array_equal(array_of(small), shift)
 
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((1, 1, 1, 4), (1, 1, 1, 4)), ((1, 1, 5, 1), (1, 1, 5, 1)), ((1, 1, 1, 1), (1, 1, 1, 1)), ((1, 3, 5, 1), (1, 3, 5, 1))],
+    [
+        ((1, 1, 1, 4), (1, 1, 1, 4)),
+        ((1, 1, 5, 1), (1, 1, 5, 1)),
+        ((1, 1, 1, 1), (1, 1, 1, 1)),
+        ((1, 3, 5, 1), (1, 3, 5, 1)),
+    ],
 )
 def test_only_axes_along_which_nothing_varies_shrink(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     model = check_pass(build("y = Mul (x, c)", X, c=full(normal(*shape))), ShrinkConstants())

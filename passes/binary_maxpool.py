@@ -1,0 +1,142 @@
+"""Pool bits instead of floats: the maximum and the sign change places.
+
+    Before:  x ─ f ─ MaxPool ─ g ─ Sign ─ y          Before:  x ─ Sign ─ MaxPool ─ y
+    After:   x ─ f ─ g ─ Sign ─ BinaryMaxPool ─ y     After:   x ─ Sign ─ BinaryMaxPool ─ y
+
+    sign(g(max xᵢ)) = max sign(g(xᵢ)) where g never falls: a shift, a positive scale, a clip, a PReLU with slopes ≥ 0,
+                      each per channel
+
+A falling g (γ < 0) needs no case here: `normalize-sign-input` has divided by γ and let the consumers' weights absorb
+its sign.  There the complement's maximum is what a minimum was: sign(γ·max xᵢ + β) = -sign(max xᵢ + β/γ).
+Padding is -∞ before and never wins after.
+
+g then works on all positions instead of the maxima alone, so it moves only where the convolution in front absorbs it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.geometry import Window
+from bnncc.graph import NEGATED_KEY, constant_of, inherit_source, replace_node, shape_of, sole_consumer, take_over
+from bnncc.passes.affine import affine_of, channel_vector
+from bnncc.passes.threshold import can_yield_bits
+from bnncc.passes.windows import windows_of
+from bnncc.value_facts import is_binary
+
+# Operators of one input, and constants elsewhere, that never fall.
+RISING = {"Relu", "Clip", "Tanh", "Sigmoid", "HardSigmoid", "Erf", "Softsign", "Softplus", "Identity", "Exp", "Sqrt"}
+
+
+class BinaryMaxPool(ir.passes.InPlacePass):
+    """Move every MaxPool that allows it below the Sign behind it, and let those that read signs pool bits."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = False
+        for node in list(model.graph):
+            if ops.is_sign(node):
+                changed |= _move_below(model.graph, node)
+            elif node.domain == "" and node.op_type == "MaxPool" and node.inputs[0] is not None:
+                windows = _windows(node)
+                if windows is not None and is_binary(node.inputs[0]):
+                    replace_node(model.graph, node, ops.binary_max_pool(node.inputs[0], windows))
+                    changed = True
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
+    found = _find(graph, sign)
+    if found is None:
+        return False
+    pool, between = found
+    windows, x, y = _windows(pool), pool.inputs[0], sign.outputs[0]
+    if windows is None or x is None or not _is_cheap(graph, x, between):
+        return False
+    value = x
+    for node in between:
+        previous = pool if node is between[0] else between[between.index(node) - 1]
+        moved = ir.node(
+            node.op_type,
+            [value if operand is previous.outputs[0] else operand for operand in node.inputs],
+            dict(node.attributes),
+        )
+        moved.outputs[0].name = f"{node.outputs[0].name}/unpooled"
+        moved.outputs[0].shape, moved.outputs[0].type = x.shape, x.type
+        inherit_source([moved], node)
+        graph.insert_before(sign, moved)
+        value = moved.outputs[0]
+    inner = ops.sign(value)
+    inner.outputs[0].name = f"{y.name}/unpooled"
+    if NEGATED_KEY in y.metadata_props:
+        inner.outputs[0].metadata_props[NEGATED_KEY] = y.metadata_props[NEGATED_KEY]
+    pooled = ops.binary_max_pool(inner.outputs[0], windows)
+    inherit_source([inner], sign)
+    inherit_source([pooled], pool)
+    graph.insert_before(sign, [inner, pooled])
+    pooled.outputs[0].metadata_props.update(y.metadata_props)
+    take_over(y, pooled.outputs[0])
+    graph.remove([sign, *reversed(between), pool], safe=True)
+    return True
+
+
+def _find(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | None:
+    """(the MaxPool, the rising operators between it and `sign` in their order), each read by the next alone."""
+    between: list[ir.Node] = []
+    value = sign.inputs[0]
+    while value is not None and sole_consumer(graph, value) is not None:
+        node = value.producer()
+        if node is None or node.domain != "":
+            return None
+        if node.op_type == "MaxPool":
+            return node, between[::-1]
+        value = _rising_input(node)
+        between.append(node)
+    return None
+
+
+def _rising_input(node: ir.Node) -> ir.Value | None:
+    """x where `node` computes, per channel, a function of x alone that never falls; None otherwise."""
+    step = affine_of(node)
+    if step is not None:
+        return step[0] if np.all(step[1].scale >= 0) else None
+    x = node.inputs[0]
+    shape = shape_of(x) if x is not None else None
+    if shape is None or any(value is not None and constant_of(value) is None for value in node.inputs[1:]):
+        return None
+    if node.op_type == "PRelu":
+        slope = channel_vector(constant_of(node.inputs[1]), shape)
+        return x if slope is not None and np.all(slope >= 0) else None
+    if node.op_type == "LeakyRelu":
+        slope = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01
+        return x if slope >= 0 else None
+    return x if node.op_type in RISING else None
+
+
+def _is_cheap(graph: ir.Graph, x: ir.Value, between: list[ir.Node]) -> bool:
+    """True where nothing is left of the operators `between` when they follow the producer of `x` directly."""
+    if not between:
+        return True
+    conv = x.producer()
+    if conv is None or sole_consumer(graph, x) is None:
+        return False
+    if ops.is_binary_conv(conv) and can_yield_bits(conv):
+        return True
+    weighted = ops.is_binary_conv(conv) or (conv.domain == "" and conv.op_type == "Conv")
+    constant = all(value is None or constant_of(value) is not None for value in conv.inputs[1:])
+    return weighted and constant and all(affine_of(node) is not None for node in between)
+
+
+def _windows(pool: ir.Node) -> tuple[Window, Window] | None:
+    """The windows of a MaxPool that LceBMaxPool2d can do: two-dimensional, no dilation, no Indices."""
+    if len(pool.outputs) > 1 and any(value.uses() for value in pool.outputs[1:]):
+        return None
+    x = pool.inputs[0]
+    if x is None or len(shape_of(x) or ()) != 4:
+        return None
+    windows = windows_of(pool)
+    if windows is None or any(window.begin < 0 for window in windows):
+        return None
+    dilated = any(window.dilation != 1 and window.kernel != 1 for window in windows)
+    return None if dilated else windows

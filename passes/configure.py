@@ -1,0 +1,35 @@
+"""Give the passes that ask something of the user or of the target their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.passes.cost import CostModel
+from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
+from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.split_groups import SplitGroups
+from bnncc.passes.step import Step
+
+
+def configured(
+    steps: Sequence[Step],
+    cost: CostModel,
+    *,
+    grouped_bconv: bool = False,
+    replication: ReplicationMode = ReplicationMode.AUTO,
+    zero_weights: ZeroWeights = ZeroWeights.FLOAT,
+) -> tuple[Step, ...]:
+    """`steps` with these choices.
+
+    cost: the target's.  grouped_bconv: its binary convolution takes groups.  replication, zero_weights: the user's.
+    """
+    makers: dict[str, Callable[[], ir.passes.PassBase]] = {
+        "recognize-binary-conv": lambda: RecognizeBinaryConv(zero_weights),
+        "merge-replication": lambda: MergeReplication(replication, cost),
+        "split-groups": lambda: SplitGroups(cost, grouped_bconv),
+    }
+    return tuple(replace(step, make=makers.get(step.name, step.make)) for step in steps)

@@ -1,0 +1,272 @@
+"""Move elements as bits: what only moves data goes below the sign, where it moves words of 32 channels.
+
+    Before:  x ─ Slice ─ Sign ─ BinaryConv ─ y       Before:  a, b ─ Concat ─ Sign ─ BinaryConv ─ y
+    After:   x ─ Sign ─ Slice ─ BinaryConv ─ y       After:   a ─ Sign ┬ Concat ─ BinaryConv ─ y
+                                                             b ─ Sign ┘
+
+The sign works on each element alone, so it commutes with every move; a Pad then adds the sign of what it added.
+`bnncc.bit_moves` says which moves can be done in words.  A move that drops elements lets the sign read more than
+before; it goes below only where that is less than what the float move read and wrote.
+
+Two moves disappear in the weights of the convolutions that read them:
+
+    Before:  x ─ pixel_unshuffle ─ Sign ─ BinaryConv(s) ─ y       channels (c, row, column)
+    After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c)
+
+    Before:  x [N, C, H, W] ─ Flatten ─ Sign ─ BinaryConv(s [O, C·H·W, 1, 1]) ─ y
+    After:   x ─ Sign ─ BinaryConv(s [O, C, H, W]) ─ y
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words
+from bnncc.graph import (
+    INPUT_CHANNELS_KEY,
+    NEGATED_KEY,
+    constant_of,
+    inherit_source,
+    new_constant,
+    replace_node,
+    shape_of,
+    sole_consumer,
+    take_over,
+)
+from bnncc.value_facts import data_inputs, is_binary
+
+# What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
+FLOAT_MOVE_COST = 3
+
+
+class SinkMoves(ir.passes.InPlacePass):
+    """Put moves below signs until none is left that can be."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph, modified = model.graph, False
+        changed = True
+        while changed:
+            changed = any([_step(graph, node) for node in list(graph) if node.graph is graph])
+            modified |= changed
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def _step(graph: ir.Graph, node: ir.Node) -> bool:
+    if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node):
+        return _absorb_flatten(graph, node)
+    if node.domain == "" and node.op_type == "Reshape" and _absorb_unshuffle(graph, node):
+        return True
+    return _can_sink(graph, node) and _sink(graph, node)
+
+
+# Below the sign
+
+
+def _can_sink(graph: ir.Graph, node: ir.Node) -> bool:
+    """True for a move in words whose every result is read by one Sign alone, where it pays."""
+    if not _commutes(graph, node):
+        return False
+    for value in data_inputs(node):
+        if constant_of(value) is None and not _signs_of(value):
+            movers = {use.node for use in value.uses() if _commutes(graph, use.node)}
+            moved = sum(_size(result) for mover in movers for result in mover.outputs)
+            if _size(value) > FLOAT_MOVE_COST * moved:
+                return False
+    return True
+
+
+def _commutes(graph: ir.Graph, node: ir.Node) -> bool:
+    if node.domain != "" or not any(value.uses() for value in node.outputs):
+        return False
+    for value in node.outputs:
+        sign = sole_consumer(graph, value)
+        read = bool(value.uses()) or value in graph.outputs
+        if read and (not ops.is_sign(sign) or sign is None or not has_bit_reader(sign.outputs[0])):
+            return False
+    if node.op_type != "Pad":
+        return moves_words(node)
+    return _with_signed_fill(graph, node, keep=False)
+
+
+def _with_signed_fill(graph: ir.Graph, node: ir.Node, *, keep: bool) -> bool:
+    """Whether a Pad moves words once its fill is ±1; with `keep`, leave that fill in its place."""
+    fill = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    constant = "mode" not in node.attributes or node.attributes["mode"].as_string() == "constant"
+    if not constant:
+        return moves_words(node)
+    if fill is None or not np.all(fill):
+        return False  # The sign of a zero that is there by design is no bit.
+    given = node.inputs[2]
+    signed = ir.val("fill", const_value=ir.tensor(np.sign(fill).astype(np.float32), name="fill"))
+    node.replace_input_with(2, signed)
+    possible = moves_words(node)
+    kept = new_constant(graph, np.sign(fill).astype(np.float32), f"{node.outputs[0].name}/fill") if keep else given
+    node.replace_input_with(2, kept)
+    return possible
+
+
+def _sink(graph: ir.Graph, node: ir.Node) -> bool:
+    """Let `node` move signs, and its results stand for those of the Signs behind it."""
+    signs = {value: use.node for value in node.outputs for use in value.uses()}
+    origin = next(iter(signs.values()))
+    if node.op_type == "Pad":
+        _with_signed_fill(graph, node, keep=True)
+    for index, value in enumerate(data_inputs(node)):
+        node.replace_input_with(index, _signed(graph, value, origin))
+    for value, sign in signs.items():
+        y = sign.outputs[0]
+        value.metadata_props.clear()
+        value.metadata_props.update(y.metadata_props)
+        take_over(y, value)
+        graph.remove(sign, safe=True)
+    return True
+
+
+def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
+    """The signs of `x`: `x` itself where it is binary, the Sign that is there, or a new one behind its producer."""
+    if is_binary(x):
+        return x
+    array = constant_of(x)
+    if array is not None:
+        return new_constant(graph, np.where(array < 0, -1, 1).astype(np.float32), f"{x.name}/sign")
+    known = _signs_of(x)
+    if known:
+        sign = known[0]
+        graph.remove(sign)
+    else:
+        sign = ops.sign(x)
+        sign.outputs[0].name = f"{x.name}/sign"
+        inherit_source([sign], origin)
+    producer = x.producer()
+    if producer is not None:
+        graph.insert_after(producer, sign)
+    else:
+        graph.insert_before(graph.node(0), sign)
+    return sign.outputs[0]
+
+
+def _signs_of(x: ir.Value) -> list[ir.Node]:
+    return [use.node for use in x.uses() if ops.is_sign(use.node)]
+
+
+def _size(value: ir.Value) -> int:
+    return int(np.prod(shape_of(value) or (0,)))
+
+
+# Into the weights
+
+
+def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
+    """pixel_unshuffle as PyTorch exports it: [N, C, h·b, w·b] → [N, C, h, b, w, b] → [N, C, b, b, h, w] → [N, C·b², h, w].
+
+    Its channel c·b² + r·b + q is SpaceToDepth's (r·b + q)·C + c.
+    """
+    found = _find_unshuffle(graph, last)
+    if found is None:
+        return False
+    x, block = found
+    value = last.outputs[0]
+    sign = sole_consumer(graph, value)
+    signs = sign.outputs[0] if sign is not None and ops.is_sign(sign) else value
+    convs = [use.node for use in signs.uses()]
+    channels = (shape_of(x) or (0, 0))[1]
+    absorbed = signs not in graph.outputs and all(_reads_channels(use.node, use.idx) for use in signs.uses())
+    if channels % WORD or not convs or not absorbed or (signs is value and not is_binary(x)):
+        return False
+    order = np.arange(channels * block**2).reshape(channels, block**2).T.reshape(-1)
+    for conv in dict.fromkeys(convs):
+        _permute_inputs(graph, conv, order)
+    if NEGATED_KEY in signs.metadata_props:
+        negated = json.loads(signs.metadata_props[NEGATED_KEY])
+        signs.metadata_props[NEGATED_KEY] = json.dumps(np.flatnonzero(np.isin(order, negated)).tolist())
+    # Neither holds what the traced value of its name holds.
+    for renamed in dict.fromkeys((value, signs)):
+        renamed.name = f"{renamed.name}/space_to_depth"
+    transpose = last.inputs[0].producer() if last.inputs[0] is not None else None
+    first = transpose.inputs[0].producer() if transpose is not None and transpose.inputs[0] is not None else None
+    replace_node(graph, last, ir.node("SpaceToDepth", [x], {"blocksize": block}))
+    graph.remove([node for node in (transpose, first) if node is not None], safe=True)
+    return True
+
+
+def _find_unshuffle(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, int] | None:
+    """(the value that is unshuffled, the block's size)."""
+    transpose = last.inputs[0].producer() if last.inputs[0] is not None else None
+    if transpose is None or transpose.op_type != "Transpose" or transpose.domain != "":
+        return None
+    if list(transpose.attributes["perm"].as_ints() if "perm" in transpose.attributes else ()) != [0, 1, 3, 5, 2, 4]:
+        return None
+    first = transpose.inputs[0].producer() if transpose.inputs[0] is not None else None
+    if first is None or first.op_type != "Reshape" or first.domain != "" or first.inputs[0] is None:
+        return None
+    if any(sole_consumer(graph, node.outputs[0]) is None for node in (first, transpose)):
+        return None
+    x = first.inputs[0]
+    before, parts, after = shape_of(x), shape_of(first.outputs[0]), shape_of(last.outputs[0])
+    if before is None or parts is None or after is None or len(before) != 4:
+        return None
+    batch, channels, height, rows, width, columns = parts
+    expected = (batch, channels * rows * columns, height, width)
+    split = (batch, channels, height * rows, width * columns)
+    return (x, rows) if rows == columns and before == split and after == expected else None
+
+
+def _reads_channels(node: ir.Node, index: int) -> bool:
+    conv = ops.is_binary_conv(node) or ops.is_binary_conv_sign(node)
+    return conv and index == 0 and node.attributes["group"].as_int() == 1 and constant_of(node.inputs[1]) is not None
+
+
+def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]) -> None:
+    """Let input channel i of `conv` be what `order[i]` was."""
+    weight, signs = conv.inputs[1], constant_of(conv.inputs[1])
+    assert weight is not None
+    assert signs is not None
+    conv.replace_input_with(1, new_constant(graph, signs[:, order], f"{weight.name}/reordered"))
+    known = json.loads(conv.metadata_props.get(INPUT_CHANNELS_KEY, json.dumps(list(range(order.size)))))
+    conv.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([known[index] for index in order])
+
+
+def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:
+    """A binary Linear on flattened maps is a convolution with a kernel as large as the map."""
+    signs, features = constant_of(conv.inputs[1]), conv.inputs[0]
+    if signs is None or features is None or signs.shape[2:] != (1, 1) or conv.attributes["group"].as_int() != 1:
+        return False
+    if (shape_of(features) or ())[2:] != (1, 1) or any(conv.attributes["pads"].as_ints()):
+        return False
+    if INPUT_CHANNELS_KEY in conv.metadata_props:
+        return False
+    passed: list[ir.Node] = []
+    value = features
+    while len(shape := shape_of(value) or ()) != 4 or shape[2:] == (1, 1):
+        node = value.producer()
+        moves = node is not None and (ops.is_sign(node) or (node.domain == "" and node.op_type in RESHAPES))
+        if node is None or not moves or node.inputs[0] is None or sole_consumer(graph, value) is None:
+            return False
+        if NEGATED_KEY in value.metadata_props:
+            return False
+        passed.append(node)
+        value = node.inputs[0]
+    batch, channels, height, width = shape
+    if (batch, channels * height * width) != (shape_of(features) or ())[:2]:
+        return False
+    sign = next((node for node in passed if ops.is_sign(node)), None)
+    if sign is None and not is_binary(value):
+        return False
+    if sign is None or is_binary(value):
+        source = value
+    else:
+        source = sign.outputs[0] if sign.inputs[0] is value else _signed(graph, value, sign)
+    kernel = np.ascontiguousarray(signs.reshape(signs.shape[0], channels, height, width))
+    weight = conv.inputs[1]
+    conv.replace_input_with(0, source)
+    conv.replace_input_with(1, new_constant(graph, kernel, f"{weight.name if weight else 'weight'}/kernel"))
+    conv.attributes["strides"] = ir.AttrInt64s("strides", [1, 1])
+    for node in passed:
+        if node is not source.producer():
+            graph.remove(node, safe=True)
+    return True

@@ -1,0 +1,238 @@
+"""Compute a grouped binary convolution as one binary convolution a group.
+
+    Before:  S [N, C, H, W] ─ BinaryConv(group = G) ─ y
+    After:   S ─┬─ Slice(channels of group 0) ─ BinaryConv ─┐
+                ├─ Slice(channels of group 1) ─ BinaryConv ─ Concat ─ y
+                └─ …
+
+LCE's default kernel takes no groups.  Where a group has a multiple of 32 channels, its slice is whole words of the
+packed tensor.  Where it has not, and S = Sign(u), the float u is sliced and each slice packed on its own:
+
+    Before:  u ─ Sign ─ BinaryConv(group = G) ─ y
+    After:   u ─┬─ Slice ─ Sign ─ BinaryConv ─┐
+                ├─ Slice ─ Sign ─ BinaryConv ─ Concat ─ y
+
+A word is computed whole however few of its bits are used, so with few channels a group the float convolution may be
+faster; the target's cost model decides, and the layer goes back to float with that reason.  A target whose kernel takes
+groups keeps those of a multiple of 32 channels as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc import ops
+from bnncc.graph import (
+    CONV_KEY,
+    INPUT_CHANNELS_KEY,
+    LEFT_IN_FLOAT_KEY,
+    OUTPUT_CHANNELS_KEY,
+    TRACED_KEY,
+    constant_of,
+    inherit_source,
+    new_constant,
+    replace_node,
+    shape_of,
+    take_over,
+)
+from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
+
+KEPT = (CONV_KEY, TRACED_KEY)
+
+
+class SplitGroups(ir.passes.InPlacePass):
+    """Split every BinaryConv with more than one group.
+
+    cost: the target's, by which a layer may go back to float; None splits all.  grouped_kernel: the target's kernel takes
+    groups of a multiple of 32 channels.
+    """
+
+    def __init__(self, cost: CostModel | None = None, grouped_kernel: bool = False) -> None:
+        super().__init__()
+        self.cost = cost
+        self.grouped_kernel = grouped_kernel
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = False
+        for node in list(model.graph):
+            if not ops.is_binary_conv(node):
+                continue
+            layer = _Grouped.of(node)
+            if layer is None or (self.grouped_kernel and layer.channels % WORD == 0):
+                continue
+            if self.cost is not None and layer.is_faster_in_float(self.cost):
+                layer.return_to_float(model.graph)
+            else:
+                layer.split(model.graph)
+            changed = True
+        return ir.passes.PassResult(model, modified=changed)
+
+
+@dataclass
+class _Grouped:
+    """A grouped BinaryConv.  weight [O, C/G, KH, KW]; channels = C/G; filters = O/G."""
+
+    node: ir.Node
+    x: ir.Value
+    group: int
+    weight: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+    shape: tuple[int, ...]
+    result: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: ir.Node) -> _Grouped | None:
+        x, weight, group = node.inputs[0], constant_of(node.inputs[1]), int(node.attributes["group"].as_int())
+        if group == 1 or x is None or weight is None:
+            return None
+        shape, result = shape_of(x), shape_of(node.outputs[0])
+        return None if shape is None or result is None else cls(node, x, group, weight, shape, result)
+
+    @property
+    def channels(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def filters(self) -> int:
+        return self.weight.shape[0] // self.group
+
+    def is_faster_in_float(self, cost: CostModel) -> bool:
+        macs = int(np.prod(self.result)) * int(np.prod(self.weight.shape[1:]))
+        words = -(-self.channels // WORD)
+        size = FLOAT_BYTES * int(np.prod(self.result))
+        # Repacking reads the float slices; the outputs are joined by a copy.
+        repacked = 0 if self.channels % WORD == 0 else 2 * FLOAT_BYTES * int(np.prod(self.shape))
+        binary = cost(
+            binary_macs=macs * words * WORD // self.channels, moved_bytes=3 * size + repacked, operators=3 * self.group + 1
+        )
+        return cost(float_macs=macs, moved_bytes=size, operators=1) < binary
+
+    def split(self, graph: ir.Graph) -> None:
+        node, y = self.node, self.node.outputs[0]
+        multiplier, bias = (constant_of(node.inputs[index]) for index in (2, 3))
+        assert multiplier is not None
+        assert bias is not None
+        parts = []
+        inputs = _traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
+        outputs = _traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
+        for index in range(self.group):
+            reads = slice(index * self.channels, (index + 1) * self.channels)
+            rows = slice(index * self.filters, (index + 1) * self.filters)
+            name = f"{y.name}/group{index}"
+            constants = [
+                new_constant(graph, array[rows], f"{name}/{what}")
+                for array, what in ((self.weight, "weight"), (multiplier, "multiplier"), (bias, "bias"))
+            ]
+            geometry = ops.ConvGeometry.of(node, self.weight.shape[2:], self.shape[2:])
+            single = ops.ConvGeometry(geometry.strides, geometry.dilations, geometry.pads)
+            pad_value = node.attributes["pad_value"].as_float()
+            part = ops.binary_conv(self._slice(graph, reads), *constants, single, pad_value=pad_value)
+            for key in KEPT:
+                if key in node.metadata_props:
+                    part.metadata_props[key] = node.metadata_props[key]
+            part.metadata_props[INPUT_CHANNELS_KEY] = json.dumps(inputs[reads])
+            part.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(outputs[rows])
+            inherit_source([part], node)
+            result = part.outputs[0]
+            result.name, result.type = name, y.type
+            result.shape = ir.Shape((self.result[0], self.filters, *self.result[2:]))
+            graph.insert_before(node, part)
+            parts.append(result)
+        joined = ir.node("Concat", parts, {"axis": 1})
+        inherit_source([joined], node)
+        graph.insert_before(node, joined)
+        take_over(y, joined.outputs[0])
+        joined.outputs[0].metadata_props.update(y.metadata_props)
+        graph.remove(node, safe=True)
+        sign = self.x.producer()
+        if ops.is_sign(sign) and not self.x.uses() and self.x not in graph.outputs and sign is not None:
+            graph.remove(sign, safe=True)
+
+    def _slice(self, graph: ir.Graph, channels: slice) -> ir.Value:
+        """The binary value of one group: shared with other convolutions of the same input."""
+        x = self.x
+        sign = x.producer()
+        repacks = self.channels % WORD != 0 and ops.is_sign(sign) and self._only_grouped(graph)
+        source = sign.inputs[0] if repacks and sign is not None else x
+        assert source is not None
+        name = f"{x.name}/channels{channels.start}-{channels.stop}"
+        for use in source.uses():
+            if repacks and ops.is_sign(_sole_user(use.node)) and _sole_user(use.node).outputs[0].name == name:  # type: ignore[union-attr]
+                return _sole_user(use.node).outputs[0]  # type: ignore[union-attr]
+            if not repacks and use.node.outputs[0].name == name:
+                return use.node.outputs[0]
+        bounds = [np.array([bound], np.int64) for bound in (channels.start, channels.stop, 1)]
+        cut = ir.node("Slice", [source, *(new_constant(graph, bound, f"{name}/bound") for bound in bounds)])
+        value = cut.outputs[0]
+        value.shape = ir.Shape((self.shape[0], self.channels, *self.shape[2:]))
+        value.type = source.type
+        value.name = f"{name}/float" if repacks else name
+        inherit_source([cut], sign if repacks and sign is not None else self.node)
+        # Behind the producer of what it reads: another convolution in front of this one may share it.
+        nodes = [cut]
+        if repacks and sign is not None:
+            packed = ops.sign(value)
+            packed.outputs[0].name = name
+            packed.outputs[0].metadata_props.update(x.metadata_props)
+            packed.outputs[0].metadata_props.setdefault(
+                TRACED_KEY, json.dumps({"value": x.name, "scale": 1.0, "offset": 0.0})
+            )
+            packed.outputs[0].metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(channels.start, channels.stop)])
+            inherit_source([packed], sign)
+            nodes.append(packed)
+            value = packed.outputs[0]
+        if repacks and sign is not None:
+            graph.insert_before(sign, nodes)
+        else:
+            graph.insert_before(self.node, nodes)
+        return value
+
+    def _only_grouped(self, graph: ir.Graph) -> bool:
+        """True where every user of the signs is a convolution of the same groups: then the whole is packed for none."""
+        same = all(
+            ops.is_binary_conv(use.node) and use.node.attributes["group"].as_int() == self.group for use in self.x.uses()
+        )
+        return same and self.x not in graph.outputs
+
+    def return_to_float(self, graph: ir.Graph) -> None:
+        node, name = self.node, self.node.outputs[0].name
+        multiplier, bias = (constant_of(node.inputs[index]) for index in (2, 3))
+        assert multiplier is not None
+        assert bias is not None
+        filters = self.weight.astype(np.float64) * multiplier.astype(np.float64).reshape(-1, 1, 1, 1)
+        geometry = ops.ConvGeometry.of(node, self.weight.shape[2:], self.shape[2:])
+        x, pad_value = self.x, node.attributes["pad_value"].as_float()
+        if pad_value != 0.0 and any(geometry.pads):
+            top, left, bottom, right = geometry.pads
+            amounts = new_constant(graph, np.array([0, 0, top, left, 0, 0, bottom, right], np.int64), f"{name}/pads")
+            fill = new_constant(graph, np.array(pad_value, np.float32), f"{name}/pad_value")
+            pad = ir.node("Pad", [x, amounts, fill])
+            padded = pad.outputs[0]
+            padded.name, padded.type = f"{name}/padded", x.type
+            height, width = self.shape[2] + top + bottom, self.shape[3] + left + right
+            padded.shape = ir.Shape((*self.shape[:2], height, width))
+            inherit_source([pad], node)
+            graph.insert_before(node, pad)
+            x = padded
+            geometry = ops.ConvGeometry(geometry.strides, geometry.dilations, group=geometry.group)
+        weight = new_constant(graph, filters.astype(np.float32), f"{name}/float_weight")
+        conv = ir.node("Conv", [x, weight, new_constant(graph, bias, f"{name}/bias")], dict(geometry.attributes()))
+        conv.metadata_props[LEFT_IN_FLOAT_KEY] = (
+            f"it has {self.group} groups of {self.channels} channels, which fill so little of 32-bit words that float is "
+            "faster on the target"
+        )
+        conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
+        replace_node(graph, node, conv)
+
+
+def _traced_channels(node: ir.Node, key: str, count: int) -> list[int]:
+    entry = node.metadata_props.get(key)
+    return json.loads(entry) if entry else list(range(count))
+
+
+def _sole_user(node: ir.Node) -> ir.Node | None:
+    uses = list(node.outputs[0].uses())
+    return uses[0].node if len(uses) == 1 else None

@@ -1,0 +1,115 @@
+"""Gemm, MatMul and Conv1d of ±1 by ±1 as two-dimensional binary convolutions between Reshapes."""
+
+import numpy as np
+import pytest
+
+from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
+from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from tests.passes.helpers import array_of, build, check_pass, node_of, normal, operators, signs
+
+SCALES = np.array([0.5, 1e-4, 2, 4, 8], np.float32)[:, None]
+W = (signs(5, 37) * SCALES).astype(np.float32)
+X = "float[3, 37] x"
+BINARY_LAYER = {"bnncc.Sign": 1, "Reshape": 2, "bnncc.BinaryConv": 1}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Gemm <transB = 1> (s, w, b)",
+        "y = Gemm (s, v, b)",
+        "y = Gemm <transB = 1, alpha = 0.5, beta = 3.0> (s, w, b)",
+        "y = Gemm <alpha = -2.0> (s, v, b)",
+        "y = Gemm (s, v)",
+        "y = Gemm <transB = 1> (s, w, c)",
+        "y = Gemm <transB = 1> (s, w, d)",
+        "y = MatMul (s, v)",
+        "m = MatMul (s, v)\ny = Add (m, b)",
+        "m = MatMul (s, v)\ny = Add (b, m)",
+        "m = MatMul (s, v)\na = Add (m, b)\ny = BatchNormalization (a, b, b, b, e)",
+    ],
+)
+def test_a_linear_layer_is_a_1x1_convolution(body: str) -> None:
+    constants = {"w": W, "v": W.T.copy(), "b": normal(5), "c": normal(1, 5), "d": np.float32(0.3), "e": np.abs(normal(5))}
+    used = {name: array for name, array in constants.items() if f" {name}" in body.replace("(", " ")}
+    model = build(f"s = bnncc.Sign (x)\n{body}", X, **used)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == BINARY_LAYER
+    node = node_of(model, "BinaryConv")
+    np.testing.assert_array_equal(array_of(node.inputs[1])[:, :, 0, 0], np.sign(W))
+    assert node.metadata_props[CONV_KEY] == ("m" if "m =" in body else "y")
+
+
+def test_a_bias_of_every_row_is_added_behind() -> None:
+    model = build("s = bnncc.Sign (x)\ny = Gemm <transB = 1> (s, w, b)", X, w=W, b=normal(3, 5))
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {**BINARY_LAYER, "Add": 1}
+
+
+def test_a_transposed_input_is_turned() -> None:
+    model = build("s = bnncc.Sign (x)\ny = Gemm <transA = 1, transB = 1> (s, w)", "float[37, 3] x", w=W)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {**BINARY_LAYER, "Transpose": 1}
+
+
+@pytest.mark.parametrize("flatten", ["f = Flatten (s)", "f = Reshape (s, shape)"])
+def test_a_linear_layer_of_a_flattened_map_is_a_convolution_over_the_map(flatten: str) -> None:
+    weight = (signs(5, 33 * 2 * 3) * SCALES).astype(np.float32)
+    used = {"shape": np.array([2, -1])} if "shape" in flatten else {}
+    model = build(f"s = bnncc.Sign (x)\n{flatten}\ny = Gemm <transB = 1> (f, w)", "float[2, 33, 2, 3] x", w=weight, **used)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 1, "Reshape": 1}
+    assert array_of(node_of(model, "BinaryConv").inputs[1]).shape == (5, 33, 2, 3)
+
+
+def test_activations_of_zero_and_one_reach_a_linear_layer() -> None:
+    body = "s = bnncc.Sign (x)\nt = Mul (s, a)\nu = Add (t, m)\nf = Flatten (u)\ny = Gemm <transB = 1> (f, w, b)"
+    weight = (signs(5, 4 * 6) * SCALES).astype(np.float32)
+    model = build(body, "float[1, 4, 2, 3] x", w=weight, b=normal(5), a=-0.5, m=0.5)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {"bnncc.Sign": 1, "Flatten": 1, "bnncc.BinaryConv": 1, "Reshape": 1} or operators(
+        model
+    ) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 1, "Reshape": 1}
+
+
+@pytest.mark.parametrize("bias", ["", "\ny = Add (m, b)"])
+def test_a_product_of_three_axes_is_a_convolution_of_all_rows(bias: str) -> None:
+    body = f"s = bnncc.Sign (x)\nt = Mul (s, a)\nm = MatMul (t, v){bias}"
+    used = {"b": normal(5)} if bias else {}
+    model = build(body, "float[2, 7, 37] x", "y" if bias else "m", v=W.T.copy(), a=0.25, **used)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == BINARY_LAYER
+
+
+@pytest.mark.parametrize("attributes", ["", "<pads = [2, 1]>", "<strides = [2], dilations = [2], pads = [1, 1]>", '<auto_pad = "SAME_UPPER">'])
+@pytest.mark.parametrize("affine", ["", "m = "])
+def test_a_one_dimensional_convolution_is_a_two_dimensional_one(attributes: str, affine: str) -> None:
+    weight = (signs(5, 7, 3) * SCALES[:, :, None]).astype(np.float32)
+    tail = "c = Conv {} (s, w, b)\ny = BatchNormalization (c, b, b, b, e)" if affine else "y = Conv {} (s, w, b)"
+    used = {"e": np.abs(normal(5))} if affine else {}
+    model = build("s = bnncc.Sign (x)\n" + tail.format(attributes), "float[2, 7, 11] x", w=weight, b=normal(5), **used)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == BINARY_LAYER
+
+
+def test_grouped_one_dimensional_convolutions_keep_their_groups() -> None:
+    model = build("s = bnncc.Sign (x)\ny = Conv <group = 2> (s, w)", "float[2, 8, 11] x", w=signs(6, 4, 3))
+    check_pass(model, RecognizeBinaryConv())
+    assert node_of(model, "BinaryConv").attributes["group"].as_int() == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("t = Tanh (x)\ny = MatMul (t, v)", "its weights are binary but its input is not"),
+        ("s = bnncc.Sign (x)\ny = MatMul (s, f)", "its input is binary but its weights are not"),
+        ("s = bnncc.Sign (x)\nt = Transpose (s)\ny = MatMul (w, t)", "its weights are the first operand of the product"),
+    ],
+)
+def test_what_stays_in_float_says_why(body: str, reason: str) -> None:
+    constants = {"v": W.T.copy(), "w": W, "f": normal(37, 5)}
+    used = {name: array for name, array in constants.items() if f", {name})" in body or f"({name}," in body}
+    model = build(body, X, **used)
+    check_pass(model, RecognizeBinaryConv(), modified=False)
+    node = next(node for node in model.graph if node.op_type == "MatMul")
+    assert node.metadata_props[LEFT_IN_FLOAT_KEY] == reason

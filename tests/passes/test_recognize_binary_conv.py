@@ -1,0 +1,194 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
+from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv, split_weights
+from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, run_model, signs
+
+X = "float[1, 4, 6, 7] x"
+PADDED = "<pads = [1, 1, 1, 1]>"
+
+
+def scaled(alphas: Array, *shape: int, seed: int = 0) -> Array:
+    """Weights alpha_o · ±1 of `shape`."""
+    return (signs(*shape, seed=seed) * alphas.reshape(-1, *(1,) * (len(shape) - 1))).astype(np.float32)
+
+
+def conv(weight: Array, attributes: str = PADDED, *, sign: str = "bnncc.Sign", x: str = X, **more: Array) -> ir.Model:
+    operands = ", ".join(["s", "w", *more])
+    return build(f"s = {sign} (x)\ny = Conv {attributes} ({operands})", x, w=weight, **more)
+
+
+def reason_for(model: ir.Model, operator: str = "Conv") -> str | None:
+    check_pass(model, RecognizeBinaryConv(), modified=False)
+    return node_of(model, operator).metadata_props.get(LEFT_IN_FLOAT_KEY)
+
+
+def test_a_scale_per_channel_and_the_bias_become_multiplier_and_bias() -> None:
+    alphas = np.array([1e-6, 3e-5, 1e-4, 0.02, 0.7, 1.0, 10.0], np.float32)
+    bias = normal(7)
+    model = conv(scaled(alphas, 7, 4, 3, 3), b=bias)
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 1}
+    node = node_of(model, "BinaryConv")
+    np.testing.assert_array_equal(array_of(node.inputs[1]), signs(7, 4, 3, 3))
+    np.testing.assert_allclose(array_of(node.inputs[2]), alphas, rtol=1e-6)
+    np.testing.assert_array_equal(array_of(node.inputs[3]), bias)
+    assert node.metadata_props[CONV_KEY] == "y"
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    exponents=st.lists(st.floats(-6, 1), min_size=1, max_size=9),
+    channels=st.integers(1, 5),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 99),
+)
+def test_each_channel_computes_what_torch_computes(
+    exponents: list[float], channels: int, kernel: tuple[int, int], seed: int
+) -> None:
+    """Channel by channel, relative to its own magnitude: small scales next to large ones lose nothing."""
+    alphas = (10.0 ** np.array(exponents)).astype(np.float32)
+    weight = scaled(alphas, len(exponents), channels, *kernel, seed=seed)
+    model = conv(weight, "<strides = [2, 1], pads = [1, 0, 2, 1]>", x=f"float[1, {channels}, 6, 7] x")
+    assert RecognizeBinaryConv()(model).modified
+    feeds = draw(model, seed)
+    x = torch.from_numpy(np.where(feeds["x"] < 0, np.float32(-1), np.float32(1))).double()
+    padded = torch.nn.functional.pad(x, (0, 1, 1, 2))
+    expected = torch.nn.functional.conv2d(padded, torch.from_numpy(weight).double(), stride=(2, 1)).numpy()
+    result = run_model(model, feeds)["y"]
+    error = np.abs(result - expected).max(axis=(0, 2, 3))
+    assert np.all(error <= 1e-6 * alphas * weight[0].size)
+
+
+def test_channels_of_zeros_have_the_scale_zero() -> None:
+    alphas = np.array([0.3, 0, 2, 0], np.float32)
+    model = conv(scaled(alphas, 4, 4, 3, 3), b=normal(4))
+    check_pass(model, RecognizeBinaryConv())
+    np.testing.assert_allclose(array_of(node_of(model, "BinaryConv").inputs[2]), alphas, rtol=1e-6)
+
+
+def test_the_rounding_of_a_float32_residue_is_no_difference() -> None:
+    """(α·s - w) + w in float32: off by 6e-8 of 1, which is 6e-4 of α = 1e-4."""
+    latent = np.random.default_rng(0).uniform(-1, 1, (5, 4, 3, 3)).astype(np.float32)
+    alpha = np.float32(1e-4)
+    weight = (alpha * np.sign(latent) - latent) + latent
+    assert len(np.unique(np.abs(weight))) > 1, "the test itself should reach the case"
+    model = check_pass(conv(weight), RecognizeBinaryConv(), tolerance=2e-3)
+    np.testing.assert_allclose(array_of(node_of(model, "BinaryConv").inputs[2]), alpha, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "pads"),
+    [
+        ('<auto_pad = "SAME_UPPER", strides = [2, 2]>', [0, 1, 1, 1]),
+        ('<auto_pad = "SAME_LOWER", strides = [2, 2]>', [1, 1, 0, 1]),
+        ('<auto_pad = "VALID">', [0, 0, 0, 0]),
+        ("<pads = [0, 1, 2, 1], dilations = [1, 2]>", [0, 1, 2, 1]),
+    ],
+)
+def test_the_geometry_is_kept(attributes: str, pads: list[int]) -> None:
+    model = check_pass(conv(scaled(np.ones(5), 5, 4, 3, 3), attributes), RecognizeBinaryConv())
+    assert list(node_of(model, "BinaryConv").attributes["pads"].as_ints()) == pads
+
+
+def test_ternary_weights_are_refused_with_the_count_of_zeros() -> None:
+    weight = scaled(np.array([0.5, 1, 2, 4, 8], np.float32), 5, 4, 3, 3)
+    weight[1, 2, 0, 1] = weight[3, 0, 2, 2] = weight[3, 1, 1, 1] = 0
+    assert reason_for(conv(weight)) == (
+        "3 of its 180 weights are exactly 0, which no bit says (--zero-weights plus-one reads them as +1)"
+    )
+
+
+def test_weights_that_differ_by_one_percent_are_not_binary() -> None:
+    weight = scaled(np.full(5, 0.1), 5, 4, 3, 3)
+    weight[2, 1, 1, 1] *= 1.01
+    assert reason_for(conv(weight)) == "its input is binary but its weights are not"
+
+
+def test_float_weights_with_a_few_zeros_are_not_called_ternary() -> None:
+    weight = normal(5, 4, 3, 3)
+    weight[0, 0, 0, 0] = 0
+    assert reason_for(conv(weight)) == "its input is binary but its weights are not"
+
+
+def test_binary_weights_with_a_float_input_are_reported() -> None:
+    weight = scaled(np.ones(5), 5, 4, 3, 3)
+    assert reason_for(conv(weight, sign="Tanh")) == "its weights are binary but its input is not"
+
+
+def test_float_weights_with_a_float_input_are_not_reported() -> None:
+    assert reason_for(conv(normal(5, 4, 3, 3), sign="Tanh")) is None
+
+
+def test_one_weight_a_channel_says_nothing() -> None:
+    depthwise = conv(normal(4, 1, 1, 1), "<group = 4>", sign="Tanh")
+    assert reason_for(depthwise) is None
+
+
+def test_an_input_with_zeros_by_design_is_reported() -> None:
+    body = "r = Relu (x)\ns = Sign (r)\ny = Conv (s, w)"
+    model = build(body, X, w=scaled(np.ones(5), 5, 4, 3, 3))
+    assert reason_for(model) == "its input holds zeros by design, which no bit says"
+
+
+def test_depthwise_convolutions_are_reported() -> None:
+    model = conv(scaled(np.ones(4), 4, 1, 3, 3), "<group = 4>")
+    reason = (
+        "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"
+    )
+    assert reason_for(model) == reason
+
+
+@pytest.mark.parametrize(("shape", "dimensions"), [((1, 4, 3, 5, 6), 3)])
+def test_other_than_two_dimensions_are_reported(shape: tuple[int, ...], dimensions: int) -> None:
+    weight = scaled(np.ones(5), 5, 4, *(2,) * dimensions)
+    model = conv(weight, "", x=f"float[{', '.join(map(str, shape))}] x")
+    assert reason_for(model) == f"it is a {dimensions}-D convolution"
+
+
+def test_weights_and_bias_computed_at_run_time_are_reported() -> None:
+    body = "s = bnncc.Sign (x)\ny = Conv (s, w)"
+    model = build(body, f"{X}, float[5, 4, 3, 3] w")
+    assert reason_for(model) == "its weights are computed at run time"
+    biased = build("s = bnncc.Sign (x)\ny = Conv (s, w, b)", f"{X}, float[5] b", w=scaled(np.ones(5), 5, 4, 3, 3))
+    assert reason_for(biased) == "its bias is computed at run time"
+
+
+@pytest.mark.parametrize("operator", ["Gemm <transB = 1>", "Gemm", "MatMul"])
+def test_a_linear_layer_of_one_output_or_one_input(operator: str) -> None:
+    """One output: all weights of one magnitude are binary.  One input: one weight an output says nothing."""
+    for weight, reason in (
+        (scaled(np.ones(1), 1, 4), "its weights are binary but its input is not"),
+        (normal(5, 1), None),
+    ):
+        oriented = weight if "1" in operator else np.ascontiguousarray(weight.T)
+        model = build(f"y = {operator} (x, w)", f"float[3, {weight.shape[1]}] x", w=oriented)
+        assert reason_for(model, operator.split()[0]) == reason
+
+
+def test_one_weight_tensor_may_serve_two_convolutions() -> None:
+    body = """
+    s = bnncc.Sign (x)
+    a = Conv (s, w)
+    b = Conv <strides = [2, 2]> (s, w)
+    t = Tanh (x)
+    c = Conv (t, w)
+    y = Add (a, c)"""
+    model = build(body, X, "y, b", w=scaled(np.linspace(0.1, 1, 5), 5, 4, 3, 3))
+    check_pass(model, RecognizeBinaryConv())
+    assert operators(model) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 2, "Tanh": 1, "Conv": 1, "Add": 1}
+
+
+def test_split_weights_gives_plus_one_for_zero_and_scales_in_double_precision() -> None:
+    split = split_weights(scaled(np.array([0.1, 0], np.float32), 2, 3, 1, 1))
+    assert split is not None
+    found, scales = split
+    assert found.dtype == np.float32
+    assert set(np.unique(found)) <= {-1.0, 1.0}
+    assert scales.dtype == np.float64
+    assert scales[0] == pytest.approx(np.float64(np.float32(0.1)), rel=1e-15)

@@ -1,0 +1,140 @@
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bnncc import ops
+from tests.passes.helpers import build, draw, normal, run_model, signs
+
+
+def test_sign_is_plus_one_from_zero_on() -> None:
+    model = build("y = bnncc.Sign (x)", "float[7] x")
+    x = np.array([0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, -3], np.float32)
+    np.testing.assert_array_equal(run_model(model, {"x": x})["y"], [1, 1, 1, -1, 1, -1, -1])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 3)] * 4),
+    group=st.sampled_from([1, 2]),
+    pad_value=st.sampled_from([0.0, 1.0]),
+)
+def test_binary_conv_is_torchs_convolution_of_the_padded_signs(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    group: int,
+    pad_value: float,
+) -> None:
+    top, left, bottom, right = pads
+    assume(size[0] + top + bottom > (kernel[0] - 1) * dilations[0])
+    assume(size[1] + left + right > (kernel[1] - 1) * dilations[1])
+    x, weight, multiplier, bias = (
+        signs(2, 4, *size, seed=1),
+        signs(6, 4 // group, *kernel),
+        normal(6),
+        normal(6, seed=1),
+    )
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 18}, name="g")
+    values = {}
+    for name, array in (("w", weight), ("m", multiplier), ("b", bias)):
+        values[name] = ir.val(name, const_value=ir.tensor(array, name=name))
+        graph.register_initializer(values[name])
+    given_input = ir.val("x", shape=ir.Shape(x.shape), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(given_input)
+    geometry = ops.ConvGeometry(strides, dilations, pads, group)
+    node = ops.binary_conv(given_input, values["w"], values["m"], values["b"], geometry, pad_value=pad_value)
+    node.outputs[0].name = "y"
+    graph.append(node)
+    graph.outputs.append(node.outputs[0])
+    model = ir.Model(graph, ir_version=10)
+    ops.register(model)
+    padded = torch.nn.functional.pad(torch.from_numpy(x), (left, right, top, bottom), value=pad_value)
+    sums = torch.nn.functional.conv2d(padded, torch.from_numpy(weight), None, strides, 0, dilations, group)
+    expected = sums * torch.from_numpy(multiplier)[:, None, None] + torch.from_numpy(bias)[:, None, None]
+    result = run_model(model, {"x": x})["y"]
+    np.testing.assert_allclose(result, expected.numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_binary_conv_takes_over_name_shape_and_type() -> None:
+    model = build("y = Conv (x, w)", "float[1, 2, 5, 5] x", w=signs(3, 2, 3, 3), m=normal(3))
+    conv = next(iter(model.graph))
+    (x, weight), m = conv.inputs, model.graph.initializers["m"]
+    assert x is not None
+    assert weight is not None
+    node = ops.binary_conv(x, weight, m, m, ops.ConvGeometry(), output=conv.outputs[0])
+    assert ops.is_binary_conv(node)
+    assert not ops.is_binary_conv(conv)
+    assert not ops.is_sign(node)
+    result = node.outputs[0]
+    assert (result.name, tuple(result.shape or ()), result.dtype) == ("y", (1, 3, 3, 3), ir.DataType.FLOAT)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    auto_pad=st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+)
+def test_auto_pad_is_resolved_as_onnx_runtime_does(
+    auto_pad: str,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+) -> None:
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    assume(auto_pad == "VALID" or dilations == (1, 1))  # ONNX Runtime rejects the rest
+    assume(auto_pad != "VALID" or all(n >= extent for n, extent in zip(size, extents, strict=True)))
+    common = f"strides = {list(strides)}, dilations = {list(dilations)}"
+    weight = normal(2, 3, *kernel)
+    model = build(
+        f'y = Conv <auto_pad = "{auto_pad}", {common}> (x, w)', f"float[1, 3, {size[0]}, {size[1]}] x", w=weight
+    )
+    geometry = ops.ConvGeometry.of(next(iter(model.graph)), kernel, size)
+    explicit = build(
+        f"y = Conv <pads = {list(geometry.pads)}, {common}> (x, w)", f"float[1, 3, {size[0]}, {size[1]}] x", w=weight
+    )
+    feeds = draw(model)
+    np.testing.assert_allclose(run_model(explicit, feeds)["y"], run_model(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_geometry_defaults_and_attributes_go_there_and_back() -> None:
+    attributes = "<strides = [2, 3], dilations = [1, 2], pads = [0, 1, 2, 3], group = 2>"
+    model = build(
+        f"y = Conv {attributes} (x, w)\nz = Conv (x, v)",
+        "float[1, 2, 9, 9] x",
+        w=normal(2, 1, 3, 3),
+        v=normal(1, 2, 3, 3),
+    )
+    first, second = model.graph
+    geometry = ops.ConvGeometry.of(first, (3, 3), (9, 9))
+    assert geometry == ops.ConvGeometry((2, 3), (1, 2), (0, 1, 2, 3), 2)
+    for name in ("strides", "dilations", "pads"):
+        assert geometry.attributes()[name] == tuple(first.attributes[name].as_ints())
+    assert geometry.attributes()["group"] == 2
+    assert ops.ConvGeometry.of(second, (3, 3), (9, 9)) == ops.ConvGeometry()
+    height, width = geometry.windows((3, 3), (9, 9))
+    assert (height.size, height.kernel, height.stride, height.dilation, height.begin, height.end) == (9, 3, 2, 1, 0, 2)
+    assert (width.size, width.kernel, width.stride, width.dilation, width.begin, width.end) == (9, 3, 3, 2, 1, 3)
+
+
+@pytest.mark.parametrize("opset", [18, 20, 21])
+def test_registering_twice_adds_nothing_and_the_model_checks(opset: int) -> None:
+    model = build("y = bnncc.Sign (x)", "float[2] x", opset=opset)
+    before = list(model.functions)
+    ops.register(model)
+    assert list(model.functions) == before
+    assert {"Sign", "BinaryConv"} <= {identifier[1] for identifier in before}
+    onnx.checker.check_model(ir.serde.serialize_model(model))
