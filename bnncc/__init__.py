@@ -5,7 +5,7 @@
     compiled.save("net.tflite")
 
 In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets`
-(devices, and the writer of the file), `compiler` (the whole way), `verify` (the proof), `cli`.
+(devices, and the writer of the file), `compiler` (the whole way), `verification` (the proof), `cli`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bnncc.errors import (
 
 if TYPE_CHECKING:
     from bnncc.compiler import CompiledModel, Options, compile
-    from bnncc.verify import Verification, verify
+    from bnncc.verification import Verification, verify
 
 _LAZY = {
     "CompiledModel": "bnncc.compiler",
     "Options": "bnncc.compiler",
     "compile": "bnncc.compiler",
-    "Verification": "bnncc.verify",
-    "verify": "bnncc.verify",
+    "Verification": "bnncc.verification",
+    "verify": "bnncc.verification",
 }
 
 
@@ -42,9 +42,7 @@ def __getattr__(name: str) -> object:
     if name in _LAZY:
         import importlib
 
-        # Kept, because importing `bnncc.verify` puts the module in the place of the function.
-        globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
-        return globals()[name]
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'bnncc' has no attribute '{name}'")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bnncc.compiler import CompiledModel
 from bnncc.data import Dataset
 from bnncc.runners import LceRunner, OrtRunner
-from bnncc.verify import Progress
+from bnncc.verification import Progress
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def word_indices(node: ir.Node) -> list[int] | None:
     indices, channels = constant_of(node.inputs[1]), _channels(node.inputs[0])
     if indices is None or indices.size % WORD or channels % WORD:
         return None
-    rows = (indices.reshape(-1, WORD) % channels).astype(np.int64)
+    rows = indices.reshape(-1, WORD).astype(np.int64) % channels
     whole = np.array_equal(rows, rows[:, :1] + np.arange(WORD)) and not np.any(rows[:, 0] % WORD)
     return [int(first) // WORD for first in rows[:, 0]] if whole else None
 

@@ -156,7 +156,7 @@ def compile_command(
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
     from bnncc.targets import find_target
-    from bnncc.verify import verify
+    from bnncc.verification import verify
 
     console = Console(highlight=False, soft_wrap=True)
     find_target(target)

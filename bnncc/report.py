@@ -13,7 +13,7 @@ from bnncc.accuracy import Accuracy
 from bnncc.compiler import METADATA_NAME, CompiledModel
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verify import Verification
+from bnncc.verification import Verification
 
 
 def print_compilation(

@@ -109,8 +109,7 @@ def _rising_input(node: ir.Node) -> ir.Value | None:
         slope = channel_vector(constant_of(node.inputs[1]), shape)
         return x if slope is not None and np.all(slope >= 0) else None
     if node.op_type == "LeakyRelu":
-        slope = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01
-        return x if slope >= 0 else None
+        return x if "alpha" not in node.attributes or node.attributes["alpha"].as_float() >= 0 else None
     return x if node.op_type in RISING else None
 
 

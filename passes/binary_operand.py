@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from bnncc.graph import constant_of, inherit_source, shape_of
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.cost import WORD
 from bnncc.value_facts import MOVES, data_inputs, is_binary
 
 Pads = tuple[int, int, int, int]
@@ -70,15 +71,19 @@ def binary_operand(x: ir.Value) -> BinaryOperand | None:
         return None
     node = x.producer()
     if is_binary(x):
-        # A Pad of signs with signs is binary, but the convolution can pad by itself.
+        # A Pad of signs with signs is binary, but the convolution can pad with +1 by itself.  Padding with -1 is a Pad of
+        # words where the channels fill them.
         padded = _through_pad(node, shape) if node is not None and node.op_type == "Pad" else None
-        return padded if padded is not None and padded.pads != NO_PADS else unfolded(x)
+        folds = padded is not None and padded.pads != NO_PADS and (padded.fill == 1 or shape[1] % WORD != 0)
+        return padded if padded is not None and folds else unfolded(x)
     if node is None or node.domain != "":
         return None
     step = affine_of(node)
     if step is not None:
         inner = binary_operand(step[0])
-        return None if inner is None or np.any(step[1].scale == 0) else replace(inner, affine=inner.affine.then(step[1]))
+        return (
+            None if inner is None or np.any(step[1].scale == 0) else replace(inner, affine=inner.affine.then(step[1]))
+        )
     if node.op_type == "Pad":
         return _through_pad(node, shape)
     if node.op_type == "Concat":

@@ -234,9 +234,7 @@ def _repeated_conv(graph: ir.Graph, conv: ir.Node, indices: Indices, before: ir.
     return _insert(graph, copy, conv, name, indices.size, before)
 
 
-def _repeated_operator(
-    graph: ir.Graph, node: ir.Node, value: ir.Value, indices: Indices, before: ir.Node
-) -> ir.Value:
+def _repeated_operator(graph: ir.Graph, node: ir.Node, value: ir.Value, indices: Indices, before: ir.Node) -> ir.Value:
     """`node` on the repeated `value`, with the constants that vary along the channels repeated."""
     channels, rank = int(indices.max()) + 1, len(shape_of(node.outputs[0]) or ())
     inputs: list[ir.Value | None] = []
@@ -383,7 +381,9 @@ def _align(branches: list[list[Stage]], channels: int) -> list[Stage] | None:
             parts = [head if isinstance(head, Affine) else Affine.identity(channels) for head in heads]
             scale, shift = (np.concatenate([getattr(part, what) for part in parts]) for what in ("scale", "shift"))
             aligned.append(Affine(scale, shift))
-            queues = [queue[1:] if isinstance(head, Affine) else queue for queue, head in zip(queues, heads, strict=True)]
+            queues = [
+                queue[1:] if isinstance(head, Affine) else queue for queue, head in zip(queues, heads, strict=True)
+            ]
             continue
         operators = [head for head in heads if head is not None and not isinstance(head, Affine)]
         if len(operators) != len(queues) or len({node.op_type for node, _ in operators}) != 1:
@@ -401,7 +401,9 @@ def _emit_stage(graph: ir.Graph, stage: Stage, x: ir.Value, name: str, before: i
         return _append(graph, ir.node(node.op_type, [x, *operands]), x, name, node, before)
     for operator, vector, unit in (("Mul", stage.scale, 1.0), ("Add", stage.shift, 0.0)):
         if np.any(vector != unit):
-            constant = new_constant(graph, _along_channels(vector), f"{name}/{'scale' if operator == 'Mul' else 'shift'}")
+            constant = new_constant(
+                graph, _along_channels(vector), f"{name}/{'scale' if operator == 'Mul' else 'shift'}"
+            )
             x = _append(graph, ir.node(operator, [x, constant]), x, name, before, before)
     return x
 

@@ -56,7 +56,9 @@ from bnncc.value_facts import is_binary
 # On a BinaryConv: how many weights were exactly 0 and were read as +α (`--zero-weights plus-one`).
 ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
 
-_DEPTHWISE = "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"
+_DEPTHWISE = (
+    "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"
+)
 
 
 class RecognizeBinaryConv(ir.passes.InPlacePass):
@@ -225,9 +227,7 @@ class _Layer:
         value.metadata_props.update(last.outputs[0].metadata_props)
         graph.remove(last, safe=True)
 
-    def _binary_conv(
-        self, graph: ir.Graph, x: ir.Value, signs: npt.NDArray[np.float32], affine: Affine
-    ) -> ir.Node:
+    def _binary_conv(self, graph: ir.Graph, x: ir.Value, signs: npt.NDArray[np.float32], affine: Affine) -> ir.Node:
         name = self.node.outputs[0].name
         binary = ops.binary_conv(
             x,
@@ -398,7 +398,13 @@ def _added_to_last_axis(node: ir.Node, x: ir.Value) -> Affine | None:
     other = next((value for value in node.inputs if value is not x), None)
     array = constant_of(other)
     shape = shape_of(x)
-    if node.domain != "" or node.op_type != "Add" or array is None or shape is None or shape != shape_of(node.outputs[0]):
+    if (
+        node.domain != ""
+        or node.op_type != "Add"
+        or array is None
+        or shape is None
+        or shape != shape_of(node.outputs[0])
+    ):
         return None
     if any(size != 1 for size in array.shape[:-1]):
         return None
@@ -408,7 +414,9 @@ def _added_to_last_axis(node: ir.Node, x: ir.Value) -> Affine | None:
 def _flattened_map(x: ir.Value) -> ir.Value | None:
     """The binary map [N, C, H, W] of which `x` [N, C·H·W] is a Reshape or Flatten."""
     node = x.producer()
-    source = node.inputs[0] if node is not None and node.domain == "" and node.op_type in ("Reshape", "Flatten") else None
+    source = (
+        node.inputs[0] if node is not None and node.domain == "" and node.op_type in ("Reshape", "Flatten") else None
+    )
     before, after = shape_of(source) if source is not None else None, shape_of(x)
     if source is None or before is None or after is None or len(before) != 4 or len(after) != 2:
         return None

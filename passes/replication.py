@@ -78,12 +78,16 @@ def find_replication(model: ir.Model, y: ir.Value) -> Replication | None:
 
 
 def _sources(node: ir.Node) -> list[ir.Value]:
-    return [value for value in node.inputs[:1] if value is not None] if node.op_type == "GatherND" else data_inputs(node)
+    return (
+        [value for value in node.inputs[:1] if value is not None] if node.op_type == "GatherND" else data_inputs(node)
+    )
 
 
 def _moves(node: ir.Node) -> bool:
     constants = [value for value in node.inputs if value is not None and value not in _sources(node)]
-    return node.domain == "" and node.op_type in REPEATING and all(constant_of(value) is not None for value in constants)
+    return (
+        node.domain == "" and node.op_type in REPEATING and all(constant_of(value) is not None for value in constants)
+    )
 
 
 def _repeats_channels(source: tuple[int, ...], result: tuple[int, ...]) -> bool:
@@ -100,7 +104,9 @@ def _indices(model: ir.Model, x: ir.Value, y: ir.Value, shape: tuple[int, ...]) 
     positions = np.moveaxis(np.arange(rest, dtype=np.float32).reshape(shape[0], *shape[2:], 1), -1, 1)
     weights = weights_of(model)
     found, places = (
-        run(proto, {**weights, x.name or "": np.ascontiguousarray(np.broadcast_to(array, shape), np.float32)})[y.name or ""]
+        run(proto, {**weights, x.name or "": np.ascontiguousarray(np.broadcast_to(array, shape), np.float32)})[
+            y.name or ""
+        ]
         for array in (numbers, positions)
     )
     indices = found[(0, slice(None), *(0,) * (len(shape) - 2))].astype(np.int64)

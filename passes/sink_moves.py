@@ -48,12 +48,18 @@ class SinkMoves(ir.passes.InPlacePass):
     """Put moves below signs until none is left that can be."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph, modified = model.graph, False
-        changed = True
-        while changed:
-            changed = any([_step(graph, node) for node in list(graph) if node.graph is graph])
-            modified |= changed
+        modified = False
+        while _sweep(model.graph):
+            modified = True
         return ir.passes.PassResult(model, modified=modified)
+
+
+def _sweep(graph: ir.Graph) -> bool:
+    changed = False
+    for node in list(graph):
+        if node.graph is graph:
+            changed |= _step(graph, node)
+    return changed
 
 
 def _step(graph: ir.Graph, node: ir.Node) -> bool:
@@ -133,7 +139,7 @@ def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
         return x
     array = constant_of(x)
     if array is not None:
-        return new_constant(graph, np.where(array < 0, -1, 1).astype(np.float32), f"{x.name}/sign")
+        return new_constant(graph, np.where(np.signbit(array), -1, 1).astype(np.float32), f"{x.name}/sign")
     known = _signs_of(x)
     if known:
         sign = known[0]
@@ -162,7 +168,7 @@ def _size(value: ir.Value) -> int:
 
 
 def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
-    """pixel_unshuffle as PyTorch exports it: [N, C, h·b, w·b] → [N, C, h, b, w, b] → [N, C, b, b, h, w] → [N, C·b², h, w].
+    """pixel_unshuffle, exported as [N, C, h·b, w·b] → [N, C, h, b, w, b] → [N, C, b, b, h, w] → [N, C·b², h, w].
 
     Its channel c·b² + r·b + q is SpaceToDepth's (r·b + q)·C + c.
     """

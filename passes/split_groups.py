@@ -106,7 +106,9 @@ class _Grouped:
         # Repacking reads the float slices; the outputs are joined by a copy.
         repacked = 0 if self.channels % WORD == 0 else 2 * FLOAT_BYTES * int(np.prod(self.shape))
         binary = cost(
-            binary_macs=macs * words * WORD // self.channels, moved_bytes=3 * size + repacked, operators=3 * self.group + 1
+            binary_macs=macs * words * WORD // self.channels,
+            moved_bytes=3 * size + repacked,
+            operators=3 * self.group + 1,
         )
         return cost(float_macs=macs, moved_bytes=size, operators=1) < binary
 
@@ -193,7 +195,8 @@ class _Grouped:
     def _only_grouped(self, graph: ir.Graph) -> bool:
         """True where every user of the signs is a convolution of the same groups: then the whole is packed for none."""
         same = all(
-            ops.is_binary_conv(use.node) and use.node.attributes["group"].as_int() == self.group for use in self.x.uses()
+            ops.is_binary_conv(use.node) and use.node.attributes["group"].as_int() == self.group
+            for use in self.x.uses()
         )
         return same and self.x not in graph.outputs
 

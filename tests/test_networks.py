@@ -20,7 +20,7 @@ import bnncc
 from bnncc.compiler import CompiledModel
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verify import verify
+from bnncc.verification import verify
 
 pytestmark = pytest.mark.slow
 

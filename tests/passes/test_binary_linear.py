@@ -30,7 +30,14 @@ BINARY_LAYER = {"bnncc.Sign": 1, "Reshape": 2, "bnncc.BinaryConv": 1}
     ],
 )
 def test_a_linear_layer_is_a_1x1_convolution(body: str) -> None:
-    constants = {"w": W, "v": W.T.copy(), "b": normal(5), "c": normal(1, 5), "d": np.float32(0.3), "e": np.abs(normal(5))}
+    constants = {
+        "w": W,
+        "v": W.T.copy(),
+        "b": normal(5),
+        "c": normal(1, 5),
+        "d": np.float32(0.3),
+        "e": np.abs(normal(5)),
+    }
     used = {name: array for name, array in constants.items() if f" {name}" in body.replace("(", " ")}
     model = build(f"s = bnncc.Sign (x)\n{body}", X, **used)
     check_pass(model, RecognizeBinaryConv())
@@ -56,7 +63,9 @@ def test_a_transposed_input_is_turned() -> None:
 def test_a_linear_layer_of_a_flattened_map_is_a_convolution_over_the_map(flatten: str) -> None:
     weight = (signs(5, 33 * 2 * 3) * SCALES).astype(np.float32)
     used = {"shape": np.array([2, -1])} if "shape" in flatten else {}
-    model = build(f"s = bnncc.Sign (x)\n{flatten}\ny = Gemm <transB = 1> (f, w)", "float[2, 33, 2, 3] x", w=weight, **used)
+    model = build(
+        f"s = bnncc.Sign (x)\n{flatten}\ny = Gemm <transB = 1> (f, w)", "float[2, 33, 2, 3] x", w=weight, **used
+    )
     check_pass(model, RecognizeBinaryConv())
     assert operators(model) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 1, "Reshape": 1}
     assert array_of(node_of(model, "BinaryConv").inputs[1]).shape == (5, 33, 2, 3)
@@ -81,7 +90,10 @@ def test_a_product_of_three_axes_is_a_convolution_of_all_rows(bias: str) -> None
     assert operators(model) == BINARY_LAYER
 
 
-@pytest.mark.parametrize("attributes", ["", "<pads = [2, 1]>", "<strides = [2], dilations = [2], pads = [1, 1]>", '<auto_pad = "SAME_UPPER">'])
+@pytest.mark.parametrize(
+    "attributes",
+    ["", "<pads = [2, 1]>", "<strides = [2], dilations = [2], pads = [1, 1]>", '<auto_pad = "SAME_UPPER">'],
+)
 @pytest.mark.parametrize("affine", ["", "m = "])
 def test_a_one_dimensional_convolution_is_a_two_dimensional_one(attributes: str, affine: str) -> None:
     weight = (signs(5, 7, 3) * SCALES[:, :, None]).astype(np.float32)
@@ -103,7 +115,10 @@ def test_grouped_one_dimensional_convolutions_keep_their_groups() -> None:
     [
         ("t = Tanh (x)\ny = MatMul (t, v)", "its weights are binary but its input is not"),
         ("s = bnncc.Sign (x)\ny = MatMul (s, f)", "its input is binary but its weights are not"),
-        ("s = bnncc.Sign (x)\nt = Transpose (s)\ny = MatMul (w, t)", "its weights are the first operand of the product"),
+        (
+            "s = bnncc.Sign (x)\nt = Transpose (s)\ny = MatMul (w, t)",
+            "its weights are the first operand of the product",
+        ),
     ],
 )
 def test_what_stays_in_float_says_why(body: str, reason: str) -> None:

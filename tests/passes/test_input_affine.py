@@ -39,7 +39,9 @@ def pad_value(model: ir.Model) -> float:
 @pytest.mark.parametrize("conv", ["Conv", PADDED])
 def test_a_scale_and_an_offset_in_either_order_are_folded(spelling: str, conv: str) -> None:
     a, m = -0.5, 0.5
-    body = f"s = bnncc.Sign (x)\n{spelling}\ny = {conv} (u, w, b)".replace("n = Neg (m)\n", "").replace("(t, n)", "(t, n)")
+    body = f"s = bnncc.Sign (x)\n{spelling}\ny = {conv} (u, w, b)".replace("n = Neg (m)\n", "").replace(
+        "(t, n)", "(t, n)"
+    )
     model = recognized(body, a=a, m=m, c=m / a, i=1 / a, n=-m, b=normal(4))
     assert pad_value(model) == (1.0 if conv == PADDED else 0.0)
     assert "Conv" not in operators(model)
@@ -70,7 +72,7 @@ def test_zero_padding_of_the_affine_value_is_padding_of_the_signs(a: float, m: f
 @pytest.mark.parametrize("fill", [0.0, 1.0, -1.0, 0.25])
 @pytest.mark.parametrize("mode", ["before the affine", "behind the affine", "alone"])
 def test_a_pad_node_is_folded(fill: float, mode: str) -> None:
-    pad = "Pad <mode = \"constant\"> ({}, p, f)"
+    pad = 'Pad <mode = "constant"> ({}, p, f)'
     body = {
         "before the affine": f"s = bnncc.Sign (x)\nq = {pad.format('s')}\nu = Mul (q, a)\ny = Conv <strides = [2, 1]> (u, w)",
         "behind the affine": f"s = bnncc.Sign (x)\nq = Mul (s, a)\nu = {pad.format('q')}\ny = Conv <strides = [2, 1]> (u, w)",

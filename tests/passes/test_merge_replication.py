@@ -40,7 +40,11 @@ AFFINE = "\nm = Mul (r, g)\ny = Add (m, h)"
 
 
 def model_of(body: str, outputs: str = "y", x: str = X, **more: Array | float) -> ir.Model:
-    used = {name: array for name, array in {**CONSTANTS, **more}.items() if name in body.replace(",", " ").replace(")", " ").replace("(", " ").split()}
+    used = {
+        name: array
+        for name, array in {**CONSTANTS, **more}.items()
+        if name in body.replace(",", " ").replace(")", " ").replace("(", " ").split()
+    }
     model = build(body, x, outputs, **used)
     RecognizeBinaryConv()(model)
     return model
@@ -62,7 +66,11 @@ def test_every_spelling_is_merged_into_one_convolution(spelling: str) -> None:
 def test_every_spelling_is_one_copy_where_it_is_repeated(spelling: str) -> None:
     body, channels = SPELLINGS[spelling]
     model = model_of(CONV + body + AFFINE)
-    check_pass(model, MergeReplication(ReplicationMode.REPEAT), modified="Concat <axis = 1>" not in body and "Gather" not in body)
+    check_pass(
+        model,
+        MergeReplication(ReplicationMode.REPEAT),
+        modified="Concat <axis = 1>" not in body and "Gather" not in body,
+    )
     FoldAffine()(model)
     copy = "Concat" if channels == TILED and "Gather" not in body else "Gather"
     assert operators(model) == {"bnncc.Sign": 1, "bnncc.BinaryConv": 1, copy: 1, "Mul": 1, "Add": 1}
@@ -139,19 +147,31 @@ def test_a_float_convolution_is_merged_too() -> None:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_float_convolution_of_copies_reads_the_value_once(spelling: str) -> None:
-    model = model_of("v = Tanh (x)\n" + SPELLINGS[spelling][0] + "\ny = Conv (r, u, b)", x="float[1, 3, 6, 7] x", u=normal(3, 6, 3, 3))
+    model = model_of(
+        "v = Tanh (x)\n" + SPELLINGS[spelling][0] + "\ny = Conv (r, u, b)",
+        x="float[1, 3, 6, 7] x",
+        u=normal(3, 6, 3, 3),
+    )
     check_pass(model, MergeReplication())
     assert operators(model) == {"Tanh": 1, "Conv": 1}
 
 
 def test_copies_of_signs_stay_copies() -> None:
-    model = model_of("v = bnncc.Sign (x)\n" + SPELLINGS["concat"][0] + "\ny = Conv (r, u)", x="float[1, 3, 6, 7] x", u=signs(4, 6, 3, 3))
+    model = model_of(
+        "v = bnncc.Sign (x)\n" + SPELLINGS["concat"][0] + "\ny = Conv (r, u)",
+        x="float[1, 3, 6, 7] x",
+        u=signs(4, 6, 3, 3),
+    )
     check_pass(model, MergeReplication(), modified=False)
     assert operators(model) == {"bnncc.Sign": 1, "Concat": 1, "bnncc.BinaryConv": 1}
 
 
 def test_a_copy_that_a_sign_and_a_shortcut_read_is_merged() -> None:
-    body = CONV + SPELLINGS["tile"][0] + "\na = Add (r, h)\nz = bnncc.Sign (a)\nq = Conv <pads = [1, 1, 1, 1]> (z, u)\ny = Add (q, r)"
+    body = (
+        CONV
+        + SPELLINGS["tile"][0]
+        + "\na = Add (r, h)\nz = bnncc.Sign (a)\nq = Conv <pads = [1, 1, 1, 1]> (z, u)\ny = Add (q, r)"
+    )
     model = model_of(body, u=0.2 * signs(6, 6, 3, 3))
     check_pass(model, MergeReplication(ReplicationMode.MERGE))
     assert operators(model)["Tile"] == 0
@@ -163,7 +183,11 @@ def test_a_copy_that_a_sign_and_a_shortcut_read_is_merged() -> None:
 def test_the_cost_model_weighs_arithmetic_against_traffic(channels: int, kernel: int, size: int, merges: bool) -> None:
     pads = kernel // 2
     body = f"s = bnncc.Sign (x)\nv = Conv <pads = [{pads}, {pads}, {pads}, {pads}]> (s, w)\nr = Concat <axis = 1> (v, v)\nm = Mul (r, g)\ny = Add (m, h)"
-    constants = {"w": signs(channels, channels, kernel, kernel), "g": normal(1, 2 * channels, 1, 1), "h": normal(1, 2 * channels, 1, 1)}
+    constants = {
+        "w": signs(channels, channels, kernel, kernel),
+        "g": normal(1, 2 * channels, 1, 1),
+        "h": normal(1, 2 * channels, 1, 1),
+    }
     model = build(body, f"float[1, {channels}, {size}, {size}] x", **constants)
     RecognizeBinaryConv()(model)
     MergeReplication(cost=find_target("raspberry-pi-4").cost)(model)

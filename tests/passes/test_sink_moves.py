@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bnncc.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
+from bnncc.pass_runner import PassRunner
+from bnncc.passes import PIPELINE
 from bnncc.passes.sink_moves import SinkMoves
 from tests.passes.helpers import Array, build, check_pass, export, node_of, operators, signs
 from tests.targets.tflite.test_lce import assert_equal_in_lce
@@ -165,9 +167,6 @@ class Unshuffled(nn.Module):
 
 def recognized(module: nn.Module, *shape: int) -> ir.Model:
     """The module exported, with bnncc.Sign and BinaryConv."""
-    from bnncc.pass_runner import PassRunner
-    from bnncc.passes import PIPELINE
-
     model = export(module, *shape)
     steps = [step.name for step in PIPELINE]
     PassRunner().run(model, PIPELINE[: steps.index("sink-moves")])

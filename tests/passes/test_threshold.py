@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -222,7 +223,7 @@ def test_several_readers_share_the_thresholded_signs() -> None:
 def test_a_table_is_reproduced_by_its_thresholds(rows: list[list[bool]]) -> None:
     bits, sums = np.array(rows), np.arange(-4, 5, 2, dtype=np.float32)
     found = thresholds_of(bits, sums)
-    single_steps = all(sum(a != b for a, b in zip(row, row[1:], strict=False)) <= 1 for row in rows)
+    single_steps = all(sum(a != b for a, b in itertools.pairwise(row)) <= 1 for row in rows)
     assert (found is not None) == single_steps
     if found is not None:
         turned = np.where(found.negated[:, None], -sums, sums)

@@ -17,7 +17,7 @@ import bnncc
 from bnncc.compiler import CompiledModel
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
-from bnncc.verify import Verification, verify
+from bnncc.verification import Verification, verify
 from tests.networks import randomize
 from tests.networks.binarize import PolynomialSign, ScaledBinaryConv2d
 
