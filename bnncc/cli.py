@@ -91,6 +91,13 @@ def main() -> None:
     show_default=True,
     help="A layer of ±α with weights that are exactly 0: keep it in float, or read them as +α.",
 )
+@click.option(
+    "--weights-precision",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Type in which the file holds the weights of float layers; binary layers stay as they are.",
+)
 @click.option("--dump-dir", type=click.Path(path_type=Path), help="Write the ONNX model after each pass here.")
 @click.option(
     "--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it."
@@ -131,6 +138,7 @@ def compile_command(
     padding: str,
     replication: str,
     zero_weights: str,
+    weights_precision: str,
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
@@ -156,6 +164,7 @@ def compile_command(
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
     from bnncc.targets import find_target
+    from bnncc.targets.tflite import WeightsPrecision
     from bnncc.verification import verify
 
     console = Console(highlight=False, soft_wrap=True)
@@ -171,6 +180,7 @@ def compile_command(
         tuple(disabled_passes),
         ReplicationMode(replication),
         ZeroWeights(zero_weights),
+        WeightsPrecision(weights_precision),
     )
     compiled = compile(
         source,

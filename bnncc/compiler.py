@@ -30,7 +30,7 @@ from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.passes.step import Step
 from bnncc.runners import LceRunner
 from bnncc.targets import Target, find_target
-from bnncc.targets.tflite import emit
+from bnncc.targets.tflite import WeightsPrecision, emit
 
 DEFAULT_TARGET = "raspberry-pi-4"
 # The name of the metadata buffer in the file, which holds JSON.
@@ -47,6 +47,7 @@ class Options:
     which layers stay in float.
     replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
     zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
+    weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
     """
 
     padding: Padding = Padding.AUTO
@@ -56,6 +57,7 @@ class Options:
     disabled_passes: tuple[str, ...] = ()
     replication: ReplicationMode = ReplicationMode.AUTO
     zero_weights: ZeroWeights = ZeroWeights.FLOAT
+    weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
 
 
 @dataclass
@@ -153,7 +155,12 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     runner.run(model, legalization(model, options.padding))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
-    content = emit(model, channels_last=options.channels_last, metadata=_metadata(traced, target, options))
+    content = emit(
+        model,
+        channels_last=options.channels_last,
+        precision=options.weights_precision,
+        metadata=_metadata(traced, target, options),
+    )
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
@@ -202,6 +209,7 @@ def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str
         "bnncc": __version__,
         "input_layout": "NHWC" if options.channels_last else "NCHW",
         "target": target.name,
+        "weights_precision": options.weights_precision.value,
         "weights_sha256": traced.weights_digest,
     }
     return {METADATA_NAME: json.dumps(content, sort_keys=True).encode()}

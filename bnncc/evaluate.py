@@ -148,6 +148,28 @@ def cut(model: ir.Model, values: Mapping[str, Array]) -> tuple[onnx.ModelProto, 
     return proto, {name + _GIVEN: array for name, array in values.items()}
 
 
+def between(model: ir.Model, given: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> onnx.ModelProto:
+    """The part of the graph between inner values.  A value may be given and an output: then it is computed as well.
+
+    The graph inputs are named by `given_name`.
+    """
+    proto = skeleton(model, outputs, given)
+    names = {_name(value) for value in given}
+    for entry in proto.graph.input:
+        if entry.name in names:
+            entry.name = given_name(entry.name)
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            if name in names:
+                node.input[index] = given_name(name)
+    return proto
+
+
+def given_name(name: str) -> str:
+    """The name of the graph input that carries a given value into a cut graph."""
+    return name + _GIVEN
+
+
 def random_inputs(model: ir.Model, seed: int) -> list[Array]:
     """Normally distributed float32 arrays (small non-negative ones for integer inputs) for the graph inputs."""
     generator = np.random.default_rng(seed)

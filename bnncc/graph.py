@@ -19,10 +19,13 @@ CONV_KEY = "bnncc.conv"
 # one.
 OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
 INPUT_CHANNELS_KEY = "bnncc.input_channels"
-# On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b.
+# On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b,
+# with numbers or a list of one for each channel; "pads" (ONNX's order) where the traced value is padded and s is not.
 TRACED_KEY = "bnncc.traced"
 # On a binary value: a JSON list of the channels that hold the traced value negated.
 NEGATED_KEY = "bnncc.negated"
+# On a convolution whose outer taps were cut off, because they only met padding: JSON [top, left, bottom, right].
+TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,
 # w]}.
 CROPPED_KEY = "bnncc.cropped"
@@ -71,6 +74,15 @@ def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> 
     value = ir.val(unique, const_value=ir.tensor(np.asarray(array), name=unique))
     graph.register_initializer(value)
     return value
+
+
+def unique_name(graph: ir.Graph, name: str) -> str:
+    """`name`, with a suffix where a value of the graph has it already."""
+    taken = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
+    unique, suffix = name, 1
+    while unique in taken:
+        unique, suffix = f"{name}_{suffix}", suffix + 1
+    return unique
 
 
 def set_constant(graph: ir.Graph, value: ir.Value, array: npt.NDArray[np.generic]) -> ir.Value:

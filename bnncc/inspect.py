@@ -18,8 +18,8 @@ FLOAT_CONVOLUTIONS = {"CONV_2D", "FULLY_CONNECTED"}
 
 @dataclass(frozen=True)
 class OperatorSummary:
-    """One operator.  `weight_bytes`: of its constant inputs.  MACs are per inference; a binary one is a 1-bit
-    product.
+    """One operator.  `weight_bytes`: of its constant inputs, int8 scales included; `weight_type`: " float16" or " int8"
+    where some are, else "".  MACs are per inference; a binary one is a 1-bit product.
     """
 
     index: int
@@ -27,6 +27,7 @@ class OperatorSummary:
     inputs: tuple[str, ...]
     output: str
     weight_bytes: int
+    weight_type: str
     binary_macs: int
     float_macs: int
 
@@ -45,6 +46,7 @@ def summarize(file: TfliteFile) -> list[OperatorSummary]:
             ),
             ", ".join(_describe(tensor, channels) for tensor in operator.outputs),
             sum(_bytes(file, tensor) for tensor in operator.inputs if tensor is not None),
+            _weight_type(file, operator),
             _binary_macs(file, operator),
             _float_macs(file, operator),
         )
@@ -75,7 +77,14 @@ def _describe(tensor: Tensor, channels: dict[int, int]) -> str:
 
 def _bytes(file: TfliteFile, tensor: Tensor) -> int:
     data = file.data(tensor)
-    return 0 if data is None else data.nbytes
+    scales = 0 if tensor.quantization is None else len(tensor.quantization.scales) * np.dtype(np.float32).itemsize
+    return 0 if data is None else data.nbytes + scales
+
+
+def _weight_type(file: TfliteFile, operator: Operator) -> str:
+    constants = [tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is not None]
+    types = [tensor.dtype for tensor in constants if tensor.dtype in ("float16", "int8")]
+    return f" {types[0]}" if types else ""
 
 
 def _binary_macs(file: TfliteFile, operator: Operator) -> int:

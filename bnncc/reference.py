@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +30,7 @@ from bnncc.graph import (
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
+    TRIMMED_KEY,
     constant_of,
     shape_of,
 )
@@ -38,18 +39,50 @@ from bnncc.value_facts import data_inputs
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value."""
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+    pads: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, entry: str) -> tuple[str, Meaning]:
+        """(the traced value's name, the meaning) from the JSON of TRACED_KEY."""
+        content = json.loads(entry)
+        scale, offset = (
+            tuple(number) if isinstance(number, list) else (float(number),)
+            for number in (content["scale"], content["offset"])
+        )
+        return content["value"], cls(scale, offset, tuple(content.get("pads", ())))
+
+    def signs(self, traced: Array) -> Array:
+        """±1 (0 where PyTorch's sign is 0) from the traced value [N, C, …]."""
+        shape = (1, -1, *(1,) * (traced.ndim - 2))
+        scale, offset = (np.asarray(vector, np.float64).reshape(shape) for vector in (self.scale, self.offset))
+        # Behind a straight-through estimator the traced value is ±1 up to its rounding.
+        rounded: Array = np.rint(scale * traced + offset)
+        if self.pads:
+            half = len(self.pads) // 2
+            for axis, (begin, end) in enumerate(zip(self.pads[:half], self.pads[half:], strict=True), start=-half):
+                rounded = rounded.take(np.arange(begin, rounded.shape[axis] - end), axis=axis)
+        return rounded
+
+
+@dataclass(frozen=True)
 class Correspondence:
     """How a binary value follows from the traced network.
 
-    traced: the traced value with s = scale · traced + offset; None where the sign of `operand_value` is all there is.
+    traced: the traced value that `meaning` turns into ±1; None where the sign of `operand_value` is all there is.
     operand_value: the traced value whose sign this is, if known.  keeps_operand: the compiled sign reads just that.
+    channels: which of the traced value's channels this one holds; empty for all.
     """
 
     traced: ir.Value | None
-    scale: float
-    offset: float
+    meaning: Meaning
     operand_value: ir.Value | None
     keeps_operand: bool
+    channels: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
@@ -59,19 +92,14 @@ class Correspondence:
         same_operand = traced.get(operand.name) if operand is not None else None
         entry = value.metadata_props.get(TRACED_KEY)
         if entry:
-            content = json.loads(entry)
-            if content["value"] in traced:
-                return cls(
-                    traced[content["value"]],
-                    content["scale"],
-                    content["offset"],
-                    same_operand,
-                    same_operand is not None,
-                )
+            name, meaning = Meaning.read(entry)
+            channels = tuple(json.loads(value.metadata_props.get(INPUT_CHANNELS_KEY, "[]")))
+            if name in traced:
+                return cls(traced[name], meaning, same_operand, same_operand is not None, channels)
         if value.name in traced:
             known = same_operand or _sign_operand(traced[value.name])
-            return cls(traced[value.name], 1.0, 0.0, known, same_operand is not None)
-        return None if same_operand is None else cls(None, 1.0, 0.0, same_operand, True)
+            return cls(traced[value.name], Meaning(), known, same_operand is not None)
+        return None if same_operand is None else cls(None, Meaning(), same_operand, True)
 
     def traced_values(self) -> list[ir.Value]:
         """The traced values that `signs` and `operand` need."""
@@ -80,9 +108,8 @@ class Correspondence:
     def signs(self, values: Mapping[ir.Value, Array]) -> Array:
         """The reference's ±1, NCHW; 0 where PyTorch's sign is 0."""
         if self.traced is not None:
-            # Behind a straight-through estimator the traced value is ±1 up to its rounding.
-            rounded: Array = np.rint(self.scale * values[self.traced] + self.offset)
-            return rounded
+            held = self.meaning.signs(values[self.traced])
+            return held[:, list(self.channels)] if self.channels else held
         assert self.operand_value is not None
         signs: Array = np.sign(values[self.operand_value])
         return signs
@@ -97,11 +124,13 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
     return producer.inputs[0] if producer is not None and producer.op_type == "Sign" else None
 
 
-def as_stored(value: ir.Value, array: Array) -> Array:
-    """A reference value as the file stores `value`: negated channels, the mirrored frame, channels last."""
-    if array.ndim > 2:
-        return np.ascontiguousarray(np.moveaxis(oriented(value, array), 1, -1))
-    return np.ascontiguousarray(oriented(value, array))
+def as_stored(value: ir.Value, array: Array, *, negates: bool = True) -> Array:
+    """A reference value as the file stores `value`: negated channels, the mirrored frame, channels last.
+
+    negates: False for the operand of a sign that is negated itself while it reads the operand as it is.
+    """
+    held = oriented(value, array) if negates else _turned(value, array)
+    return np.ascontiguousarray(np.moveaxis(held, 1, -1) if held.ndim > 2 else held)
 
 
 def oriented(value: ir.Value, array: Array) -> Array:
@@ -110,6 +139,10 @@ def oriented(value: ir.Value, array: Array) -> Array:
     if negated:
         array = array.copy()
         array[:, negated] *= -1
+    return _turned(value, array)
+
+
+def _turned(value: ir.Value, array: Array) -> Array:
     return array[..., ::-1, ::-1] if value.metadata_props.get(MIRRORED_KEY) else array
 
 
@@ -121,8 +154,7 @@ class LayerReference:
 
     node: ir.Node
     traced: ir.Node
-    scale: float
-    offset: float
+    meaning: Meaning
 
     @property
     def weight(self) -> Array:
@@ -143,12 +175,22 @@ class LayerReference:
         share is in the sums.  float32 holds them exactly (they are below 2^24).
         """
         x, weight = (values[value] for value in self.traced_values())
-        signs, frame = self._input(np.rint(self.scale * x + self.offset))
+        signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
         filters = self._filters(weight)
         own = self.traced if self.traced.op_type == "Conv" and weight.ndim == 4 else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
-        top, left, bottom, right = (pad + extra for pad, extra in zip(geometry.pads, frame, strict=True))
-        padded = F.pad(torch.from_numpy(signs), (left, right, top, bottom), value=self._pad_value())
+        cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
+        if own is self.traced:
+            filters = filters[:, :, cut[0] : filters.shape[2] - cut[2], cut[1] : filters.shape[3] - cut[3]]
+        else:
+            cut = [0, 0, 0, 0]
+        reach = [taps * dilation for taps, dilation in zip(cut, geometry.dilations * 2, strict=True)]
+        top, left, bottom, right = (
+            pad + extra - tap for pad, extra, tap in zip(geometry.pads, frame, reach, strict=True)
+        )
+        # What pads is not negated with the data: the sums are those of the values that the node holds.
+        held, filters = self._negated(signs), self._negated(filters)
+        padded = F.pad(torch.from_numpy(held), (left, right, top, bottom), value=self._pad_value())
         group = self.node.attributes["group"].as_int()
         sums = F.conv2d(padded, torch.from_numpy(filters), None, geometry.strides, 0, geometry.dilations, group)
         return signs, sums.numpy()
@@ -182,6 +224,16 @@ class LayerReference:
         rotated = sums[..., ::-1, ::-1] if self._is_mirrored() else sums
         return np.ascontiguousarray(np.moveaxis(rotated, 1, -1))
 
+    def _negated(self, array: Array) -> Array:
+        """An array with the node's input channels along axis 1, those negated that the node's input holds negated."""
+        x = self.node.inputs[0]
+        channels = json.loads(x.metadata_props.get(NEGATED_KEY, "[]")) if x is not None else []
+        if not channels or self.node.attributes["group"].as_int() > 1:
+            return array
+        array = array.copy()
+        array[:, channels] *= -1
+        return array
+
     def _is_mirrored(self) -> bool:
         """True where the node works in the mirrored frame: turned, its geometry is the reference's."""
         x = self.node.inputs[0]
@@ -205,7 +257,7 @@ class LayerReference:
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         if channels:
             signs = signs[:, json.loads(channels)]
-        crop = _frame_of_padding(signs, shape, self.offset)
+        crop = _frame_of_padding(signs, shape)
         top, left, bottom, right = crop
         signs = signs[:, :, top : signs.shape[2] - bottom, left : signs.shape[3] - right]
         signs = signs.reshape(shape)
@@ -232,14 +284,18 @@ class LayerReference:
         return filters
 
 
-def _frame_of_padding(signs: Array, shape: Sequence[int], padding: float) -> tuple[int, int, int, int]:
-    """Where the traced input is larger than the compiled one, a Pad was folded into the convolution: its amounts."""
+def _frame_of_padding(signs: Array, shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """Where the traced input is larger than the compiled one, a Pad was folded into the convolution: its amounts.
+
+    What a Pad adds is one value all over a row or column.
+    """
     amounts = []
     for axis in (2, 3):
         extra = signs.shape[axis] - shape[axis]
         begin = 0
         if extra > 0:
-            is_padding = np.all(signs == padding, axis=tuple(i for i in range(4) if i != axis))
+            others = tuple(i for i in range(4) if i != axis)
+            is_padding = signs.max(axis=others) == signs.min(axis=others)
             begin = next(
                 start
                 for start in range(extra + 1)
@@ -258,8 +314,8 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
         if node.domain != ops.DOMAIN or name is None:
             continue
         entry = _traced_entry(node.inputs[0])
-        content = json.loads(entry) if entry else {"scale": 1.0, "offset": 0.0}
-        layers.append(LayerReference(node, producers[name], content["scale"], content["offset"]))
+        meaning = Meaning.read(entry)[1] if entry else Meaning()
+        layers.append(LayerReference(node, producers[name], meaning))
     return layers
 
 
@@ -270,7 +326,7 @@ def _traced_entry(value: ir.Value | None) -> str | None:
         if entry:
             return entry
         producer = value.producer()
-        if producer is None or ops.is_sign(producer):
+        if producer is None or ops.is_sign(producer) or ops.is_binary_conv_sign(producer):
             return None
         sources = data_inputs(producer) if producer.domain == "" else list(producer.inputs[:1])
         value = sources[0] if sources else None

@@ -12,6 +12,7 @@ from rich.table import Table
 from bnncc.accuracy import Accuracy
 from bnncc.compiler import METADATA_NAME, CompiledModel
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.targets.tflite import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
 
@@ -33,6 +34,9 @@ def print_compilation(
         else ""
     )
     table.add_row("file", _size(len(compiled.content)) + share)
+    precision = compiled.options.weights_precision
+    if precision is not WeightsPrecision.FLOAT32:
+        table.add_row("float weights", _rounded_weights(file, precision.value))
     table.add_row("operators", _operators(file))
     if verification is not None:
         for name, text in _verification_rows(compiled, verification):
@@ -88,7 +92,8 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     for row in rows:
         table.add_row(
             str(row.index), row.name, "\n".join(row.inputs), row.output,
-            _size(row.weight_bytes) if row.weight_bytes else "", _count(row.binary_macs), _count(row.float_macs),
+            f"{_size(row.weight_bytes)}{row.weight_type}" if row.weight_bytes else "",
+            _count(row.binary_macs), _count(row.float_macs),
         )  # fmt: skip
     console.print(table)
     console.print(_totals(rows), markup=False)
@@ -121,6 +126,12 @@ def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tup
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),
         ("largest error", f"{found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"),
     ]
+    if compiled.options.weights_precision is not WeightsPrecision.FLOAT32:
+        rounded = sum(sign.rounded_flips for sign in found.signs)
+        largest = max((sign.largest_rounded_flip for sign in found.signs), default=0.0)
+        moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
+        effect = f"{rounded:,} of {signs:,} signs flipped{moved}; outputs off by {found.rounded_error:.1e}"
+        rows[3:3] = [("the weights' rounding", effect)]
     if zeros:
         rows.append(("exact zeros at signs", f"{zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1"))
     if found.agreeing is not None:
@@ -136,6 +147,17 @@ def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
             rows.append((name, f"{right / accuracy.images:.2%} ({right:,} of {accuracy.images:,} images)"))
     rows.append(("same class", f"{accuracy.agreeing:,} of {accuracy.images:,} images"))
     return rows
+
+
+def _rounded_weights(file: TfliteFile, dtype: str) -> str:
+    """How much of the float constants is stored in `dtype`."""
+    sizes = {
+        kind: sum(
+            data.nbytes for tensor in file.tensors if tensor.dtype == kind and (data := file.data(tensor)) is not None
+        )
+        for kind in ("float32", dtype)
+    }
+    return f"{dtype}: {_size(sizes[dtype])}; {_size(sizes['float32'])} stay float32"
 
 
 def _operators(file: TfliteFile) -> str:

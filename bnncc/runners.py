@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
-from bnncc.evaluate import Array, session, skeleton, weights_of
+from bnncc.evaluate import Array, between, given_name, session, skeleton, weights_of
 
 
 class OrtRunner:
@@ -19,27 +20,30 @@ class OrtRunner:
 
     def __init__(self, model: ir.Model, extra_outputs: Sequence[ir.Value] = ()) -> None:
         """`extra_outputs`: inner values to return behind the graph's outputs."""
-        self._load(model, list(model.graph.inputs), [*model.graph.outputs, *extra_outputs], ())
+        wanted = [*model.graph.outputs, *extra_outputs]
+        self._load(model, list(model.graph.inputs), wanted, skeleton(model, list(dict.fromkeys(wanted))))
 
     @classmethod
     def between(cls, model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> OrtRunner:
         """The part of the graph between inner values: `inputs`, each given once, and `outputs`."""
         runner = cls.__new__(cls)
         given = list(dict.fromkeys(inputs))
-        runner._load(model, given, list(outputs), given)
+        runner._load(model, given, outputs, between(model, given, list(dict.fromkeys(outputs))))
+        runner._feed_names = [given_name(name) for name in runner.input_names]
         return runner
 
     def _load(
-        self, model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], given: Sequence[ir.Value]
+        self, model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], proto: onnx.ModelProto
     ) -> None:
         self.input_names = [value.name or "" for value in inputs]
+        self._feed_names = self.input_names
         self._outputs = [value.name or "" for value in outputs]
         self._weights = weights_of(model)
-        self._session = session(skeleton(model, list(dict.fromkeys(outputs)), given))
+        self._session = session(proto)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each graph input, in order, in; one for each graph output, then the extra ones, out."""
-        feeds = {**self._weights, **dict(zip(self.input_names, inputs, strict=True))}
+        feeds = {**self._weights, **dict(zip(self._feed_names, inputs, strict=True))}
         known = {entry.name for entry in self._session.get_inputs()}
         feeds = {name: array for name, array in feeds.items() if name in known}
         return [np.asarray(output) for output in self._session.run(self._outputs, feeds)]

@@ -102,13 +102,13 @@ def _alpha(node: ir.Node) -> npt.NDArray[np.float64]:
 
 def may_equal_by_design(value: ir.Value, constant: float) -> bool:
     """True where an element may be exactly `constant` by design: the bound of a clip, the fill of a pad, a rounded
-    number; for 0 as `has_structural_zeros`.
+    number, less or more a constant; for 0 also as `has_structural_zeros`.
     """
-    if constant == 0:
-        return has_structural_zeros(value)
     array = constant_of(value)
     if array is not None:
         return bool(np.any(array == constant))
+    if constant == 0 and has_structural_zeros(value):
+        return True
     node = value.producer()
     if node is None:
         return False
@@ -120,6 +120,9 @@ def may_equal_by_design(value: ir.Value, constant: float) -> bool:
         return any(may_equal_by_design(source, constant) for source in data_inputs(node))
     if node.op_type in ("Sign", "Round", "Floor", "Ceil", "Cast", "HardSigmoid"):
         return float(constant).is_integer()
+    if node.op_type in ("Add", "Sub") and constant_of(node.inputs[1]) is not None and node.inputs[0] is not None:
+        amounts = np.unique(np.asarray(constant_of(node.inputs[1]), np.float64)) * (1 if node.op_type == "Add" else -1)
+        return any(may_equal_by_design(node.inputs[0], constant - float(amount)) for amount in amounts)
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
         return any(may_equal_by_design(source, constant) for source in node.inputs if source is not None)
     return False

@@ -12,6 +12,14 @@ So the file is looked at in four ways, all in LCE's own interpreter:
    |x| < ε.
 4. *Free-running.*  The file as a user runs it: largest error of the outputs, agreement of the classes.
 
+Where the weights of float layers are rounded (`--weights-precision`), the file is not the network, and 3. shall not
+hide a fault behind a wide tolerance.  So 1. and 2. take the file; 3. takes the float32 file of the same graph, emitted
+anew; and the file must be that one with each weight rounded to the nearest step, all else equal to the bit
+(`bnncc.rounded_weights`).  What then remains is what int8 kernels do to their inputs at run time: each is fed the
+float32 file's own input, and must be within the bound that `bnncc.targets.tflite.precision` derives of a float kernel
+with the same rounded weights.  How many signs the rounding flips is counted and reported: fed the reference's signs,
+and free-running.
+
 The reference is the traced network in ONNX Runtime, which the frontend has compared with PyTorch, and PyTorch itself.
 A bit cannot say 0, which is PyTorch's sign of 0.  Such zeros are counted, and 1. to 3. take the network in which the
 sign of 0 is +1, so that zeros hide nothing else; 4. compares with PyTorch as it is.
@@ -30,9 +38,11 @@ import onnx_ir as ir
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array
 from bnncc.graph import MODULE_KEY, new_constant, shape_of, sole_consumer
-from bnncc.reference import Correspondence, LayerReference, as_stored, find_layers
+from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
+from bnncc.rounded_weights import RoundedOperator, compare
 from bnncc.rounding import ROUNDING
 from bnncc.runners import LceRunner, OrtRunner
+from bnncc.targets.tflite import WeightsPrecision, emit
 from bnncc.targets.tflite.bitpack import bitpack, unpack
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
 from bnncc.targets.tflite.reader import Operator, TfliteFile
@@ -40,6 +50,9 @@ from bnncc.targets.tflite.writer import Tensor
 
 # Float layers that are compared one by one: those with weights.  4-D results have the channels last in the file.
 WEIGHTED_RANKS = {"Conv": 4, "ConvTranspose": 4, "Gemm": 2, "MatMul": 2}
+
+# An operator that is an activation itself, not one with an activation of its own.
+CLIPS = ("RELU", "RELU6", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM")
 
 # The largest share of exact zeros at a sign that counts as chance.  Sums of K products of ±1 that nothing shifts are 0
 # in √(2/πK) of all cases: 3 % for K = 576, 9 % for K = 72.  More comes from a ReLU or an empty background, and such a
@@ -50,7 +63,7 @@ CHANCE_OF_ZERO = 0.1
 Progress = Callable[[int, int], None]
 
 # The part of the largest magnitude of a whole tensor that rounding may leave in a channel of small values.
-CANCELLATION = 1e-6
+CANCELLATION = 1e-5
 
 
 @dataclass
@@ -77,6 +90,8 @@ class SignCheck:
     largest_flip: the largest |x| of a flipped sign, relative to its channel's largest.  zeros: inputs that are exactly
     0, where PyTorch's sign is 0 and a bit says +1.  error: the largest error of x, relative to its channel's largest
     magnitude.  free_running_flips: signs that differ when the file runs by itself.
+    Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
+    the largest |x| of those, relative to its channel's largest.
     """
 
     module: str
@@ -87,6 +102,22 @@ class SignCheck:
     zeros: int = 0
     error: float = 0.0
     free_running_flips: int = 0
+    rounded_flips: int = 0
+    largest_rounded_flip: float = 0.0
+
+
+@dataclass
+class RoundedCheck:
+    """One float operator with rounded weights.
+
+    weights: how many, of type `dtype`.  error: of its output against a float operator with the same rounded weights,
+    relative to what is allowed.
+    """
+
+    module: str
+    dtype: str
+    weights: int
+    error: float = 0.0
 
 
 @dataclass
@@ -96,12 +127,16 @@ class Verification:
     output_error: largest error of the outputs fed the reference's signs, relative to their largest magnitude.
     free_error: the same, free-running, against PyTorch itself (ONNX Runtime for a .onnx file).
     agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
+    rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
+    weights (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.
     """
 
     inputs: int = 0
     layers: list[LayerCheck] = field(default_factory=list)
     signs: list[SignCheck] = field(default_factory=list)
+    rounded: list[RoundedCheck] = field(default_factory=list)
+    rounded_error: float = 0.0
     output_error: float = 0.0
     free_error: float = 0.0
     agreeing: int | None = None
@@ -146,6 +181,14 @@ class _Layer:
 
 
 @dataclass
+class _Rounded:
+    """An operator with rounded weights, and what was found."""
+
+    found: RoundedOperator
+    check: RoundedCheck
+
+
+@dataclass
 class _Point:
     """A packed tensor of the file whose bits the reference knows, and the operator that makes it."""
 
@@ -164,8 +207,19 @@ class _Verifier:
         self.compiled = compiled
         self.file = TfliteFile(compiled.content)
         self.result = Verification()
+        # Where no weights are rounded, the float32 file is the file.
+        self.rounds = compiled.options.weights_precision is not WeightsPrecision.FLOAT32
+        self.full = self.file
+        if self.rounds:
+            self.full = TfliteFile(emit(compiled.graph, channels_last=compiled.options.channels_last))
+        self.comparison = compare(self.file, self.full)
         self.traced = compiled.traced.model.clone()
         self.values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
+        self.rounded = [
+            _Rounded(entry, RoundedCheck(self._module_of(entry.operator), entry.dtype, entry.weight.size))
+            for entry in self.comparison.rounded
+        ]
+        self.result.rounded = [entry.check for entry in self.rounded]
         self.layers = self._find_layers()
         self.points = self._find_points()
         self._count_zero_as_one()
@@ -184,7 +238,7 @@ class _Verifier:
         layers = []
         for reference in find_layers(self.compiled.graph.graph, self.traced.graph):
             name = reference.node.outputs[0].name or ""
-            operator = producers.get(name) or producers[name + PACKED_SUFFIX]
+            operator = producers.get(name + PACKED_SUFFIX) or producers[name]
             check = LayerCheck(reference.node.metadata_props.get(MODULE_KEY, ""))
             self.result.layers.append(check)
             layers.append(_Layer(reference, operator, check))
@@ -214,7 +268,7 @@ class _Verifier:
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
         half = new_constant(self.traced.graph, np.array(0.5, np.float32), "half")
-        ternary = [p.correspondence for p in self.points if (p.correspondence.scale, p.correspondence.offset) == (1, 0)]
+        ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
         for signs in dict.fromkeys(correspondence.traced for correspondence in ternary):
             node = signs.producer() if signs is not None else None
             if signs is None or node is None:
@@ -235,15 +289,20 @@ class _Verifier:
             if node.domain == "" and WEIGHTED_RANKS.get(node.op_type) == len(shape_of(node.outputs[0]) or ()):
                 value = node.outputs[0]
                 following = sole_consumer(self.compiled.graph.graph, value)
-                if value.name not in self.file.by_name and following is not None:
+                if value.name not in self.full.by_name and following is not None:
                     value = following.outputs[0]  # an activation that the file's operator applies itself
-                tensor = self.file.by_name.get(value.name or "")
-                if tensor is not None and tensor.dtype == "float32" and self.file.data(tensor) is None:
+                tensor = self.full.by_name.get(value.name or "")
+                if tensor is not None and tensor.dtype == "float32" and self.full.data(tensor) is None:
                     found[value] = tensor
         return found
 
     def is_refused(self) -> bool:
         """True, with the problem, where LCE's interpreter does not take the file or yields other shapes."""
+        if self.comparison.structural is not None:
+            self._problem(f"the weights are rounded, and {self.comparison.structural}")
+            return True
+        for operator, difference in self.comparison.problems:
+            self._problem(f"layer '{self._module_of(operator)}': {operator.name}: {difference}")
         try:
             self._prepare_variants()
             declared = [tensor.shape for tensor in self.layer_by_layer_outputs]
@@ -267,14 +326,38 @@ class _Verifier:
         declared = [tensor.shape for tensor in operator.outputs]
         return None if found == declared else f"{name} yields {found[0]}, not {declared[0]}"
 
+    def _module_of(self, operator: Operator) -> str:
+        """The module path of the layer that an operator of the file belongs to, else its output's name."""
+        name = operator.outputs[0].name
+        value = self.values.get(name) or self.values.get(name.removesuffix(PACKED_SUFFIX))
+        node = value.producer() if value is not None else None
+        before = node.inputs[0].producer() if node is not None and node.inputs[0] is not None else None
+        if node is not None and before is not None and node.op_type in ("Relu", "Clip") and operator.name not in CLIPS:
+            node = before  # the operator applies the activation itself
+        module = node.metadata_props.get(MODULE_KEY) if node is not None else None
+        return module or name
+
     def _prepare_variants(self) -> None:
         tensors = [point.operator.outputs[0] for point in self.points]
         floats = [_first(point.operator) for point in self.points if point.quantized]
         others = [point.operator.outputs[0] for point in self.points if not point.quantized]
         inputs, outputs = list(self.file.inputs), list(self.file.outputs)
-        exposed = [*floats, *outputs, *self.float_layers.values()]
-        self.layer_by_layer_outputs = [*exposed, *others]
-        self.layer_by_layer = LceRunner(self.file.variant([*inputs, *tensors], exposed, split=others))
+        exposed = [*floats, *outputs]
+        in_full, others_in_full = self._in_full(exposed), self._in_full(others)
+        self.rounded_inputs = list(dict.fromkeys(_activation(entry.found.twin) for entry in self.rounded))
+        exposed_in_full = [*in_full, *self.float_layers.values(), *self.rounded_inputs]
+        self.layer_by_layer_outputs = [*exposed_in_full, *others_in_full]
+        fed = self._in_full([*inputs, *tensors])
+        self.layer_by_layer = LceRunner(self.full.variant(fed, exposed_in_full, split=others_in_full))
+        if self.rounds:
+            self.layer_by_layer_rounded = LceRunner(self.file.variant([*inputs, *tensors], exposed, split=others))
+        if self.rounded:
+            # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
+            twins = {entry.found.twin: entry.found.weight for entry in self.rounded}
+            own = list(dict.fromkeys(_activation(entry.found.operator) for entry in self.rounded))
+            results = [entry.found.operator.outputs[0] for entry in self.rounded]
+            self.rounded_operators = LceRunner(self.file.variant(own, (), split=results))
+            self.float_operators = LceRunner(self.full.weights_variant(self.rounded_inputs, twins))
         if self.float_layers:
             given = [*self.compiled.graph.graph.inputs, *(point.value for point in self.points)]
             self.float_graph = OrtRunner.between(self.compiled.graph, given, list(self.float_layers))
@@ -291,6 +374,10 @@ class _Verifier:
         inputs_of_layers = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
         self.layer_graph = OrtRunner.between(self.compiled.graph, inputs_of_layers, [node.outputs[0] for node in nodes])
 
+    def _in_full(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The float32 file's tensors for the file's own."""
+        return [self.comparison.tensors[tensor.index] for tensor in tensors]
+
     # One input
 
     def check(self, arrays: Sequence[Array]) -> None:
@@ -305,7 +392,11 @@ class _Verifier:
         if self.layers:
             self._check_layers(values)
         signs = [point.correspondence.signs(values) for point in self.points]
-        stored = [as_stored(point.value, array) for point, array in zip(self.points, signs, strict=True)]
+        stored = [
+            # Known by its operand alone, a sign is that operand's, whatever the value is negated against.
+            as_stored(point.value, array, negates=point.correspondence.traced is not None)
+            for point, array in zip(self.points, signs, strict=True)
+        ]
         feeds = [self.compiled.as_stored(array) for array in arrays]
         self._check_layer_by_layer(arrays, feeds, stored, outputs, values)
         self._check_free_running(feeds, stored, outputs, arrays, values)
@@ -361,7 +452,8 @@ class _Verifier:
         floats = sum(point.quantized for point in self.points)
         end = floats + len(self.file.outputs)
         last = end + len(self.float_layers)
-        found = self._by_point(results[:floats], results[last:])
+        packed = last + len(self.rounded_inputs)
+        found = self._by_point(results[:floats], results[packed:])
         for point, array, expected in zip(self.points, found, stored, strict=True):
             self._check_sign(point, array, expected, values)
         self._check_float_layers(results[end:last], arrays, stored)
@@ -371,6 +463,48 @@ class _Verifier:
             self.result.output_error = max(self.result.output_error, error)
             if error > ROUNDING:
                 self._problem(f"output '{name}' is off by {error:.2g} of its largest magnitude")
+        if self.rounded:
+            self._check_rounded_operators(results[last:packed])
+        if self.rounds:
+            self._count_rounded_flips([*feeds, *bits], stored, outputs, values)
+
+    def _check_rounded_operators(self, inputs: Sequence[Array]) -> None:
+        """Each operator with rounded weights against a float operator with the same weights, on the same input."""
+        given = dict(zip(self.rounded_inputs, inputs, strict=True))
+        found, expected = self.rounded_operators.run(inputs), self.float_operators.run(inputs)
+        for entry, array, reference in zip(self.rounded, found, expected, strict=True):
+            allowed = _channel_scale(reference) + entry.found.input_error(given[_activation(entry.found.twin)])
+            error = float(np.max(np.abs(array.astype(np.float64) - reference) / allowed, initial=0.0))
+            entry.check.error = max(entry.check.error, float("inf") if np.isnan(error) else error)
+            if not error <= 1:
+                self._problem(
+                    f"layer '{entry.check.module}': with {entry.check.dtype} weights it is off by {error:.2g} times "
+                    "what rounding its input explains"
+                )
+
+    def _count_rounded_flips(
+        self, feeds: Sequence[Array], stored: Sequence[Array], outputs: Sequence[Array], values: dict[ir.Value, Array]
+    ) -> None:
+        """What rounded weights do to signs and outputs, fed the reference's signs: counted, no problem."""
+        results = self.layer_by_layer_rounded.run(feeds)
+        floats = sum(point.quantized for point in self.points)
+        end = floats + len(outputs)
+        by_point = self._by_point(results[:floats], results[end:])
+        for point, array, expected in zip(self.points, by_point, stored, strict=True):
+            flipped = (array < 0) != (expected < 0)
+            if not flipped.any():
+                continue
+            point.check.rounded_flips += int(np.count_nonzero(flipped))
+            operand = point.correspondence.operand(values)
+            if operand is not None:
+                near = np.abs(as_stored(point.value, operand, negates=not point.correspondence.keeps_operand))
+                largest = near.max(axis=tuple(range(near.ndim - 1)), keepdims=True)
+                distance = float((near / np.where(largest == 0, 1, largest))[flipped].max())
+                point.check.largest_rounded_flip = max(point.check.largest_rounded_flip, distance)
+        error = max(map(_relative, results[floats:end], outputs))
+        self.result.rounded_error = max(self.result.rounded_error, error)
+        if not np.isfinite(error):
+            self._problem("with rounded weights the outputs are no numbers")
 
     def _check_float_layers(self, found: Sequence[Array], arrays: Sequence[Array], stored: Sequence[Array]) -> None:
         """Compare with ONNX Runtime from the same signs, and name where an error starts: not where it spreads to."""
@@ -422,7 +556,11 @@ class _Verifier:
         check.zeros += int(np.count_nonzero(expected == 0))
         flipped = (array < 0) != (expected < 0)
         operand = point.correspondence.operand(values)
-        near = array if operand is None else as_stored(point.value, operand)
+        near = (
+            array
+            if operand is None
+            else as_stored(point.value, operand, negates=not point.correspondence.keeps_operand)
+        )
         if point.quantized and operand is not None and point.correspondence.keeps_operand:
             error = _channel_error(array, near)
             check.error = max(check.error, error * ROUNDING)
@@ -458,9 +596,14 @@ class _Verifier:
         ):
             flipped = (array < 0) != (expected < 0)
             count = int(np.count_nonzero(flipped))
-            if count and not any_flips:
+            # Rounded weights move every float: how far is known for each operator, not for all of them together.
+            if count and not any_flips and not self.rounds:
                 operand = point.correspondence.operand(values)
-                near = array if operand is None else as_stored(point.value, operand)
+                near = (
+                    array
+                    if operand is None
+                    else as_stored(point.value, operand, negates=not point.correspondence.keeps_operand)
+                )
                 if np.any((np.abs(near) / _channel_scale(near))[flipped] > 1):
                     self._problem(
                         f"sign '{point.check.module}': the first signs to flip free-running are not near zero"
@@ -468,7 +611,7 @@ class _Verifier:
             any_flips |= bool(count)
             point.check.free_running_flips += count
         against_graph = max(map(_relative, found_outputs, outputs))
-        if against_graph > ROUNDING and not any_flips:
+        if against_graph > ROUNDING and not any_flips and not self.rounds:
             self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")
         if self.compiled.traced.run_module is not None:
             # PyTorch may flip signs against ONNX Runtime, too; then it must do so by rounding alone.
@@ -518,6 +661,13 @@ def _relative(array: Array, reference: Array) -> float:
     if np.isnan(difference):
         return float("inf")
     return difference / scale if scale else difference
+
+
+def _activation(operator: Operator) -> Tensor:
+    """What an operator with weights reads: TRANSPOSE_CONV's comes behind its output's shape and its weights."""
+    tensor = operator.inputs[2 if operator.name == "TRANSPOSE_CONV" else 0]
+    assert tensor is not None
+    return tensor
 
 
 def _first(operator: Operator) -> Tensor:

@@ -44,9 +44,9 @@ PIPELINE: tuple[Step, ...] = (
     Step("remove-unused", RemoveUnusedNodesPass, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
+    Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
-    Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step(
         "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
     ),

@@ -3,31 +3,44 @@
     Before:  x ─ f ─ MaxPool ─ g ─ Sign ─ y          Before:  x ─ Sign ─ MaxPool ─ y
     After:   x ─ f ─ g ─ Sign ─ BinaryMaxPool ─ y     After:   x ─ Sign ─ BinaryMaxPool ─ y
 
-    sign(g(max xᵢ)) = max sign(g(xᵢ)) where g never falls: a shift, a positive scale, a clip, a PReLU with slopes ≥ 0,
-                      each per channel
+    sign(g(max xᵢ)) = max sign(g(xᵢ))                         where g never falls: a shift, a positive scale, a clip
+                    = min sign(g(xᵢ)) = -max sign(-g(xᵢ))     where g never rises: γ < 0
 
-A falling g (γ < 0) needs no case here: `normalize-sign-input` has divided by γ and let the consumers' weights absorb
-its sign.  There the complement's maximum is what a minimum was: sign(γ·max xᵢ + β) = -sign(max xᵢ + β/γ).
-Padding is -∞ before and never wins after.
+each per channel, up to sign(0).  So a channel with γ < 0 pools the complement, and every consumer takes the -1 into its
+weights for that input channel, where all of them can (`can_negate`); such channels are recorded as metadata.  A
+constant channel is either.  Padding is -∞ before, and never wins after.
 
-g then works on all positions instead of the maxima alone, so it moves only where the convolution in front absorbs it.
+What keeps the sign (a hardtanh) disappears.  The rest of g then works on all positions instead of the maxima alone, so
+it moves only where the convolution in front absorbs it.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.geometry import Window
-from bnncc.graph import NEGATED_KEY, constant_of, inherit_source, replace_node, shape_of, sole_consumer, take_over
+from bnncc.graph import (
+    NEGATED_KEY,
+    constant_of,
+    inherit_source,
+    new_constant,
+    replace_node,
+    shape_of,
+    sole_consumer,
+    take_over,
+)
 from bnncc.passes.affine import affine_of, channel_vector
+from bnncc.passes.normalize_sign_input import can_negate, negate_channels
 from bnncc.passes.threshold import can_yield_bits
 from bnncc.passes.windows import windows_of
 from bnncc.value_facts import is_binary
 
-# Operators of one input, and constants elsewhere, that never fall.
-RISING = {"Relu", "Clip", "Tanh", "Sigmoid", "HardSigmoid", "Erf", "Softsign", "Softplus", "Identity", "Exp", "Sqrt"}
+# Operators of one computed input that never fall; of these, those whose result is negative exactly where it is.
+SIGN_KEEPING = {"Tanh", "Erf", "Softsign", "Identity"}
+RISING = {*SIGN_KEEPING, "Relu", "Clip", "Sigmoid", "HardSigmoid", "Softplus", "Exp"}
 
 
 class BinaryMaxPool(ir.passes.InPlacePass):
@@ -50,39 +63,51 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     found = _find(graph, sign)
     if found is None:
         return False
-    pool, between = found
+    pool, nodes = found
+    between = list(nodes)
+    while between and _keeps_sign(between[-1]):
+        between.pop()
     windows, x, y = _windows(pool), pool.inputs[0], sign.outputs[0]
     if windows is None or x is None or not _is_cheap(graph, x, between):
         return False
-    value = x
+    direction = _direction(between, x)
+    falling = np.flatnonzero(direction < 0)
+    if falling.size and not can_negate(graph, y):
+        return False
+    value, previous = x, pool
     for node in between:
-        previous = pool if node is between[0] else between[between.index(node) - 1]
-        moved = ir.node(
-            node.op_type,
-            [value if operand is previous.outputs[0] else operand for operand in node.inputs],
-            dict(node.attributes),
-        )
-        moved.outputs[0].name = f"{node.outputs[0].name}/unpooled"
-        moved.outputs[0].shape, moved.outputs[0].type = x.shape, x.type
-        inherit_source([moved], node)
-        graph.insert_before(sign, moved)
-        value = moved.outputs[0]
+        operands = [value if operand is previous.outputs[0] else operand for operand in node.inputs]
+        moved = ir.node(node.op_type, operands, dict(node.attributes))
+        value, previous = _insert(graph, moved, sign, node, x, f"{node.outputs[0].name}/unpooled"), node
+    if falling.size:
+        factor = new_constant(graph, direction.astype(np.float32).reshape(1, -1, 1, 1), f"{y.name}/direction")
+        value = _insert(graph, ir.node("Mul", [value, factor]), sign, sign, x, f"{y.name}/rising")
     inner = ops.sign(value)
-    inner.outputs[0].name = f"{y.name}/unpooled"
-    if NEGATED_KEY in y.metadata_props:
-        inner.outputs[0].metadata_props[NEGATED_KEY] = y.metadata_props[NEGATED_KEY]
+    _insert(graph, inner, sign, sign, x, f"{y.name}/unpooled")
     pooled = ops.binary_max_pool(inner.outputs[0], windows)
-    inherit_source([inner], sign)
     inherit_source([pooled], pool)
-    graph.insert_before(sign, [inner, pooled])
+    graph.insert_before(sign, pooled)
     pooled.outputs[0].metadata_props.update(y.metadata_props)
     take_over(y, pooled.outputs[0])
-    graph.remove([sign, *reversed(between), pool], safe=True)
+    graph.remove([sign, *reversed(nodes), pool], safe=True)
+    if falling.size:
+        negate_channels(graph, pooled.outputs[0], falling)
+    if NEGATED_KEY in pooled.outputs[0].metadata_props:
+        inner.outputs[0].metadata_props[NEGATED_KEY] = pooled.outputs[0].metadata_props[NEGATED_KEY]
     return True
 
 
+def _insert(graph: ir.Graph, node: ir.Node, before: ir.Node, origin: ir.Node, like: ir.Value, name: str) -> ir.Value:
+    """Put `node` in; its output is called `name` and has the shape and type of `like`."""
+    result = node.outputs[0]
+    result.name, result.shape, result.type = name, like.shape, like.type
+    inherit_source([node], origin)
+    graph.insert_before(before, node)
+    return result
+
+
 def _find(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | None:
-    """(the MaxPool, the rising operators between it and `sign` in their order), each read by the next alone."""
+    """(the MaxPool, the monotone operators between it and `sign` in their order), each read by the next alone."""
     between: list[ir.Node] = []
     value = sign.inputs[0]
     while value is not None and sole_consumer(graph, value) is not None:
@@ -91,16 +116,16 @@ def _find(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | Non
             return None
         if node.op_type == "MaxPool":
             return node, between[::-1]
-        value = _rising_input(node)
+        value = _monotone_input(node)
         between.append(node)
     return None
 
 
-def _rising_input(node: ir.Node) -> ir.Value | None:
-    """x where `node` computes, per channel, a function of x alone that never falls; None otherwise."""
+def _monotone_input(node: ir.Node) -> ir.Value | None:
+    """x where `node` computes, per channel, a monotone function of x alone; None otherwise."""
     step = affine_of(node)
     if step is not None:
-        return step[0] if np.all(step[1].scale >= 0) else None
+        return step[0]
     x = node.inputs[0]
     shape = shape_of(x) if x is not None else None
     if shape is None or any(value is not None and constant_of(value) is None for value in node.inputs[1:]):
@@ -111,6 +136,24 @@ def _rising_input(node: ir.Node) -> ir.Value | None:
     if node.op_type == "LeakyRelu":
         return x if "alpha" not in node.attributes or node.attributes["alpha"].as_float() >= 0 else None
     return x if node.op_type in RISING else None
+
+
+def _direction(nodes: list[ir.Node], x: ir.Value) -> npt.NDArray[np.float64]:
+    """+1 for the channels of `x` in which the chain never falls, -1 for those in which it never rises."""
+    direction = np.ones((shape_of(x) or (0, 0))[1])
+    for node in nodes:
+        step = affine_of(node)
+        if step is not None:
+            direction *= np.where(step[1].scale < 0, -1, 1)
+    return direction
+
+
+def _keeps_sign(node: ir.Node) -> bool:
+    """True where the result is negative exactly where the operand is."""
+    if node.op_type == "Clip":
+        low, high = ((*(constant_of(value) for value in node.inputs[1:]), None, None))[:2]
+        return (low is None or float(low) < 0) and (high is None or float(high) >= 0)
+    return node.op_type in SIGN_KEEPING
 
 
 def _is_cheap(graph: ir.Graph, x: ir.Value, between: list[ir.Node]) -> bool:

@@ -71,8 +71,8 @@ def binary_operand(x: ir.Value) -> BinaryOperand | None:
         return None
     node = x.producer()
     if is_binary(x):
-        # A Pad of signs with signs is binary, but the convolution can pad with +1 by itself.  Padding with -1 is a Pad of
-        # words where the channels fill them.
+        # A Pad of signs with signs is binary, but the convolution can pad with +1 by itself.  Padding with -1 is a Pad
+        # of words where the channels fill them.
         padded = _through_pad(node, shape) if node is not None and node.op_type == "Pad" else None
         folds = padded is not None and padded.pads != NO_PADS and (padded.fill == 1 or shape[1] % WORD != 0)
         return padded if padded is not None and folds else unfolded(x)
@@ -137,7 +137,8 @@ def _through_pad(node: ir.Node, shape: tuple[int, ...]) -> BinaryOperand | None:
         return None
     if mode != "constant":
         # Reflect, edge and wrap repeat what is there: a move.
-        kept = shape_of(source)[:2] == shape[:2] if source is not None and shape_of(source) is not None else False
+        before = None if source is None else shape_of(source)
+        kept = before is not None and before[:2] == shape[:2]
         return replace(inner, signs=Moved(node, 0, (inner.signs,))) if kept and inner.pads == NO_PADS else None
     amounts = spatial_pads(node, len(shape))
     given = node.inputs[2] if len(node.inputs) > 2 else None

@@ -70,9 +70,9 @@ def are_steps(filters: Filters) -> bool:
 
 
 def _are_steps(filters: Filters) -> bool:
-    rows = filters.reshape(filters.shape[0], -1)
+    rows = filters.astype(np.float64).reshape(filters.shape[0], -1)
     both = np.any(rows > 0, axis=1) & np.any(rows < 0, axis=1)
-    # A handful of weights may lack a sign by chance; half of them 0 do not.
+    # A handful of weights may lack a sign by chance; a quarter of 0 is none.
     return not np.any(both) and 4 * int(np.count_nonzero(rows == 0)) >= rows.size
 
 

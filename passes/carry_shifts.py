@@ -190,7 +190,7 @@ class _Carrier:
                 self._visit(node)
         for value in list(self.graph.outputs):
             if value in self.pairs:
-                take_over(value, self._compute(value))
+                value.replace_all_uses_with(self._compute(value), replace_graph_outputs=True)
         for node in reversed(list(self.graph)):
             if not any(value.uses() or value.is_graph_output() for value in node.outputs):
                 self.graph.remove(node, safe=True)

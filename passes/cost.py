@@ -1,4 +1,4 @@
-"""What a pass may ask about the target: how long something takes.  The answer is `Target.cost`; passes know no target."""
+"""What a pass may ask about the target: how long something takes.  `Target.cost` answers; passes know no target."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc import ops
-from bnncc.graph import constant_of, inherit_source, new_constant, shape_of
+from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, unique_name
 from bnncc.passes import piecewise
 from bnncc.passes.affine import affine_of, channel_vector
 from bnncc.passes.piecewise import Function, Matrix, Piecewise
@@ -38,9 +38,9 @@ COMPARISONS: dict[str, Callable[[Matrix], npt.NDArray[np.bool_]]] = {
     "Equal": lambda s: s == 0,
 }
 ELEMENTWISE = {
-    *SIGN_KEEPING, *COMPARISONS, "Sigmoid", "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sign", "Relu", "Clip", "LeakyRelu",
-    "PRelu", "ThresholdedRelu", "HardSigmoid", "Max", "Min", "Sum", "Where", "Not", "And", "Or", "Xor", "Cast", "CastLike",
-    "Round", "Floor", "Ceil", "Identity", "BatchNormalization", "ScatterND",
+    *SIGN_KEEPING, *COMPARISONS, "Sigmoid", "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sign", "Relu", "Clip",
+    "LeakyRelu", "PRelu", "ThresholdedRelu", "HardSigmoid", "Max", "Min", "Sum", "Where", "Not", "And", "Or", "Xor",
+    "Cast", "CastLike", "Round", "Floor", "Ceil", "Identity", "BatchNormalization", "ScatterND",
 }  # fmt: skip
 # What gives every element the one number that it reads, where there is but one.
 NUMBER_KEEPING = {"Identity", "Cast", "CastLike", "Expand", "Reshape"}
@@ -88,8 +88,15 @@ def interpret(value: ir.Value) -> list[Candidate]:
     return found
 
 
+def rests_at(value: ir.Value, number: float) -> bool:
+    """True where `value` is exactly `number` for a whole range of what it is computed from, as |x| - x is 0."""
+    functions = [candidate.function for candidate in interpret(value)]
+    known = [function for function in functions if function.center is None]
+    return any(bool(np.any((one.slopes == 0) & (one.offsets == number))) for one in known)
+
+
 def _uses_inside(value: ir.Value, shape: tuple[int, ...]) -> tuple[dict[ir.Value, int], set[ir.Value]]:
-    """(how many operands inside the expression of `value` each of its values is, those that operators inside compute)."""
+    """(how often each value is an operand in the expression of `value`, the values that operators in it compute)."""
     waiting, expanded = {value: 0}, set[ir.Value]()
     pending = [value]
     for one in pending:
@@ -302,8 +309,11 @@ def exclusive(graph: ir.Graph, nodes: Iterable[ir.Node]) -> list[ir.Node]:
 
 
 def is_absorbed(graph: ir.Graph, x: ir.Value, nodes: Sequence[ir.Node]) -> bool:
-    """True where an affine of `x` folds into the convolution in front, `nodes` being all that then reads `x`."""
-    inside: Sequence[ir.Node] = nodes
+    """True where an affine of `x` folds into the convolution in front once `nodes`, last one first, are replaced.
+
+    What reads `x` for something else as well, such as a batch norm that a shortcut needs too, stays and prevents it.
+    """
+    inside: Sequence[ir.Node] = exclusive(graph, nodes)
     while x not in graph.outputs and all(use.node in inside for use in x.uses()):
         node = x.producer()
         if node is None:
@@ -329,7 +339,7 @@ class Chain:
     def then(self, node: ir.Node, suffix: str) -> None:
         """Append `node`, which reads `self.value`."""
         result = node.outputs[0]
-        result.name = f"{self.name}/{suffix}"
+        result.name = unique_name(self.graph, f"{self.name}/{suffix}")
         if result.shape is None:
             result.shape, result.type = self.value.shape, self.value.type
         inherit_source([node], self.anchor)

@@ -4,8 +4,8 @@
     After:   S ─ BinaryConv(s; m, b; pad_value 0) ─ Add(p·m_o · border [1, O, H', W']) ─ y
 
 Padding with p instead of 0 adds p · Σ s over the taps that meet padding to the sum, which depends on the position of
-the output alone.  Such p come from activations a·S + m padded with zeros, p = -m/a: -1 for {0, 1} activations whose 1 is
-S = +1.  (For the other sense p is +1, which needs no correction.)
+the output alone.  Such p come from activations a·S + m padded with zeros, p = -m/a: -1 for {0, 1} activations whose 1
+is S = +1.  (For the other sense p is +1, which needs no correction.)
 
 It runs behind `fold-affine`, so that what follows the convolution is in m and b already.
 """

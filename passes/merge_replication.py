@@ -7,7 +7,7 @@
     Before:  v ─ Concat(v, v) ─ Conv(W [O, 2·C, …]) ─ y
     After:   v ─ Conv(W[:, :C] + W[:, C:]) ─ y
 
-RepConv (channels doubled by repeating a binary convolution's output, each copy with its own batch norm, shift and slope).
+RepConv: channels doubled by repeating a binary convolution's output, each copy with its own batch norm and slope.
 *Merge* multiplies again what is known already, in bits; *repeat* reads and writes floats.  The target's cost model
 decides for each layer, or `--replication`.
 
@@ -101,9 +101,14 @@ class MergeReplication(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=changed)
 
     def _merges(self, root: _Root) -> bool:
-        if self.mode is not ReplicationMode.AUTO or self.cost is None:
-            return self.mode is not ReplicationMode.REPEAT
-        return root.seconds_merged(self.cost) <= root.seconds_repeated(self.cost)
+        if self.mode is ReplicationMode.REPEAT:
+            return False
+        if self.mode is ReplicationMode.MERGE:
+            # A float convolution is not computed twice for the sake of its copies.
+            return root.exclusive or ops.is_binary_conv(root.conv)
+        return (
+            root.exclusive if self.cost is None else root.seconds_merged(self.cost) <= root.seconds_repeated(self.cost)
+        )
 
 
 @dataclass
@@ -215,19 +220,20 @@ def _affines_behind(graph: ir.Graph, y: ir.Value) -> int:
 
 def _repeated_conv(graph: ir.Graph, conv: ir.Node, indices: Indices, before: ir.Node) -> ir.Value:
     name = f"{conv.outputs[0].name}/repeated"
-    constants = [None if value is None else constant_of(value) for value in conv.inputs[1:]]
-    inputs = [
-        None if array is None else new_constant(graph, array[indices], f"{value.name}/repeated")
-        for value, array in zip(conv.inputs[1:], constants, strict=True)
-        if value is not None or array is None
-    ]
+    inputs: list[ir.Value | None] = []
+    for value in conv.inputs[1:]:
+        array = constant_of(value)
+        if value is None or array is None:
+            inputs.append(None)
+        else:
+            inputs.append(new_constant(graph, array[indices], f"{value.name}/repeated"))
     copy = ir.node(conv.op_type, [conv.inputs[0], *inputs], dict(conv.attributes), domain=conv.domain)
     if ops.is_binary_conv(conv):
         for key in KEPT:
             if key in conv.metadata_props:
                 copy.metadata_props[key] = conv.metadata_props[key]
-        known = conv.metadata_props.get(OUTPUT_CHANNELS_KEY)
-        rows = json.loads(known) if known else range(int(indices.max()) + 1)
+        entry = conv.metadata_props.get(OUTPUT_CHANNELS_KEY)
+        rows = json.loads(entry) if entry else range(int(indices.max()) + 1)
         copy.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps([rows[index] for index in indices.tolist()])
     else:
         copy.metadata_props.update(conv.metadata_props)
@@ -274,7 +280,8 @@ def _sum_weights(graph: ir.Graph, replication: Replication) -> bool:
         assert filters is not None
         shape = (filters.shape[0], int(replication.indices.max()) + 1, *filters.shape[2:])
         summed = np.zeros(shape, np.float64)
-        np.add.at(summed, (slice(None), replication.indices), filters.astype(np.float64))
+        for position, channel in enumerate(replication.indices.tolist()):
+            summed[:, channel] += filters[:, position].astype(np.float64)
         name = node.inputs[1].name if node.inputs[1] is not None else None
         node.replace_input_with(1, new_constant(graph, summed.astype(np.float32), f"{name}/summed"))
         node.replace_input_with(0, replication.x)

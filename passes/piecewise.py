@@ -35,8 +35,8 @@ CANCELLED = 1e-12
 class Piecewise:
     """The functions of C channels (C = 1: the same for all), with up to K breakpoints.
 
-    knots [C, K] ascend; a channel with fewer than K has +inf behind its own.  slopes and offsets [C, K + 1] are those of
-    the open intervals before, between and behind; those behind an infinite knot repeat the last.  at [C, K].
+    knots [C, K] ascend; a channel with fewer than K has +inf behind its own.  slopes and offsets [C, K + 1] are those
+    of the open intervals before, between and behind; those behind an infinite knot repeat the last.  at [C, K].
     """
 
     knots: Matrix
@@ -92,7 +92,8 @@ def _take(matrix: Matrix, index: npt.NDArray[np.intp]) -> Matrix:
 def _pieces_right_of(knots: Matrix, points: Matrix) -> npt.NDArray[np.intp]:
     """The index of the piece that begins at or contains each point; behind the last knot of a channel, the last."""
     passed = (knots[:, None, :] <= points[:, :, None]) & np.isfinite(knots)[:, None, :]
-    return passed.sum(axis=2)
+    count: npt.NDArray[np.intp] = passed.sum(axis=2)
+    return count
 
 
 def _rows(f: Piecewise, channels: int) -> Piecewise:

@@ -131,8 +131,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         if split is None and (zeros := count_zeros(scaled)):
             if self.zero_weights is ZeroWeights.FLOAT:
                 return (
-                    f"{zeros:,} of its {filters.size:,} weights are exactly 0, which no bit says "
-                    "(--zero-weights plus-one reads them as +1)"
+                    f"{zeros:,} of its {filters.size:,} weights {'is' if zeros == 1 else 'are'} exactly 0, which no "
+                    "bit says (--zero-weights plus-one reads them as +1)"
                 )
             scaled = zeros_to_plus_one(scaled)
             filters = zeros_to_plus_one(filters)
@@ -275,8 +275,17 @@ class _Layer:
         source = _flattened_map(x)
         if source is not None:
             return source, signs.reshape(signs.shape[0], *(shape_of(source) or ())[1:])
-        rows = int(np.prod(shape[:-1]))
-        return _reshape(graph, x, (rows, shape[-1], 1, 1), f"{name}/signs", node), signs[:, :, None, None]
+        rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+        sign = x.producer()
+        if len(shape) > 2 and sign is not None and _serves_only(graph, sign, node):
+            # Bits are packed along the channels, here another axis than in front of the Reshape: pack behind it.
+            assert sign.inputs[0] is not None
+            packed = ops.sign(_reshape(graph, sign.inputs[0], rows, f"{x.name}/rows", sign))
+            packed.outputs[0].name = f"{name}/signs"
+            inherit_source([packed], sign)
+            graph.insert_before(sign, packed)
+            return packed.outputs[0], signs[:, :, None, None]
+        return _reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
 
 
 def _remove_unused(graph: ir.Graph, values: list[ir.Value | None]) -> None:
@@ -409,6 +418,12 @@ def _added_to_last_axis(node: ir.Node, x: ir.Value) -> Affine | None:
     if any(size != 1 for size in array.shape[:-1]):
         return None
     return Affine(np.ones(shape[-1]), np.broadcast_to(array.reshape(-1).astype(np.float64), (shape[-1],)).copy())
+
+
+def _serves_only(graph: ir.Graph, sign: ir.Node, node: ir.Node) -> bool:
+    """True where `node` alone reads the signs, and they are no stand-in that verification knows by their name."""
+    value = sign.outputs[0]
+    return ops.is_sign(sign) and sole_consumer(graph, value) is node and TRACED_KEY not in value.metadata_props
 
 
 def _flattened_map(x: ir.Value) -> ir.Value | None:

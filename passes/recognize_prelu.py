@@ -13,8 +13,8 @@ The expression is read as a function of x (elementwise.py).  With the kink of a 
 
 PRelu(p·x) = p·PRelu(x) for p > 0: where an affine in front folds into a convolution, the magnitude of the factor behind
 goes there, and the form is taken that leaves no minus behind.  Parts that change nothing are left out; a PRelu whose
-slopes are all 0 is a Relu; a function without a kink is an affine.  A channel without a kink has s₁ = s₂, which is a PRelu
-of slope 1.  All this is done only where it leaves fewer operators than there were.
+slopes are all 0 is a Relu; a function without a kink is an affine.  A channel without a kink has s₁ = s₂, which is a
+PRelu of slope 1.  All this is done only where it leaves fewer operators than there were.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.graph import constant_of, inherit_source, replace_node, take_over
+from bnncc.passes.elementwise import rests_at
 from bnncc.value_facts import has_structural_zeros
 
 
@@ -33,7 +34,7 @@ class RecognizeSign(ir.passes.InPlacePass):
                     if not has_structural_zeros(pad.inputs[0]):
                         _move_pad_behind(model.graph, pad, node)
                         changed = True
-                elif not has_structural_zeros(node.inputs[0]):
+                elif not has_structural_zeros(node.inputs[0]) and not rests_at(node.inputs[0], 0.0):
                     replace_node(model.graph, node, ops.sign(node.inputs[0]))
                     changed = True
         return ir.passes.PassResult(model, modified=changed)

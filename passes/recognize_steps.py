@@ -15,9 +15,9 @@ and then, with d = +1 for a rising and -1 for a falling channel,
 
     f(x) = (high - low)/2 · S + (high + low)/2,         S = Sign(d · (x - t)).
 
-A {0, 1} expression is written with b = -S, which is +1 where f is 0: zero padding of f is then padding of b with +1, which
-LCE's kernels know; and x > 0, which is 0 at 0, is exact.  Only where this gains nothing and costs an operator is it S.
-  Channels without a jump get d = 0 and a constant argument.
+A {0, 1} expression is written with b = -S, which is +1 where f is 0: zero padding of f is then padding of b with +1,
+which LCE's kernels know; and x > 0, which is 0 at 0, is exact.  Where it gains nothing and costs an operator, it is S.
+Channels without a jump get d = 0 and a constant argument.
 
 At x = t.  Sign(0) is +1, which is right if f(t) is the value that +1 stands for.  If it is the other one, t is moved to
 the next float32, t⁺: x > t and x ≥ t⁺ are the same for float32.  At t = 0 this would cost an operator of its own, so it
@@ -33,6 +33,7 @@ In front of all that, a Pad by a constant p moves behind the expression, where i
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,11 +119,17 @@ class RecognizeSteps(ir.passes.InPlacePass):
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
+    if _is_affine_of_sign(node):
+        return False
     best: tuple[int, Candidate, Binarizer] | None = None
     candidates = interpret(value)
-    for candidate in candidates:
+    for index, candidate in enumerate(candidates):
         steps = steps_of(candidate.function)
-        if steps is None or not (steps.is_sign or _stands_alone(graph, value)):
+        if (
+            steps is None
+            or _rests_between(steps, candidates[index + 1 :])
+            or not (steps.is_sign or _stands_alone(graph, value))
+        ):
             continue
         binarizer = _binarizer(graph, candidate, steps, value)
         if binarizer is None:
@@ -135,6 +142,14 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     _rewrite(graph, node, best[2])
     remove_unused(graph, best[1].nodes)
     return True
+
+
+def _is_affine_of_sign(node: ir.Node) -> bool:
+    """True for the affines that remain behind a Sign; what is in front of it is looked at when its turn comes."""
+    inner: ir.Node | None = node
+    while inner is not None and (step := affine_of(inner)) is not None:
+        inner = step[0].producer()
+    return inner is not node and ops.is_sign(inner)
 
 
 def _is_spelling(node: ir.Node) -> bool:
@@ -215,7 +230,13 @@ def _binarizer(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.Va
     if np.all(steps.low == 0):
         negative = _arguments(source, steps, positive=False)
         exact = bool(np.any(steps.jumps & (steps.at == steps.low)))
-        if absorbed or exact or pad is not None or _is_padded_later(value) or np.any(negative[0] != 1) <= np.any(options[0][0] != 1):
+        if (
+            absorbed
+            or exact
+            or pad is not None
+            or _is_padded_later(value)
+            or np.any(negative[0] != 1) <= np.any(options[0][0] != 1)
+        ):
             options = [negative]
     slope, shift, sign = options[0]
     half, middle = (steps.high - steps.low) / 2, (steps.high + steps.low) / 2
@@ -248,11 +269,19 @@ def _readers(candidate: Candidate, pad: ir.Node | None) -> list[ir.Node]:
 def _undecided(source: ir.Value, steps: Steps) -> bool:
     """True where some x is the threshold by design, and f is neither low nor high there."""
     neither = steps.jumps & (steps.at != steps.low) & (steps.at != steps.high)
-    return any(may_equal_by_design(source, float(threshold)) for threshold in np.unique(steps.threshold[neither]))
+    thresholds = [float(threshold) for threshold in np.unique(steps.threshold[neither])]
+    return any(may_equal_by_design(source, number) for number in thresholds)
+
+
+def _rests_between(steps: Steps, farther: Sequence[Candidate]) -> bool:
+    """True where the threshold is met for a whole range of a source farther back, as |x| - x is 0 for all x > 0."""
+    neither = (steps.jumps & (steps.at != steps.low) & (steps.at != steps.high))[:, None]
+    known = [candidate.function for candidate in farther if candidate.function.center is None]
+    return any(bool(np.any(neither & (one.slopes == 0) & (one.offsets == steps.at[:, None]))) for one in known)
 
 
 def _arguments(source: ir.Value, steps: Steps, *, positive: bool) -> tuple[Matrix, Matrix, float]:
-    """(slope, shift, sign): Sign(slope · x + shift) is +1 where f is high, or low if not `positive`; f ~ sign · Sign."""
+    """(slope, shift, sign): Sign(slope · x + shift) is +1 where f is high, if not `positive` low; f ~ sign · Sign."""
     direction = np.where(steps.rising == positive, 1.0, -1.0)
     threshold = np.where(steps.jumps, steps.threshold, 0.0)
     wrong = steps.jumps & (steps.at == (steps.low if positive else steps.high))

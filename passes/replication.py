@@ -2,9 +2,9 @@
 
     y[:, k] = x[:, indices[k]]           indices [C'], C' > C, every channel of x read
 
-Tile, Concat of one value, Gather with constant indices, Unsqueeze ─ Expand ─ Reshape, repeat_interleave: between x and y
-there are only operators that move elements.  Where each element goes is found by running them on a map that holds the
-number of its channel in every element (in ONNX Runtime), and of its position likewise.
+Tile, Concat of one value, Gather with constant indices, Unsqueeze ─ Expand ─ Reshape, repeat_interleave: between x and
+y there are only operators that move elements.  Where each element goes is found by running them, in ONNX Runtime, on a
+map that holds the number of its channel in every element, and on one that holds its position.
 """
 
 from __future__ import annotations
@@ -103,13 +103,9 @@ def _indices(model: ir.Model, x: ir.Value, y: ir.Value, shape: tuple[int, ...]) 
     numbers = np.broadcast_to(channel.reshape(1, -1, *(1,) * (len(shape) - 2)), shape).astype(np.float32)
     positions = np.moveaxis(np.arange(rest, dtype=np.float32).reshape(shape[0], *shape[2:], 1), -1, 1)
     weights = weights_of(model)
-    found, places = (
-        run(proto, {**weights, x.name or "": np.ascontiguousarray(np.broadcast_to(array, shape), np.float32)})[
-            y.name or ""
-        ]
-        for array in (numbers, positions)
-    )
-    indices = found[(0, slice(None), *(0,) * (len(shape) - 2))].astype(np.int64)
+    maps = [np.ascontiguousarray(np.broadcast_to(array, shape), np.float32) for array in (numbers, positions)]
+    found, places = (run(proto, {**weights, x.name or "": array})[y.name or ""] for array in maps)
+    indices = found.reshape(*found.shape[:2], -1)[0, :, 0].astype(np.int64)
     expected = np.broadcast_to(indices.reshape(1, -1, *(1,) * (len(shape) - 2)), found.shape)
     if not np.array_equal(found, expected) or not np.array_equal(places, np.broadcast_to(positions, places.shape)):
         return None

@@ -139,7 +139,7 @@ def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
         return x
     array = constant_of(x)
     if array is not None:
-        return new_constant(graph, np.where(np.signbit(array), -1, 1).astype(np.float32), f"{x.name}/sign")
+        return new_constant(graph, np.where(array.astype(np.float32) < 0, -1, 1).astype(np.float32), f"{x.name}/sign")
     known = _signs_of(x)
     if known:
         sign = known[0]

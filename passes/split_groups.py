@@ -1,16 +1,16 @@
 """Compute a grouped binary convolution as one binary convolution a group.
 
     Before:  S [N, C, H, W] ─ BinaryConv(group = G) ─ y
-    After:   S ─┬─ Slice(channels of group 0) ─ BinaryConv ─┐
-                ├─ Slice(channels of group 1) ─ BinaryConv ─ Concat ─ y
-                └─ …
+    After:   S ─ Split ─┬─ BinaryConv ─┐
+                        ├─ BinaryConv ─ Concat ─ y
+                        └─ …
 
-LCE's default kernel takes no groups.  Where a group has a multiple of 32 channels, its slice is whole words of the
-packed tensor.  Where it has not, and S = Sign(u), the float u is sliced and each slice packed on its own:
+LCE's default kernel takes no groups.  Where a group has a multiple of 32 channels, its part is whole words of the
+packed tensor.  Where it has not, and S = Sign(u), the float u is split and each part packed on its own:
 
     Before:  u ─ Sign ─ BinaryConv(group = G) ─ y
-    After:   u ─┬─ Slice ─ Sign ─ BinaryConv ─┐
-                ├─ Slice ─ Sign ─ BinaryConv ─ Concat ─ y
+    After:   u ─ Split ─┬─ Sign ─ BinaryConv ─┐
+                        ├─ Sign ─ BinaryConv ─ Concat ─ y
 
 A word is computed whole however few of its bits are used, so with few channels a group the float convolution may be
 faster; the target's cost model decides, and the layer goes back to float with that reason.  A target whose kernel takes
@@ -42,13 +42,15 @@ from bnncc.graph import (
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
 
 KEPT = (CONV_KEY, TRACED_KEY)
+# The opset in which Split got the attribute num_outputs.
+NUM_OUTPUTS_SINCE = 18
 
 
 class SplitGroups(ir.passes.InPlacePass):
     """Split every BinaryConv with more than one group.
 
-    cost: the target's, by which a layer may go back to float; None splits all.  grouped_kernel: the target's kernel takes
-    groups of a multiple of 32 channels.
+    cost: the target's, by which a layer may go back to float; None splits all.  grouped_kernel: the target's kernel
+    takes groups of a multiple of 32 channels.
     """
 
     def __init__(self, cost: CostModel | None = None, grouped_kernel: bool = False) -> None:
@@ -103,7 +105,7 @@ class _Grouped:
         macs = int(np.prod(self.result)) * int(np.prod(self.weight.shape[1:]))
         words = -(-self.channels // WORD)
         size = FLOAT_BYTES * int(np.prod(self.result))
-        # Repacking reads the float slices; the outputs are joined by a copy.
+        # Repacking splits the floats; the outputs are joined by a copy.
         repacked = 0 if self.channels % WORD == 0 else 2 * FLOAT_BYTES * int(np.prod(self.shape))
         binary = cost(
             binary_macs=macs * words * WORD // self.channels,
@@ -117,21 +119,25 @@ class _Grouped:
         multiplier, bias = (constant_of(node.inputs[index]) for index in (2, 3))
         assert multiplier is not None
         assert bias is not None
-        parts = []
+        parts = self._parts(graph)
+        results = []
         inputs = _traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
         outputs = _traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
         for index in range(self.group):
             reads = slice(index * self.channels, (index + 1) * self.channels)
             rows = slice(index * self.filters, (index + 1) * self.filters)
             name = f"{y.name}/group{index}"
-            constants = [
-                new_constant(graph, array[rows], f"{name}/{what}")
-                for array, what in ((self.weight, "weight"), (multiplier, "multiplier"), (bias, "bias"))
-            ]
             geometry = ops.ConvGeometry.of(node, self.weight.shape[2:], self.shape[2:])
             single = ops.ConvGeometry(geometry.strides, geometry.dilations, geometry.pads)
             pad_value = node.attributes["pad_value"].as_float()
-            part = ops.binary_conv(self._slice(graph, reads), *constants, single, pad_value=pad_value)
+            part = ops.binary_conv(
+                parts[index],
+                new_constant(graph, self.weight[rows], f"{name}/weight"),
+                new_constant(graph, multiplier[rows], f"{name}/multiplier"),
+                new_constant(graph, bias[rows], f"{name}/bias"),
+                single,
+                pad_value=pad_value,
+            )
             for key in KEPT:
                 if key in node.metadata_props:
                     part.metadata_props[key] = node.metadata_props[key]
@@ -142,8 +148,8 @@ class _Grouped:
             result.name, result.type = name, y.type
             result.shape = ir.Shape((self.result[0], self.filters, *self.result[2:]))
             graph.insert_before(node, part)
-            parts.append(result)
-        joined = ir.node("Concat", parts, {"axis": 1})
+            results.append(result)
+        joined = ir.node("Concat", results, {"axis": 1})
         inherit_source([joined], node)
         graph.insert_before(node, joined)
         take_over(y, joined.outputs[0])
@@ -153,44 +159,53 @@ class _Grouped:
         if ops.is_sign(sign) and not self.x.uses() and self.x not in graph.outputs and sign is not None:
             graph.remove(sign, safe=True)
 
-    def _slice(self, graph: ir.Graph, channels: slice) -> ir.Value:
-        """The binary value of one group: shared with other convolutions of the same input."""
-        x = self.x
-        sign = x.producer()
+    def _parts(self, graph: ir.Graph) -> list[ir.Value]:
+        """The binary values of the groups, shared with other convolutions of the same groups."""
+        x, sign = self.x, self.x.producer()
         repacks = self.channels % WORD != 0 and ops.is_sign(sign) and self._only_grouped(graph)
-        source = sign.inputs[0] if repacks and sign is not None else x
-        assert source is not None
-        name = f"{x.name}/channels{channels.start}-{channels.stop}"
-        for use in source.uses():
-            if repacks and ops.is_sign(_sole_user(use.node)) and _sole_user(use.node).outputs[0].name == name:  # type: ignore[union-attr]
-                return _sole_user(use.node).outputs[0]  # type: ignore[union-attr]
-            if not repacks and use.node.outputs[0].name == name:
-                return use.node.outputs[0]
-        bounds = [np.array([bound], np.int64) for bound in (channels.start, channels.stop, 1)]
-        cut = ir.node("Slice", [source, *(new_constant(graph, bound, f"{name}/bound") for bound in bounds)])
-        value = cut.outputs[0]
-        value.shape = ir.Shape((self.shape[0], self.channels, *self.shape[2:]))
-        value.type = source.type
-        value.name = f"{name}/float" if repacks else name
-        inherit_source([cut], sign if repacks and sign is not None else self.node)
-        # Behind the producer of what it reads: another convolution in front of this one may share it.
-        nodes = [cut]
-        if repacks and sign is not None:
-            packed = ops.sign(value)
-            packed.outputs[0].name = name
-            packed.outputs[0].metadata_props.update(x.metadata_props)
-            packed.outputs[0].metadata_props.setdefault(
-                TRACED_KEY, json.dumps({"value": x.name, "scale": 1.0, "offset": 0.0})
-            )
-            packed.outputs[0].metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(channels.start, channels.stop)])
-            inherit_source([packed], sign)
-            nodes.append(packed)
+        if not repacks or sign is None:
+            return self._split_value(graph, x, self.node)
+        assert sign.inputs[0] is not None
+        parts = []
+        for index, part in enumerate(self._split_value(graph, sign.inputs[0], sign)):
+            readers = [use.node for use in part.uses() if ops.is_sign(use.node)]
+            if readers:
+                parts.append(readers[0].outputs[0])
+                continue
+            packed = ops.sign(part)
             value = packed.outputs[0]
-        if repacks and sign is not None:
-            graph.insert_before(sign, nodes)
-        else:
-            graph.insert_before(self.node, nodes)
-        return value
+            value.name = f"{x.name}/group{index}"
+            value.metadata_props.update(x.metadata_props)
+            value.metadata_props.setdefault(TRACED_KEY, json.dumps({"value": x.name, "scale": 1.0, "offset": 0.0}))
+            first = index * self.channels
+            value.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(first, first + self.channels)])
+            inherit_source([packed], sign)
+            graph.insert_before(sign, packed)
+            parts.append(value)
+        return parts
+
+    def _split_value(self, graph: ir.Graph, source: ir.Value, before: ir.Node) -> list[ir.Value]:
+        """`source` cut into the channels of the groups, once."""
+        for use in source.uses():
+            if use.node.op_type == "Split" and use.node.domain == "" and len(use.node.outputs) == self.group:
+                axis = use.node.attributes["axis"].as_int() if "axis" in use.node.attributes else 0
+                if axis == 1 and all(shape_of(value) == self._part_shape for value in use.node.outputs):
+                    return list(use.node.outputs)
+        # Opset 13 counts the outputs, 18 wants to be told.
+        attributes = {"axis": 1}
+        if graph.opset_imports.get("", NUM_OUTPUTS_SINCE) >= NUM_OUTPUTS_SINCE:
+            attributes["num_outputs"] = self.group
+        cut = ir.node("Split", [source], attributes, num_outputs=self.group)
+        for index, value in enumerate(cut.outputs):
+            value.name, value.type = f"{source.name}/split{index}", source.type
+            value.shape = ir.Shape(self._part_shape)
+        inherit_source([cut], before)
+        graph.insert_before(before, cut)
+        return list(cut.outputs)
+
+    @property
+    def _part_shape(self) -> tuple[int, ...]:
+        return (self.shape[0], self.channels, *self.shape[2:])
 
     def _only_grouped(self, graph: ir.Graph) -> bool:
         """True where every user of the signs is a convolution of the same groups: then the whole is packed for none."""
@@ -224,8 +239,8 @@ class _Grouped:
         weight = new_constant(graph, filters.astype(np.float32), f"{name}/float_weight")
         conv = ir.node("Conv", [x, weight, new_constant(graph, bias, f"{name}/bias")], dict(geometry.attributes()))
         conv.metadata_props[LEFT_IN_FLOAT_KEY] = (
-            f"it has {self.group} groups of {self.channels} channels, which fill so little of 32-bit words that float is "
-            "faster on the target"
+            f"it has {self.group} groups of {self.channels} channels, for which float is estimated to be faster on the "
+            "target: bits are multiplied in words of 32 channels"
         )
         conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
         replace_node(graph, node, conv)
@@ -234,8 +249,3 @@ class _Grouped:
 def _traced_channels(node: ir.Node, key: str, count: int) -> list[int]:
     entry = node.metadata_props.get(key)
     return json.loads(entry) if entry else list(range(count))
-
-
-def _sole_user(node: ir.Node) -> ir.Node | None:
-    uses = list(node.outputs[0].uses())
-    return uses[0].node if len(uses) == 1 else None

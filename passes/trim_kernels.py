@@ -9,11 +9,13 @@ them lie outside the map multiply zeros only.  On tiny maps this also removes th
 
 from __future__ import annotations
 
+import json
+
 import onnx_ir as ir
 
 from bnncc import ops
 from bnncc.geometry import Window
-from bnncc.graph import constant_of, new_constant
+from bnncc.graph import TRIMMED_KEY, constant_of, new_constant
 from bnncc.passes.windows import windows_of
 
 
@@ -41,6 +43,9 @@ class TrimKernels(ir.passes.InPlacePass):
             node.attributes["pads"] = ir.AttrInt64s("pads", [*begins, *ends])
             node.attributes.pop("auto_pad", None)
             node.attributes.pop("kernel_shape", None)
+            before = json.loads(node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
+            total = [old + new for old, new in zip(before, (top, left, bottom, right), strict=True)]
+            node.metadata_props[TRIMMED_KEY] = json.dumps(total)
             changed = True
         return ir.passes.PassResult(model, modified=changed)
 

@@ -14,8 +14,8 @@ class Core:
 
     name: as in compilers' `-mcpu`.
     float_macs_per_cycle: of the vector unit: lanes of a fused multiply-add that it starts in a cycle.
-    binary_macs_per_cycle: bits that it multiplies: an EOR, a CNT and an accumulating add a register of bits, so the bits
-    it processes in a cycle over 3.
+    binary_macs_per_cycle: bits that it multiplies: an EOR, a CNT and an accumulating add a register of bits, so the
+    bits it processes in a cycle over 3.
     """
 
     name: str

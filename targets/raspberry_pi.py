@@ -1,6 +1,7 @@
 """Raspberry Pi boards.  Cores, counts and clocks: Raspberry Pi Ltd's product documentation, "Processors".
 
-The memory's peak is that of its kind, 32 bits wide: LPDDR2-900 (Pi 3, Zero 2 W), LPDDR4-3200 (Pi 4), LPDDR4X-4267 (Pi 5).
+The memory's peak is that of its kind, 32 bits wide: LPDDR2-900 (Pi 3, Zero 2 W), LPDDR4-3200 (Pi 4), LPDDR4X-4267
+(Pi 5).
 """
 
 from bnncc.targets.description import CORTEX_A53, CORTEX_A72, CORTEX_A76, Target

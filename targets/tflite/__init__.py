@@ -1,9 +1,10 @@
 """Emission: an ONNX graph in, the bytes of a TensorFlow Lite file out.
 
-In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `context` (what a lowering works with),
-`lowerings` (one function an operator), `emit` (the walk over the graph).
+In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `precision` (float16 and int8 weights), `context`
+(what a lowering works with), `lowerings` (one function an operator), `emit` (the walk over the graph).
 """
 
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.precision import WeightsPrecision
 
-__all__ = ["emit"]
+__all__ = ["WeightsPrecision", "emit"]

@@ -7,10 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator, TransposeOptionsT
+from ai_edge_litert.schema_py_generated import (
+    ActivationFunctionType,
+    BuiltinOperator,
+    DequantizeOptionsT,
+    TransposeOptionsT,
+)
 
+from bnncc import ops
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, ordered
-from bnncc.targets.tflite.writer import ModelWriter, Tensor
+from bnncc.targets.tflite.precision import (
+    SMALLEST_ROUNDED,
+    SMALLEST_ROUNDED_CONSTANT,
+    WeightsPrecision,
+    fits_float16,
+    fits_int8,
+    quantize,
+)
+from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 
 # Activations that a TensorFlow Lite operator applies to its own output, by the bounds of the equivalent Clip.
 FUSED_CLIPS: dict[tuple[float, float], int] = {
@@ -18,6 +32,9 @@ FUSED_CLIPS: dict[tuple[float, float], int] = {
     (0.0, 6.0): ActivationFunctionType.RELU6,
     (-1.0, 1.0): ActivationFunctionType.RELU_N1_TO_1,
 }
+
+# The first version of DEQUANTIZE that takes float16.
+DEQUANTIZE_FLOAT16_VERSION = 3
 
 # The first version of TRANSPOSE whose kernel takes these ranks.
 TRANSPOSE_VERSIONS = {5: 4, 6: 6}
@@ -34,9 +51,14 @@ class LoweringContext:
     permuted copy of a constant or by one TRANSPOSE (RESHAPE where only axes of size 1 move), made once.
     """
 
-    def __init__(self, graph: ir.Graph, writer: ModelWriter) -> None:
+    def __init__(
+        self, graph: ir.Graph, writer: ModelWriter, precision: WeightsPrecision = WeightsPrecision.FLOAT32
+    ) -> None:
         self.graph = graph
         self.writer = writer
+        self._precision = precision
+        self._dequantized: dict[Tensor, Tensor] = {}
+        self._reshaped: dict[Tensor, Tensor] = {}
         self._stored: dict[ir.Value, dict[Layout, Tensor]] = {}
         self._home: dict[ir.Value, Layout] = {}
         self._packed: dict[ir.Value, Tensor] = {}
@@ -140,7 +162,14 @@ class LoweringContext:
         if array is not None:
             if rank is not None:
                 array = array.reshape((1,) * (rank - array.ndim) + array.shape)
-            return self.constant(_narrow(layout.arrange(array)), value.name or "constant")
+            arranged = _narrow(layout.arrange(array))
+            if (
+                arranged.dtype == np.float32
+                and arranged.size >= SMALLEST_ROUNDED_CONSTANT
+                and not _is_correction(value)
+            ):
+                return self._half(arranged.astype(np.float32, copy=False), value.name or "constant")
+            return self.constant(arranged, value.name or "constant")
         shape = self.shape(value)
         if rank is not None and rank > len(shape):
             padded = (1,) * (rank - len(shape)) + shape
@@ -155,6 +184,31 @@ class LoweringContext:
     def constant(self, array: npt.NDArray[np.generic], name: str) -> Tensor:
         """A constant in the file's own order."""
         return self.writer.constant(name, array)
+
+    def weight(self, array: npt.NDArray[np.generic], name: str, axis: int, *, hybrid: bool = True) -> Tensor:
+        """The weights of a float operator, in the file's own order and in the precision asked for.
+
+        axis: that of the output channels.  hybrid: its kernel takes int8 weights with float activations; the tensor
+        returned is then int8 where the weights suit.
+        """
+        floats = array.astype(np.float32, copy=False)
+        if floats.size < SMALLEST_ROUNDED:
+            return self.constant(floats, name)
+        if self._precision is WeightsPrecision.INT8 and hybrid and fits_int8(floats, axis):
+            quotients, scales = quantize(floats, axis)
+            return self.writer.constant(name, quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, axis))
+        return self._half(floats, name, axis)
+
+    def _half(self, array: npt.NDArray[np.float32], name: str, axis: int | None = None) -> Tensor:
+        """A constant by way of float16, if that is asked for and the numbers suit."""
+        if self._precision is not WeightsPrecision.FLOAT16 or not fits_float16(array, axis):
+            return self.constant(array, name)
+        stored = self.writer.constant(f"{name}/float16", array.astype(np.float16))
+        if stored not in self._dequantized:
+            self._dequantized[stored] = self.temporary(name, stored.shape, np.float32)
+            outputs = [self._dequantized[stored]]
+            self.emit(BuiltinOperator.DEQUANTIZE, [stored], outputs, DequantizeOptionsT(), DEQUANTIZE_FLOAT16_VERSION)
+        return self._dequantized[stored]
 
     def define(self, value: ir.Value, layout: Layout) -> Tensor:
         """Create the tensor of an operator's output `value`, stored in `layout`."""
@@ -200,14 +254,20 @@ class LoweringContext:
         self.writer.custom(name, inputs, outputs, options)
 
     def reshape(self, tensor: Tensor, shape: Sequence[int], output: Tensor | None = None) -> Tensor:
-        """RESHAPE `tensor` (file order) to `shape`, into `output` if given."""
+        """RESHAPE `tensor` (file order) to `shape`, into `output` if given; a RESHAPE of a RESHAPE is one."""
+        tensor = self.before_reshape(tensor)
         if output is None:
             if tuple(shape) == tensor.shape:
                 return tensor
             output = self.temporary(f"{tensor.name}/reshape", shape, tensor.dtype)
         target = self.constant(np.asarray(output.shape, np.int32), "shape")
         self.emit(BuiltinOperator.RESHAPE, [tensor, target], [output])
+        self._reshaped[output] = tensor
         return output
+
+    def before_reshape(self, tensor: Tensor) -> Tensor:
+        """The tensor that a RESHAPE made `tensor` from, `tensor` itself where none did: the same data."""
+        return self._reshaped.get(tensor, tensor)
 
     def transpose(self, tensor: Tensor, permutation: Sequence[int], output: Tensor | None = None) -> Tensor:
         """TRANSPOSE `tensor` (file order), as a RESHAPE where only axes of size 1 move."""
@@ -236,6 +296,15 @@ class LoweringContext:
             return self.reshape(self.transpose(parts, (0, *range(2, len(parts.shape)), 1)), shape)
         from_axes, to_axes = source.permutation(len(shape)), target.permutation(len(shape))
         return self.transpose(tensor, [from_axes.index(axis) for axis in to_axes])
+
+
+def _is_correction(value: ir.Value) -> bool:
+    """True where a constant is combined with a binary convolution's result: what padding with +1 must be corrected by
+    belongs to that layer, which is exact.
+    """
+    operands = (operand for node, _ in value.uses() for operand in node.inputs if operand is not None)
+    producers = (operand.producer() for operand in operands)
+    return any(producer is not None and producer.domain == ops.DOMAIN for producer in producers)
 
 
 def _narrow(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -13,6 +13,7 @@ from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
 from bnncc.targets.tflite.lowerings.bit_moves import lower_bit_move
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
 
 DESCRIPTION = "bnncc"
@@ -22,16 +23,18 @@ def emit(
     model: ir.Model,
     *,
     channels_last: bool = True,
+    precision: WeightsPrecision = WeightsPrecision.FLOAT32,
     metadata: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """Return the .tflite file of `model`, an ONNX graph of static shapes in NCHW.
 
     channels_last: 4-D graph inputs and outputs are NHWC in the file; False keeps NCHW (with transposes inside).
+    precision: in which type weights of float layers are stored.
     metadata: named buffers to embed.
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
     writer = ModelWriter(DESCRIPTION)
-    context = LoweringContext(model.graph, writer)
+    context = LoweringContext(model.graph, writer, precision)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
     problems = []

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.errors import InputError
-from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Tensor, pack, unpack
+from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Quantization, Tensor, pack, unpack
 
 BUILTIN_NAMES = {
     code: name
@@ -85,6 +85,16 @@ class TfliteFile:
         copies = [edit.redirect(tensor) for tensor in split]
         return edit.finish([t.index for t in inputs], [*(t.index for t in outputs), *copies])
 
+    def weights_variant(self, inputs: Sequence[Tensor], weights: Mapping[Operator, npt.NDArray[np.float32]]) -> bytes:
+        """Float operators with weights (CONV_2D and its like) between `inputs` and their outputs, each with other
+        weights than the file's.
+        """
+        edit = _Edit(self)
+        for operator, array in weights.items():
+            edit.replace_input(operator, 1, array)
+        copies = [edit.redirect(operator.outputs[0]) for operator in weights]
+        return edit.finish([t.index for t in inputs], copies)
+
     def sums_variant(self, inputs: Sequence[Tensor], convolutions: Sequence[Operator]) -> bytes:
         """The LceBconv2d operators `convolutions` between `inputs` and their integer sums, as float32.
 
@@ -97,7 +107,8 @@ class TfliteFile:
     def _tensor(self, index: int) -> Tensor:
         entry = self._subgraph.tensors[index]
         shape = () if entry.shape is None else tuple(int(size) for size in entry.shape)
-        return Tensor(index, entry.name.decode(), shape, TYPE_NAMES.get(entry.type, f"type {entry.type}"))
+        dtype = TYPE_NAMES.get(entry.type, f"type {entry.type}")
+        return Tensor(index, entry.name.decode(), shape, dtype, _quantization(entry.quantization))
 
     def _operator(self, index: int) -> Operator:
         entry = self._subgraph.operators[index]
@@ -111,6 +122,13 @@ class TfliteFile:
             tuple(None if i < 0 else self.tensors[i] for i in inputs),
             tuple(self.tensors[i] for i in entry.outputs),
         )
+
+
+def _quantization(entry: schema.QuantizationParametersT | None) -> Quantization | None:
+    if entry is None or entry.scale is None or len(entry.scale) == 0:
+        return None
+    points = [0] * len(entry.scale) if entry.zeroPoint is None else entry.zeroPoint
+    return Quantization(tuple(map(float, entry.scale)), tuple(map(int, points)), int(entry.quantizedDimension))
 
 
 class _Edit:
@@ -131,6 +149,11 @@ class _Edit:
         index = self._copy_of(tensor.index)
         operator.outputs = [index if output == tensor.index else output for output in operator.outputs]
         return index
+
+    def replace_input(self, operator: Operator, index: int, array: npt.NDArray[np.generic]) -> None:
+        """Let `operator` read a constant instead of its input `index`."""
+        entry = self._subgraph.operators[operator.index]
+        entry.inputs = [self._constant(array) if i == index else old for i, old in enumerate(entry.inputs)]
 
     def expose_sums(self, convolution: Operator) -> int:
         """Let an LceBconv2d yield its integer sums; returns the index of the tensor that holds them."""

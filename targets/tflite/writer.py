@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flatbuffers
 import numpy as np
@@ -35,6 +35,15 @@ TENSOR_TYPES: dict[str, int] = {
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """What an int8 constant q stands for: scales[o] · (q - zero_points[o]) at index o of `axis`."""
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor of the file: its index in the subgraph, its name, and shape and NumPy dtype as stored."""
 
@@ -42,6 +51,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    quantization: Quantization | None = None
 
 
 class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
@@ -68,13 +78,14 @@ class ModelWriter:
         self._description = description
         self._buffers = [schema.BufferT()]  # buffer 0 is empty by definition
         self._buffer_of: dict[bytes, int] = {}
-        self._constant_of: dict[tuple[str, tuple[int, ...], int], Tensor] = {}
+        self._constant_of: dict[tuple[str, tuple[int, ...], int, Quantization | None], Tensor] = {}
         self._tensors: list[schema.TensorT] = []
         self._names: set[str] = set()
         self._codes: list[schema.OperatorCodeT] = []
         self._code_of: dict[tuple[int, str, int], int] = {}
         self._operators: list[schema.OperatorT] = []
         self._metadata: list[schema.MetadataT] = []
+        self._numbers: dict[int, int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
         """Add an activation tensor.  `name` gets a suffix where it is taken; a dtype outside TENSOR_TYPES is a
@@ -82,13 +93,15 @@ class ModelWriter:
         """
         return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, buffer=0)
 
-    def constant(self, name: str, data: npt.NDArray[np.generic]) -> Tensor:
-        """Add a constant tensor, or return the one that already holds the same data in the same shape and type."""
+    def constant(self, name: str, data: npt.NDArray[np.generic], quantization: Quantization | None = None) -> Tensor:
+        """Add a constant tensor, or return the one that already holds the same data in the same shape, type and
+        quantization.
+        """
         data = np.ascontiguousarray(data).reshape(data.shape)
         buffer = self._buffer(data.reshape(-1).view(np.uint8) if data.size else np.zeros(0, np.uint8))
-        key = (data.dtype.name, data.shape, buffer)
+        key = (data.dtype.name, data.shape, buffer, quantization)
         if key not in self._constant_of:
-            self._constant_of[key] = self._add(name, data.shape, data.dtype.name, buffer)
+            self._constant_of[key] = self._add(name, data.shape, data.dtype.name, buffer, quantization)
         return self._constant_of[key]
 
     def operator(
@@ -125,7 +138,12 @@ class ModelWriter:
         input_names: Sequence[str],
         output_names: Sequence[str],
     ) -> bytes:
-        """Return the file.  The names are those of the signature `serving_default`."""
+        """Return the file, without the RESHAPEs that nothing reads.
+
+        The names are those of the signature `serving_default`.
+        """
+        self._drop_unread_reshapes({tensor.index for tensor in outputs})
+        inputs, outputs = ([self._renumbered(tensor) for tensor in tensors] for tensors in (inputs, outputs))
         subgraph = schema.SubGraphT()
         subgraph.tensors, subgraph.operators, subgraph.name = self._tensors, self._operators, "main"
         subgraph.inputs = [tensor.index for tensor in inputs]
@@ -140,7 +158,38 @@ class ModelWriter:
         model.metadata, model.signatureDefs = self._metadata, [signature]
         return pack(model)
 
-    def _add(self, name: str, shape: tuple[int, ...], dtype: str, buffer: int) -> Tensor:
+    def _drop_unread_reshapes(self, outputs: set[int]) -> None:
+        """A RESHAPE of a RESHAPE reads what the first one reads, which may leave that one without a reader."""
+        read, kept = set(outputs), []
+        for operator in reversed(self._operators):
+            is_reshape = self._codes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE
+            if not is_reshape or read & set(operator.outputs):
+                kept.append(operator)
+                read.update(operator.inputs)
+        dropped = {index for operator in self._operators for index in operator.outputs} - {
+            index for operator in kept for index in operator.outputs
+        }
+        self._operators = kept[::-1]
+        self._numbers = {}
+        for index in range(len(self._tensors)):
+            if index not in dropped:
+                self._numbers[index] = len(self._numbers)
+        self._tensors = [self._tensors[index] for index in self._numbers]
+        for operator in self._operators:
+            operator.inputs = [self._numbers.get(index, -1) for index in operator.inputs]
+            operator.outputs = [self._numbers[index] for index in operator.outputs]
+
+    def _renumbered(self, tensor: Tensor) -> Tensor:
+        return replace(tensor, index=self._numbers[tensor.index])
+
+    def _add(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        buffer: int,
+        quantization: Quantization | None = None,
+    ) -> Tensor:
         unique, suffix = name, 1
         while unique in self._names:
             unique, suffix = f"{name}_{suffix}", suffix + 1
@@ -148,8 +197,13 @@ class ModelWriter:
         entry = schema.TensorT()
         entry.name, entry.shape, entry.type, entry.buffer = unique, list(shape), TENSOR_TYPES[dtype], buffer
         entry.hasRank = True
+        if quantization is not None:
+            entry.quantization = schema.QuantizationParametersT()
+            entry.quantization.scale = np.asarray(quantization.scales, np.float32)
+            entry.quantization.zeroPoint = np.asarray(quantization.zero_points, np.int64)
+            entry.quantization.quantizedDimension = quantization.axis
         self._tensors.append(entry)
-        return Tensor(len(self._tensors) - 1, unique, shape, dtype)
+        return Tensor(len(self._tensors) - 1, unique, shape, dtype, quantization)
 
     def _buffer(self, data: npt.NDArray[np.uint8]) -> int:
         digest = hashlib.sha256(data.tobytes()).digest()

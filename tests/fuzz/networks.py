@@ -213,7 +213,8 @@ class RandomLayer(nn.Module):
             padding = (top, left)
         else:
             signs, padding = F.pad(signs, spec.padding), (0, 0)
-        bias = None if spec.weights == "ste" else self.bias
+        # Without a bias or a norm behind it, a sum of ±1 is exactly 0 more often than by chance.
+        bias = None if spec.weights == "ste" and spec.norm else self.bias
         y = F.conv2d(signs, self.filters(), bias, spec.stride, padding, spec.dilation, spec.groups)
         if spec.weights == "learnt":
             y = y * self.scale

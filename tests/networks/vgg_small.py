@@ -1,41 +1,40 @@
-"""VGG-small as in the binary-network literature (Zhang et al., "LQ-Nets", ECCV 2018, section 5.1, 1-bit): six
-convolutions, max-pools in front of batch norms, hardtanh in front of signs.  Input [N, 3, 32, 32]."""
+"""VGG-small (Cai et al., "Deep Learning with Low Precision by Half-Wave Gaussian Quantization", section 5), binary."""
+
+from __future__ import annotations
+
+import itertools
 
 import torch
-from torch import Tensor, nn
-
-from .binarize import ClippedSign, ScaledBinaryConv2d
+from torch import nn
 
 
-class BinaryLayer(nn.Module):
-    """sign, binary 3x3 convolution, optional 2x2 max-pool, batch norm, hardtanh."""
-
-    def __init__(self, channels: int, out_channels: int, pool: bool) -> None:
-        super().__init__()
-        self.conv = ScaledBinaryConv2d(channels, out_channels, 3, 1, 1)
-        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
-        self.bn = nn.BatchNorm2d(out_channels)
-        self.clip = nn.Hardtanh()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.clip(self.bn(self.pool(self.conv(ClippedSign.apply(x)))))
+class BinaryConv2d(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = self.weight.abs().mean((1, 2, 3), keepdim=True)
+        y: torch.Tensor = self._conv_forward(torch.sign(x), scale * torch.sign(self.weight), None)
+        return y
 
 
 class VggSmall(nn.Module):
-    """Float 3x3 stem, five binary layers with a max-pool after every second convolution, Linear."""
+    """conv → [max-pool] → batch norm → hardtanh, binary from the second convolution on; a float Linear at the end."""
 
-    def __init__(self, width: int = 128, classes: int = 10) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        padding: int,
+        pool: tuple[int, int, int] = (2, 2, 0),
+        clamp: type[nn.Module] = nn.Hardtanh,
+    ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(width)
-        self.clip = nn.Hardtanh()
-        layers, channels = [], width
-        for index, out_channels in enumerate((width, 2 * width, 2 * width, 4 * width, 4 * width)):
-            layers.append(BinaryLayer(channels, out_channels, pool=index % 2 == 0))
-            channels = out_channels
-        self.layers = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels * 4 * 4, classes)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), nn.BatchNorm2d(widths[0]), clamp()]
+        for index, (before, after) in enumerate(itertools.pairwise(widths)):
+            layers.append(BinaryConv2d(before, after, 3, padding=padding, bias=False))
+            if index % 2 == 0:
+                layers.append(nn.MaxPool2d(*pool))
+            layers += [nn.BatchNorm2d(after), clamp()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.LazyLinear(10)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(self.clip(self.bn(self.stem(x))))
-        return self.fc(torch.flatten(x, 1))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(torch.sign(self.features(x)).flatten(1))
+        return y

@@ -90,6 +90,12 @@ def test_a_product_of_three_axes_is_a_convolution_of_all_rows(bias: str) -> None
     assert operators(model) == BINARY_LAYER
 
 
+def test_the_rows_of_three_axes_are_packed_once() -> None:
+    model = build("s = bnncc.Sign (x)\ny = MatMul (s, v)", "float[2, 7, 37] x", v=W.T.copy())
+    check_pass(model, RecognizeBinaryConv())
+    assert [node.op_type for node in model.graph] == ["Reshape", "Sign", "BinaryConv", "Reshape"]
+
+
 @pytest.mark.parametrize(
     "attributes",
     ["", "<pads = [2, 1]>", "<strides = [2], dilations = [2], pads = [1, 1]>", '<auto_pad = "SAME_UPPER">'],

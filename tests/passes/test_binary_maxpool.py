@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import json
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 import bnncc
-from bnncc.compiler import CompiledModel
+from bnncc.graph import NEGATED_KEY
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.binary_maxpool import BinaryMaxPool
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.passes.mirror_frame import MirrorFrame
-from bnncc.runners import LceRunner
-from bnncc.targets.tflite.reader import TfliteFile
-from tests.networks.randomize import randomize
-from tests.passes.helpers import Array, build, check_pass, node_of, normal, operators, signs
+from tests.networks.vgg_small import VggSmall
+from tests.passes.helpers import Array, build, check_pass, draw, node_of, normal, operators, run_all, signs
+from tests.passes.networks import assert_equals_torch, compile_randomized
 from tests.targets.tflite.test_lce import assert_equal_in_lce
 
 POOL = "MaxPool <kernel_shape = [2, 2], strides = [2, 2]>"
@@ -118,6 +114,52 @@ def test_a_rising_affine_goes_before_the_pool_into_the_convolution(between: str,
     assert operators(after)["MaxPool"] == 0
 
 
+@pytest.mark.parametrize("chain", ["", "k = Clip (g, low, high)\n", "k = Tanh (g)\n"])
+@pytest.mark.parametrize("pads", ["0, 0, 0, 0", "1, 1, 1, 1"])
+def test_channels_with_a_falling_affine_pool_the_complement_and_the_consumers_absorb_it(chain: str, pads: str) -> None:
+    scale = np.array([1, -1, 0, 2, -3, 0.5], np.float32)
+    model = build(
+        f"""
+        s = bnncc.Sign (x)
+        c = {BINARY_CONV.format(pads)} (s, w, m, b)
+        p = {POOL} (c)
+        g = BatchNormalization (p, a, d, mean, variance)
+        {chain}t = bnncc.Sign ({"k" if chain else "g"})
+        y = {BINARY_CONV.format("1, 1, 1, 1")} (t, v, m, b)
+        z = {BINARY_CONV.format("0, 0, 0, 0")} (t, v, m, b)
+        """,
+        "float[2, 5, 10, 9] x",
+        "y, z",
+        w=signs(6, 5, 3, 3, seed=1),
+        v=signs(6, 6, 3, 3, seed=2),
+        m=normal(6, seed=3),
+        b=normal(6, seed=4),
+        a=scale,
+        d=normal(6, seed=5),
+        mean=normal(6, seed=6),
+        variance=np.abs(normal(6, seed=7)),
+        **({"low": np.float32(-1), "high": np.float32(1)} if "Clip" in chain else {}),
+    )
+    before = model.clone()
+    assert BinaryMaxPool()(model).modified
+    assert operators(model)["MaxPool"] == operators(model)["Clip"] == operators(model)["Tanh"] == 0
+    pooled = node_of(model, "BinaryMaxPool").outputs[0]
+    assert pooled.name == "t"
+    for value in (pooled, node_of(model, "BinaryMaxPool").inputs[0]):
+        assert value is not None
+        assert json.loads(value.metadata_props[NEGATED_KEY]) == [1, 4]
+    for seed in range(3):
+        feeds = draw(before, seed)
+        old, new = run_all(before, feeds), run_all(model, feeds)
+        np.testing.assert_array_equal(new["t"] * np.where(scale < 0, -1, 1)[:, None, None], old["t"])
+        np.testing.assert_array_equal(new["y"], old["y"])
+        np.testing.assert_array_equal(new["z"], old["z"])
+    assert not BinaryMaxPool()(model).modified
+    PassRunner().run(model, [step for step in PIPELINE if step.name in ("fold-affine", "threshold")])
+    assert operators(model)["bnncc.BinaryConvSign"] == (1 if pads == "0, 0, 0, 0" else 0)
+    assert operators(model)["Mul"] == 0
+
+
 @pytest.mark.parametrize(
     ("body", "outputs"),
     [
@@ -143,81 +185,25 @@ def test_pools_that_cannot_or_should_not_move_stay(body: str, outputs: str) -> N
 # Networks
 
 
-class BinaryConv2d(nn.Conv2d):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = self.weight.abs().mean((1, 2, 3), keepdim=True)
-        y: torch.Tensor = self._conv_forward(torch.sign(x), scale * torch.sign(self.weight), None)
-        return y
-
-
-class VggSmall(nn.Module):
-    """conv → [max-pool] → batch norm → hardtanh, binary from the second convolution on; a float Linear at the end."""
-
-    def __init__(
-        self,
-        widths: tuple[int, ...],
-        padding: int,
-        pool: tuple[int, int, int] = (2, 2, 0),
-        clamp: type[nn.Module] = nn.Hardtanh,
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), nn.BatchNorm2d(widths[0]), clamp()]
-        for index, (before, after) in enumerate(itertools.pairwise(widths)):
-            layers.append(BinaryConv2d(before, after, 3, padding=padding, bias=False))
-            if index % 2 == 0:
-                layers.append(nn.MaxPool2d(*pool))
-            layers += [nn.BatchNorm2d(after), clamp()]
-        self.features = nn.Sequential(*layers)
-        self.head = nn.LazyLinear(10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.head(torch.sign(self.features(x)).flatten(1))
-        return y
-
-
-def compile_vgg(module: nn.Module, size: int) -> tuple[CompiledModel, Counter[str]]:
-    module.eval()(torch.zeros(1, 3, size, size))
-    compiled = bnncc.compile(randomize(module), input_shapes=[(1, 3, size, size)])
-    return compiled, Counter(operator.name for operator in TfliteFile(compiled.content).operators)
-
-
-def assert_equals_torch(module: nn.Module, compiled: CompiledModel, size: int, inputs: int = 4) -> None:
-    """Equal logits in all inputs but those in which the float stem's rounding flips a sign: of 4, at most 1."""
-    wrong = 0
-    for seed in range(inputs):
-        x = normal(1, 3, size, size, seed=seed)
-        with torch.no_grad():
-            expected = module(torch.from_numpy(x)).numpy()
-        for fastest in (False, True):
-            (found,) = LceRunner(compiled.content, fastest=fastest).run([x.transpose(0, 2, 3, 1)])
-            wrong += int(np.abs(found - expected).max() > 1e-4 * np.abs(expected).max())
-    assert wrong <= 2
-
-
 @pytest.mark.parametrize("pool", [(2, 2, 0), (3, 2, 1), (3, 2, 0)])
 @pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("clamp", [nn.Hardtanh, nn.Identity])
+@pytest.mark.parametrize("frame", [Padding.AUTO, Padding.MIRRORED, Padding.ONE_PADDED])
 def test_vgg_small_pools_bits_and_thresholds_where_lce_allows(
-    padding: int, pool: tuple[int, int, int], clamp: type[nn.Module]
+    padding: int, pool: tuple[int, int, int], frame: Padding
 ) -> None:
-    size = 32
-    module = VggSmall((40, 64, 33, 96, 50), padding, pool, clamp)
-    compiled, found = compile_vgg(module, size)
+    module = VggSmall((40, 64, 33, 96, 50), padding, pool)
+    compiled, found = compile_randomized(module, (1, 3, 32, 32), bnncc.Options(padding=frame))
     assert found["LceBMaxPool2d"] == 2
     assert found["LceBconv2d"] == 4
     assert found["MAX_POOL_2D"] == found["ADD"] == found["MUL"] == found["PAD"] == 0
-    thresholded = operators(compiled.graph)["bnncc.BinaryConvSign"]
-    assert thresholded == (4 if padding == 0 else 0)
+    assert operators(compiled.graph)["bnncc.BinaryConvSign"] == (4 if padding == 0 else 0)
     assert found["LceQuantize"] == (1 if padding == 0 else 5)
     assert found["LceDequantize"] == 1
-    assert_equals_torch(module, compiled, size)
+    assert_equals_torch(module, compiled)
 
 
 def test_every_pass_keeps_vgg_smalls_outputs_and_a_second_run_changes_nothing() -> None:
-    module = VggSmall((8, 12, 9), 0)
-    module.eval()(torch.zeros(1, 3, 16, 16))
-    options = bnncc.Options(verify_passes=True)
-    compiled = bnncc.compile(randomize(module), input_shapes=[(1, 3, 16, 16)], options=options)
+    compiled, _ = compile_randomized(VggSmall((8, 12, 9), 0), (1, 3, 16, 16), bnncc.Options(verify_passes=True))
     once = ir.serde.serialize_model(compiled.graph).SerializeToString(deterministic=True)
     PassRunner().run(compiled.graph, PIPELINE)
     PassRunner().run(compiled.graph, legalization(compiled.graph, Padding.AUTO))

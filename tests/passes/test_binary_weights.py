@@ -17,12 +17,23 @@ EXPRESSIONS = {
     "sign": "w = Sign (l)",
     "mean-abs scale of the layer": "a = Abs (l)\nm = ReduceMean (a)\ng = Sign (l)\nw = Mul (g, m)",
     "mean-abs scale of the channel": "a = Abs (l)\nm = ReduceMean (a, axes)\ng = Sign (l)\nw = Mul (m, g)",
-    "power of two": "a = Abs (l)\nm = ReduceMean (a, axes)\nt = Log (m)\nu = Div (t, ln2)\nr = Round (u)\np = Pow (two, r)\ng = Sign (l)\nw = Mul (g, p)",
+    "power of two": (
+        "a = Abs (l)\nm = ReduceMean (a, axes)\nt = Log (m)\nu = Div (t, ln2)\n"
+        "r = Round (u)\np = Pow (two, r)\ng = Sign (l)\nw = Mul (g, p)"
+    ),
     "standardised": "m = ReduceMean (l, axes)\nc = Sub (l, m)\nw = Sign (c)",
-    "comparison": "c = Less (l, zero)\nd = Cast <to = 1> (c)\ne = Mul (d, minus2)\nf = Add (e, one)\nw = Mul (f, third)",
-    "residue": "a = Abs (l)\nm = ReduceMean (a)\nn = Mul (m, tiny)\ng = Sign (l)\np = Mul (g, n)\nk = Clip (l, minus1, one)\nq = Sub (p, k)\nw = Add (q, k)",
+    "comparison": (
+        "c = Less (l, zero)\nd = Cast <to = 1> (c)\ne = Mul (d, minus2)\nf = Add (e, one)\nw = Mul (f, third)"
+    ),
+    "residue": (
+        "a = Abs (l)\nm = ReduceMean (a)\nn = Mul (m, tiny)\ng = Sign (l)\n"
+        "p = Mul (g, n)\nk = Clip (l, minus1, one)\nq = Sub (p, k)\nw = Add (q, k)"
+    ),
     "learnt scale": "g = Sign (l)\nw = Mul (g, learnt)",
-    "rounded tanh": "t = Tanh (l)\na = Abs (t)\nm = ReduceMax (a)\nd = Mul (m, two)\nu = Div (t, d)\nv = Add (u, half)\nr = Round (v)\nz = Mul (r, two)\nw = Sub (z, one)",
+    "rounded tanh": (
+        "t = Tanh (l)\na = Abs (t)\nm = ReduceMax (a)\nd = Mul (m, two)\n"
+        "u = Div (t, d)\nv = Add (u, half)\nr = Round (v)\nz = Mul (r, two)\nw = Sub (z, one)"
+    ),
 }
 SCALARS = {"ln2": float(np.log(2)), "two": 2.0, "zero": 0.0, "minus2": -2.0, "one": 1.0, "third": 1 / 3,
            "tiny": 2e-4, "minus1": -1.0, "half": 0.5}  # fmt: skip

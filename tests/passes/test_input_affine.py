@@ -54,7 +54,8 @@ def test_a_scale_and_an_offset_in_either_order_are_folded(spelling: str, conv: s
 
 @pytest.mark.parametrize(("a", "m"), [(0.5, 0.5), (0.7, 0.0), (2.0, -1.0), (-1.5, -1.5), (0.5, -0.5)])
 def test_zero_padding_of_the_affine_value_is_padding_of_the_signs(a: float, m: float) -> None:
-    model = recognized("s = bnncc.Sign (x)\nt = Mul (s, a)\nu = Add (t, m)\nv = Conv <pads = [1, 0, 2, 1], strides = [2, 2]> (u, w)\ny = Mul (v, g)",
+    model = recognized("s = bnncc.Sign (x)\nt = Mul (s, a)\nu = Add (t, m)\n"
+        "v = Conv <pads = [1, 0, 2, 1], strides = [2, 2]> (u, w)\ny = Mul (v, g)",
                        a=a, m=m, g=normal(1, 4, 1, 1))  # fmt: skip
     assert pad_value(model) == pytest.approx(-m / a)
     check_pass(model, FoldAffine())
@@ -74,10 +75,11 @@ def test_zero_padding_of_the_affine_value_is_padding_of_the_signs(a: float, m: f
 def test_a_pad_node_is_folded(fill: float, mode: str) -> None:
     pad = 'Pad <mode = "constant"> ({}, p, f)'
     body = {
-        "before the affine": f"s = bnncc.Sign (x)\nq = {pad.format('s')}\nu = Mul (q, a)\ny = Conv <strides = [2, 1]> (u, w)",
-        "behind the affine": f"s = bnncc.Sign (x)\nq = Mul (s, a)\nu = {pad.format('q')}\ny = Conv <strides = [2, 1]> (u, w)",
-        "alone": f"s = bnncc.Sign (x)\nu = {pad.format('s')}\ny = Conv <strides = [2, 1]> (u, w)",
+        "before the affine": f"q = {pad.format('s')}\nu = Mul (q, a)",
+        "behind the affine": f"q = Mul (s, a)\nu = {pad.format('q')}",
+        "alone": f"u = {pad.format('s')}",
     }[mode]
+    body = f"s = bnncc.Sign (x)\n{body}\ny = Conv <strides = [2, 1]> (u, w)"
     model = recognized(body, a=0.5, p=np.array([0, 0, 1, 2, 0, 0, 1, 0]), f=fill)
     assert pad_value(model) == (fill / 0.5 if mode == "behind the affine" else fill)
     assert list(node_of(model, "BinaryConv").attributes["pads"].as_ints()) == [1, 2, 1, 0]

@@ -182,7 +182,8 @@ def test_a_copy_that_a_sign_and_a_shortcut_read_is_merged() -> None:
 )
 def test_the_cost_model_weighs_arithmetic_against_traffic(channels: int, kernel: int, size: int, merges: bool) -> None:
     pads = kernel // 2
-    body = f"s = bnncc.Sign (x)\nv = Conv <pads = [{pads}, {pads}, {pads}, {pads}]> (s, w)\nr = Concat <axis = 1> (v, v)\nm = Mul (r, g)\ny = Add (m, h)"
+    conv = f"v = Conv <pads = [{pads}, {pads}, {pads}, {pads}]> (s, w)"
+    body = f"s = bnncc.Sign (x)\n{conv}\nr = Concat <axis = 1> (v, v)" + AFFINE
     constants = {
         "w": signs(channels, channels, kernel, kernel),
         "g": normal(1, 2 * channels, 1, 1),

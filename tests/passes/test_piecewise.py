@@ -67,7 +67,9 @@ def expressions(draw: st.DrawFn) -> tuple[str, dict[str, Array]]:
             text = BINARY[draw(st.sampled_from(sorted(BINARY)))].format(first, second)
         else:
             lines.append(f"m{index} = {draw(st.sampled_from(COMPARISON))} ({first}, v{index})")
-            other = draw(st.sampled_from(["Cast <to = 1> (m{0})", "Where (m{0}, {1}, s{0})", "Where (m{0}, s{0}, {1})"]))
+            other = draw(
+                st.sampled_from(["Cast <to = 1> (m{0})", "Where (m{0}, {1}, s{0})", "Where (m{0}, s{0}, {1})"])
+            )
             text = other.format(index, second)
         lines.append(f"a{index} = {text}")
         values.append(f"a{index}")

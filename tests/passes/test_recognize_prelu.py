@@ -34,16 +34,20 @@ def recognized(body: str, *, modified: bool = True, inputs: str = X, **constants
 
 
 FORMS = {
-    "max and min, a slope each": ("p = Max (x, zero)\nq = Min (x, zero)\na = Mul (p, k)\nb = Mul (q, c)\ny = Add (a, b)",
+    "max and min, a slope each": ("p = Max (x, zero)\nq = Min (x, zero)\na = Mul (p, k)\nb = Mul (q, c)\n"
+    "y = Add (a, b)",
                                   {"PRelu": 1, "Mul": 1}),
     "two relus": ("p = Relu (x)\nn = Neg (x)\nq = Relu (n)\na = Mul (q, c)\ny = Sub (p, a)", {"PRelu": 1}),
-    "relu and a part": ("p = Relu (x)\na = Mul (x, quarter)\nb = Mul (p, half)\ny = Add (a, b)", {"PRelu": 1, "Mul": 1}),
+    "relu and a part": ("p = Relu (x)\na = Mul (x, quarter)\nb = Mul (p, half)\n"
+    "y = Add (a, b)", {"PRelu": 1, "Mul": 1}),
     "|x| and x": ("a = Abs (x)\nb = Mul (a, c)\nd = Mul (x, k)\ny = Add (b, d)", {"PRelu": 1, "Mul": 1}),
     "larger of two lines": ("a = Mul (x, two)\nb = Mul (x, half)\ny = Max (a, b)", {"PRelu": 1, "Mul": 1}),
     "where": ("m = Greater (x, zero)\na = Mul (x, c)\ny = Where (m, x, a)", {"PRelu": 1}),
-    "masks": ("m = GreaterOrEqual (x, zero)\nn = Not (m)\nf = Cast <to = 1> (m)\ng = Cast <to = 1> (n)\na = Mul (x, f)\n"
+    "masks": ("m = GreaterOrEqual (x, zero)\nn = Not (m)\nf = Cast <to = 1> (m)\ng = Cast <to = 1> (n)\n"
+    "a = Mul (x, f)\n"
               "b = Mul (x, g)\nd = Mul (b, c)\ny = Add (a, d)", {"PRelu": 1}),
-    "shifted kink": ("a = Add (x, shift)\np = Relu (a)\nq = Min (a, zero)\nb = Mul (q, c)\nd = Add (p, b)\ny = Add (d, offset)",
+    "shifted kink": ("a = Add (x, shift)\np = Relu (a)\nq = Min (a, zero)\nb = Mul (q, c)\nd = Add (p, b)\n"
+    "y = Add (d, offset)",
                      {"Add": 2, "PRelu": 1}),
     "kink of two lines": ("n = Neg (x)\nm = Neg (n)\na = Mul (m, two)\nb = Add (m, one)\ny = Max (a, b)",
                           {"Add": 2, "PRelu": 1, "Mul": 1}),
@@ -56,7 +60,8 @@ FORMS = {
     "prelu of prelu": ("p = PRelu (x, plus)\ny = PRelu (p, plus)", {"PRelu": 1}),
     "leaky relu of prelu": ("p = LeakyRelu (x)\ny = PRelu (p, c)", {"PRelu": 1}),
     "no kink": ("p = Relu (x)\nn = Neg (x)\nq = Relu (n)\na = Sub (p, q)\ny = Mul (a, k)", {"Mul": 1}),
-    "nothing at all": ("a = Neg (x)\nu = Neg (a)\np = Relu (u)\nq = Relu (a)\nd = Sub (p, q)\ny = Tanh (d)", {"Tanh": 1}),
+    "nothing at all": ("a = Neg (x)\nu = Neg (a)\np = Relu (u)\nq = Relu (a)\nd = Sub (p, q)\n"
+    "y = Tanh (d)", {"Tanh": 1}),
 }  # fmt: skip
 
 
@@ -87,7 +92,9 @@ def test_a_scale_goes_into_the_convolution_in_front() -> None:
     body = "x2 = Conv (x, w)\np = Max (x2, zero)\nq = Min (x2, zero)\na = Mul (p, plus)\nb = Mul (q, c)\ny = Add (a, b)"
     model = recognized(body, w=normal(4, 4, 1, 1))
     assert [node.op_type for node in model.graph] == ["Conv", "Mul", "PRelu"]
-    np.testing.assert_allclose(array_of(node_of(model, "PRelu").inputs[1]), CONSTANTS["c"] / CONSTANTS["plus"], rtol=1e-6)
+    np.testing.assert_allclose(
+        array_of(node_of(model, "PRelu").inputs[1]), CONSTANTS["c"] / CONSTANTS["plus"], rtol=1e-6
+    )
 
 
 ALONE = {

@@ -74,9 +74,11 @@ PLUS_AND_MINUS_ONE = {
     "y = Sub (c, d)",
     "rounded": "a = Clip (x, minus, one)\nb = Mul (a, half)\nc = Add (b, half)\nd = Round (c)\ne = Mul (d, two)\n"
     "y = Sub (e, one)",
-    "rounded tanh": "a = Tanh (x)\nb = Mul (a, half)\nc = Add (b, half)\nd = Round (c)\ne = Mul (d, two)\ny = Sub (e, one)",
+    "rounded tanh": "a = Tanh (x)\nb = Mul (a, half)\nc = Add (b, half)\nd = Round (c)\ne = Mul (d, two)\n"
+    "y = Sub (e, one)",
     "rounded sigmoid": "a = Sigmoid (x)\nd = Round (a)\ne = Mul (d, two)\ny = Sub (e, one)",
-    "residue of a clip": "s = Sign (x)\np = Clip (x, minus, one)\nq = Clip (x, minus, one)\nd = Sub (s, p)\ny = Add (d, q)",
+    "residue of a clip": "s = Sign (x)\np = Clip (x, minus, one)\nq = Clip (x, minus, one)\nd = Sub (s, p)\n"
+    "y = Add (d, q)",
     "rectified both ways": "r = Relu (x)\nn = Neg (x)\nq = Relu (n)\na = Sign (r)\nb = Sign (q)\ny = Sub (a, b)",
 }  # fmt: skip
 
@@ -204,7 +206,13 @@ def test_one_bit_dorefa_is_plus_one_where_it_is_zero(name: str, pads: int) -> No
 
 
 def test_a_batch_norm_in_front_of_dorefa_stays_behind_its_convolution() -> None:
-    parameters = {"w": normal(4, 4, 1, 1), "g": normal(4), "b": normal(4), "m": normal(4, seed=1), "v": np.abs(normal(4))}
+    parameters = {
+        "w": normal(4, 4, 1, 1),
+        "g": normal(4),
+        "b": normal(4),
+        "m": normal(4, seed=1),
+        "v": np.abs(normal(4)),
+    }
     body = "c = Conv (x, w)\nn = BatchNormalization (c, g, b, m, v)\na = Clip (n, zero, one)\ny = Round (a)"
     model = recognized(body, **parameters)
     assert operators(model)["BatchNormalization"] == 1
@@ -234,6 +242,19 @@ def test_a_scale_a_channel_stays_behind_the_sign() -> None:
     model = recognized("t = Tanh (x)\ns = Sign (t)\ny = Mul (s, mixed)")
     assert operators(model)["bnncc.Sign"] == 1
     assert sum(operators(model).values()) <= 3
+
+
+def test_the_sign_of_a_clipped_value_less_its_bound_stays() -> None:
+    body = "a = Clip (x, minus, one)\nb = MaxPool <kernel_shape = [2, 2]> (a)\nc = Sub (b, {0})\ny = Sign (c)"
+    model = recognized(body.format("one"), modified=False)
+    assert (at(model, 1.0), at(model, 0.5)) == ({0.0}, {-1.0})
+    assert operators(recognized(body.format("half")))["bnncc.Sign"] == 1
+
+
+def test_a_sign_whose_operand_is_zero_for_a_whole_range_is_a_step() -> None:
+    model = recognized("a = Abs (x)\nb = Sub (a, x)\ny = Sign (b)")
+    assert (at(model, 1.0), at(model, -1.0)) == ({0.0}, {1.0})
+    recognized("a = Sub (x, x)\ny = Sign (a)", modified=False)
 
 
 # Pads
@@ -272,11 +293,13 @@ def test_a_pad_that_would_differ_between_channels_stays_in_front() -> None:
 
 
 REFUSED = {
-    "ternary": "a = Greater (x, half)\nb = Less (x, minus)\nc = Cast <to = 1> (a)\nd = Cast <to = 1> (b)\ny = Sub (c, d)",
+    "ternary": "a = Greater (x, half)\nb = Less (x, minus)\nc = Cast <to = 1> (a)\nd = Cast <to = 1> (b)\n"
+    "y = Sub (c, d)",
     "two bits": "a = Clip (x, zero, one)\nb = Mul (a, three)\nc = Round (b)\ny = Div (c, three)",
     "rounded from -1 to 1": "a = Clip (x, minus, one)\ny = Round (a)",
     "soft sign": "a = Abs (x)\nb = Add (a, tenth)\ny = Div (x, b)",
-    "a gate of two branches": "m = Greater (x, z)\nc = Cast <to = 1> (m)\nd = Sub (one, c)\ne = Mul (c, x)\nf = Mul (d, z)\n"
+    "a gate of two branches": "m = Greater (x, z)\nc = Cast <to = 1> (m)\nd = Sub (one, c)\ne = Mul (c, x)\n"
+    "f = Mul (d, z)\n"
     "y = Add (e, f)",
     "relu": "y = Relu (x)",
     "hard sigmoid": "y = HardSigmoid (x)",

@@ -9,11 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bnncc.compiler import Options
 from bnncc.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
+from bnncc.passes.legalize import Padding
 from bnncc.passes.sink_moves import SinkMoves
+from tests.networks.vgg_small import BinaryConv2d
 from tests.passes.helpers import Array, build, check_pass, export, node_of, operators, signs
+from tests.passes.networks import assert_equals_torch, compile_randomized
 from tests.targets.tflite.test_lce import assert_equal_in_lce
 
 CONV = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [0, 0, 0, 0], pad_value = 0.0>"
@@ -220,3 +224,53 @@ def test_negated_features_keep_their_flatten() -> None:
     )
     next(v for n in model.graph for v in n.outputs if v.name == "f").metadata_props[NEGATED_KEY] = "[3]"
     assert not SinkMoves()(model).modified
+
+
+class SpaceToDepthNet(nn.Module):
+    """A float stem, pixel_unshuffle, and binary convolutions on words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32))
+        self.body = nn.Sequential(
+            BinaryConv2d(128, 64, 1, bias=False), nn.BatchNorm2d(64), BinaryConv2d(64, 10, 4, bias=False)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(F.pixel_unshuffle(self.stem(x), 2)).flatten(1)
+        return y
+
+
+@pytest.mark.parametrize("frame", list(Padding))
+def test_a_network_with_pixel_unshuffle_stays_in_bits_in_every_frame(frame: Padding) -> None:
+    module = SpaceToDepthNet()
+    compiled, found = compile_randomized(module, (1, 3, 16, 16), Options(padding=frame))
+    assert found["SPACE_TO_DEPTH"] == found["LceQuantize"] == 1
+    assert operators(compiled.graph)["bnncc.BinaryConvSign"] == 1
+    assert_equals_torch(module, compiled)
+
+
+class TwoBranches(nn.Module):
+    """Two binary convolutions of one value, concatenated, and what follows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.left = nn.Sequential(BinaryConv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.right = nn.Sequential(BinaryConv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.last = BinaryConv2d(2 * width, 5, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y: torch.Tensor = self.last(torch.cat([self.left(x), self.right(x)], 1)).mean((2, 3))
+        return y
+
+
+@pytest.mark.parametrize(("width", "quantized"), [(64, 1), (40, 2)])
+def test_halves_of_whole_words_are_concatenated_packed(width: int, quantized: int) -> None:
+    module = TwoBranches(width)
+    compiled, found = compile_randomized(module, (1, 3, 8, 8))
+    assert found["LceQuantize"] == quantized
+    assert found["CONCATENATION"] == 1
+    assert operators(compiled.graph)["bnncc.BinaryConvSign"] == (2 if quantized == 1 else 0)
+    assert_equals_torch(module, compiled)

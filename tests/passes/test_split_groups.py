@@ -27,9 +27,9 @@ def grouped(groups: int, channels: int, filters: int, body: str = "", *, size: i
 def test_every_group_is_a_convolution_of_its_channels(groups: int, channels: int, filters: int) -> None:
     model = check_pass(grouped(groups, channels, filters), SplitGroups())
     left = operators(model)
-    assert left["bnncc.BinaryConv"] == left["Slice"] == groups
-    assert left["Concat"] == 1
-    # Whole words are cut out of one packed value; of other sizes each slice is packed on its own.
+    assert left["bnncc.BinaryConv"] == groups
+    assert left["Split"] == left["Concat"] == 1
+    # Whole words are cut out of one packed value; of other sizes each part is packed on its own.
     assert left["bnncc.Sign"] == (1 if channels % 32 == 0 else groups)
     convs = [node for node in model.graph if node.op_type == "BinaryConv"]
     for index, node in enumerate(convs):
@@ -37,11 +37,11 @@ def test_every_group_is_a_convolution_of_its_channels(groups: int, channels: int
         assert json.loads(node.metadata_props[OUTPUT_CHANNELS_KEY]) == [*range(index * filters, (index + 1) * filters)]
 
 
-def test_two_convolutions_of_one_value_share_its_slices() -> None:
+def test_two_convolutions_of_one_value_share_its_parts() -> None:
     body = f"s = bnncc.Sign (x)\ny = Conv <group = 3, {ATTRIBUTES}> (s, w)\nz = Conv <group = 3> (s, w)"
     for channels in (32, 5):
         model = check_pass(grouped(3, channels, 2, body, outputs="y, z"), SplitGroups())
-        assert operators(model)["Slice"] == 3
+        assert operators(model)["Split"] == 1
         assert operators(model)["bnncc.BinaryConv"] == 6
 
 

@@ -9,12 +9,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from bnncc.graph import CONV_KEY, OUTPUT_CHANNELS_KEY
 from bnncc.passes.threshold import Threshold, thresholds_of
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite import emit
+from tests.networks.vgg_small import BinaryConv2d
 from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, signs
+from tests.passes.networks import assert_equals_torch, compile_randomized
 
 CONV = "strides = [1, 1], dilations = [1, 1], group = 1, pads = [{pads}], pad_value = {pad_value}"
 
@@ -228,3 +231,30 @@ def test_a_table_is_reproduced_by_its_thresholds(rows: list[list[bool]]) -> None
     if found is not None:
         turned = np.where(found.negated[:, None], -sums, sums)
         np.testing.assert_array_equal(turned >= found.value[:, None], bits)
+
+
+class Padded(nn.Module):
+    """Two zero-padded binary convolutions and batch norms on a tiny map, and a last one without padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 40, 3, padding=1)
+        self.body = nn.Sequential(
+            BinaryConv2d(40, 50, 3, padding=1, bias=False),
+            nn.BatchNorm2d(50),
+            BinaryConv2d(50, 33, 3, padding=1, bias=False),
+            nn.BatchNorm2d(33),
+            BinaryConv2d(33, 8, 1, bias=False),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(self.stem(x)).flatten(1)
+        return y
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_tiny_maps_are_exact_and_taps_that_only_meet_padding_do_not_keep_a_layer_from_thresholds(size: int) -> None:
+    module = Padded()
+    compiled, _ = compile_randomized(module, (1, 3, size, size))
+    assert operators(compiled.graph)["bnncc.BinaryConvSign"] == (2 if size == 1 else 0)
+    assert_equals_torch(module, compiled)

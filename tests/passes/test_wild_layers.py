@@ -15,6 +15,8 @@ from bnncc.verification import verify
 from tests.networks.binarize import ClippedSign
 from tests.networks.randomize import randomize
 
+DEFAULTS = Options()
+
 
 class BinaryConv(nn.Module):
     """sign(w) · scale, per layer or per channel, of any dimension and groups."""
@@ -71,7 +73,7 @@ class Network(nn.Module):
         return self.function(self.layers, self.stem(x))
 
 
-def proven(module: nn.Module, *, binary: int, options: Options = Options(), size: int = 8) -> CompiledModel:
+def proven(module: nn.Module, *, binary: int, options: Options = DEFAULTS, size: int = 8) -> CompiledModel:
     """Compile, verify, compare with torch, and expect so many layers in bits."""
     randomize(module, 3)
     compiled = bnncc.compile(module, input_shapes=[(1, 3, size, size)], options=options)
@@ -273,4 +275,12 @@ def test_a_shift_that_depends_on_the_data() -> None:
         down=nn.Linear(36, 9),
         up=nn.Linear(9, 36),
     )
+    proven(model, binary=1)
+
+
+def test_a_shift_per_channel_behind_the_sign() -> None:
+    def forward(m: nn.ModuleDict, x: Tensor) -> Tensor:
+        return m["bn"](m["conv"](m["shift"](0.5 * sign(x))))
+
+    model = network(36, forward, shift=Shift(36), conv=BinaryConv(36, 13, 1), bn=nn.BatchNorm2d(13))
     proven(model, binary=1)

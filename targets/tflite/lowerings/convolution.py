@@ -25,6 +25,10 @@ from bnncc.targets.tflite.writer import Tensor
 
 Array = npt.NDArray[np.float32]
 
+# The versions whose kernels take int8 weights with one scale a channel and a float32 input.
+HYBRID_CONV_VERSION = 5
+HYBRID_DEPTHWISE_VERSION = 6
+
 
 def lower_conv(node: ir.Node, context: LoweringContext) -> None:
     """y = conv(x, w) + b, with one group, as many groups as channels (depthwise), or any number between."""
@@ -79,9 +83,10 @@ def _conv_2d(
     options.padding, options.fusedActivationFunction = padding, activation
     options.strideH, options.strideW = windows[0].stride, windows[1].stride
     options.dilationHFactor, options.dilationWFactor = windows[0].dilation, windows[1].dilation
-    filters = context.constant(weight.transpose(0, 2, 3, 1), f"{result.name}/weight")
+    filters = context.weight(weight.transpose(0, 2, 3, 1), f"{result.name}/weight", axis=0)
     offsets = context.constant(bias, f"{result.name}/bias")
-    context.emit(BuiltinOperator.CONV_2D, [tensor, filters, offsets], [result], options)
+    version = HYBRID_CONV_VERSION if filters.dtype == "int8" else 1
+    context.emit(BuiltinOperator.CONV_2D, [tensor, filters, offsets], [result], options, version)
 
 
 def _depthwise_conv_2d(
@@ -99,9 +104,10 @@ def _depthwise_conv_2d(
     options.strideH, options.strideW = windows[0].stride, windows[1].stride
     options.dilationHFactor, options.dilationWFactor = windows[0].dilation, windows[1].dilation
     options.depthMultiplier = weight.shape[0] // tensor.shape[3]
-    filters = context.constant(weight.transpose(1, 2, 3, 0), f"{result.name}/weight")
+    filters = context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=3)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = 1 if windows[0].dilation == windows[1].dilation == 1 else 2
+    version = HYBRID_DEPTHWISE_VERSION if filters.dtype == "int8" else version
     context.emit(BuiltinOperator.DEPTHWISE_CONV_2D, [tensor, filters, offsets], [result], options, version)
 
 
@@ -198,7 +204,7 @@ def _transpose_conv(
     options.strideH, options.strideW = strides
     operands = [
         integers(context, result.shape, "output_shape"),
-        context.constant(weight.transpose(1, 2, 3, 0), f"{result.name}/weight"),
+        context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=0, hybrid=False),
         tensor,
         context.constant(bias, f"{result.name}/bias"),
     ]

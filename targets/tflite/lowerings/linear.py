@@ -15,6 +15,8 @@ from bnncc.targets.tflite.writer import Tensor
 
 # The first version of FULLY_CONNECTED that keeps leading axes.
 KEEP_DIMS_VERSION = 5
+# The first version that quantises its input asymmetrically.
+HYBRID_VERSION = 9
 
 
 def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
@@ -97,9 +99,11 @@ def _fully_connected(
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = activation
     options.keepNumDims = len(tensor.shape) > 2
-    filters = context.constant(weight, f"{result.name}/weight")
+    filters = context.weight(weight, f"{result.name}/weight", axis=0)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = KEEP_DIMS_VERSION if options.keepNumDims else 1
+    if filters.dtype == "int8":
+        options.asymmetricQuantizeInputs, version = True, HYBRID_VERSION
     context.emit(BuiltinOperator.FULLY_CONNECTED, [tensor, filters, offsets], [result], options, version)
 
 

@@ -38,8 +38,9 @@ def lower_reshape(node: ir.Node, context: LoweringContext) -> None:
     home = context.layout(x) or PLAIN
     source, layout = _reshape_layouts(home, shape, target)
     tensor, stored = context.use(x, source), layout.shape(target)
-    if tensor.shape == stored:
-        context.bind(output, layout, tensor)
+    same = [source for source in (tensor, context.before_reshape(tensor)) if source.shape == stored]
+    if same:
+        context.bind(output, layout, same[0])
     else:
         context.reshape(tensor, stored, context.define(output, layout))
 
