@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-graph clean
+.PHONY: help demo test lint fuzz bench bench-graph clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+
+# How many random networks `make fuzz` compiles: make fuzz N=5000
+N ?= 1000
+
+fuzz: $(VENV)/installed-dev ## compile N random networks and prove each file (N=1000)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(N)
 
 bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py

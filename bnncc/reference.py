@@ -212,8 +212,9 @@ class LayerReference:
         """The input as the compiled graph holds it, NCHW."""
         x = self.node.inputs[0]
         assert x is not None
-        held = oriented(x, signs)
-        crop = x.metadata_props.get(CROPPED_KEY)
+        crop, producer = x.metadata_props.get(CROPPED_KEY), x.producer()
+        whole = producer.inputs[0] if crop and producer is not None else None
+        held = oriented(x if whole is None else whole, signs)
         if crop:
             (top, left), (down, across) = json.loads(crop)["start"], json.loads(crop)["step"]
             held = held[:, :, top::down, left::across]

@@ -30,6 +30,7 @@ from bnncc.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
     LEFT_IN_FLOAT_KEY,
+    NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
     constant_of,
@@ -179,6 +180,7 @@ class _Grouped:
             value.metadata_props.setdefault(TRACED_KEY, json.dumps({"value": x.name, "scale": 1.0, "offset": 0.0}))
             first = index * self.channels
             value.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(first, first + self.channels)])
+            self._hand_on_negated(value, index)
             inherit_source([packed], sign)
             graph.insert_before(sign, packed)
             parts.append(value)
@@ -199,9 +201,20 @@ class _Grouped:
         for index, value in enumerate(cut.outputs):
             value.name, value.type = f"{source.name}/split{index}", source.type
             value.shape = ir.Shape(self._part_shape)
+            if source is self.x:
+                self._hand_on_negated(value, index)
         inherit_source([cut], before)
         graph.insert_before(before, cut)
         return list(cut.outputs)
+
+    def _hand_on_negated(self, part: ir.Value, index: int) -> None:
+        """Tell which of the channels of the `index`-th group are held negated."""
+        first = index * self.channels
+        negated = json.loads(self.x.metadata_props.get(NEGATED_KEY, "[]"))
+        own = [channel - first for channel in negated if first <= channel < first + self.channels]
+        part.metadata_props.pop(NEGATED_KEY, None)
+        if own:
+            part.metadata_props[NEGATED_KEY] = json.dumps(own)
 
     @property
     def _part_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ sharing of equal constants, alignment of buffers, a signature, metadata.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -236,10 +237,44 @@ class ModelWriter:
 
 def pack(model: schema.ModelT) -> bytes:
     """Serialise a schema object tree, with every buffer's data aligned."""
+    model = copy.copy(model)
+    _end_safely(model)
     model.buffers = [_aligned(buffer) for buffer in model.buffers]
     builder = flatbuffers.Builder(sum(buffer.data.size for buffer in model.buffers if buffer.data is not None) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _end_safely(model: schema.ModelT) -> None:
+    """Let no file end on an LceBconv2d: append a RESHAPE of one element that nothing reads.
+
+    LCE 0.16's LceBconv2d adds a tensor to the interpreter while it is prepared, and keeps pointers.  TensorFlow Lite
+    makes room for 16 further tensors before it prepares, and again before it runs, an operator; where the room runs
+    out just behind the last preparation, the tensors move before the first run and LCE reads freed memory (seen with
+    106 tensors and 7 convolutions).  Any operator behind the last convolution brings that move forward.
+    """
+    subgraph = model.subgraphs[0]
+    last = model.operatorCodes[subgraph.operators[-1].opcodeIndex] if subgraph.operators else None
+    if last is None or last.customCode not in ("LceBconv2d", b"LceBconv2d"):
+        return
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+    code.version = 1
+    buffer = schema.BufferT()
+    buffer.data = np.ones(1, np.int32).view(np.uint8)
+    tensors = []
+    for name, index in (("end/one", len(model.buffers)), ("end", 0)):
+        entry = schema.TensorT()
+        entry.name, entry.shape, entry.type, entry.buffer = name, [1], TENSOR_TYPES["int32"], index
+        tensors.append(entry)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes)
+    operator.inputs, operator.outputs = [len(subgraph.tensors)] * 2, [len(subgraph.tensors) + 1]
+    subgraph = copy.copy(subgraph)
+    subgraph.tensors = [*subgraph.tensors, *tensors]
+    subgraph.operators = [*subgraph.operators, operator]
+    model.subgraphs = [subgraph]
+    model.buffers, model.operatorCodes = [*model.buffers, buffer], [*model.operatorCodes, code]
 
 
 def unpack(content: bytes) -> schema.ModelT:

@@ -390,10 +390,14 @@ def test_inspect_shows_rounded_weights_and_counts_their_bytes(rounded: CompiledM
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_the_command_line_writes_the_file_and_says_what_rounding_did(precision: str, tmp_path: Path) -> None:
-    source = "\n".join(
-        ["import torch", "from tests.targets.tflite.test_precision import Net", "def make():"]
-        + ["    torch.manual_seed(0)", "    return Net()"]
-    )
+    source = """\
+import torch
+from tests.targets.tflite.test_precision import Net
+
+def make():
+    torch.manual_seed(0)
+    return Net()
+"""
     (tmp_path / "net.py").write_text(source)
     output = tmp_path / "net.tflite"
     arguments = ["compile", f"{tmp_path}/net.py:make", "--input-shape", "1x3x16x16", "-o", str(output)]
@@ -464,20 +468,17 @@ def test_full_size_networks_shrink_and_agree_with_float32(network: Callable[[], 
     inputs = [random_inputs(full.traced.model, seed) for seed in range(2)]
     expected = [full.run([full.as_stored(array) for array in arrays])[0] for arrays in inputs]
     linear = 1000 * 1024 if network is reactnet_a else 1000 * 512
-    for precision, saved, least in ((FLOAT16, 2, 0.9999), (INT8, 3, 0.9)):
+    # The first signs that rounding flips flip others: what a network of random weights does not forgive, a trained
+    # one does (see below).
+    for precision, saved, least in ((FLOAT16, 2, 0.999), (INT8, 3, 0.9)):
         compiled = with_precision(full, precision)
         assert len(full.content) - len(compiled.content) >= 0.99 * saved * linear
         found = [compiled.run([compiled.as_stored(array) for array in arrays])[0] for arrays in inputs]
         for one, other in zip(found, expected, strict=True):
             cosine = float(np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other))
-            print(
-                network.__name__,
-                precision.value,
-                len(compiled.content),
-                f"{cosine:.6f}",
-                np.argmax(one) == np.argmax(other),
-            )
+            print(network.__name__, precision.value, len(compiled.content), len(full.content), cosine)
             assert cosine >= least
+            assert np.argmax(one) == np.argmax(other)
 
 
 @pytest.mark.slow

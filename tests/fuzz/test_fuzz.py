@@ -1,0 +1,105 @@
+"""Three hundred random networks, compiled and proven; and the ones that once failed."""
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzz.check import check
+from tests.fuzz.networks import Layer, Network, networks
+
+CHUNKS = 6
+NETWORKS = 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_random_networks_compile_to_files_that_compute_the_same(chunk: int) -> None:
+    @hypothesis.seed(chunk)
+    @settings(max_examples=NETWORKS // CHUNKS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(networks())
+    def run(spec: Network) -> None:
+        check(spec)
+
+    run()
+
+
+def layer(binarizer: str, channels: int, kernel: tuple[int, int], stride: int = 1, **changes: object) -> Layer:
+    """A layer with the most ordinary choices elsewhere."""
+    plain: dict[str, object] = {
+        "shift": False, "weights": "sign", "dilation": 1, "padding": (0, 0, 0, 0), "groups": 1, "repeat": 1,
+        "pool": "none", "norm": False, "activation": "none", "shortcut": "none", "split": False,
+    }  # fmt: skip
+    return Layer(binarizer=binarizer, channels=channels, kernel=kernel, stride=stride, **{**plain, **changes})  # type: ignore[arg-type]
+
+
+REGRESSIONS = {
+    "a sign in front of a crop that the mirrored frame needs, on a map that becomes 1x1": Network(
+        (3, 5),
+        66,
+        (
+            layer("where", 31, (1, 1), norm=True, activation="hardtanh", weights="power of two"),
+            layer("step", 77, (3, 1), 3, weights="power of two"),
+            layer("round", 78, (1, 1), 2, weights="learnt", activation="relu"),
+        ),
+        "binary",
+        False,
+        2538,
+    ),
+    "negated channels of a sign that is split into groups": Network(
+        (10, 7),
+        96,
+        (layer("negative scale", 94, (1, 1), groups=2, norm=True, weights="learnt", shortcut="concat"),),
+        "binary",
+        False,
+        6700,
+    ),
+    "taps cut off a kernel that is padded with ones": Network(
+        (11, 4),
+        96,
+        (layer("twice", 6, (5, 5), 2, padding=(1, 0, 2, 1), repeat=4, norm=True, activation="prelu", shift=True),),
+        "binary",
+        False,
+        557,
+    ),
+    "negated channels in front of padding with ones": Network(
+        (2, 4),
+        32,
+        (
+            layer("negative scale", 6, (5, 1), padding=(0, 0, 2, 2), shift=True, weights="learnt", activation="relu"),
+            layer("hardtanh", 33, (5, 3), padding=(1, 0, 2, 1)),
+            layer("hardtanh", 88, (3, 1), padding=(1, 0, 2, 1), pool="max before", activation="relu"),
+        ),
+        "map",
+        True,
+        877,
+    ),
+    "a max-pool of a {0, 1} activation in front of thresholds": Network(
+        (2, 4),
+        32,
+        (
+            layer("hardtanh", 88, (3, 3), padding=(1, 0, 2, 1), pool="max before", activation="relu"),
+            layer("hardtanh", 33, (1, 1)),
+            layer("where", 88, (1, 1)),
+        ),
+        "pool",
+        False,
+        0,
+    ),
+    "two steps on maps of one position": Network(
+        (4, 4),
+        127,
+        (
+            layer("hardtanh", 27, (3, 3), 2, shift=True, weights="power of two", activation="rprelu"),
+            layer("round", 37, (1, 1), shift=True, weights="mean", activation="rprelu"),
+            layer("step", 32, (1, 1), weights="mean", norm=True),
+        ),
+        "flatten",
+        True,
+        1237,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_networks_that_once_failed(name: str) -> None:
+    check(REGRESSIONS[name], inputs=2)
