@@ -24,6 +24,8 @@ INPUT_CHANNELS_KEY = "bnncc.input_channels"
 TRACED_KEY = "bnncc.traced"
 # On a binary value: a JSON list of the channels that hold the traced value negated.
 NEGATED_KEY = "bnncc.negated"
+# On a BinaryConv: how many of the weights were exactly 0 and are taken as +1 (--zero-weights plus-one).
+ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
 # On a convolution whose outer taps were cut off, because they only met padding: JSON [top, left, bottom, right].
 TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,

@@ -163,6 +163,12 @@ class LayerReference:
         assert array is not None
         return array
 
+    @property
+    def output_axis(self) -> int:
+        """Where the traced weights have their output channels."""
+        transposed = "transB" in self.traced.attributes and self.traced.attributes["transB"].as_int() == 1
+        return 0 if self.traced.op_type == "Conv" or transposed else -1
+
     def traced_values(self) -> list[ir.Value]:
         """The traced values that `compute` needs."""
         return [value for value in self.traced.inputs[:2] if value is not None]
@@ -266,9 +272,7 @@ class LayerReference:
 
     def _filters(self, weight: Array) -> Array:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
-        if self.traced.op_type in ("Gemm", "MatMul"):
-            transposed = "transB" in self.traced.attributes and self.traced.attributes["transB"].as_int() == 1
-            weight = weight if transposed else np.moveaxis(weight, -1, 0)
+        weight = np.moveaxis(weight, self.output_axis, 0)
         if weight.ndim != 4:
             weight = weight.reshape(weight.shape[0], *self.weight.shape[1:])
         filters = np.where(weight < 0, np.float32(-1), np.float32(1))

@@ -28,6 +28,9 @@ ZERO_KEEPING = {
     "ReduceL1", "ReduceL2",
 }  # fmt: skip
 
+# A constant with more distinct numbers than this was learnt, not designed.
+MOST_DESIGNED = 8
+
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:
     """The inputs of a moving operator that carry elements."""
@@ -122,6 +125,9 @@ def may_equal_by_design(value: ir.Value, constant: float) -> bool:
         return float(constant).is_integer()
     if node.op_type in ("Add", "Sub") and constant_of(node.inputs[1]) is not None and node.inputs[0] is not None:
         amounts = np.unique(np.asarray(constant_of(node.inputs[1]), np.float64)) * (1 if node.op_type == "Add" else -1)
+        if amounts.size > MOST_DESIGNED:
+            # Learnt shifts, one a channel: what they make of a bound or a fill is no number that anybody chose.
+            return bool(np.any(amounts == constant)) and has_structural_zeros(node.inputs[0])
         return any(may_equal_by_design(node.inputs[0], constant - float(amount)) for amount in amounts)
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
         return any(may_equal_by_design(source, constant) for source in node.inputs if source is not None)

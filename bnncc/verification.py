@@ -36,8 +36,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.compiler import CompiledModel
-from bnncc.evaluate import Array
-from bnncc.graph import MODULE_KEY, new_constant, shape_of, sole_consumer
+from bnncc.evaluate import Array, run, skeleton, weights_of
+from bnncc.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
 from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.rounded_weights import RoundedOperator, compare
 from bnncc.rounding import ROUNDING
@@ -223,6 +223,7 @@ class _Verifier:
         self.layers = self._find_layers()
         self.points = self._find_points()
         self._count_zero_as_one()
+        self._take_zero_weights_as_one()
         self.float_layers = self._find_float_layers()
         self.faulty: set[ir.Value] = set()
         traced = self.traced.graph
@@ -264,6 +265,18 @@ class _Verifier:
             self.result.signs.append(check)
             points.append(_Point(value, correspondence, operator, check))
         return points
+
+    def _take_zero_weights_as_one(self) -> None:
+        """Give the reference the weights that --zero-weights plus-one asked for: +α in place of an exact 0."""
+        for layer in self.layers:
+            weight = layer.reference.traced.inputs[1]
+            if ZERO_WEIGHTS_KEY not in layer.reference.node.metadata_props or weight is None or weight.name is None:
+                continue
+            filters = run(skeleton(self.traced, [weight]), weights_of(self.traced))[weight.name]
+            axes = tuple(axis for axis in range(filters.ndim) if axis != layer.reference.output_axis % filters.ndim)
+            scale = np.abs(filters).max(axis=axes, keepdims=True)
+            positive = np.where(filters == 0, scale, filters).astype(filters.dtype)
+            layer.reference.traced.replace_input_with(1, new_constant(self.traced.graph, positive, weight.name))
 
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""

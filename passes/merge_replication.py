@@ -38,6 +38,7 @@ from bnncc.graph import (
     CONV_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
+    ZERO_WEIGHTS_KEY,
     constant_of,
     inherit_source,
     new_constant,
@@ -53,7 +54,7 @@ from bnncc.passes.replication import Indices, Replication, find_replication
 POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 CHANNEL_WISE = POOLS | {"Relu", "Clip", "LeakyRelu", "PRelu"}
 # Metadata of a BinaryConv that stays true for its copies.
-KEPT = (CONV_KEY, TRACED_KEY, "bnncc.zero_weights")
+KEPT = (CONV_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY)
 
 
 class ReplicationMode(enum.Enum):

@@ -41,6 +41,7 @@ from bnncc.graph import (
     CONV_KEY,
     LEFT_IN_FLOAT_KEY,
     TRACED_KEY,
+    ZERO_WEIGHTS_KEY,
     constant_of,
     inherit_source,
     new_constant,
@@ -52,9 +53,6 @@ from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.value_facts import is_binary
-
-# On a BinaryConv: how many weights were exactly 0 and were read as +α (`--zero-weights plus-one`).
-ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
 
 _DEPTHWISE = (
     "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"
