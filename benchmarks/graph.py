@@ -42,8 +42,8 @@ NETWORKS = {
 }
 TARGET = "raspberry-pi-4"
 ELEMENTWISE = {
-    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "PRELU", "LEAKY_RELU", "RELU", "RELU6", "RELU_N1_TO_1", "NEG", "ABS",
-    "SELECT_V2", "LOGISTIC", "TANH",
+    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "PRELU", "LEAKY_RELU", "RELU", "RELU6", "RELU_N1_TO_1", "NEG",
+    "ABS", "SELECT_V2", "LOGISTIC", "TANH",
 }  # fmt: skip
 
 
@@ -125,8 +125,9 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 150)
     networks = Table(
-        "network", "binary layers", "operators", "elementwise", "their bytes", "packed", "floats", "file", "default", "best"
-    )
+        "network", "binary layers", "operators", "elementwise", "their bytes", "packed", "floats", "file", "default",
+        "best",
+    )  # fmt: skip
     tables = []
     for name in arguments.network or list(NETWORKS):
         traced = trace(f"tests.networks:{name}", input_shapes=[NETWORKS[name]])

@@ -35,6 +35,7 @@ from bnncc.graph import (
     shape_of,
 )
 from bnncc.targets.tflite.bitpack import bitpack
+from bnncc.targets.tflite.layout import Layout
 from bnncc.value_facts import data_inputs
 
 
@@ -124,13 +125,13 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
     return producer.inputs[0] if producer is not None and producer.op_type == "Sign" else None
 
 
-def as_stored(value: ir.Value, array: Array, *, negates: bool = True) -> Array:
-    """A reference value as the file stores `value`: negated channels, the mirrored frame, channels last.
+def as_stored(value: ir.Value, array: Array, layout: Layout, *, negates: bool = True) -> Array:
+    """A reference value as the file stores `value` in `layout`: negated channels, the mirrored frame.
 
     negates: False for the operand of a sign that is negated itself while it reads the operand as it is.
     """
     held = oriented(value, array) if negates else _turned(value, array)
-    return np.ascontiguousarray(np.moveaxis(held, 1, -1) if held.ndim > 2 else held)
+    return layout.arrange(held)
 
 
 def oriented(value: ir.Value, array: Array) -> Array:

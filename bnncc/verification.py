@@ -42,8 +42,9 @@ from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, 
 from bnncc.rounded_weights import RoundedOperator, compare
 from bnncc.rounding import ROUNDING
 from bnncc.runners import LceRunner, OrtRunner
-from bnncc.targets.tflite import WeightsPrecision, emit
+from bnncc.targets.tflite import WeightsPrecision, emit, packed_layouts
 from bnncc.targets.tflite.bitpack import bitpack, unpack
+from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -196,6 +197,21 @@ class _Point:
     correspondence: Correspondence
     operator: Operator
     check: SignCheck
+    layout: Layout
+
+    def stored_signs(self, signs: Array) -> Array:
+        """The reference's signs as the file has them.
+
+        Known by its operand alone, a sign is that operand's, whatever the value is negated against.
+        """
+        return as_stored(self.value, signs, self.layout, negates=self.correspondence.traced is not None)
+
+    def stored_operand(self, values: dict[ir.Value, Array]) -> Array | None:
+        """What the sign reads in the reference, as the file has it, where that is known."""
+        operand = self.correspondence.operand(values)
+        if operand is None:
+            return None
+        return as_stored(self.value, operand, self.layout, negates=not self.correspondence.keeps_operand)
 
     @property
     def quantized(self) -> bool:
@@ -247,6 +263,7 @@ class _Verifier:
 
     def _find_points(self) -> list[_Point]:
         points = []
+        layouts = packed_layouts(self.compiled.graph, channels_last=self.compiled.options.channels_last)
         traced = {value.name: value for node in self.traced.graph for value in node.outputs}
         traced.update({value.name: value for value in self.traced.graph.inputs})
         for operator in self.file.operators:
@@ -263,7 +280,7 @@ class _Verifier:
             module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
             check = SignCheck(module or value.name or "")
             self.result.signs.append(check)
-            points.append(_Point(value, correspondence, operator, check))
+            points.append(_Point(value, correspondence, operator, check, layouts.get(name, CHANNELS_LAST)))
         return points
 
     def _take_zero_weights_as_one(self) -> None:
@@ -405,11 +422,7 @@ class _Verifier:
         if self.layers:
             self._check_layers(values)
         signs = [point.correspondence.signs(values) for point in self.points]
-        stored = [
-            # Known by its operand alone, a sign is that operand's, whatever the value is negated against.
-            as_stored(point.value, array, negates=point.correspondence.traced is not None)
-            for point, array in zip(self.points, signs, strict=True)
-        ]
+        stored = [point.stored_signs(array) for point, array in zip(self.points, signs, strict=True)]
         feeds = [self.compiled.as_stored(array) for array in arrays]
         self._check_layer_by_layer(arrays, feeds, stored, outputs, values)
         self._check_free_running(feeds, stored, outputs, arrays, values)
@@ -508,9 +521,9 @@ class _Verifier:
             if not flipped.any():
                 continue
             point.check.rounded_flips += int(np.count_nonzero(flipped))
-            operand = point.correspondence.operand(values)
+            operand = point.stored_operand(values)
             if operand is not None:
-                near = np.abs(as_stored(point.value, operand, negates=not point.correspondence.keeps_operand))
+                near = np.abs(operand)
                 largest = near.max(axis=tuple(range(near.ndim - 1)), keepdims=True)
                 distance = float((near / np.where(largest == 0, 1, largest))[flipped].max())
                 point.check.largest_rounded_flip = max(point.check.largest_rounded_flip, distance)
@@ -523,8 +536,8 @@ class _Verifier:
         """Compare with ONNX Runtime from the same signs, and name where an error starts: not where it spreads to."""
         if not self.float_layers:
             return
-        signs = [np.where(array < 0, np.float32(-1), np.float32(1)) for array in stored]
-        given = [np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim > 2 else array for array in signs]
+        signs = [point.layout.restore(array) for point, array in zip(self.points, stored, strict=True)]
+        given = [np.where(np.signbit(array), np.float32(-1), np.float32(1)) for array in signs]
         feeds = dict(zip([value.name for value in self.compiled.graph.graph.inputs], arrays, strict=True))
         feeds.update({point.value.name: array for point, array in zip(self.points, given, strict=True)})
         expected = self.float_graph.run([feeds[name] for name in self.float_graph.input_names])
@@ -568,12 +581,8 @@ class _Verifier:
         check.signs += expected.size
         check.zeros += int(np.count_nonzero(expected == 0))
         flipped = (array < 0) != (expected < 0)
-        operand = point.correspondence.operand(values)
-        near = (
-            array
-            if operand is None
-            else as_stored(point.value, operand, negates=not point.correspondence.keeps_operand)
-        )
+        operand = point.stored_operand(values)
+        near = array if operand is None else operand
         if point.quantized and operand is not None and point.correspondence.keeps_operand:
             error = _channel_error(array, near)
             check.error = max(check.error, error * ROUNDING)
@@ -611,12 +620,8 @@ class _Verifier:
             count = int(np.count_nonzero(flipped))
             # Rounded weights move every float: how far is known for each operator, not for all of them together.
             if count and not any_flips and not self.rounds:
-                operand = point.correspondence.operand(values)
-                near = (
-                    array
-                    if operand is None
-                    else as_stored(point.value, operand, negates=not point.correspondence.keeps_operand)
-                )
+                operand = point.stored_operand(values)
+                near = array if operand is None else operand
                 if np.any((np.abs(near) / _channel_scale(near))[flipped] > 1):
                     self._problem(
                         f"sign '{point.check.module}': the first signs to flip free-running are not near zero"

@@ -13,7 +13,8 @@ pair (v', s), and
     scale·(a + s) = scale·a + scale·s              Linear, unpadded convolution: s goes into the bias
 
 until an operator needs v itself (a nonlinearity, a sign, a zero-padded convolution, an output): there v' + s is
-computed, once.  *Sink* again, for the Adds that this made.  The result is kept if it computes fewer elements elementwise.
+computed, once.  *Sink* again, for the Adds that this made.  The result is kept if it computes fewer elements
+elementwise.
 
 In a ReActNet-A this removes three of the four shift Adds of each half-block.
 """

@@ -4,7 +4,7 @@ In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `precision
 (what a lowering works with), `lowerings` (one function an operator), `emit` (the walk over the graph).
 """
 
-from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.emit import emit, packed_layouts
 from bnncc.targets.tflite.precision import WeightsPrecision
 
-__all__ = ["WeightsPrecision", "emit"]
+__all__ = ["WeightsPrecision", "emit", "packed_layouts"]

@@ -62,6 +62,8 @@ class LoweringContext:
         self._stored: dict[ir.Value, dict[Layout, Tensor]] = {}
         self._home: dict[ir.Value, Layout] = {}
         self._packed: dict[ir.Value, Tensor] = {}
+        # The layout of the value behind a packed tensor that LceQuantize makes, by the tensor's name.
+        self.packed_layouts: dict[str, Layout] = {}
         self._fused: set[ir.Node] = set()
         self._graph_outputs = set(graph.outputs)
 

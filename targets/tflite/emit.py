@@ -33,8 +33,30 @@ def emit(
     metadata: named buffers to embed.
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
-    writer = ModelWriter(DESCRIPTION)
-    context = LoweringContext(model.graph, writer, precision)
+    context, inputs, outputs = _walk(model, channels_last, precision)
+    writer = context.writer
+    for name, content in (metadata or {}).items():
+        writer.metadata(name, content)
+    return writer.finish(
+        inputs,
+        outputs,
+        [value.name or "" for value in model.graph.inputs],
+        [value.name or "" for value in model.graph.outputs],
+    )
+
+
+def packed_layouts(model: ir.Model, *, channels_last: bool = True) -> Mapping[str, Layout]:
+    """How `emit` lays out the values behind its packed tensors, by the tensors' names (bits are along the last
+    axis).
+    """
+    return _walk(model, channels_last, WeightsPrecision.FLOAT32)[0].packed_layouts
+
+
+def _walk(
+    model: ir.Model, channels_last: bool, precision: WeightsPrecision
+) -> tuple[LoweringContext, list[Tensor], list[Tensor]]:
+    """Lower every node; returns (the context, the tensors of the graph's inputs, those of its outputs)."""
+    context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
     problems = []
@@ -45,15 +67,7 @@ def emit(
                 problems.append(problem)
     if problems:
         raise UnsupportedOperatorsError(problems)
-    outputs = [_graph_output(value, context, boundary) for value in model.graph.outputs]
-    for name, content in (metadata or {}).items():
-        writer.metadata(name, content)
-    return writer.finish(
-        inputs,
-        outputs,
-        [value.name or "" for value in model.graph.inputs],
-        [value.name or "" for value in model.graph.outputs],
-    )
+    return context, inputs, [_graph_output(value, context, boundary) for value in model.graph.outputs]
 
 
 def _lower(node: ir.Node, context: LoweringContext) -> str | None:

@@ -54,6 +54,14 @@ class Layout:
             return np.ascontiguousarray(np.moveaxis(parts, array.ndim - 1, -1).reshape(array.shape))
         return np.ascontiguousarray(array.transpose(self.permutation(array.ndim)))
 
+    def restore(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """The inverse of `arrange` for an array of the value's full shape."""
+        if self.flat is not None:
+            channels, *spatial = self.flat
+            parts = array.reshape(*array.shape[:-1], *spatial, channels)
+            return np.ascontiguousarray(np.moveaxis(parts, -1, array.ndim - 1).reshape(array.shape))
+        return np.ascontiguousarray(array.transpose(np.argsort(self.permutation(array.ndim))))
+
 
 PLAIN = Layout()
 CHANNELS_LAST = Layout(channels_last=True)

@@ -19,7 +19,7 @@ STEPS = ("step", "round", "relu")
 WEIGHTS = ("sign", "mean", "ste", "standardized", "learnt", "power of two")
 ACTIVATIONS = ("none", "prelu", "rprelu", "relu", "hardtanh", "fprelu")
 SHORTCUTS = ("none", "identity", "average", "concat")
-HEADS = ("pool", "flatten", "binary", "map")
+HEADS = ("pool", "flatten", "binary", "half binary", "map")
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,8 @@ class RandomNetwork(nn.Module):
             result = self.fc(torch.flatten(x, 1))
         else:
             signs = torch.sign(torch.flatten(x, 1) + 0.01)
-            result = F.linear(signs, torch.sign(self.fc.weight), self.fc.bias)
+            weight = self.fc.weight if self.spec.head == "half binary" else torch.sign(self.fc.weight)
+            result = F.linear(signs, weight, self.fc.bias)
         return (result, first) if self.spec.second_output else result
 
 

@@ -119,8 +119,8 @@ def test_a_convolution_that_something_else_reads_keeps_its_bias() -> None:
 
 def test_a_value_that_several_operators_need_is_computed_once() -> None:
     model = build(
-        "p = Relu (x)\nh = Add (p, s0)\nk = Add (h, x)\na = Relu (h)\nb = Sigmoid (h)\nc = Conv (k, f, g)\nd = Add (a, b)\n"
-        "e = Add (d, s1)\ny = Conv (e, f, g)",
+        "p = Relu (x)\nh = Add (p, s0)\nk = Add (h, x)\na = Relu (h)\nb = Sigmoid (h)\nc = Conv (k, f, g)\n"
+        "d = Add (a, b)\ne = Add (d, s1)\ny = Conv (e, f, g)",
         X,
         "y, c",
         s0=shift(0),

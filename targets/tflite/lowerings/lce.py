@@ -179,6 +179,7 @@ def _quantize(x: ir.Value, y: ir.Value, context: LoweringContext, layout: Layout
     source = context.use(x, layout)
     packed = context.temporary(f"{y.name}{PACKED_SUFFIX}", (*source.shape[:-1], words(source.shape[-1])), np.int32)
     context.emit_custom("LceQuantize", [source], [packed], options=b"")
+    context.packed_layouts[packed.name] = layout
     return packed
 
 

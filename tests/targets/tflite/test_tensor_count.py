@@ -19,7 +19,9 @@ lines = ["s = bnncc.Sign (x)"] + [
     f" (s, w, m, b)" for i in range(CONVOLUTIONS)
 ]
 outputs = ", ".join(f"float[1, 8, 6, 6] y{i}" for i in range(CONVOLUTIONS))
-text = f'<ir_version: 9, opset_import: ["" : 18, "bnncc" : 1]> g (float[1, 32, 6, 6] x) => ({outputs}) {{ {chr(10).join(lines)} }}'
+body = chr(10).join(lines)
+imports = '<ir_version: 9, opset_import: ["" : 18, "bnncc" : 1]>'
+text = f'{imports} g (float[1, 32, 6, 6] x) => ({outputs}) {{ {body} }}'
 proto = onnx.parser.parse_model(text)
 generator = np.random.default_rng(0)
 for name, array in {
