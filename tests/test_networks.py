@@ -18,9 +18,12 @@ import pytest
 
 import bnncc
 from bnncc.compiler import CompiledModel
+from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify
+from tests import networks
+from tests.networks.binarize import ScaledBinaryConv2d
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +95,57 @@ def test_every_binary_layer_of_the_source_is_binary_in_the_file(case: tuple[Expe
 def test_the_file_is_at_least_ten_times_smaller_than_the_float_weights(case: tuple[Expected, CompiledModel]) -> None:
     _, compiled = case
     assert len(compiled.content) * 10 < compiled.float_weight_bytes
+
+
+def test_the_file_is_bits_and_float_parameters_and_hardly_more(case: tuple[Expected, CompiledModel]) -> None:
+    expected, compiled = case
+    network = getattr(networks, expected.network)()
+    binary = [module.weight for module in network.modules() if isinstance(module, ScaledBinaryConv2d)]
+    bits = sum(weight.numel() for weight in binary)
+    floats = sum(parameter.numel() for parameter in network.parameters()) - bits
+    floats += sum(buffer.numel() for name, buffer in network.named_buffers() if "num_batches" not in name)
+    assert len(compiled.content) <= 1.02 * (bits / 8 + floats * 4)
+
+
+def test_at_most_three_elementwise_operators_remain_for_each_binary_convolution(
+    case: tuple[Expected, CompiledModel],
+) -> None:
+    expected, compiled = case
+    counts = Counter(operator.name for operator in TfliteFile(compiled.content).operators)
+    # One Add before each sign, one for each residual, one PRELU.
+    assert sum(counts[name] for name in ("ADD", "PRELU", "RELU", "MAXIMUM", "MINIMUM")) <= 3 * expected.binary
+    assert counts["ADD"] <= expected.binary + expected.signs
+
+
+def test_repconv_is_merged_or_repeated_with_equal_results() -> None:
+    network = networks.RepReActNet(blocks=((16, 1), (32, 2)), stem=8, classes=5, beta=2, width=2)
+    networks.randomize(network)
+    compiled = {
+        replication: bnncc.compile(network, input_shapes=["1x3x32x32"], options=bnncc.Options(replication=replication))
+        for replication in (ReplicationMode.MERGE, ReplicationMode.REPEAT)
+    }
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
+    outputs = [model.run([x.transpose(0, 2, 3, 1)])[0] for model in compiled.values()]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
+    for model in compiled.values():
+        assert all(layer.reason is None for layer in model.layers)
+        assert verify(model, [[x]]).passed
+    names = {key: Counter(o.name for o in TfliteFile(model.content).operators) for key, model in compiled.items()}
+    assert names[ReplicationMode.MERGE]["LceBconv2d"] == names[ReplicationMode.REPEAT]["LceBconv2d"] == 5
+    assert names[ReplicationMode.MERGE]["CONCATENATION"] + 5 == names[ReplicationMode.REPEAT]["CONCATENATION"]
+
+
+def test_the_max_pools_of_vgg_small_pool_bits() -> None:
+    compiled = bnncc.compile("tests.networks:vgg_small", input_shapes=["1x3x32x32"])
+    counts = Counter(operator.name for operator in TfliteFile(compiled.content).operators)
+    # The third pool's sign is read by the float Linear, which cannot take a negated channel for a negative γ.
+    assert counts["LceBMaxPool2d"] == 2
+    assert counts["MAX_POOL_2D"] == 1
+    assert counts["MUL"] == 0
+    reasons = {layer.module: layer.reason for layer in compiled.layers if layer.reason is not None}
+    assert reasons == {"head": "its input is binary but its weights are not"}
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
+    assert verify(compiled, [[x]]).passed
 
 
 def test_every_integer_sum_equals_the_references(case: tuple[Expected, CompiledModel]) -> None:

@@ -1,5 +1,7 @@
 """Full-size networks for the tests, written from the papers, with honest random parameters."""
 
+import torch
+
 from .birealnet import BiRealNet18
 from .randomize import randomize
 from .reactnet import ReActNet
@@ -30,7 +32,8 @@ def rep_reactnet_a() -> RepReActNet:
 
 def vgg_small() -> VggSmall:
     """VGG-small for 32x32 images with random parameters."""
-    network = VggSmall()
+    network = VggSmall((128, 128, 256, 256, 512, 512), padding=1)
+    network(torch.zeros(2, 3, 32, 32))  # gives the lazy Linear its size
     randomize(network)
     return network
 
