@@ -26,6 +26,8 @@ TRACED_KEY = "bnncc.traced"
 NEGATED_KEY = "bnncc.negated"
 # On a BinaryConv: how many of the weights were exactly 0 and are taken as +1 (--zero-weights plus-one).
 ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
+# On a convolution of [x, x] whose traced weights are α·{0, 1} on x.
+STEP_WEIGHTS_KEY = "bnncc.step_weights"
 # On a convolution whose outer taps were cut off, because they only met padding: JSON [top, left, bottom, right].
 TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,

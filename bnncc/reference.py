@@ -29,6 +29,7 @@ from bnncc.graph import (
     MIRRORED_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
+    STEP_WEIGHTS_KEY,
     TRACED_KEY,
     TRIMMED_KEY,
     constant_of,
@@ -277,6 +278,12 @@ class LayerReference:
         if weight.ndim != 4:
             weight = weight.reshape(weight.shape[0], *self.weight.shape[1:])
         filters = np.where(weight < 0, np.float32(-1), np.float32(1))
+        if STEP_WEIGHTS_KEY in self.node.metadata_props:
+            # ±(2w - 1) on the input and ±1 on its copy; a channel of zeros has a scale of 0 and any sign.
+            sense = np.where(np.any(weight < 0, axis=(1, 2, 3), keepdims=True), np.float32(-1), np.float32(1))
+            ones = np.broadcast_to(sense, weight.shape)
+            nothing = np.all(weight == 0, axis=(1, 2, 3), keepdims=True)
+            filters = np.concatenate([np.where((weight != 0) | nothing, ones, -ones), ones], axis=1)
         rows = self.node.metadata_props.get(OUTPUT_CHANNELS_KEY)
         if rows:
             entries = json.loads(rows)
@@ -285,7 +292,7 @@ class LayerReference:
             filters = filters[chosen] * senses[:, None, None, None]
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         grouped = "group" in self.traced.attributes and self.traced.attributes["group"].as_int() > 1
-        if channels and not grouped:
+        if channels and not grouped and STEP_WEIGHTS_KEY not in self.node.metadata_props:
             filters = filters[:, json.loads(channels)]
         return filters
 

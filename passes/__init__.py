@@ -28,6 +28,7 @@ from bnncc.passes.recognize_steps import RecognizeSteps
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.split_groups import SplitGroups
+from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.step import Step
 from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
@@ -50,6 +51,7 @@ PIPELINE: tuple[Step, ...] = (
     Step(
         "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
     ),
+    Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),

@@ -36,7 +36,9 @@ import onnx_ir as ir
 from bnncc import ops
 from bnncc.graph import (
     CONV_KEY,
+    INPUT_CHANNELS_KEY,
     OUTPUT_CHANNELS_KEY,
+    STEP_WEIGHTS_KEY,
     TRACED_KEY,
     ZERO_WEIGHTS_KEY,
     constant_of,
@@ -54,7 +56,7 @@ from bnncc.passes.replication import Indices, Replication, find_replication
 POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 CHANNEL_WISE = POOLS | {"Relu", "Clip", "LeakyRelu", "PRelu"}
 # Metadata of a BinaryConv that stays true for its copies.
-KEPT = (CONV_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY)
+KEPT = (CONV_KEY, INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY)
 
 
 class ReplicationMode(enum.Enum):

@@ -39,7 +39,9 @@ from bnncc import ops
 from bnncc.geometry import Window
 from bnncc.graph import (
     CONV_KEY,
+    INPUT_CHANNELS_KEY,
     LEFT_IN_FLOAT_KEY,
+    STEP_WEIGHTS_KEY,
     TRACED_KEY,
     ZERO_WEIGHTS_KEY,
     constant_of,
@@ -237,6 +239,9 @@ class _Layer:
         )
         inherit_source([binary], self.node)
         binary.metadata_props[CONV_KEY] = name or ""
+        for key in (INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY):
+            if key in self.node.metadata_props:
+                binary.metadata_props[key] = self.node.metadata_props[key]
         self._record_affine(binary)
         if self.zeros:
             binary.metadata_props[ZERO_WEIGHTS_KEY] = str(self.zeros)

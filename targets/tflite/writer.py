@@ -24,6 +24,9 @@ BUFFER_ALIGNMENT = 16
 # Operator codes above this value do not fit the schema's original one-byte field, which then holds this placeholder.
 LARGEST_ONE_BYTE_CODE = 127
 
+# The output of the operator that `_end_safely` appends.
+END = "end"
+
 TENSOR_TYPES: dict[str, int] = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
@@ -260,21 +263,25 @@ def _end_safely(model: schema.ModelT) -> None:
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
     code.version = 1
-    buffer = schema.BufferT()
-    buffer.data = np.ones(1, np.int32).view(np.uint8)
-    tensors = []
-    for name, index in (("end/one", len(model.buffers)), ("end", 0)):
+    buffers, tensors = [], []
+    for name, dtype in (("end/value", "float32"), ("end/shape", "int32"), (END, "float32")):
         entry = schema.TensorT()
-        entry.name, entry.shape, entry.type, entry.buffer = name, [1], TENSOR_TYPES["int32"], index
+        entry.name, entry.shape, entry.type, entry.buffer = name, [1], TENSOR_TYPES[dtype], 0
         tensors.append(entry)
+        if name != END:
+            entry.buffer = len(model.buffers) + len(buffers)
+            buffer = schema.BufferT()
+            buffer.data = np.ones(1, dtype).view(np.uint8)
+            buffers.append(buffer)
     operator = schema.OperatorT()
     operator.opcodeIndex = len(model.operatorCodes)
-    operator.inputs, operator.outputs = [len(subgraph.tensors)] * 2, [len(subgraph.tensors) + 1]
+    first = len(subgraph.tensors)
+    operator.inputs, operator.outputs = [first, first + 1], [first + 2]
     subgraph = copy.copy(subgraph)
     subgraph.tensors = [*subgraph.tensors, *tensors]
     subgraph.operators = [*subgraph.operators, operator]
     model.subgraphs = [subgraph]
-    model.buffers, model.operatorCodes = [*model.buffers, buffer], [*model.operatorCodes, code]
+    model.buffers, model.operatorCodes = [*model.buffers, *buffers], [*model.operatorCodes, code]
 
 
 def unpack(content: bytes) -> schema.ModelT:
