@@ -263,7 +263,8 @@ def _end_safely(model: schema.ModelT) -> None:
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
     code.version = 1
-    buffers, tensors = [], []
+    buffers: list[schema.BufferT] = []
+    tensors: list[schema.TensorT] = []
     for name, dtype in (("end/value", "float32"), ("end/shape", "int32"), (END, "float32")):
         entry = schema.TensorT()
         entry.name, entry.shape, entry.type, entry.buffer = name, [1], TENSOR_TYPES[dtype], 0
