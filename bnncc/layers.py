@@ -19,6 +19,7 @@ from bnncc.graph import (
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     SOURCE_KEY,
+    STEP_WEIGHTS_KEY,
     TRACED_KEY,
     shape_of,
 )
@@ -74,6 +75,8 @@ def _explain(nodes: Sequence[ir.Node]) -> list[str]:
     chosen = [row if row >= 0 else -1 - row for row in rows]
     if chosen and len(set(chosen)) < len(chosen):
         clauses.append(f"{len(chosen) // len(set(chosen))} copies of its output merged into the weights")
+    if STEP_WEIGHTS_KEY in node.metadata_props:
+        clauses.append("its weights, 0 and α, taken as ±α/2 on its input, twice")
     clauses.append(_padding_clause(node, common_scheme(windows)))
     operand = node.inputs[0]
     if operand is not None and operand.metadata_props.get(TRACED_KEY):

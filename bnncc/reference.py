@@ -171,18 +171,24 @@ class LayerReference:
         transposed = "transB" in self.traced.attributes and self.traced.attributes["transB"].as_int() == 1
         return 0 if self.traced.op_type == "Conv" or transposed else -1
 
-    def traced_values(self) -> list[ir.Value]:
-        """The traced values that `compute` needs."""
-        return [value for value in self.traced.inputs[:2] if value is not None]
+    @property
+    def traced_input(self) -> ir.Value:
+        """What the traced layer reads."""
+        return _given(self.traced.inputs[0])
 
-    def compute(self, values: Mapping[ir.Value, Array]) -> tuple[Array, Array]:
+    @property
+    def traced_weight(self) -> ir.Value:
+        """The traced layer's weights."""
+        return _given(self.traced.inputs[1])
+
+    def compute(self, values: Mapping[ir.Value, Array], weight_signs: Mapping[ir.Value, Array]) -> tuple[Array, Array]:
         """(the ±1 input [N, C, H, W], the integer sums [N, O, H', W']), both upright and not negated, in float32.
 
         The input is the traced convolution's own, mapped to ±1 (0 is +1, as in bits).  The weights are the signs of
         the traced ones.  Padding is what the compiled node says: where it pads with +1 and corrects later, the frame's
         share is in the sums.  float32 holds them exactly (they are below 2^24).
         """
-        x, weight = (values[value] for value in self.traced_values())
+        x, weight = values[self.traced_input], weight_signs[self.traced_weight]
         signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
         filters = self._filters(weight)
         own = self.traced if self.traced.op_type == "Conv" and weight.ndim == 4 else self.node
@@ -295,6 +301,12 @@ class LayerReference:
         if channels and not grouped and STEP_WEIGHTS_KEY not in self.node.metadata_props:
             filters = filters[:, json.loads(channels)]
         return filters
+
+
+def _given(value: ir.Value | None) -> ir.Value:
+    if value is None:
+        raise ValueError("a traced layer lacks an operand")
+    return value
 
 
 def _frame_of_padding(signs: Array, shape: Sequence[int]) -> tuple[int, int, int, int]:

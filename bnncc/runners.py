@@ -61,7 +61,7 @@ class LceRunner:
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
-        return [np.asarray(output) for output in self._interpreter.predict([np.ascontiguousarray(x) for x in inputs])]
+        return [np.asarray(output) for output in self._interpreter.predict([np.asarray(x, order="C") for x in inputs])]
 
 
 @functools.cache

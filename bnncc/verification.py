@@ -243,12 +243,13 @@ class _Verifier:
         self.float_layers = self._find_float_layers()
         self.faulty: set[ir.Value] = set()
         traced = self.traced.graph
-        wanted = [value for layer in self.layers for value in layer.reference.traced_values()]
+        wanted = [layer.reference.traced_input for layer in self.layers]
         wanted += [value for point in self.points for value in point.correspondence.traced_values()]
         fixed = set(traced.inputs) | set(traced.initializers.values())
         self.constants = {v: v.const_value.numpy() for v in wanted if v.const_value is not None}
         self.wanted = [value for value in dict.fromkeys(wanted) if value not in fixed]
         self.reference = OrtRunner(self.traced, self.wanted)
+        self.weight_signs = self._weight_signs()
 
     def _find_layers(self) -> list[_Layer]:
         producers = {tensor.name: operator for operator in self.file.operators for tensor in operator.outputs}
@@ -260,6 +261,18 @@ class _Verifier:
             self.result.layers.append(check)
             layers.append(_Layer(reference, operator, check))
         return layers
+
+    def _weight_signs(self) -> dict[ir.Value, Array]:
+        """The signs of the reference's binary weights, int8: they are constant, and as floats the largest thing
+        here.
+        """
+        weights = list(dict.fromkeys(layer.reference.traced_weight for layer in self.layers))
+        arrays = {weight: weight.const_value.numpy() for weight in weights if weight.const_value is not None}
+        computed = [weight for weight in weights if weight not in arrays]
+        if computed:
+            results = run(skeleton(self.traced, computed), weights_of(self.traced))
+            arrays.update({weight: results[weight.name or ""] for weight in computed})
+        return {weight: np.sign(array).astype(np.int8) for weight, array in arrays.items()}
 
     def _find_points(self) -> list[_Point]:
         points = []
@@ -433,7 +446,7 @@ class _Verifier:
         given: dict[str, Array] = {}
         expected_sums = []
         for layer in self.layers:
-            signs, sums = layer.reference.compute(values)
+            signs, sums = layer.reference.compute(values, self.weight_signs)
             bits.setdefault(layer.packed, layer.reference.packed(signs, layer.packed.shape))
             x = layer.reference.node.inputs[0]
             assert x is not None
