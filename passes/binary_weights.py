@@ -34,10 +34,13 @@ def split_weights(filters: Filters) -> tuple[npt.NDArray[np.float32], npt.NDArra
 
     α_o is the mean |w| in float64.  A channel of zeros has the scale 0.
     """
-    magnitude, scales = _magnitudes(filters)
-    if not np.all(np.abs(magnitude - scales[:, None]) <= RELATIVE_TOLERANCE * scales[:, None]):
+    magnitude = np.abs(filters).reshape(filters.shape[0], -1)
+    scales = magnitude.mean(axis=1, dtype=np.float64)
+    if np.any(magnitude.max(axis=1) - scales > RELATIVE_TOLERANCE * scales):
         return None
-    signs = np.where(np.signbit(filters), np.float32(-1), np.float32(1)).astype(np.float32)
+    if np.any(scales - magnitude.min(axis=1) > RELATIVE_TOLERANCE * scales):
+        return None
+    signs = np.copysign(np.float32(1), filters).astype(np.float32, copy=False)
     signs[scales == 0] = 1
     return signs, scales
 
@@ -64,6 +67,8 @@ def zeros_to_plus_one(filters: Filters) -> npt.NDArray[np.float64]:
 
 def are_steps(filters: Filters) -> bool:
     """True for weights α_o·{0, 1} with α_o of either sign."""
+    if np.all(filters):
+        return False
     magnitude, scales = _magnitudes(filters)
     near = (magnitude == 0) | (np.abs(magnitude - scales[:, None]) <= RELATIVE_TOLERANCE * scales[:, None])
     return bool(np.all(near)) and _are_steps(filters)

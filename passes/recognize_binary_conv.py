@@ -352,14 +352,18 @@ def _reaches_padding(window: Window) -> bool:
 
 def _scale_inputs(
     node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic], group: int
-) -> npt.NDArray[np.float64] | None:
+) -> npt.NDArray[np.generic] | None:
     """The filters [O, C/group, …] times the magnitude of the scale of the input channel that each reads."""
+    if np.all(np.abs(operand.affine.scale) == 1):
+        return filters
     per_weight = _per_weight(node, operand, np.abs(operand.affine.scale), filters, group)
     return None if per_weight is None else filters.astype(np.float64) * per_weight
 
 
 def _sum_of_offsets(node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic], group: int) -> Vector:
     """Σ W·offset [O]: what the input's offset adds to the output."""
+    if not np.any(operand.affine.shift):
+        return np.zeros(filters.shape[0])
     offset = _per_weight(node, operand, operand.affine.shift, filters, group)
     assert offset is not None
     total: Vector = (filters.astype(np.float64) * offset).reshape(filters.shape[0], -1).sum(axis=1)
