@@ -7,7 +7,7 @@ unused bits of the last word must stay 0, so it stays last, and is not filled wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -107,10 +107,15 @@ def slice_ranges(node: ir.Node) -> list[range] | None:
     starts, ends, axes, steps = (*(None if a is None else a.reshape(-1).tolist() for a in arrays), None, None)[:4]
     if starts is None or ends is None:
         return None
+    return ranges_of(shape, starts, ends, axes or range(len(starts)), steps or [1] * len(starts))
+
+
+def ranges_of(
+    shape: Sequence[int], starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], steps: Sequence[int]
+) -> list[range]:
+    """The positions that a Slice with these inputs takes of every axis of a value of `shape`."""
     ranges = [range(size) for size in shape]
-    for axis, start, end, step in zip(
-        axes or range(len(starts)), starts, ends, steps or [1] * len(starts), strict=True
-    ):
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         # Python's slice clamps as ONNX does.
         ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
     return ranges

@@ -26,6 +26,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc import ops
+from bnncc.bit_moves import slice_ranges
 from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Vector, affine_of
 from bnncc.passes.windows import windows_of
@@ -233,7 +234,7 @@ class _Carrier:
         if is_transparent(node):
             return self._pair(sources[0], shape[1])[1]
         if node.op_type == "Slice":
-            return self._sliced(node, shape[1])
+            return self._sliced(node)
         if node.op_type in ("Reshape", "Flatten", "Squeeze"):
             source = shape_of(sources[0])
             # [N, C, H, W] to [N, C·H·W]: every channel's shift, H·W times.
@@ -241,22 +242,12 @@ class _Carrier:
                 return np.repeat(self._pair(sources[0], source[1])[1], int(np.prod(source[2:])))
         return None
 
-    def _sliced(self, node: ir.Node, channels: int) -> Vector | None:
-        value = node.inputs[0]
-        arrays = [constant_of(given) for given in node.inputs[1:]]
+    def _sliced(self, node: ir.Node) -> Vector | None:
+        value, ranges = node.inputs[0], slice_ranges(node)
         shape = shape_of(value) if value is not None else None
-        if value is None or shape is None or any(array is None for array in arrays):
+        if value is None or shape is None or ranges is None:
             return None
-        starts, ends = arrays[0], arrays[1]
-        assert starts is not None
-        assert ends is not None
-        axes = arrays[2] if len(arrays) > 2 and arrays[2] is not None else np.arange(len(starts))
-        steps = arrays[3] if len(arrays) > 3 and arrays[3] is not None else np.ones(len(starts), np.int64)
-        vector = self._pair(value, shape[1])[1]
-        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-            if int(axis) % len(shape) == 1:
-                vector = vector[_python_slice(int(start), int(end), int(step), shape[1])]
-        return vector if vector.size == channels else None
+        return self._pair(value, shape[1])[1][list(ranges[1])]
 
     def _carry(self, node: ir.Node, bases: dict[ir.Value, ir.Value], shift: Vector) -> None:
         """Let `node` work on the base values.  Its output then is the base of what it was."""
@@ -321,8 +312,3 @@ class _Carrier:
             self.graph.insert_after(node, add)
             self.computed[value] = add.outputs[0]
         return self.computed[value]
-
-
-def _python_slice(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX's bounds as Python's, where a negative end below -size means "past the front"."""
-    return slice(start, None if step < 0 and end < -size else end, step)

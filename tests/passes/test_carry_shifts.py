@@ -48,6 +48,7 @@ def test_a_half_block_of_reactnet_keeps_one_add_before_its_sign_and_one_for_the_
         "h = Sub (p, s0)\nk = GlobalAveragePool (h)\nflat = Flatten (k)\ny = Gemm <transB = 1> (flat, l)",
         "h = Add (p, s0)\nflat = Flatten (h)\ny = Gemm (flat, wide, g)",
         "h = Add (p, s0)\nk = Mul (h, s1)\ny = Conv (k, f, g)",
+        "h = Add (p, s0)\nk = Slice (h, i1, last, axis, back)\nm = Concat <axis = 1> (p, k)\ny = Conv (m, f7, g)",
         "h = Add (p, s0)\nk = Add (h, p)\ny = Conv (k, f, g)",
         "h = Add (p, s0)\nk = Sub (p, h)\nn = Sub (k, p)\ny = Conv (n, f, g)",
     ],
@@ -62,6 +63,11 @@ def test_a_shift_disappears_in_a_bias_behind(body: str) -> None:
         g=normal(5),
         l=normal(7, 4),
         wide=normal(144, 5),
+        f7=normal(5, 7, 1, 1),
+        i1=np.array([-1]),
+        last=np.array([0]),
+        axis=np.array([1]),
+        back=np.array([-1]),
     )
     assert elementwise_elements(check_pass(model, CarryShifts()).graph) == sum(
         288 for line in body.splitlines() if "(h, p)" in line or "(p, h)" in line or "(k, p)" in line or "Mul" in line

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
+from bnncc.bit_moves import ranges_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, flattened, ordered, reshaped_order
 from bnncc.targets.tflite.lowerings.operands import alias, broadcast, input_of, integers, optional_input, scalar
@@ -156,11 +157,7 @@ def _slice_ranges(node: ir.Node, context: LoweringContext, shape: tuple[int, ...
     steps = [1] * len(starts)
     if optional_input(node, 4) is not None:
         steps = context.require_constant(node, 4, "steps").reshape(-1).tolist()
-    ranges = [range(size) for size in shape]
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        # Python's slice clamps as ONNX does.
-        ranges[axis] = range(*slice(start, end, step).indices(shape[axis]))
-    return ranges
+    return ranges_of(shape, starts, ends, axes, steps)
 
 
 def lower_pad(node: ir.Node, context: LoweringContext) -> None:
