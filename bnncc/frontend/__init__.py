@@ -1,6 +1,7 @@
 """From a PyTorch module or a .onnx file to a checked ONNX graph with static shapes.  In reading order:
 
 - `trace.py`             the entry points `trace` and `trace_module`
+- `network.py`           the network in PyTorch, and what names it
 - `command_line.py`      the spellings name=value and 1x3x224x224
 - `user_code.py`         find, import and call the user's code
 - `cpu_only.py`          code that asks for a GPU
@@ -17,14 +18,18 @@
 """
 
 from bnncc.frontend.command_line import parse_argument
+from bnncc.frontend.network import InputSpec, Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
-from bnncc.frontend.trace import InputSpec, TracedModel, input_specs, trace, trace_module
+from bnncc.frontend.trace import TracedModel, trace, trace_module
 
 __all__ = [
     "InputSpec",
+    "Network",
+    "NetworkSource",
     "SourceLocation",
     "TracedModel",
     "input_specs",
+    "load_network",
     "parse_argument",
     "source_of",
     "trace",

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
 from bnncc.evaluate import Array
-from bnncc.frontend.checkpoint import digest, load_weights, state_digest
-from bnncc.frontend.command_line import parse_input_shape
-from bnncc.frontend.export import EXPORTERS, copy_of, describe_error, export, silence
-from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
+from bnncc.frontend.checkpoint import digest, state_digest
+from bnncc.frontend.export import EXPORTERS, describe_error, export
+from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
-from bnncc.frontend.recording import Recording, record
+from bnncc.frontend.recording import Recording
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
-from bnncc.frontend.user_code import UserCode, load_module
 from bnncc.graph import shape_of
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
@@ -35,14 +30,6 @@ _RANDOM_INPUTS = 2
 _SEED = 0
 
 _NO_ARGUMENTS: Mapping[str, object] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input: the name of forward's parameter, and its shape in PyTorch's order (NCHW), batch included; float32."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 @dataclass
@@ -61,6 +48,7 @@ class TracedModel:
         warnings: what the user should know, one sentence or two each.
         check_against_module: compare the graph with the network on further inputs, as before; returns warnings, raises
             TraceMismatchError.  Does nothing for a .onnx file.
+        source: what `trace` was given; None for a module that the caller had built.
     """
 
     model: ir.Model
@@ -71,6 +59,7 @@ class TracedModel:
     seconds: dict[str, float]
     warnings: list[str]
     check_against_module: Callable[[Sequence[Sequence[Array]]], list[str]]
+    source: NetworkSource | None = None
 
 
 def trace(
@@ -85,11 +74,7 @@ def trace(
     """Trace what the command line names.
 
     Args:
-        source: "path/to/file.py:callable", "package.module:callable", or a path that ends in ".onnx".
-        weights: a checkpoint, see `load_weights`.
-        arguments: keywords for the callable.
-        input_shapes: "1x3x224x224" or "name=1x3x224x224", one for each input; a .onnx file may need none.
-        allow_partial_weights: keys that the checkpoint lacks, or has too many, are no error.
+        source, weights, arguments, input_shapes, allow_partial_weights: see `NetworkSource`.
         check_inputs: sets of arrays (float32, NCHW, one for each input) that the trace is checked on as well.
 
     Raises:
@@ -99,25 +84,16 @@ def trace(
         TraceMismatchError: it exports to a graph that computes something else.
     """
     started = time.perf_counter()
-    shapes = [parse_input_shape(text) for text in input_shapes]
-    if source.endswith(".onnx"):
+    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights)
+    if named.is_onnx_file:
         if weights is not None or arguments:
             raise InputError(f"{source} has its weights inside and takes no arguments")
-        return _trace_file(Path(source), shapes, started)
-    network, code = load_module(source, arguments)
-    warnings = [] if weights is None else load_weights(network, weights, allow_partial=allow_partial_weights)
-    with code.active():
-        inputs = _match_inputs(network, shapes)
-    return _trace(network, inputs, check_inputs, code, warnings, started)
-
-
-def input_specs(module: nn.Module, input_shapes: Sequence[str]) -> list[InputSpec]:
-    """The inputs of `module.forward` with the shapes "1x3x224x224" or "name=1x3x224x224" given for them.
-
-    Raises:
-        InputError: a shape cannot be read, names no input, or is missing.
-    """
-    return _match_inputs(module, [parse_input_shape(text) for text in input_shapes])
+        traced = _trace_file(Path(source), named.shapes, started)
+    else:
+        network, warnings = load_network(named)
+        traced = _trace(network, check_inputs, warnings, started)
+    traced.source = named
+    return traced
 
 
 def trace_module(
@@ -132,48 +108,14 @@ def trace_module(
     Raises:
         InputError, ExportError, TraceMismatchError: as for `trace`.
     """
-    return _trace(module, list(inputs), check_inputs, UserCode(), [], time.perf_counter())
-
-
-@dataclass
-class _Network:
-    """The network, and how to run it."""
-
-    module: nn.Module
-    inputs: list[InputSpec]
-    active: Callable[[], AbstractContextManager[None]]
-
-    def wrapped(self) -> FlattenOutputs:
-        return FlattenOutputs(copy_of(self.module), [spec.name for spec in self.inputs])
-
-    def tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
-        return [torch.from_numpy(np.array(array, dtype=np.float32)) for array in arrays]
-
-    def record(self, arrays: Sequence[Array]) -> Recording:
-        with self.active(), silence():
-            return record(self.wrapped(), self.tensors(arrays))
-
-    @cached_property
-    def evaluated(self) -> FlattenOutputs:
-        """One copy that all of `run`'s inputs go through, as they would in the user's own evaluation."""
-        return self.wrapped()
-
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        with self.active(), silence():
-            outputs = self.evaluated.outputs(*self.tensors(arrays))
-        return [tensor.detach().numpy() for tensor in outputs.values()]
+    return _trace(Network(module, list(inputs)), check_inputs, [], time.perf_counter())
 
 
 def _trace(
-    module: nn.Module,
-    inputs: list[InputSpec],
-    check_inputs: Sequence[Sequence[Array]],
-    code: UserCode,
-    warnings: list[str],
-    started: float,
+    network: Network, check_inputs: Sequence[Sequence[Array]], warnings: list[str], started: float
 ) -> TracedModel:
-    network = _Network(module, inputs, code.active)
-    weights_digest = state_digest(module)
+    inputs = network.inputs
+    weights_digest = state_digest(network.module)
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
     check_sets = _check_sets(inputs, check_inputs)
     started = time.perf_counter()
@@ -183,8 +125,8 @@ def _trace(
     for exporter in EXPORTERS:
         try:
             started = time.perf_counter()
-            with code.active():
-                model = export(exporter, module, network.tensors(check_sets[0]), [spec.name for spec in inputs])
+            with network.code.active():
+                model = export(exporter, network.module, network.tensors(check_sets[0]), [spec.name for spec in inputs])
             _finish(model, network, list(first.outputs))
             seconds["export"] += time.perf_counter() - started
             started = time.perf_counter()
@@ -215,16 +157,16 @@ def _trace(
     )
 
 
-def _check(model: ir.Model, network: _Network, inputs: Sequence[Sequence[Array]]) -> list[str]:
+def _check(model: ir.Model, network: Network, inputs: Sequence[Sequence[Array]]) -> list[str]:
     return check_trace(model, inputs, network.run, network.record, network.record(inputs[0]))
 
 
-def _first_run(network: _Network, arrays: Sequence[Array]) -> Recording:
+def _first_run(network: Network, arrays: Sequence[Array]) -> Recording:
     """The first eager run, which also shows whether the given shapes are right."""
     try:
         recording = network.record(arrays)
     except Exception as error:
-        shapes = ", ".join(f"{spec.name} of {_text(spec.shape)}" for spec in network.inputs)
+        shapes = ", ".join(f"{spec.name} of {shape_text(spec.shape)}" for spec in network.inputs)
         raise InputError(
             f"forward fails on {shapes}:\n  {describe_error(error)}\nCheck the input shape (--input-shape)."
         ) from error
@@ -233,7 +175,7 @@ def _first_run(network: _Network, arrays: Sequence[Array]) -> Recording:
     return recording
 
 
-def _finish(model: ir.Model, network: _Network, outputs: Sequence[str]) -> None:
+def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
     """Names, metadata and shapes."""
     del model.graph.outputs[len(outputs) :]  # Buffers that forward changes come behind the network's own outputs.
     names = [value.name for value in model.graph.inputs if not value.is_initializer()]
@@ -248,52 +190,13 @@ def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]]
     model = load_onnx(path)
     normalize_file(model)
     names = [value.name or "" for value in model.graph.inputs]
-    set_input_shapes(model, _by_name(names, shapes, f"{path}"))
+    set_input_shapes(model, shapes_by_name(names, shapes, f"{path}"))
     inputs = [InputSpec(value.name or "", shape_of(value) or ()) for value in model.graph.inputs]
     complete_shapes(model)
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
     return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [], lambda inputs: [])
-
-
-def _match_inputs(module: nn.Module, shapes: Sequence[tuple[str | None, tuple[int, ...]]]) -> list[InputSpec]:
-    """The parameters of forward with the shapes given for them."""
-    parameters = forward_parameters(module)
-    names = [parameter.name for parameter in parameters]
-    required = [p.name for p in parameters if p.default is inspect.Parameter.empty]
-    if not names:  # forward(*args)
-        names = [f"input_{index}" for index in range(len(shapes))]
-    if not shapes:
-        example = "--input-shape 1x3x224x224" if len(required) < 2 else f"--input-shape {required[0]}=1x3x224x224"
-        raise InputError(
-            f"give the input's shape, batch first: {example} (forward takes {', '.join(names) or '*args'})"
-        )
-    chosen = _by_name(names, shapes, "forward")
-    missing = [name for name in required if name not in chosen]
-    if missing:
-        raise InputError(f"forward also needs {', '.join(missing)}: give --input-shape {missing[0]}=... as well")
-    return [InputSpec(name, chosen[name]) for name in names if name in chosen]
-
-
-def _by_name(
-    names: Sequence[str], shapes: Sequence[tuple[str | None, tuple[int, ...]]], owner: str
-) -> dict[str, tuple[int, ...]]:
-    """Shapes without a name go to the inputs that are left, in order."""
-    chosen: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes:
-        if name is None:
-            continue
-        if name not in names or name in chosen:
-            problem = "given twice" if name in chosen else f"no input of {owner}, which takes {', '.join(names)}"
-            raise InputError(f"--input-shape {name}={_text(shape)}: {name!r} is {problem}")
-        chosen[name] = shape
-    free = [name for name in names if name not in chosen]
-    unnamed = [shape for name, shape in shapes if name is None]
-    if len(unnamed) > len(free):
-        raise InputError(f"{len(shapes)} input shapes are given, but {owner} takes {len(names)}: {', '.join(names)}")
-    chosen.update(zip(free, unnamed, strict=False))
-    return chosen
 
 
 def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -> list[list[Array]]:
@@ -303,12 +206,8 @@ def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -
         shapes = [np.shape(array) for array in arrays]
         if shapes != [spec.shape for spec in inputs]:
             raise InputError(
-                f"check input {index} has the shapes {', '.join(map(_text, shapes))}; the network takes "
-                + ", ".join(f"{spec.name} of {_text(spec.shape)}" for spec in inputs)
+                f"check input {index} has the shapes {', '.join(map(shape_text, shapes))}; the network takes "
+                + ", ".join(f"{spec.name} of {shape_text(spec.shape)}" for spec in inputs)
             )
         sets.append([np.asarray(array, dtype=np.float32) for array in arrays])
     return sets
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "a scalar"
