@@ -9,10 +9,10 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench bench-graph clean
+.PHONY: help demo test lint fuzz bench bench-graph bench-baseline clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and check the file on 1,000 test images
 	mkdir -p $(dir $(DEMO_FILE))
@@ -39,6 +39,9 @@ bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 
 bench-graph: $(VENV)/installed-base ## count operators and bytes of the compiled networks, and each pass's share
 	$(BIN)/python benchmarks/graph.py
+
+bench-baseline: $(VENV)/installed-baseline ## put the binary files beside the float files of onnx2tf and TensorFlow
+	$(BIN)/python benchmarks/baseline.py
 
 clean: ## remove what make made: .venv, build/, caches
 	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,12 +25,13 @@ from bnncc.errors import (
 )
 
 if TYPE_CHECKING:
-    from bnncc.compiler import CompiledModel, Options, compile
+    from bnncc.compiler import CompiledModel, compile
+    from bnncc.options import Options
     from bnncc.verification import Verification, verify
 
 _LAZY = {
     "CompiledModel": "bnncc.compiler",
-    "Options": "bnncc.compiler",
+    "Options": "bnncc.options",
     "compile": "bnncc.compiler",
     "Verification": "bnncc.verification",
     "verify": "bnncc.verification",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -21,43 +21,21 @@ from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
 from bnncc.layers import BinaryLayer, binary_layers
+from bnncc.options import METADATA_NAME, FileMetadata, Options
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
-from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.configure import configured
-from bnncc.passes.legalize import Padding, legalization
-from bnncc.passes.merge_replication import ReplicationMode
+from bnncc.passes.legalize import legalization
 from bnncc.passes.step import Step
 from bnncc.runners import LceRunner
 from bnncc.targets import Target, find_target
-from bnncc.targets.tflite import WeightsPrecision, emit
+from bnncc.targets.tflite import emit
+
+if TYPE_CHECKING:
+    from bnncc.baseline import Baseline
+    from bnncc.check import CheckResult
 
 DEFAULT_TARGET = "raspberry-pi-4"
-# The name of the metadata buffer in the file, which holds JSON.
-METADATA_NAME = "bnncc"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to compile.
-
-    padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
-    dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
-    disabled_passes: names of passes to leave out; the file is as exact without them, only larger or slower, or says
-    which layers stay in float.
-    replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
-    zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
-    weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
-    """
-
-    padding: Padding = Padding.AUTO
-    channels_last: bool = True
-    dump_dir: Path | None = None
-    verify_passes: bool = False
-    disabled_passes: tuple[str, ...] = ()
-    replication: ReplicationMode = ReplicationMode.AUTO
-    zero_weights: ZeroWeights = ZeroWeights.FLOAT
-    weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
 
 
 @dataclass
@@ -81,15 +59,55 @@ class CompiledModel:
     @property
     def float_weight_bytes(self) -> int:
         """The size of the network's parameters in float32: what the traced graph holds before any pass."""
-        floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
-        tensors = (value.const_value for value in self.traced.model.graph.initializers.values())
-        return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)
+        return _float_bytes(self.traced)
 
     def as_stored(self, array: Array) -> Array:
         """A graph input or output in PyTorch's order (NCHW), laid out as the file has it."""
         if self.options.channels_last and array.ndim == 4:
             array = array.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(array)
+
+    def check(
+        self,
+        data: Any,
+        *,
+        layers: int = 0,
+        jobs: int = 1,
+        dask: str | None = None,
+        resume: Path | str | None = None,
+        baseline: Path | str | None = None,
+        skip_bad_images: bool = False,
+        pictures: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> CheckResult:
+        """Accuracy of the network and of the file, and their agreement, on the user's data.
+
+        data: a .npz file, a folder of pictures, "file.py:callable", a torch Dataset, or arrays; see
+        `bnncc.data.DataSource`.  The other arguments are those of `bnncc.check.CheckOptions`; `progress` is told (what
+        is being done, how much is done, how much there is).  Raises InputError where the data do not fit.
+        """
+        from bnncc.check import CheckOptions, check_compiled
+
+        options = CheckOptions(
+            layers,
+            jobs,
+            dask,
+            None if resume is None else Path(resume),
+            None if baseline is None else Path(baseline),
+            skip_bad_images,
+            pictures,
+        )
+        return check_compiled(self, data, options, progress)
+
+    def baseline(self, inputs: Sequence[Sequence[Array]] = ()) -> Baseline:
+        """The float .tflite file of the same network, made by onnx2tf and TensorFlow (the extra `baseline`).
+
+        inputs: on which it is proven, one float32 array for each graph input, NCHW; random ones by default.  Raises as
+        `bnncc.baseline.make_baseline` does.
+        """
+        from bnncc.baseline import make_baseline
+
+        return make_baseline(self.traced, inputs)
 
     def save(self, path: Path | str) -> None:
         """Write the file: whole or not at all.  Raises InputError where that fails."""
@@ -109,7 +127,7 @@ def compile(
     input_shapes: Sequence[str | Sequence[int]] = (),
     allow_partial_weights: bool = False,
     check_inputs: Sequence[Sequence[Array]] = (),
-    options: Options = Options(),
+    options: Options | None = None,
 ) -> CompiledModel:
     """Compile a network.
 
@@ -135,7 +153,7 @@ def compile(
             allow_partial_weights=allow_partial_weights,
             check_inputs=check_inputs,
         )
-    return compile_traced(traced, device, options)
+    return compile_traced(traced, device, options or Options())
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
@@ -205,11 +223,11 @@ def check_writable(path: Path) -> None:
 
 
 def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
-    content = {
-        "bnncc": __version__,
-        "input_layout": "NHWC" if options.channels_last else "NCHW",
-        "target": target.name,
-        "weights_precision": options.weights_precision.value,
-        "weights_sha256": traced.weights_digest,
-    }
-    return {METADATA_NAME: json.dumps(content, sort_keys=True).encode()}
+    entry = FileMetadata(__version__, target.name, traced.weights_digest, _float_bytes(traced), options)
+    return {METADATA_NAME: entry.as_bytes()}
+
+
+def _float_bytes(traced: TracedModel) -> int:
+    floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+    tensors = (value.const_value for value in traced.model.graph.initializers.values())
+    return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)

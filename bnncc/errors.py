@@ -47,6 +47,12 @@ class PassError(BnnccError):
     exit_code = 1
 
 
+class CheckFailedError(BnnccError):
+    """A check found less agreement, or a lower accuracy, than was asked for, or a layer that is not the network's."""
+
+    exit_code = 1
+
+
 class VerificationError(BnnccError):
     """The compiled file disagrees with the reference in a way that rounding does not explain."""
 

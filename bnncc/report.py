@@ -1,4 +1,4 @@
-"""What `bnncc compile` and `bnncc inspect` print."""
+"""What `bnncc compile` and `bnncc inspect` print; `bnncc.check.report` has what `bnncc check` does."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bnncc.accuracy import Accuracy
-from bnncc.compiler import METADATA_NAME, CompiledModel
+from bnncc.compiler import CompiledModel
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.options import METADATA_NAME
 from bnncc.targets.tflite import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
 
 
 def print_compilation(
-    console: Console, compiled: CompiledModel, verification: Verification | None, accuracy: Accuracy | None
+    console: Console,
+    compiled: CompiledModel,
+    verification: Verification | None,
+    accuracy: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """The table of `bnncc compile`, then every binary layer that stayed in float with its reason."""
+    """The table of `bnncc compile`, then every binary layer that stayed in float with its reason.
+
+    accuracy: rows of a check on the user's data.
+    """
     file = TfliteFile(compiled.content)
     binary = [layer for layer in compiled.layers if layer.reason is None]
     floats = compiled.float_weight_bytes
@@ -29,21 +35,24 @@ def print_compilation(
     table.add_row("traced by", compiled.traced.exporter)
     table.add_row("binary layers", f"{len(binary)} of {len(compiled.layers)}")
     share = (
-        f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({_size(floats)})"
+        f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({size_text(floats)})"
         if floats
         else ""
     )
-    table.add_row("file", _size(len(compiled.content)) + share)
+    table.add_row("file", size_text(len(compiled.content)) + share)
     precision = compiled.options.weights_precision
     if precision is not WeightsPrecision.FLOAT32:
         table.add_row("float weights", _rounded_weights(file, precision.value))
     table.add_row("operators", _operators(file))
     if verification is not None:
-        for name, text in _verification_rows(compiled, verification):
+        reference = "ONNX Runtime" if compiled.traced.run_module is None else "PyTorch"
+        for name, text in verification_rows(verification, reference):
             table.add_row(name, text)
-    if accuracy is not None:
-        for name, text in _accuracy_rows(accuracy):
-            table.add_row(name, text)
+        if verification.agreeing is not None:
+            table.add_row("same class", f"{verification.agreeing} of {verification.inputs} inputs")
+        table.add_row("verification", "passed" if verification.passed else "FAILED")
+    for name, text in accuracy:
+        table.add_row(name, text)
     console.print(table)
     for layer in compiled.layers:
         if layer.reason is not None:
@@ -92,7 +101,7 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     for row in rows:
         table.add_row(
             str(row.index), row.name, "\n".join(row.inputs), row.output,
-            f"{_size(row.weight_bytes)}{row.weight_type}" if row.weight_bytes else "",
+            f"{size_text(row.weight_bytes)}{row.weight_type}" if row.weight_bytes else "",
             _count(row.binary_macs), _count(row.float_macs),
         )  # fmt: skip
     console.print(table)
@@ -107,10 +116,11 @@ def _totals(rows: Sequence[OperatorSummary]) -> str:
     weights, binary, floats = (
         sum(getattr(row, field) for row in rows) for field in ("weight_bytes", "binary_macs", "float_macs")
     )
-    return f"{len(rows)} operators, {_size(weights)} of weights, {binary:,} binary MACs, {floats:,} float MACs"
+    return f"{len(rows)} operators, {size_text(weights)} of weights, {binary:,} binary MACs, {floats:,} float MACs"
 
 
-def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tuple[str, str]]:
+def verification_rows(found: Verification, reference: str) -> list[tuple[str, str]]:
+    """(name, text) of the totals over all layers; `reference` is what the file was compared with."""
     sums = sum(layer.sums for layer in found.layers)
     wrong = sum(layer.wrong for layer in found.layers)
     signs = sum(sign.signs for sign in found.signs)
@@ -118,7 +128,6 @@ def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tup
     explained = sum(sign.explained for sign in found.signs)
     free = sum(sign.free_running_flips for sign in found.signs)
     zeros = sum(sign.zeros for sign in found.signs)
-    reference = "ONNX Runtime" if compiled.traced.run_module is None else "PyTorch"
     rows = [
         ("verified on", f"{found.inputs} inputs, in LCE's interpreter, against {reference}"),
         ("integer sums", f"{sums - wrong:,} of {sums:,} equal"),
@@ -126,7 +135,7 @@ def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tup
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),
         ("largest error", f"{found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"),
     ]
-    if compiled.options.weights_precision is not WeightsPrecision.FLOAT32:
+    if found.rounded:
         rounded = sum(sign.rounded_flips for sign in found.signs)
         largest = max((sign.largest_rounded_flip for sign in found.signs), default=0.0)
         moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
@@ -134,18 +143,6 @@ def _verification_rows(compiled: CompiledModel, found: Verification) -> list[tup
         rows[3:3] = [("the weights' rounding", effect)]
     if zeros:
         rows.append(("exact zeros at signs", f"{zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1"))
-    if found.agreeing is not None:
-        rows.append(("same class", f"{found.agreeing} of {found.inputs} inputs"))
-    rows.append(("verification", "passed" if found.passed else "FAILED"))
-    return rows
-
-
-def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
-    rows = []
-    for name, right in (("accuracy, reference", accuracy.reference), ("accuracy, compiled", accuracy.compiled)):
-        if right is not None:
-            rows.append((name, f"{right / accuracy.images:.2%} ({right:,} of {accuracy.images:,} images)"))
-    rows.append(("same class", f"{accuracy.agreeing:,} of {accuracy.images:,} images"))
     return rows
 
 
@@ -157,7 +154,7 @@ def _rounded_weights(file: TfliteFile, dtype: str) -> str:
         )
         for kind in ("float32", dtype)
     }
-    return f"{dtype}: {_size(sizes[dtype])}; {_size(sizes['float32'])} stay float32"
+    return f"{dtype}: {size_text(sizes[dtype])}; {size_text(sizes['float32'])} stay float32"
 
 
 def _operators(file: TfliteFile) -> str:
@@ -165,7 +162,8 @@ def _operators(file: TfliteFile) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes as a reader wants them: 312 bytes, 45.3 kB, 7.85 MB."""
     if count < 10_000:
         return f"{count:,} bytes"
     return f"{count / 1e3:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"

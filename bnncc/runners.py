@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -54,14 +56,29 @@ class LceRunner:
 
     def __init__(self, content: bytes, threads: int = 1, *, fastest: bool = False) -> None:
         """`fastest` turns on LCE's indirect kernel and XNNPACK for the float operators; the default is LCE's own."""
-        # reference bconv, indirect bgemm, XNNPACK
-        self._interpreter = _wrapper().LiteInterpreter(content, threads, False, fastest, fastest)
+        wrapper = _wrapper()
+        with _silent_stderr() if fastest else contextlib.nullcontext():  # XNNPACK announces itself
+            # reference bconv, indirect bgemm, XNNPACK
+            self._interpreter = wrapper.LiteInterpreter(content, threads, False, fastest, fastest)
         self.input_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.input_shapes]
         self.output_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.output_shapes]
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
         return [np.asarray(output) for output in self._interpreter.predict([np.asarray(x, order="C") for x in inputs])]
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """What native code writes to the process's standard error is dropped."""
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
 
 
 @functools.cache

@@ -90,7 +90,8 @@ class SignCheck:
     signs: how many; flipped: those that differ; explained: of those, where |x| < ε in the reference.
     largest_flip: the largest |x| of a flipped sign, relative to its channel's largest.  zeros: inputs that are exactly
     0, where PyTorch's sign is 0 and a bit says +1.  error: the largest error of x, relative to its channel's largest
-    magnitude.  free_running_flips: signs that differ when the file runs by itself.
+    magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones on
+    inputs on which no sign before this one differed.
     Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
     the largest |x| of those, relative to its channel's largest.
     """
@@ -103,6 +104,7 @@ class SignCheck:
     zeros: int = 0
     error: float = 0.0
     free_running_flips: int = 0
+    started: int = 0
     rounded_flips: int = 0
     largest_rounded_flip: float = 0.0
 
@@ -147,6 +149,12 @@ class Verification:
     def passed(self) -> bool:
         """True where the file is proven on these inputs."""
         return not self.problems
+
+    @property
+    def most_flipped(self) -> SignCheck | None:
+        """The sign that differs most when the file runs by itself, as a share of its signs; None where none does."""
+        flipped = [sign for sign in self.signs if sign.free_running_flips]
+        return max(flipped, key=lambda sign: sign.free_running_flips / sign.signs, default=None)
 
 
 def verify(
@@ -412,7 +420,8 @@ class _Verifier:
         results = [layer.operator.outputs[0] for layer in self.layers]
         operators = [layer.operator for layer in self.layers]
         self.sums = LceRunner(self.file.sums_variant(packed, operators))
-        self.whole_layers = LceRunner(self.file.variant(packed, results))
+        # A layer's packed output may be another's input, which is fed: the layer's own result is wanted as well.
+        self.whole_layers = LceRunner(self.file.variant(packed, (), split=results))
         nodes = [layer.reference.node for layer in self.layers]
         inputs_of_layers = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
         self.layer_graph = OrtRunner.between(self.compiled.graph, inputs_of_layers, [node.outputs[0] for node in nodes])
@@ -639,8 +648,9 @@ class _Verifier:
                     self._problem(
                         f"sign '{point.check.module}': the first signs to flip free-running are not near zero"
                     )
-            any_flips |= bool(count)
+            point.check.started += 0 if any_flips else count
             point.check.free_running_flips += count
+            any_flips |= bool(count)
         against_graph = max(map(_relative, found_outputs, outputs))
         if against_graph > ROUNDING and not any_flips and not self.rounds:
             self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")

@@ -17,6 +17,7 @@
                          does the graph compute what PyTorch computes?
 """
 
+from bnncc.frontend.checkpoint import state_digest
 from bnncc.frontend.command_line import parse_argument
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
@@ -32,6 +33,7 @@ __all__ = [
     "load_network",
     "parse_argument",
     "source_of",
+    "state_digest",
     "trace",
     "trace_module",
 ]

@@ -49,6 +49,11 @@ class NetworkSource:
     allow_partial_weights: bool = False
 
     @property
+    def name(self) -> str:
+        """For a report: the source and its weights."""
+        return self.source if self.weights is None else f"{self.source} with {self.weights}"
+
+    @property
     def is_onnx_file(self) -> bool:
         """True for a .onnx file, which has its weights inside."""
         return self.source.endswith(".onnx")
@@ -157,5 +162,5 @@ def shapes_by_name(
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """ "1x3x224x224"."""
+    """As the command line spells it: 1x3x224x224."""
     return "x".join(map(str, shape)) or "a scalar"

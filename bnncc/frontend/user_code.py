@@ -71,6 +71,19 @@ def load_module(source: str, arguments: Mapping[str, object]) -> tuple[nn.Module
     Raises:
         InputError: the file, the callable or its result cannot be used; the message quotes the user's line.
     """
+    found, code = load_object(source)
+    if isinstance(found, nn.Module):
+        if arguments:
+            raise InputError(f"{source} is a network already and takes no arguments ({', '.join(arguments)})")
+        return found, code
+    network = call(found, source, arguments, code, "an nn.Module")
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{_call_text(source, arguments)} returned a {type(network).__name__}, not an nn.Module")
+    return network, code
+
+
+def load_object(source: str) -> tuple[Any, UserCode]:
+    """What "path/to/file.py:name" or "package.module:name" names, and its surroundings.  Raises InputError."""
     location, colon, name = source.rpartition(":")
     if not colon or not location or not name:
         raise InputError(
@@ -84,38 +97,48 @@ def load_module(source: str, arguments: Mapping[str, object]) -> tuple[nn.Module
             raise InputError(f"there is no file {location}")
         if file.parent != Path.cwd():
             code.folders.insert(0, file.parent)
-    with code.active(), cpu_only(), torch.no_grad(), _sys_argv(location):
+    with _running(code, source):
         try:
             module = _import_file(file, code) if is_file else importlib.import_module(location)
         except BaseException as error:
-            _refuse(f"importing {location} failed", error)
-        found = _attribute(module, name, location)
-        if isinstance(found, nn.Module):
-            if arguments:
-                raise InputError(f"{source} is a network already and takes no arguments ({', '.join(arguments)})")
-            return found, code
-        if not callable(found):
-            raise InputError(f"{source} is a {type(found).__name__}, not a callable that returns an nn.Module")
-        call = f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+            refuse(f"importing {location} failed", error)
+        return _attribute(module, name, location), code
+
+
+def call(found: Any, source: str, arguments: Mapping[str, object], code: UserCode, wanted: str) -> Any:
+    """What the user's callable returns, which should be `wanted`.  Raises InputError that quotes the user's line."""
+    if not callable(found):
+        raise InputError(f"{source} is a {type(found).__name__}, not a callable that returns {wanted}")
+    name, text = source.rpartition(":")[2], _call_text(source, arguments)
+    with _running(code, source):
         try:
             inspect.signature(found).bind(**arguments)
         except TypeError as error:
             raise InputError(
-                f"cannot call {call}: {error}; its signature is {name}{inspect.signature(found)}. "
+                f"cannot call {text}: {error}; its signature is {name}{inspect.signature(found)}. "
                 "Give the missing values as name=value arguments, or name a function without parameters"
             ) from error
         except ValueError:
             pass  # A callable without a signature: the call itself will tell.
         try:
-            network = found(**arguments)
+            return found(**arguments)
         except BaseException as error:
-            _refuse(f"{call} failed", error)
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{call} returned a {type(network).__name__}, not an nn.Module")
-    return network, code
+            refuse(f"{text} failed", error)
 
 
-def _refuse(what: str, error: BaseException) -> NoReturn:
+def _call_text(source: str, arguments: Mapping[str, object]) -> str:
+    name = source.rpartition(":")[2]
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+
+
+@contextlib.contextmanager
+def _running(code: UserCode, source: str) -> Iterator[None]:
+    """As the user's script runs on a machine without a GPU, without gradients."""
+    with code.active(), cpu_only(), torch.no_grad(), _sys_argv(source.rpartition(":")[0]):
+        yield
+
+
+def refuse(what: str, error: BaseException) -> NoReturn:
     """Raise an InputError that quotes `error` and the user's line; an interruption is passed on."""
     if isinstance(error, KeyboardInterrupt | GeneratorExit | BnnccError):
         raise error

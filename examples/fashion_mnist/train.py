@@ -5,12 +5,12 @@ goes on from its checkpoint, and ends with the same weights as one that was not 
 """
 
 import argparse
-import gzip
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from data import FOLDER, load
 from net import make_net
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,21 +21,6 @@ BATCH = 128
 LEARNING_RATE = 3e-3
 MAX_SHIFT = 2  # pixels
 EXAMPLE_IMAGES = 1000
-
-
-def read_idx(path: Path) -> Tensor:
-    """The uint8 array in a gzipped IDX file: two zero bytes, type, rank, then big-endian int32 sizes and the data."""
-    with gzip.open(path) as file:
-        rank = file.read(4)[3]
-        shape = np.frombuffer(file.read(4 * rank), ">i4")
-        return torch.from_numpy(np.frombuffer(file.read(), np.uint8).reshape(shape).copy())
-
-
-def load(folder: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images, uint8 [N, 1, 28, 28], and labels, int64 [N], of the split "train" or "t10k"."""
-    images = read_idx(folder / f"{split}-images-idx3-ubyte.gz")
-    labels = read_idx(folder / f"{split}-labels-idx1-ubyte.gz")
-    return images[:, None], labels.long()
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -84,7 +69,7 @@ def train_epoch(
 def main() -> None:
     """Parse the command line, train, test, write the files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--data-dir", type=Path, default=FOLDER)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, default=Path("fashion_mnist_checkpoint.pth"))

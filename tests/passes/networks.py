@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import bnncc
-from bnncc.compiler import CompiledModel, Options
+from bnncc.compiler import CompiledModel
+from bnncc.options import Options
 from bnncc.graph import shape_of
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile

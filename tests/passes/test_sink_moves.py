@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnncc.compiler import Options
+from bnncc.options import Options
 from bnncc.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
-from bnncc.compiler import CompiledModel, Options
+from bnncc.compiler import CompiledModel
+from bnncc.options import Options
 from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.verification import verify
 from tests.networks.binarize import ClippedSign

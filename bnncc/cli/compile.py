@@ -1,18 +1,16 @@
-"""The command line: `bnncc compile`, `bnncc inspect`, `bnncc targets`."""
+"""`bnncc compile`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bnncc._version import __version__
-from bnncc.errors import BnnccError, InputError, VerificationError
+from bnncc.cli.options import class_names, network_options, preprocessing, preprocessing_options
+from bnncc.cli.terminal import output as standard_output
+from bnncc.cli.terminal import progress_bars, warn
+from bnncc.errors import InputError, VerificationError
 
 # How many inputs the file is verified on: so many random ones, or the first of the user's data.
 VERIFICATION_INPUTS = 4
@@ -20,49 +18,17 @@ VERIFICATION_INPUTS = 4
 TRACE_CHECK_INPUTS = 2
 
 
-class _Group(click.Group):
-    """Prints a BnnccError without a traceback and exits with its code."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except BnnccError as error:
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(cls=_Group)
-@click.version_option(__version__, prog_name="bnncc")
-def main() -> None:
-    """Compile PyTorch binary neural networks to TensorFlow Lite files that run on Larq Compute Engine."""
-
-
-@main.command("compile")
+@click.command("compile")
 @click.argument("source", metavar="NETWORK")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="Checkpoint of the network: a state_dict, or one under state_dict/model.",
-)
-@click.option(
-    "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeat for several."
-)
-@click.option(
-    "--input-shape",
-    "input_shapes",
-    multiple=True,
-    metavar="[NAME=]1x3x224x224",
-    help="Shape of an input, NCHW; repeat for several.",
-)
+@network_options
 @click.option("--target", default="raspberry-pi-4", show_default=True, help="The device; `bnncc targets` lists them.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    help="A .npz with images and labels: verifies on them, prints both accuracies.",
+    help="Images to verify and measure accuracy on: a .npz, a folder of class folders, or file.py:callable.",
 )
-@click.option("--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint.")
+@preprocessing_options
+@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be decoded, and count them.")
 @click.option(
     "--input-layout",
     type=click.Choice(["nhwc", "nchw"]),
@@ -130,10 +96,17 @@ def compile_command(
     weights: Path | None,
     arguments: Sequence[str],
     input_shapes: Sequence[str],
+    allow_partial_weights: bool,
     target: str,
     output: Path,
-    data: Path | None,
-    allow_partial_weights: bool,
+    data: str | None,
+    resize: int | None,
+    crop: str | None,
+    mean: str | None,
+    std: str | None,
+    interpolation: str,
+    classes: Path | None,
+    skip_bad_images: bool,
     input_layout: str,
     padding: str,
     replication: str,
@@ -153,13 +126,13 @@ def compile_command(
     Exit code 0: the file is written. 1: it disagrees with the network; nothing is written. 2: something is wrong with
     the input; nothing is written.
     """
-    # PyTorch takes a second to import: not for --help and mistyped options.
     from bnncc import report
-    from bnncc.accuracy import measure_accuracy
-    from bnncc.compiler import Options, check_writable, compile
-    from bnncc.data import load_npz
+    from bnncc.check.report import check_rows
+    from bnncc.compiler import check_writable, compile
+    from bnncc.data import DataSource
     from bnncc.evaluate import random_inputs
     from bnncc.frontend import parse_argument
+    from bnncc.options import Options
     from bnncc.passes.binary_weights import ZeroWeights
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
@@ -167,20 +140,22 @@ def compile_command(
     from bnncc.targets.tflite import WeightsPrecision
     from bnncc.verification import verify
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = standard_output()
     find_target(target)
     check_writable(output)
-    if data is not None and not data.exists():
+    if data is not None and ":" not in data and not Path(data).exists():
         raise InputError(f"--data: {data} does not exist")
     options = Options(
-        Padding(padding),
-        input_layout == "nhwc",
-        dump_dir,
-        verify_passes,
-        tuple(disabled_passes),
-        ReplicationMode(replication),
-        ZeroWeights(zero_weights),
-        WeightsPrecision(weights_precision),
+        padding=Padding(padding),
+        channels_last=input_layout == "nhwc",
+        dump_dir=dump_dir,
+        verify_passes=verify_passes,
+        disabled_passes=tuple(disabled_passes),
+        replication=ReplicationMode(replication),
+        zero_weights=ZeroWeights(zero_weights),
+        weights_precision=WeightsPrecision(weights_precision),
+        preprocessing=preprocessing(resize, crop, mean, std, interpolation),
+        classes=class_names(classes),
     )
     compiled = compile(
         source,
@@ -192,31 +167,32 @@ def compile_command(
         options=options,
     )
     for warning in compiled.traced.warnings:
-        _warn(warning)
+        warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
-        _warn("no binary layer was found: the file is an ordinary float TensorFlow Lite file")
-    dataset = None if data is None else load_npz(data, compiled.traced.inputs)
-    if dataset is not None:
-        batch = compiled.traced.inputs[0].shape[0]
-        compiled.traced.check_against_module([dataset.batch(index, batch) for index in range(TRACE_CHECK_INPUTS)])
-    verification = accuracy = None
+        warn("no binary layer was found: the file is an ordinary float TensorFlow Lite file")
+    batches = None
+    if data is not None:
+        dataset = DataSource(data).open(compiled.traced.inputs, options.preprocessing, options.classes)
+        batches = dataset.batches(max(count, TRACE_CHECK_INPUTS), skip_bad_images)
+        compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])
+    verification = None
+    accuracy: list[tuple[str, str]] = []
     if verifies:
-        if dataset is not None:
-            batch = compiled.traced.inputs[0].shape[0]
-            inputs = [dataset.batch(index, batch) for index in range(min(count, -(-len(dataset) // batch)))]
-        else:
-            inputs = [random_inputs(compiled.traced.model, seed + index) for index in range(count)]
-        with _progress("verifying") as advance:
-            verification = verify(compiled, inputs, advance)
+        inputs = (batches or [random_inputs(compiled.traced.model, seed + index) for index in range(count)])[:count]
+        with progress_bars() as progress:
+            verification = verify(compiled, inputs, lambda done, total: progress("verifying", done, total))
         zeros = sum(sign.zeros for sign in verification.signs)
         if zeros:
-            _warn(
+            warn(
                 f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "
                 "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
             )
-    if dataset is not None and (verification is None or verification.passed):
-        with _progress("measuring accuracy") as advance:
-            accuracy = measure_accuracy(compiled, dataset, advance)
+    if data is not None and (verification is None or verification.passed):
+        with progress_bars() as progress:
+            checked = compiled.check(data, skip_bad_images=skip_bad_images, progress=progress)
+        if not checked.complete:
+            raise KeyboardInterrupt
+        accuracy = check_rows(checked)
     report.print_compilation(console, compiled, verification, accuracy)
     if explain:
         report.print_explanation(console, compiled)
@@ -232,45 +208,3 @@ def compile_command(
         )
     compiled.save(output)
     console.print(f"wrote {output}", markup=False)
-
-
-@main.command("inspect")
-@click.argument("path", metavar="FILE.tflite", type=click.Path(path_type=Path))
-def inspect_command(path: Path) -> None:
-    """Print the operators of a .tflite file in order: shapes, types, packed or not, bytes of weights, MACs."""
-    from bnncc import report
-    from bnncc.targets.tflite.reader import TfliteFile
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        file = TfliteFile(content)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)
-
-
-@main.command("targets")
-def targets_command() -> None:
-    """List the devices that --target takes."""
-    from bnncc.targets import TARGETS
-
-    for target in TARGETS.values():
-        click.echo(f"{target.name:24}{target.title} ({target.abi}, {target.cores} x {target.core})")
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere.  Yields a function that takes (done, total)."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _warn(message: str) -> None:
-    click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
-    click.echo(message, err=True)

@@ -1,0 +1,132 @@
+"""From a traced network to a float .tflite file that is proven to be that network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from ai_edge_litert import schema_py_generated as schema
+
+from bnncc._version import __version__
+from bnncc.baseline.check import Check, check, load, stored
+from bnncc.baseline.graph import float_graph
+from bnncc.baseline.process import check_installed, convert
+from bnncc.compiler import write_atomically
+from bnncc.errors import VerificationError
+from bnncc.evaluate import Array, random_inputs
+from bnncc.frontend import TracedModel
+from bnncc.options import METADATA_NAME
+from bnncc.rounding import relative_error
+from bnncc.runners import OrtRunner
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import Tensor, pack, unpack
+
+# The file is checked on so many random inputs where none are given.
+RANDOM_INPUTS = 2
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The float file of a network.
+
+    content: the bytes of the .tflite file; 4-D inputs and outputs are NHWC, all else is as in PyTorch.
+    inputs: how many it was checked on.  check: what was found with everything behind a sign reading the reference's
+    values.  free_error: the largest error of the outputs as the file runs by itself, relative to their largest
+    magnitude, against PyTorch (ONNX Runtime for a .onnx file); flipped signs spread there.
+    agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
+    """
+
+    content: bytes
+    inputs: int
+    check: Check
+    free_error: float
+    agreeing: int | None
+
+    def save(self, path: Path | str) -> None:
+        """Write the file: whole or not at all.  Raises InputError where that fails."""
+        write_atomically(Path(path), self.content)
+
+
+def make_baseline(traced: TracedModel, inputs: Sequence[Sequence[Array]] = ()) -> Baseline:
+    """Convert the network with onnx2tf and prove the result.
+
+    inputs: on which it is proven, one float32 array for each graph input, NCHW; random ones by default.
+    Raises InputError where the extra `baseline` is not installed, ConversionError where onnx2tf fails, and
+    VerificationError where its file computes something else.
+    """
+    check_installed()
+    inputs = inputs or [random_inputs(traced.model, seed) for seed in range(RANDOM_INPUTS)]
+    model = float_graph(traced)
+    for number, value in enumerate(model.graph.inputs):
+        value.name = _input_name(number)
+    content = convert(model)
+    try:
+        content = _with_metadata(_in_order(content, model, inputs[0]), traced)
+        found = check(content, model, inputs)
+    except VerificationError as error:
+        raise VerificationError(f"the file that onnx2tf made is not the network: {error}") from error
+    return Baseline(content, len(inputs), found, *_run_freely(content, traced, inputs))
+
+
+def _in_order(content: bytes, model: ir.Model, arrays: Sequence[Array]) -> bytes:
+    """The file with its inputs and outputs in the graph's order, which TensorFlow does not keep.
+
+    Inputs are told by their names, outputs by their values.
+    """
+    file = TfliteFile(content)
+    names = {tensor.name.removeprefix("serving_default_").split(":")[0]: tensor for tensor in file.inputs}
+    inputs = [names.get(_input_name(number)) for number in range(len(model.graph.inputs))]
+    shapes = [None if tensor is None else tensor.shape for tensor in inputs]
+    wanted = [stored(array).shape for array in arrays]
+    if shapes != wanted:
+        raise VerificationError(f"its inputs are of shape {shapes}, not {wanted}")
+    ordered = [tensor for tensor in inputs if tensor is not None]
+    found = load(file.variant(ordered, file.outputs)).run([stored(array) for array in arrays])
+    expected = [stored(array) for array in OrtRunner(model).run(arrays)]
+    results = dict(zip(file.outputs, found, strict=True))
+    return file.variant(ordered, [_nearest(results, array) for array in expected])
+
+
+def _nearest(results: Mapping[Tensor, Array], reference: Array) -> Tensor:
+    distances = {
+        tensor: float(np.mean(np.abs(array.astype(np.float64) - reference)))
+        for tensor, array in results.items()
+        if array.shape == reference.shape
+    }
+    if not distances:
+        raise VerificationError(f"none of its outputs is of shape {reference.shape}")
+    return min(distances, key=lambda tensor: distances[tensor])
+
+
+def _input_name(number: int) -> str:
+    return f"bnncc_input_{number}"
+
+
+def _with_metadata(content: bytes, traced: TracedModel) -> bytes:
+    """The file with a note of what it is, as the binary file has one."""
+    note = {"bnncc": __version__, "input_layout": "NHWC", "target": "float baseline"}
+    model = unpack(content)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    text = json.dumps({**note, "weights_sha256": traced.weights_digest}, sort_keys=True)
+    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    model.buffers, model.metadata = [*model.buffers, buffer], [*(model.metadata or []), entry]
+    return pack(model)
+
+
+def _run_freely(content: bytes, traced: TracedModel, inputs: Sequence[Sequence[Array]]) -> tuple[float, int | None]:
+    """Baseline's free_error and agreeing."""
+    runner, reference = load(content), traced.run_module or OrtRunner(traced.model).run
+    error, agreeing, classifies = 0.0, 0, False
+    for arrays in inputs:
+        expected = [stored(array) for array in reference(list(arrays))]
+        found = runner.run([stored(array) for array in arrays])
+        error = max(error, *map(relative_error, found, expected))
+        classifies = expected[0].ndim == 2 and expected[0].shape[1] > 1
+        if classifies:
+            agreeing += bool(np.all(np.argmax(found[0], axis=1) == np.argmax(expected[0], axis=1)))
+    return error, agreeing if classifies else None

@@ -1,0 +1,280 @@
+"""A compiled file against its network on the user's data: `CompiledModel.check` and `bnncc check`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnncc.check.layers import check_layers, recompile
+from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
+from bnncc.check.result import BASELINE, COMPILED, CheckResult, FileFacts, skipped_rows, summarize
+from bnncc.check.run import run
+from bnncc.check.task import FileRunner, Task
+from bnncc.compiler import CompiledModel
+from bnncc.data import Dataset, DataSource, Preprocessing
+from bnncc.errors import InputError
+from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace
+from bnncc.options import FileMetadata, weights_digest
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.verification import Verification
+
+# Told as the check goes on: (what is being done, how much of it is done, how much there is).
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check.
+
+    layers: so many batches go through the check of every layer; 0 for none.  jobs: processes on this machine, each on
+    one thread.  dask: address of a scheduler whose workers are used instead.  resume: a file that keeps an interrupted
+    run.  baseline: a float .tflite file of the same network to put beside the compiled one.
+    skip_bad_images: leave out what cannot be decoded or holds NaN, and count it.  pictures: of so many images that
+    changed their class the pixels are kept, to be shown.
+    """
+
+    layers: int = 0
+    jobs: int = 1
+    dask: str | None = None
+    resume: Path | None = None
+    baseline: Path | None = None
+    skip_bad_images: bool = False
+    pictures: int = 0
+
+
+def check_compiled(
+    compiled: CompiledModel,
+    data: Any,
+    options: CheckOptions | None = None,
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Check what has just been compiled.
+
+    data: as `DataSource` takes it.  Raises InputError where the data, or the baseline, do not fit the network.
+    """
+    options = options or CheckOptions()
+    named = compiled.traced.source
+    network = compiled.traced.run_module or named
+    if named is not None and (options.jobs != 1 or options.dask is not None):
+        network = named  # another process can load it again; an open one it cannot take
+    if network is None:
+        raise InputError("the network cannot be run again: trace it from a module or a file")
+    metadata = FileMetadata.read(TfliteFile(compiled.content))
+    subject = _Subject(
+        "",
+        named.name if named is not None else "a module",
+        compiled.content,
+        metadata,
+        network,
+        tuple(compiled.traced.inputs),
+        compiled.traced.weights_digest,
+    )
+    return _check(subject, data, options, progress, lambda: compiled)
+
+
+def check_file(
+    path: Path,
+    network: NetworkSource,
+    data: Any,
+    options: CheckOptions | None = None,
+    progress: Progress | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    classes: tuple[str, ...] = (),
+) -> CheckResult:
+    """Check a file against the network that it was compiled from.
+
+    The network is loaded as it was for compiling, but only traced and compiled again where `options.layers` asks for
+    its layers.  Input shapes are the file's own where `network` names none.  `preprocessing` and `classes` are for a
+    file whose metadata hold none.
+
+    Raises InputError where the file is none of bnncc's or was compiled from other weights, or the data do not fit.
+    """
+    content = read_tflite(path)
+    options = options or CheckOptions()
+    try:
+        file = TfliteFile(content)
+        metadata = FileMetadata.read(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    metadata = _with_preprocessing(metadata, preprocessing, classes)
+    network = _with_shapes(network, file, metadata)
+    if network.is_onnx_file:
+        traced = trace(network.source, input_shapes=network.input_shapes)
+        specs, digest = traced.inputs, traced.weights_digest
+    else:
+        loaded, _ = load_network(network)
+        specs, digest = loaded.inputs, state_digest(loaded.module)
+    if digest != metadata.weights_sha256:
+        raise InputError(
+            f"{path} was compiled from other weights than {network.weights or network.source} holds (sha256 "
+            f"{metadata.weights_sha256[:12]}… in its metadata, {digest[:12]}… here): compile it again, or name the "
+            "checkpoint and the arguments that it was compiled from"
+        )
+    subject = _Subject(str(path), network.name, content, metadata, network, tuple(specs), digest)
+    return _check(subject, data, options, progress, lambda: recompile(content, metadata, network))
+
+
+def read_tflite(path: Path) -> bytes:
+    """The bytes of a file.  Raises InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The file to check, and the network to check it against; reference: what a report calls that."""
+
+    path: str
+    reference: str
+    content: bytes
+    metadata: FileMetadata
+    network: Any
+    specs: tuple[InputSpec, ...]
+    digest: str
+
+
+def _check(
+    subject: _Subject,
+    data: Any,
+    options: CheckOptions,
+    progress: Progress | None,
+    compiled: Callable[[], CompiledModel],
+) -> CheckResult:
+    files = {COMPILED: subject.content}
+    if options.baseline is not None:
+        files[BASELINE] = _read_baseline(options.baseline, subject.digest)
+    # What does not fit shall be told before the long part starts.
+    runners = {
+        name: FileRunner(content, subject.specs, _name(name, subject, options)) for name, content in files.items()
+    }
+    logits = runners[COMPILED].output_shapes[0]
+    settings = subject.metadata.options
+    task = Task(
+        subject.network,
+        subject.digest,
+        files,
+        subject.specs,
+        data if isinstance(data, DataSource) else DataSource(data),
+        logits[1] if len(logits) == 2 and logits[1] > 1 else None,
+        settings.preprocessing,
+        settings.classes,
+        options.skip_bad_images,
+    )
+    dataset = task.open_data()
+    verification = None
+    if options.layers:
+        batches = dataset.batches(options.layers, options.skip_bad_images)
+        verification = check_layers(compiled(), batches, progress)
+    rows = run(
+        task,
+        dataset,
+        jobs=options.jobs,
+        dask=options.dask,
+        resume=options.resume,
+        progress=None if progress is None else lambda done, total: progress("images", done, total),
+    )
+    if not np.any(rows.state == MEASURED):
+        if np.any(rows.state == NOT_MEASURED):
+            raise KeyboardInterrupt
+        raise InputError(f"--data: none of the {len(dataset):,} images can be used")
+    result = _result(subject, task, dataset, rows, verification)
+    shown = [image.row for image in result.changed[: options.pictures]]
+    pictures = {row: picture for row in shown if (picture := dataset.picture(row)) is not None}
+    return replace(result, pictures=pictures)
+
+
+def _read_baseline(path: Path, digest: str) -> bytes:
+    """The file.  Raises InputError where it is of other weights, as far as it says so."""
+    content = read_tflite(path)
+    try:
+        found = weights_digest(TfliteFile(content))
+    except InputError as error:
+        raise InputError(f"--baseline: {path}: {error}") from error
+    if found not in (None, digest):
+        raise InputError(f"--baseline: {path} was made from other weights: run bnncc baseline again")
+    return content
+
+
+def _name(name: str, subject: _Subject, options: CheckOptions) -> str:
+    return str(options.baseline) if name == BASELINE else subject.path or "the compiled file"
+
+
+def _result(
+    subject: _Subject, task: Task, dataset: Dataset, rows: Measurements, verification: Verification | None
+) -> CheckResult:
+    metadata = subject.metadata
+    operators = Counter(operator.name for operator in TfliteFile(subject.content).operators)
+    facts = FileFacts(
+        subject.path,
+        task.data.name,
+        subject.reference,
+        metadata.target,
+        metadata.version,
+        len(subject.content),
+        metadata.float_bytes,
+        dict(operators.most_common()),
+    )
+    skipped = skipped_rows(rows)
+    result = summarize(
+        rows,
+        facts,
+        {name: len(content) for name, content in task.files.items()},
+        dataset.name,
+        tuple(dataset.name(row) for row in skipped),
+        metadata.options.classes or dataset.classes,
+        task.class_count,
+    )
+    return replace(result, verification=verification, warnings=tuple(_warnings(verification)))
+
+
+def _warnings(verification: Verification | None) -> list[str]:
+    """What a reader of the figures must know."""
+    if verification is None:
+        return []
+    zeros = sum(sign.zeros for sign in verification.signs)
+    if not zeros:
+        return []
+    most = max(verification.signs, key=lambda sign: sign.zeros / sign.signs)
+    return [
+        f"{zeros:,} signs read an exact 0 (most at '{most.module}': {most.zeros / most.signs:.2%}), where PyTorch's "
+        "sign is 0 and a bit says +1: the file computes something else there"
+    ]
+
+
+def _with_preprocessing(
+    metadata: FileMetadata, preprocessing: Preprocessing | None, classes: tuple[str, ...]
+) -> FileMetadata:
+    """What is given beside the file, where the file has none of its own."""
+    options = metadata.options
+    none = Preprocessing()
+    given = preprocessing or none
+    if given != none and options.preprocessing not in (none, given):
+        raise InputError(
+            f"the file was compiled with the preprocessing {options.preprocessing.as_json()}, which its metadata keep: "
+            "leave --resize, --crop, --mean and --std out, or compile it again"
+        )
+    if classes and options.classes not in ((), classes):
+        raise InputError("the file was compiled with other --classes, which its metadata keep: leave them out")
+    kept = given if options.preprocessing == none else options.preprocessing
+    return replace(metadata, options=replace(options, preprocessing=kept, classes=options.classes or classes))
+
+
+def _with_shapes(network: NetworkSource, file: TfliteFile, metadata: FileMetadata) -> NetworkSource:
+    """The file's own input shapes, in PyTorch's order, where none are given."""
+    if network.input_shapes:
+        return network
+    channels_last = metadata.options.channels_last
+    shapes = []
+    for tensor in file.inputs:
+        shape = tensor.shape
+        shape = tuple(shape[axis] for axis in (0, 3, 1, 2)) if channels_last and len(shape) == 4 else shape
+        shapes.append("x".join(map(str, shape)))
+    return replace(network, input_shapes=tuple(shapes))

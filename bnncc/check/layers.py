@@ -1,0 +1,58 @@
+"""`--layers`: every binary layer of a file against the network, fed the network's own inputs, then free-running.
+
+The file says how it was compiled.  Compiled again the same way, the network yields the graph whose values the file's
+tensors are named after; the file's own bytes then take the place of what was compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bnncc._version import __version__
+from bnncc.compiler import CompiledModel, compile
+from bnncc.errors import InputError
+from bnncc.evaluate import Array
+from bnncc.frontend import NetworkSource
+from bnncc.options import FileMetadata
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.verification import Verification, verify
+
+
+def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) -> CompiledModel:
+    """The network compiled as the file was, with the file's own content.
+
+    Raises InputError where its operators are others: another version of bnncc made the file.
+    """
+    compiled = compile(
+        network.source,
+        target=metadata.target,
+        weights=network.weights,
+        arguments=network.arguments,
+        input_shapes=network.input_shapes,
+        allow_partial_weights=network.allow_partial_weights,
+        options=metadata.options,
+    )
+    if _structure(content) != _structure(compiled.content):
+        raise InputError(
+            f"--layers: bnncc {__version__} compiles this network to other operators than the file has, which bnncc "
+            f"{metadata.version} made: compile it again, or check without --layers"
+        )
+    return replace(compiled, content=content)
+
+
+def check_layers(
+    compiled: CompiledModel, batches: Sequence[Sequence[Array]], progress: Callable[[str, int, int], None] | None
+) -> Verification:
+    """`verify` on these batches, told to `progress` as "layers"."""
+    told = None if progress is None else lambda done, total: progress("layers", done, total)
+    return verify(compiled, batches, told)
+
+
+def _structure(content: bytes) -> list[tuple[object, ...]]:
+    """Operators with their outputs and every tensor's shape and type: all but the numbers."""
+    file = TfliteFile(content)
+    operators: list[tuple[object, ...]] = [
+        (operator.name, *(tensor.name for tensor in operator.outputs)) for operator in file.operators
+    ]
+    return operators + [(tensor.name, tensor.shape, tensor.dtype) for tensor in file.tensors]

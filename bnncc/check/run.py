@@ -1,0 +1,171 @@
+"""Measure all images: in this process, in several, or on a cluster; from the start, or from where a run was left.
+
+Chunks of images go to the processes; what comes back is put into its rows.  So neither the number of processes nor
+their order nor an interruption changes a figure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import pickle
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from bnncc.check.measurements import NOT_MEASURED, Measurements
+from bnncc.check.task import Task, measure
+from bnncc.compiler import write_atomically
+from bnncc.data import Dataset
+from bnncc.errors import InputError
+
+# Told after each chunk: (images that are done, how many there are).
+Progress = Callable[[int, int], None]
+
+# Images in a chunk, rounded up to whole batches: enough to be worth asking a process for, and few for a progress bar.
+CHUNK = 32
+# A run that is to be resumed is saved so often, in seconds.
+SAVE_INTERVAL = 10.0
+# Seconds to wait for a dask scheduler.
+DASK_TIMEOUT = 20
+
+
+def run(
+    task: Task,
+    data: Dataset,
+    *,
+    jobs: int = 1,
+    dask: str | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> Measurements:
+    """The rows of all images; some are NOT_MEASURED where Ctrl-C ended the run.
+
+    jobs: processes on this machine.  dask: address of a scheduler whose workers are used instead.  resume: a file that
+    keeps the rows measured so far; where it exists, the run goes on from it.
+
+    Raises InputError where an image cannot be used, the resumed run is of something else, or there is no scheduler.
+    """
+    saved = _Saved(resume, task, data)
+    rows = saved.rows
+    size = task.specs[0].shape[0]
+    step = size * -(-CHUNK // size)
+    chunks = [(begin, min(begin + step, len(data))) for begin in range(0, len(data), step)]
+    pending = [chunk for chunk in chunks if np.any(rows.state[slice(*chunk)] == NOT_MEASURED)]
+    done = len(data) - sum(end - begin for begin, end in pending)
+    try:
+        for begin, part in _results(task, pending, jobs, dask):
+            rows.put(begin, part)
+            done += len(part.state)
+            saved.save_now_and_then()
+            if progress is not None:
+                progress(done, len(data))
+    except KeyboardInterrupt:
+        pass  # what is measured so far is a result, too
+    finally:
+        saved.save()
+    return rows
+
+
+def _results(
+    task: Task, chunks: list[tuple[int, int]], jobs: int, dask: str | None
+) -> Iterator[tuple[int, Measurements]]:
+    """What `measure` returns for each chunk, as they are ready."""
+    if not chunks:
+        return
+    if jobs != 1 or dask is not None:
+        _check_picklable(task)
+    calls = (joblib.delayed(measure)(task, begin, end) for begin, end in chunks)
+    with _backend(dask):
+        # A cluster decides itself how many processes there are.
+        parallel = joblib.Parallel(n_jobs=jobs if dask is None else -1, return_as="generator_unordered")
+        results = parallel(calls)
+        try:
+            yield from results
+        finally:
+            results.close()
+
+
+@contextlib.contextmanager
+def _backend(dask: str | None) -> Iterator[None]:
+    if dask is None:
+        yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("--dask needs the extra: pip install 'bnncc[dask]'") from error
+    try:
+        client = Client(dask, timeout=DASK_TIMEOUT)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise InputError(f"--dask: there is no scheduler at {dask}: {error}") from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+def _check_picklable(task: Task) -> None:
+    """A network that was built in this process may not be one that another can load."""
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps((task.network, task.data))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"another process cannot load this network or these data ({error}): name them, as in net.py:make_net and "
+            "data.py:make_data, or use one job"
+        ) from error
+
+
+class _Saved:
+    """The file of `--resume`: a .npz of all rows, with a header that says what they are of."""
+
+    def __init__(self, path: Path | None, task: Task, data: Dataset) -> None:
+        """Raises InputError where the file is of another check."""
+        self._path = path
+        self._last = time.monotonic()
+        self.rows = Measurements.empty(len(data), task.files)
+        self._header = {
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in task.files.items()},
+            "weights": task.weights_digest,
+            "data": data.fingerprint,
+            "preprocessing": task.preprocessing.as_json(),
+            "skip_bad_images": task.skip_bad_images,
+        }
+        if path is not None and path.exists():
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"]))
+                arrays = {name: archive[name] for name in archive.files if name != "header"}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"--resume: {path} does not hold an interrupted check: {error}") from error
+        other = [name for name in self._header if header.get(name) != self._header[name]]
+        own = self.rows.arrays()
+        if not other and {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in own.items()}:
+            other = ["size"]
+        if other:
+            raise InputError(f"--resume: {path} is of another check (its {', '.join(other)}); name another file")
+        for name, array in arrays.items():
+            own[name][...] = array
+
+    def save_now_and_then(self) -> None:
+        """Save, unless that was done a moment ago."""
+        if time.monotonic() - self._last > SAVE_INTERVAL:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file: whole or not at all."""
+        if self._path is None:
+            return
+        stream = io.BytesIO()
+        np.savez_compressed(stream, header=np.array(json.dumps(self._header)), **self.rows.arrays())
+        write_atomically(self._path, stream.getvalue())
+        self._last = time.monotonic()

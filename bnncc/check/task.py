@@ -1,0 +1,193 @@
+"""What a process needs to measure images, and the measuring of some of them.
+
+A task can be pickled: another process opens the network, the files and the data again, once, and keeps them.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnncc.check.measurements import MEASURED, NO_LABEL, REFERENCE, SKIPPED, TOP, Measurements, top_classes
+from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing, stack
+from bnncc.errors import InputError
+from bnncc.evaluate import Array
+from bnncc.frontend import InputSpec, NetworkSource, load_network, trace
+from bnncc.runners import LceRunner, OrtRunner
+
+# From float32 arrays in NCHW, one for each input, to all outputs in PyTorch's order.
+Run = Callable[[Sequence[Array]], list[Array]]
+
+# A process opens what it needs once and then uses it for one chunk at a time: interpreters are not made for more.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One check.
+
+    network: what to load, or a function that runs it.  weights_digest: of its weights.  files: contents by name.
+    specs: the network's inputs.  class_count: columns of the first output where that is a row of logits.
+    key: tells this task from all others.
+    """
+
+    network: NetworkSource | Run
+    weights_digest: str
+    files: Mapping[str, bytes]
+    specs: tuple[InputSpec, ...]
+    data: DataSource
+    class_count: int | None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    classes: tuple[str, ...] = ()
+    skip_bad_images: bool = False
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and other.key == self.key
+
+    def open_data(self) -> Dataset:
+        """The data.  Raises InputError where they do not fit the network, or their classes are not its classes."""
+        dataset = self.data.open(self.specs, self.preprocessing, self.classes)
+        count = self.class_count
+        if count is not None and dataset.class_folders and not self.classes and dataset.class_folders != count:
+            raise InputError(
+                f"--data: {dataset.class_folders} class folders, and the network has {count} classes: which folder is "
+                "which class? Compile with --classes FILE, which names one class a line"
+            )
+        return dataset
+
+
+class FileRunner:
+    """A .tflite file that takes and returns arrays in PyTorch's order (NCHW), whichever its own is."""
+
+    def __init__(self, content: bytes, specs: Sequence[InputSpec], name: str) -> None:
+        """Raises InputError where the file's inputs are not the network's; `name` is what it calls the file."""
+        try:
+            self._runner = LceRunner(content, fastest=True)
+        except RuntimeError as error:
+            raise InputError(f"{name}: LCE's interpreter does not take the file: {str(error).strip()}") from error
+        self._transposed = []
+        shapes = self._runner.input_shapes
+        for spec, shape in zip(specs, shapes, strict=False):
+            channels_last = len(spec.shape) == 4 and shape == tuple(spec.shape[axis] for axis in (0, 2, 3, 1))
+            if len(shapes) != len(specs) or (shape != spec.shape and not channels_last):
+                wanted = ", ".join(f"{spec.name} of {spec.shape}" for spec in specs)
+                raise InputError(f"{name} takes {', '.join(map(str, shapes))}, not the network's inputs: {wanted}")
+            self._transposed.append(channels_last)
+        self._channels_last = any(self._transposed)
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """As the file has them."""
+        return self._runner.output_shapes
+
+    def run(self, arrays: Sequence[Array]) -> tuple[list[Array], float]:
+        """(the outputs, the seconds that the interpreter took)."""
+        pairs = zip(arrays, self._transposed, strict=True)
+        fed = [np.ascontiguousarray(a.transpose(0, 2, 3, 1) if moves else a) for a, moves in pairs]
+        started = time.perf_counter()
+        outputs = self._runner.run(fed)
+        seconds = time.perf_counter() - started
+        turned = [a.transpose(0, 3, 1, 2) if self._channels_last and a.ndim == 4 else a for a in outputs]
+        return turned, seconds
+
+
+@dataclass
+class _Opened:
+    """A task's network, files and data, ready to run."""
+
+    reference: Run
+    files: dict[str, FileRunner]
+    data: Dataset
+
+
+def measure(task: Task, begin: int, end: int) -> tuple[int, Measurements]:
+    """(begin, the rows begin…end).  Raises InputError where an image or label cannot be used."""
+    with _ONE_AT_A_TIME:
+        opened = _open(task)
+        rows = Measurements.empty(end - begin, task.files)
+        size = task.specs[0].shape[0]
+        pending: list[tuple[int, list[Array]]] = []
+        for row in range(begin, end):
+            try:
+                inputs, label = opened.data.sample(row)
+            except BadImageError:
+                if not task.skip_bad_images:
+                    raise
+                rows.state[row - begin] = SKIPPED
+            else:
+                rows.labels[row - begin] = _label(task, opened.data, row, label)
+                pending.append((row - begin, inputs))
+            if pending and (len(pending) == size or row + 1 == end):
+                _measure_batch(opened, rows, pending, size)
+                pending = []
+        return begin, rows
+
+
+# A process works on one task at a time; the one before it is dropped.
+@functools.lru_cache(maxsize=1)
+def _open(task: Task) -> _Opened:
+    reference = open_network(task.network) if isinstance(task.network, NetworkSource) else task.network
+    files = {name: FileRunner(content, task.specs, name) for name, content in task.files.items()}
+    return _Opened(reference, files, task.open_data())
+
+
+def open_network(source: NetworkSource) -> Run:
+    """The network in PyTorch; a .onnx file in ONNX Runtime."""
+    if source.is_onnx_file:
+        return OrtRunner(trace(source.source, input_shapes=source.input_shapes).model).run
+    return load_network(source)[0].run
+
+
+def _label(task: Task, data: Dataset, row: int, label: int | None) -> int:
+    if label is None:
+        return NO_LABEL
+    if task.class_count is not None and not 0 <= label < task.class_count:
+        raise InputError(
+            f"--data: {data.name(row)} has the label {label}, and the network has the classes 0 to "
+            f"{task.class_count - 1}"
+        )
+    return label
+
+
+def _measure_batch(opened: _Opened, rows: Measurements, pending: Sequence[tuple[int, list[Array]]], size: int) -> None:
+    """Run one batch through everything; a batch that is not full is filled up, and only its images are kept."""
+    arrays = stack([inputs for _, inputs in pending], size)
+    index = [row for row, _ in pending]
+    count = len(index)
+    started = time.perf_counter()
+    expected = opened.reference(arrays)
+    seconds = {REFERENCE: time.perf_counter() - started}
+    outputs = {REFERENCE: expected}
+    for name, runner in opened.files.items():
+        outputs[name], seconds[name] = runner.run(arrays)
+    wanted = _by_image(expected, size)[:count]
+    rows.signal[index] = np.square(wanted).sum(axis=1)
+    rows.elements[index] = wanted.shape[1]
+    rows.state[index] = MEASURED
+    for name, file in rows.files.items():
+        found = _by_image(outputs[name], size)[:count]
+        if found.shape != wanted.shape:
+            raise InputError(f"{name} yields {found.shape[1]} numbers an image, and the network {wanted.shape[1]}")
+        difference = np.abs(found - wanted)
+        finite = np.isfinite(difference).all(axis=1)
+        file.error[index] = np.where(finite, difference.max(axis=1), np.inf)
+        file.absolute[index] = np.where(finite, difference.sum(axis=1), np.inf)
+        file.noise[index] = np.where(finite, np.square(difference).sum(axis=1), np.inf)
+        file.seconds[index] = seconds[name] / size
+        classes = top_classes(outputs[name][0])
+        file.classes[index] = np.full(TOP, -1) if classes is None else classes[:count]
+
+
+def _by_image(outputs: Sequence[Array], size: int) -> Array:
+    """float64 [size, …]: all outputs of each image in one row."""
+    return np.concatenate([array.reshape(size, -1).astype(np.float64) for array in outputs], axis=1)

@@ -1,0 +1,42 @@
+"""The command line.  One file a command; `options.py` has what several take, `terminal.py` what they print with.
+
+PyTorch takes a second to import and `--help` should not wait for it: commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import click
+
+from bnncc._version import __version__
+from bnncc.cli.baseline import baseline_command
+from bnncc.cli.check import check_command
+from bnncc.cli.compile import compile_command
+from bnncc.cli.inspect import inspect_command
+from bnncc.cli.targets import targets_command
+from bnncc.cli.terminal import INTERRUPTED
+from bnncc.errors import BnnccError
+
+
+class _Group(click.Group):
+    """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BnnccError as error:
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="bnncc")
+def main() -> None:
+    """Compile PyTorch binary neural networks to TensorFlow Lite files that run on Larq Compute Engine."""
+
+
+for command in (compile_command, check_command, baseline_command, inspect_command, targets_command):
+    main.add_command(command)

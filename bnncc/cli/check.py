@@ -1,0 +1,171 @@
+"""`bnncc check`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bnncc.cli.options import (
+    FILE,
+    class_names,
+    network_options,
+    network_source,
+    preprocessing,
+    preprocessing_options,
+)
+from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
+from bnncc.errors import CheckFailedError, InputError
+
+if TYPE_CHECKING:
+    from bnncc.check import CheckResult
+
+# How many batches go through --layers.
+LAYER_INPUTS = 16
+
+
+@click.command("check")
+@click.argument("path", metavar="FILE.tflite", type=FILE)
+@click.option("--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from.")
+@network_options
+@click.option("--data", required=True, help="A .npz, a folder of class folders, or file.py:callable.")
+@preprocessing_options
+@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be decoded, and count them.")
+@click.option("--layers", is_flag=True, help="Also compare every binary layer, fed the network's own inputs.")
+@click.option(
+    "--layer-inputs",
+    type=click.IntRange(1),
+    default=LAYER_INPUTS,
+    show_default=True,
+    help="How many inputs --layers takes.",
+)
+@click.option("--baseline", type=FILE, help="A float .tflite file of the same network, to be put beside it.")
+@click.option("--min-agreement", metavar="PERCENT", help="Exit with 1 where fewer images keep their class: 99.9%.")
+@click.option("--max-accuracy-drop", metavar="POINTS", help="Exit with 1 where top-1 accuracy drops by more: 0.5%.")
+@click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
+@click.option("--html", "html_file", type=FILE, help="Write the report as one web page.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each on one thread.")
+@click.option("--dask", metavar="tcp://HOST:PORT", help="Use the workers of this dask scheduler.")
+@click.option("--resume", type=FILE, help="Keep what is measured here, and go on from it.")
+@click.pass_context
+def check_command(
+    context: click.Context,
+    path: Path,
+    source: str,
+    weights: Path | None,
+    arguments: Sequence[str],
+    input_shapes: Sequence[str],
+    allow_partial_weights: bool,
+    data: str,
+    resize: int | None,
+    crop: str | None,
+    mean: str | None,
+    std: str | None,
+    interpolation: str,
+    classes: Path | None,
+    skip_bad_images: bool,
+    layers: bool,
+    layer_inputs: int,
+    baseline: Path | None,
+    min_agreement: str | None,
+    max_accuracy_drop: str | None,
+    json_file: Path | None,
+    html_file: Path | None,
+    jobs: int,
+    dask: str | None,
+    resume: Path | None,
+) -> None:
+    """Compare FILE.tflite with the network that it was compiled from, on your own images.
+
+    Exit code 0: done. 1: less agreement than asked for, or a layer that is not the network's. 2: something is wrong
+    with the input. 130: interrupted; what was measured is printed.
+    """
+    from bnncc.check import CheckOptions, check_file
+    from bnncc.check.page import MOST_IMAGES
+    from bnncc.check.report import print_check
+    from bnncc.compiler import check_writable, write_atomically
+
+    least, most = _percent("--min-agreement", min_agreement), _percent("--max-accuracy-drop", max_accuracy_drop)
+    for file in (json_file, html_file, resume):
+        if file is not None:
+            check_writable(file)
+    options = CheckOptions(
+        layers=layer_inputs if layers else 0,
+        jobs=jobs,
+        dask=dask,
+        resume=resume,
+        baseline=baseline,
+        skip_bad_images=skip_bad_images,
+        pictures=MOST_IMAGES if html_file is not None else 0,
+    )
+    with progress_bars() as progress:
+        result = check_file(
+            path,
+            network_source(source, weights, arguments, input_shapes, allow_partial_weights),
+            data,
+            options,
+            progress,
+            preprocessing=preprocessing(resize, crop, mean, std, interpolation),
+            classes=class_names(classes),
+        )
+    for warning in result.warnings:
+        warn(warning)
+    print_check(output(), result)
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+    if html_file is not None:
+        _write_page(html_file, path, result)
+    if not result.complete:
+        click.echo(f"interrupted: {result.images:,} of {result.total:,} images were measured", err=True)
+        context.exit(INTERRUPTED)
+    problems = [*_problems(result, least, most)]
+    if result.verification is not None:
+        problems += result.verification.problems
+    if problems:
+        raise CheckFailedError("the check failed:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _problems(result: CheckResult, least: float | None, most: float | None) -> list[str]:
+    """What falls short of --min-agreement and --max-accuracy-drop, in percent."""
+    problems = []
+    if least is not None:
+        agreement = result.compiled.agreement
+        if agreement is None:
+            raise InputError("--min-agreement: the network's first output is no row of logits")
+        if 100 * agreement.value < least:
+            problems.append(f"{100 * agreement.value:g} % of the images keep their class, less than {least:g} %")
+    if most is not None:
+        drop = result.accuracy_drop
+        if drop is None:
+            raise InputError("--max-accuracy-drop: the data have no labels")
+        if 100 * drop > most:
+            problems.append(f"the accuracy drops by {100 * drop:g} points, more than {most:g}")
+    return problems
+
+
+def _percent(option: str, text: str | None) -> float | None:
+    """99.9 from "99.9" or "99.9%"."""
+    if text is None:
+        return None
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError as error:
+        raise InputError(f"{option}: cannot read {text!r}: write a percentage, as 99.9%") from error
+    if not 0 <= value <= 100:
+        raise InputError(f"{option}: {text} is no percentage")
+    if option == "--min-agreement" and 0 < value <= 1 and not text.endswith("%"):
+        raise InputError(f"{option}: is {text} a share? Write {value:.1%} for that, {text}% if you mean it")
+    return value
+
+
+def _write_page(html_file: Path, path: Path, result: CheckResult) -> None:
+    from bnncc.check.page import write_page
+    from bnncc.compiler import write_atomically
+    from bnncc.inspect import summarize
+    from bnncc.targets.tflite.reader import TfliteFile
+
+    page = write_page(result, summarize(TfliteFile(path.read_bytes())), result.pictures.get)
+    write_atomically(html_file, page.encode())

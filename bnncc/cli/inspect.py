@@ -1,0 +1,28 @@
+"""`bnncc inspect`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bnncc.cli.options import FILE
+from bnncc.errors import InputError
+
+
+@click.command("inspect")
+@click.argument("path", metavar="FILE.tflite", type=FILE)
+def inspect_command(path: Path) -> None:
+    """Print the operators of a .tflite file in order: shapes, types, packed or not, bytes of weights, MACs."""
+    from bnncc import report
+    from bnncc.targets.tflite.reader import TfliteFile
+
+    try:
+        file = TfliteFile(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)

@@ -1,0 +1,66 @@
+"""What the commands print with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+# The exit code behind Ctrl-C: 128 + SIGINT.
+INTERRUPTED = 130
+
+
+class _RateColumn(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each kind of work, with its rate and the time left: on a terminal, nothing elsewhere.
+
+    Yields a function that takes (what is being done, how much of it is done, how much there is).
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def advance(title: str, done: int, total: int) -> None:
+            if title not in bars:
+                bars[title] = progress.add_task(title)
+            progress.update(bars[title], completed=done, total=total)
+
+        yield advance
+
+
+def output() -> Console:
+    """Standard output, without markup of its own making and without breaking lines."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """A line on standard error."""
+    click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+    click.echo(message, err=True)

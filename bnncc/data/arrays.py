@@ -1,0 +1,108 @@
+"""Images and labels in arrays: of a .npz file, or in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnncc.data.dataset import Dataset, Sample, as_array, by_input, fit
+from bnncc.data.preprocessing import Preprocessing
+from bnncc.errors import InputError
+from bnncc.frontend import InputSpec
+
+
+class ArrayDataset(Dataset):
+    """arrays: for each graph input an array or tensor [count, …], NCHW or NHWC, uint8 or float.
+
+    labels: [count] or [count, 1], whole numbers; or None.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[Any],
+        labels: Any,
+        specs: Sequence[InputSpec],
+        preprocessing: Preprocessing,
+        name: str = "the arrays",
+    ) -> None:
+        """Raises InputError where shapes, types or lengths do not fit; `name` is what it calls the data."""
+        super().__init__(specs, preprocessing)
+        self._arrays, self._name = tuple(as_array(array, name) for array in arrays), name
+        if len(self._arrays) != len(self.specs):
+            wanted = ", ".join(spec.name for spec in self.specs)
+            raise InputError(f"--data: {name}: {len(self._arrays)} arrays of images for the inputs {wanted}")
+        for array, spec in zip(self._arrays, self.specs, strict=True):
+            if array.ndim == 0:
+                raise InputError(f"--data: {name}: the images do not fit the input '{spec.name}': a single number")
+            if len(array):
+                fit(array[0], spec, name)
+        counts = {len(array) for array in self._arrays}
+        if labels is not None:
+            labels = as_array(labels, name)
+            if labels.ndim == 2 and labels.shape[1] == 1:
+                labels = labels[:, 0]
+            if labels.ndim != 1:
+                raise InputError(
+                    f"--data: {name}: labels of shape {labels.shape}; give each image's class, not one-hot"
+                )
+            if labels.dtype.kind not in "iuf" or not np.all(np.isfinite(labels) & (labels == np.round(labels))):
+                raise InputError(f"--data: {name}: the labels must be whole numbers, the index of each image's class")
+            counts.add(labels.size)
+        if len(counts) != 1 or 0 in counts:
+            raise InputError(
+                f"--data: {name}: images and labels must be of one length, and at least one; found {sorted(counts)}"
+            )
+        self._labels = None if labels is None else labels.astype(np.int64)
+        self.fingerprint = _digest([*self._arrays, *(() if self._labels is None else (self._labels,))])
+
+    def __len__(self) -> int:
+        return len(self._arrays[0])
+
+    def name(self, row: int) -> str:
+        return f"{self._name}: image {row}"
+
+    def read(self, row: int) -> Sample:
+        inputs = (fit(array[row], spec, self._name) for array, spec in zip(self._arrays, self.specs, strict=True))
+        return Sample(tuple(inputs), None if self._labels is None else int(self._labels[row]))
+
+
+def open_npz(path: Path, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> ArrayDataset:
+    """Read images and labels from a .npz file.
+
+    One array for each input, under the input's name; a network of one input takes any single array besides the labels
+    (`labels`, `label` or `y`).  Raises InputError where the file or a shape does not fit.
+    """
+    arrays = _read(path)
+    inputs, labels = by_input(arrays, specs)
+    for spec, array in zip(specs, inputs, strict=True):
+        if array is None:
+            found = ", ".join(arrays) or "none"
+            raise InputError(f"--data: {path} has no array for the input '{spec.name}' (its arrays: {found})")
+    return ArrayDataset(inputs, labels, specs, preprocessing, str(path))
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("write it with numpy.savez(path, images=..., labels=...)")
+        with np.load(path, allow_pickle=False) as archive:
+            members = {name: archive[name] for name in archive.files}
+        # NumPy hands on the bytes of what is no array.
+        return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
+    except Exception as error:  # a broken file makes zipfile, zlib and NumPy raise errors of many types
+        raise InputError(f"--data: {path} is no readable .npz file: {error}") from error
+
+
+def _digest(arrays: Sequence[npt.NDArray[Any]]) -> str:
+    """sha256 over types, shapes and bytes."""
+    result = hashlib.sha256()
+    for array in arrays:
+        result.update(f"{array.dtype}{array.shape}".encode())
+        result.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return result.hexdigest()

@@ -1,0 +1,118 @@
+"""A folder of pictures: one folder a class, as torchvision's ImageFolder reads them, or pictures without classes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnncc.data.dataset import BadImageError, Dataset, Sample
+from bnncc.data.preprocessing import MODES, Preprocessing
+from bnncc.errors import InputError
+from bnncc.frontend import InputSpec
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+class FolderDataset(Dataset):
+    """Pictures under `root`, in ImageFolder's order; decoded when they are read.  Hidden files are left out.
+
+    A class folder's label is its place in `classes` where that lists all folders by name, else its place in the sorted
+    folder names, empty folders included.
+    """
+
+    def __init__(
+        self, root: Path, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str] = ()
+    ) -> None:
+        """Raises InputError where there are no pictures, the network takes none, or `classes` does not fit."""
+        super().__init__(specs, preprocessing)
+        shape = specs[0].shape[1:]
+        if len(specs) != 1 or len(shape) != 3 or shape[0] not in MODES:
+            raise InputError(f"--data: {root}: the network does not take one picture as input; give a .npz file")
+        self._root = root
+        self._entries: list[tuple[str, int | None]] = []
+        folders, flat = _list(root)
+        pictures = [_pictures(root, folder) for folder in folders]
+        if any(pictures):
+            labels = _labels(root, folders, classes)
+            self._entries = [(path, label) for label, paths in zip(labels, pictures, strict=True) for path in paths]
+        else:
+            folders = []
+            self._entries = [(path, None) for path in flat]
+        if not self._entries:
+            raise InputError(
+                f"--data: {root} has no pictures: put them into one folder a class ({', '.join(sorted(SUFFIXES))})"
+            )
+        self.classes = tuple(classes) or tuple(folders)
+        self.class_folders = len(folders)
+        listing = "\n".join(f"{path}\0{label}\0{_size(root / path)}" for path, label in self._entries)
+        self.fingerprint = hashlib.sha256(os.fsencode(listing)).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def name(self, row: int) -> str:
+        return os.fsencode(self._entries[row][0]).decode(errors="replace")  # a name in another encoding can be shown
+
+    def read(self, row: int) -> Sample:
+        from PIL import Image, UnidentifiedImageError
+
+        path, label = self._entries[row]
+        name = self.name(row)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about large pictures and odd metadata
+            try:
+                picture = Image.open(self._root / path)
+            except UnidentifiedImageError as error:
+                raise BadImageError(f"--data: {name} is no picture that Pillow knows") from error
+            except Exception as error:  # Pillow's decoders raise errors of many types
+                raise BadImageError(f"--data: {name} cannot be read: {error}") from error
+            with picture:
+                return Sample((self._pixels(picture, self.specs[0], name),), label)
+
+
+def _list(root: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders in `root`, and those of the pictures, both sorted; no hidden ones."""
+    try:
+        entries = sorted((entry.name, entry.is_dir()) for entry in os.scandir(root))
+    except OSError as error:
+        raise InputError(f"--data: {root} cannot be read: {error}") from error
+    folders = [name for name, is_folder in entries if is_folder and not name.startswith(".")]
+    return folders, [name for name, is_folder in entries if not is_folder and _is_picture(name)]
+
+
+def _pictures(root: Path, folder: str) -> list[str]:
+    """The pictures in and below a folder, relative to the root, in ImageFolder's order: folder by folder."""
+    found = []
+    for directory, _, names in sorted(os.walk(root / folder, followlinks=True)):
+        inside = Path(directory).relative_to(root)
+        if not any(part.startswith(".") for part in inside.parts):
+            found += [(inside / name).as_posix() for name in sorted(names) if _is_picture(name)]
+    return found
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def _labels(root: Path, folders: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Each class folder's label.  Raises InputError where the folders cannot be told apart by `classes`."""
+    unknown = [folder for folder in folders if folder not in classes]
+    if classes and not unknown:
+        return [classes.index(folder) for folder in folders]
+    # Names of another kind, as ImageNet's n01440764 for "tench": the sorted folders are the classes in their order.
+    if classes and not (len(unknown) == len(folders) == len(classes)):
+        raise InputError(
+            f"--data: {root} has {len(folders)} class folders, and --classes names {len(classes)} but not "
+            f"{', '.join(unknown[:3])}: name the folders as the classes"
+        )
+    return list(range(len(folders)))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link that leads nowhere: an image that cannot be read
+        return 0

@@ -1,0 +1,114 @@
+"""From a picture to the numbers that the network was trained on: resize, centre crop, mean and standard deviation.
+
+    picture ─ resize (shorter side) ─ centre crop ─ uint8 pixels ─ (pixels / 255 − mean) / std ─ float32
+
+The steps and their rounding are those of torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images, which
+is what training scripts use.  They are given once, when the network is compiled, and kept in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnncc.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+# Pillow's mode for a network input of so many channels.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures and uint8 pixels become the network's input; floats are taken as they are.
+
+    resize: the shorter side becomes so many pixels.  crop: (height, width) of the centre that is kept.
+    mean, std: per channel, or one for all, of pixels scaled to 0…1; without them pixels stay 0…255.
+    """
+
+    resize: int | None = None
+    crop: tuple[int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if bool(self.mean) != bool(self.std):
+            raise InputError("--mean and --std go together, as in torchvision's Normalize(mean, std)")
+        if self.mean and len(self.mean) != len(self.std):
+            raise InputError(f"--mean has {len(self.mean)} values and --std has {len(self.std)}")
+        if not all(np.isfinite(self.mean)) or not all(np.isfinite(value) and value > 0 for value in self.std):
+            raise InputError("--mean must be finite, and --std positive")
+        if (self.resize is not None and self.resize < 1) or min(self.crop or (1,)) < 1:
+            raise InputError("--resize and --crop are at least one pixel")
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(f"--interpolation: {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Preprocessing:
+        """From what `as_json` returned and the file's metadata kept."""
+        crop = entry.get("crop")
+        return cls(
+            entry.get("resize"),
+            None if crop is None else (int(crop[0]), int(crop[1])),
+            tuple(entry.get("mean", ())),
+            tuple(entry.get("std", ())),
+            entry.get("interpolation", "bilinear"),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For the file's metadata: only what is set."""
+        entry: dict[str, Any] = {}
+        if self.resize is not None:
+            entry["resize"] = self.resize
+        if self.crop is not None:
+            entry["crop"] = list(self.crop)
+        if self.mean:
+            entry["mean"], entry["std"] = list(self.mean), list(self.std)
+        if self.resize is not None or self.interpolation != INTERPOLATIONS[0]:
+            entry["interpolation"] = self.interpolation
+        return entry
+
+    def pixels(self, picture: Image, channels: int) -> npt.NDArray[np.uint8]:
+        """The picture, resized and cropped, [channels, H, W].
+
+        Raises InputError where the picture is smaller than the crop; Pillow's errors where it cannot be decoded.
+        """
+        from PIL.Image import Resampling
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's advice about transparency, which training's loaders drop too
+            picture = picture.convert(MODES[channels])
+        if self.resize is not None:
+            width, height = picture.size
+            shorter = min(width, height)
+            size = tuple(int(self.resize * side / shorter) for side in (width, height))
+            if size != (width, height):
+                picture = picture.resize((size[0], size[1]), Resampling[self.interpolation.upper()])
+        if self.crop is not None:
+            (width, height), (rows, columns) = picture.size, self.crop
+            if rows > height or columns > width:
+                raise InputError(f"it is {height}x{width}, smaller than the crop of {rows}x{columns}: give --resize")
+            top, left = round((height - rows) / 2), round((width - columns) / 2)
+            picture = picture.crop((left, top, left + columns, top + rows))
+        array = np.asarray(picture, dtype=np.uint8)
+        return np.ascontiguousarray(array.reshape(*array.shape[:2], channels).transpose(2, 0, 1))
+
+    def normalize(self, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """float32 from an input [C, …]: uint8 pixels are normalised, floats are handed on as they are."""
+        if array.dtype != np.uint8 or not self.mean:
+            return array.astype(np.float32)
+        if len(self.mean) not in (1, array.shape[0]):
+            raise InputError(f"--mean has {len(self.mean)} values, and the images have {array.shape[0]} channels")
+        shape = (-1, *[1] * (array.ndim - 1))
+        mean, std = (np.array(values, np.float32).reshape(shape) for values in (self.mean, self.std))
+        normalized: npt.NDArray[np.float32] = (array.astype(np.float32) / np.float32(255) - mean) / std
+        return normalized

@@ -1,0 +1,68 @@
+"""Which kind of data an option or an argument names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bnncc.data.arrays import ArrayDataset, open_npz
+from bnncc.data.dataset import Dataset
+from bnncc.data.folder import FolderDataset
+from bnncc.data.preprocessing import Preprocessing
+from bnncc.data.user_dataset import UserDataset
+from bnncc.errors import InputError
+from bnncc.frontend import InputSpec
+from bnncc.frontend.user_code import call, load_object
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Data by name or as objects; another process can open a name again.
+
+    data: a .npz file; a folder of pictures; "file.py:callable" or "package.module:callable" whose result is a torch
+    Dataset, a DataLoader or an iterable of (image, label).  From Python also such an object itself, an array or tensor
+    of images [count, …], or a pair of them (images, labels).
+    """
+
+    data: Any
+
+    @property
+    def name(self) -> str:
+        """For a report."""
+        return str(self.data) if isinstance(self.data, str | Path) else f"a {type(self.data).__name__}"
+
+    def open(self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str] = ()) -> Dataset:
+        """The data for a network with the inputs `specs`; classes: the file's names of its classes.
+
+        Raises InputError where there are none, or they do not fit.
+        """
+        if isinstance(self.data, str | Path):
+            return self._open_named(str(self.data), specs, preprocessing, classes)
+        if isinstance(self.data, np.ndarray | Tensor):
+            return ArrayDataset([self.data], None, specs, preprocessing)
+        if isinstance(self.data, tuple) and len(self.data) == 2 and isinstance(self.data[0], np.ndarray | Tensor):
+            return ArrayDataset([self.data[0]], self.data[1], specs, preprocessing)
+        if isinstance(self.data, Iterator):
+            raise InputError(f"--data: a {type(self.data).__name__} can be read only once; give a list or a Dataset")
+        return UserDataset(lambda: self.data, specs, preprocessing, f"the {type(self.data).__name__}")
+
+    def _open_named(
+        self, text: str, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str]
+    ) -> Dataset:
+        path = Path(text)
+        if text and path.is_dir():
+            return FolderDataset(path, specs, preprocessing, classes)
+        if path.suffix == ".py":
+            raise InputError(f"--data: {text} is Python code: write {text}:callable, which returns a Dataset")
+        if path.is_file():
+            return open_npz(path, specs, preprocessing)
+        if ":" not in text:
+            raise InputError(f"--data: {text} does not exist")
+        found, code = load_object(text)
+        return UserDataset(partial(call, found, text, {}, code, "a Dataset"), specs, preprocessing, text, code)

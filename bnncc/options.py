@@ -1,0 +1,120 @@
+"""How to compile, and what the file remembers of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bnncc._version import __version__
+from bnncc.data.preprocessing import Preprocessing
+from bnncc.errors import InputError
+from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.passes.legalize import Padding
+from bnncc.passes.merge_replication import ReplicationMode
+from bnncc.targets.tflite import WeightsPrecision
+from bnncc.targets.tflite.reader import TfliteFile
+
+# The name of the metadata buffer in the file, which holds JSON.
+METADATA_NAME = "bnncc"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
+    dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
+    disabled_passes: names of passes to leave out; the file is as exact without them, only larger or slower, or says
+    which layers stay in float.
+    replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
+    zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
+    weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
+    preprocessing: what turns a picture into the network's input; classes: their names, by label.  Neither changes what
+    the file computes: both are kept in its metadata.
+    """
+
+    padding: Padding = Padding.AUTO
+    channels_last: bool = True
+    dump_dir: Path | None = None
+    verify_passes: bool = False
+    disabled_passes: tuple[str, ...] = ()
+    replication: ReplicationMode = ReplicationMode.AUTO
+    zero_weights: ZeroWeights = ZeroWeights.FLOAT
+    weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """What a compiled file says of itself: enough to compile it again, and to know whose weights it holds.
+
+    weights_sha256: `TracedModel.weights_digest`.  float_bytes: the network's parameters in float32.
+    """
+
+    version: str
+    target: str
+    weights_sha256: str
+    float_bytes: int
+    options: Options
+
+    @classmethod
+    def read(cls, file: TfliteFile) -> FileMetadata:
+        """Raises InputError where the file was not compiled by bnncc, or by a version that kept less."""
+        content = file.metadata().get(METADATA_NAME)
+        if content is None:
+            raise InputError("it was not compiled by bnncc: its metadata have no entry 'bnncc'")
+        try:
+            entry = json.loads(content)
+            return cls(
+                entry["bnncc"], entry["target"], entry["weights_sha256"], int(entry["float32_bytes"]), _options(entry)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"its metadata are not those of bnncc {__version__}: compile the network again") from error
+
+    def as_bytes(self) -> bytes:
+        """JSON with sorted keys; what has its default and says nothing by itself is left out."""
+        options = self.options
+        entry: dict[str, Any] = {
+            "bnncc": self.version,
+            "target": self.target,
+            "weights_sha256": self.weights_sha256,
+            "float32_bytes": self.float_bytes,
+            "input_layout": "NHWC" if options.channels_last else "NCHW",
+            "weights_precision": options.weights_precision.value,
+            "padding": options.padding.value,
+            "replication": options.replication.value,
+            "zero_weights": options.zero_weights.value,
+        }
+        if options.disabled_passes:
+            entry["disabled_passes"] = list(options.disabled_passes)
+        if options.preprocessing != Preprocessing():
+            entry["preprocessing"] = options.preprocessing.as_json()
+        if options.classes:
+            entry["classes"] = list(options.classes)
+        return json.dumps(entry, sort_keys=True).encode()
+
+
+def weights_digest(file: TfliteFile) -> str | None:
+    """The digest of the weights that a file of bnncc's was made from; a float baseline's, too.  None without one."""
+    try:
+        entry = json.loads(file.metadata().get(METADATA_NAME, b"{}"))
+    except ValueError:
+        return None
+    return entry.get("weights_sha256") if isinstance(entry, dict) else None
+
+
+def _options(entry: Mapping[str, Any]) -> Options:
+    return Options(
+        padding=Padding(entry["padding"]),
+        channels_last=entry["input_layout"] == "NHWC",
+        disabled_passes=tuple(entry.get("disabled_passes", ())),
+        replication=ReplicationMode(entry["replication"]),
+        zero_weights=ZeroWeights(entry["zero_weights"]),
+        weights_precision=WeightsPrecision(entry["weights_precision"]),
+        preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
+        classes=tuple(entry.get("classes", ())),
+    )
