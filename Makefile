@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench bench-graph bench-baseline clean
+.PHONY: help demo test test-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,13 @@ demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and ch
 test: $(VENV)/installed-dev ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Debian and Python packages for ARM, fetched once.
+SYSROOTS ?= build/sysroots
+
+test-emulated: $(VENV)/installed-dev ## run the delegate on emulated ARM (needs qemu-user-static, mmdebstrap and npm)
+	$(BIN)/python -m tests.targets.runtime.sysroot $(SYSROOTS)
+	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m pytest -n 2 tests/targets/runtime
+
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -34,6 +41,15 @@ N ?= 1000
 fuzz: $(VENV)/installed-dev ## compile N random networks and prove each file (N=1000)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(N)
 
+# How long `make fuzz-runtime` runs: make fuzz-runtime SECONDS=60
+SECONDS ?= 3600
+
+fuzz-runtime: ## fuzz the delegate's preparation for SECONDS (needs cmake, clang and its libclang-rt)
+	cmake -S targets/runtime -B build/fuzz -DBNNCC_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+	cmake --build build/fuzz --target fuzz_preparation
+	mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
+
 bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py
 
@@ -42,6 +58,9 @@ bench-graph: $(VENV)/installed-base ## count operators and bytes of the compiled
 
 bench-baseline: $(VENV)/installed-baseline ## put the binary files beside the float files of onnx2tf and TensorFlow
 	$(BIN)/python benchmarks/baseline.py
+
+bench-runtime: $(VENV)/installed-base ## put the delegate beside LCE's kernels and XNNPACK's float ones, on x86-64
+	$(BIN)/python benchmarks/runtime.py
 
 clean: ## remove what make made: .venv, build/, caches
 	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,7 +27,7 @@ from bnncc.passes import PIPELINE
 from bnncc.passes.configure import configured
 from bnncc.passes.legalize import legalization
 from bnncc.passes.step import Step
-from bnncc.runners import LceRunner
+from bnncc.runners import LceRunner, Runtime
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite import emit
 
@@ -77,6 +77,7 @@ class CompiledModel:
         resume: Path | str | None = None,
         baseline: Path | str | None = None,
         skip_bad_images: bool = False,
+        runtimes: tuple[Runtime, ...] = (Runtime.LCE,),
         pictures: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> CheckResult:
@@ -95,6 +96,7 @@ class CompiledModel:
             None if resume is None else Path(resume),
             None if baseline is None else Path(baseline),
             skip_bad_images,
+            runtimes,
             pictures,
         )
         return check_compiled(self, data, options, progress)

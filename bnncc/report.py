@@ -20,12 +20,11 @@ from bnncc.verification import Verification
 def print_compilation(
     console: Console,
     compiled: CompiledModel,
-    verification: Verification | None,
-    accuracy: Sequence[tuple[str, str]] = (),
+    verifications: Sequence[Verification] = (),
 ) -> None:
     """The table of `bnncc compile`, then every binary layer that stayed in float with its reason.
 
-    accuracy: rows of a check on the user's data.
+    verifications: in each runtime.
     """
     file = TfliteFile(compiled.content)
     binary = [layer for layer in compiled.layers if layer.reason is None]
@@ -44,15 +43,16 @@ def print_compilation(
     if precision is not WeightsPrecision.FLOAT32:
         table.add_row("float weights", _rounded_weights(file, precision.value))
     table.add_row("operators", _operators(file))
-    if verification is not None:
+    if verifications:
+        verification = verifications[0]
         reference = "ONNX Runtime" if compiled.traced.run_module is None else "PyTorch"
         for name, text in verification_rows(verification, reference):
             table.add_row(name, text)
         if verification.agreeing is not None:
             table.add_row("same class", f"{verification.agreeing} of {verification.inputs} inputs")
         table.add_row("verification", "passed" if verification.passed else "FAILED")
-    for name, text in accuracy:
-        table.add_row(name, text)
+    for verification in verifications[1:]:
+        table.add_row("verified also", also_verified(verification))
     console.print(table)
     for layer in compiled.layers:
         if layer.reason is not None:
@@ -72,14 +72,15 @@ def print_explanation(console: Console, compiled: CompiledModel) -> None:
 
 def print_layers(console: Console, verification: Verification) -> None:
     """The verification of each layer: integer sums, then signs."""
-    table = Table("binary convolution", "integer sums", "wrong", "largest error")
+    table = Table("binary convolution", "integer sums", "wrong", "largest error", "where")
     for layer in verification.layers:
-        table.add_row(layer.module, f"{layer.sums:,}", f"{layer.wrong:,}", f"{layer.largest_error:g}")
+        table.add_row(layer.module, f"{layer.sums:,}", f"{layer.wrong:,}", f"{layer.largest_error:g}", layer.where)
     console.print(table)
-    signs = Table("sign", "signs", "error of x", "flipped", "explained", "zeros", "flips free-running")
+    signs = Table("sign", "signs", "error of x", "flipped", "explained", "largest |x|", "zeros", "flips free-running")
     for sign in verification.signs:
         signs.add_row(
             sign.module, f"{sign.signs:,}", f"{sign.error:.1e}", f"{sign.flipped:,}", f"{sign.explained:,}",
+            f"{sign.largest_flip:.1e}" if sign.flipped else "",
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
     console.print(signs)
@@ -119,6 +120,15 @@ def _totals(rows: Sequence[OperatorSummary]) -> str:
     return f"{len(rows)} operators, {size_text(weights)} of weights, {binary:,} binary MACs, {floats:,} float MACs"
 
 
+def also_verified(found: Verification) -> str:
+    """One line for the verification in a second runtime."""
+    sums, wrong = sum(layer.sums for layer in found.layers), sum(layer.wrong for layer in found.layers)
+    return (
+        f"{'passed' if found.passed else 'FAILED'} in {found.runtime.title}: {sums - wrong:,} of {sums:,} sums equal, "
+        f"largest error {found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"
+    )
+
+
 def verification_rows(found: Verification, reference: str) -> list[tuple[str, str]]:
     """(name, text) of the totals over all layers; `reference` is what the file was compared with."""
     sums = sum(layer.sums for layer in found.layers)
@@ -129,7 +139,7 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
     free = sum(sign.free_running_flips for sign in found.signs)
     zeros = sum(sign.zeros for sign in found.signs)
     rows = [
-        ("verified on", f"{found.inputs} inputs, in LCE's interpreter, against {reference}"),
+        ("verified on", f"{found.inputs} inputs, in {found.runtime.title}, against {reference}"),
         ("integer sums", f"{sums - wrong:,} of {sums:,} equal"),
         ("signs, layer by layer", f"{flipped:,} of {signs:,} flipped, {explained:,} of them by rounding"),
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),

@@ -1,4 +1,6 @@
-"""Run a model: an ONNX graph in ONNX Runtime, a .tflite file in Larq Compute Engine's interpreter."""
+"""Run a model: an ONNX graph in ONNX Runtime; a .tflite file in Larq Compute Engine's interpreter, or in LiteRT with
+the delegate of `bnncc.runtime`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,10 @@ import functools
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -49,6 +53,55 @@ class OrtRunner:
         known = {entry.name for entry in self._session.get_inputs()}
         feeds = {name: array for name, array in feeds.items() if name in known}
         return [np.asarray(output) for output in self._session.run(self._outputs, feeds)]
+
+
+class FileRunner(Protocol):
+    """A .tflite file, loaded."""
+
+    input_shapes: list[tuple[int, ...]]
+    output_shapes: list[tuple[int, ...]]
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """One array for each input, in the file's shapes and types, in; the outputs out."""
+
+
+class Runtime(Enum):
+    """What runs a .tflite file with LCE's operators."""
+
+    LCE = "lce"
+    LITERT = "litert"
+
+    @property
+    def title(self) -> str:
+        """For a report."""
+        return "LCE's interpreter" if self is Runtime.LCE else "LiteRT with bnncc's delegate"
+
+    @property
+    def is_available(self) -> bool:
+        """True where it is installed; the delegate also where this machine can build it."""
+        if self is Runtime.LCE:
+            return importlib.util.find_spec("larq_compute_engine") is not None
+        from bnncc.runtime import BuildError, library_path
+
+        try:
+            library_path()
+        except BuildError:
+            return False
+        return True
+
+    def load(self, content: bytes, *, fastest: bool = False) -> FileRunner:
+        """The file, on one thread; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
+        if self is Runtime.LCE:
+            return LceRunner(content, fastest=fastest)
+        from bnncc.runtime import LitertRunner
+
+        with _silent_stderr():  # XNNPACK announces itself
+            return LitertRunner(content)
+
+
+def available_runtimes() -> tuple[Runtime, ...]:
+    """The runtimes that this machine has."""
+    return tuple(runtime for runtime in Runtime if runtime.is_available)
 
 
 class LceRunner:

@@ -1,7 +1,7 @@
 """Prove that a compiled file computes what the network computes.
 
 Two float programs that are both right differ by rounding, and near zero a rounding flips a sign, which then spreads.
-So the file is looked at in four ways, all in LCE's own interpreter:
+So the file is looked at in four ways, all in LCE's own interpreter, or all in LiteRT with our delegate:
 
 1. *Sums.*  Every LceBconv2d of the file, with its bits, strides and padding as they are but multiplier 1 and bias 0,
    is fed the reference's own input.  What it yields are the integer sums; they must equal the reference's, all of them.
@@ -41,7 +41,7 @@ from bnncc.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, so
 from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.rounded_weights import RoundedOperator, compare
 from bnncc.rounding import ROUNDING
-from bnncc.runners import LceRunner, OrtRunner
+from bnncc.runners import OrtRunner, Runtime
 from bnncc.targets.tflite import WeightsPrecision, emit, packed_layouts
 from bnncc.targets.tflite.bitpack import bitpack, unpack
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
@@ -63,6 +63,9 @@ CHANCE_OF_ZERO = 0.1
 # Told with the outcome of each input: (how many are done, how many there are).
 Progress = Callable[[int, int], None]
 
+# So many channels with wrong sums are named.
+LISTED_CHANNELS = 4
+
 # The part of the largest magnitude of a whole tensor that rounding may leave in a channel of small values.
 CANCELLATION = 1e-5
 
@@ -71,9 +74,9 @@ CANCELLATION = 1e-5
 class LayerCheck:
     """One LceBconv2d.
 
-    sums: how many integer sums were compared; wrong: how many differ; largest_error: by how much at most. error: of
+    sums: how many integer sums were compared; wrong: how many differ; largest_error: by how much at most.  error: of
     its float output against ONNX Runtime, relative to the channel's largest magnitude; for a packed output the share
-    of bits that differ.
+    of bits that differ.  where: channels, rows and columns of wrong sums, on the first input on which there are any.
     """
 
     module: str
@@ -81,6 +84,7 @@ class LayerCheck:
     wrong: int = 0
     largest_error: float = 0.0
     error: float = 0.0
+    where: str = ""
 
 
 @dataclass
@@ -132,7 +136,7 @@ class Verification:
     agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
     rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
     weights (output_error is then the float32 file's).
-    problems: what rounding does not explain, one sentence each.
+    problems: what rounding does not explain, one sentence each.  runtime: what ran the file.
     """
 
     inputs: int = 0
@@ -144,6 +148,7 @@ class Verification:
     free_error: float = 0.0
     agreeing: int | None = None
     problems: list[str] = field(default_factory=list)
+    runtime: Runtime = Runtime.LCE
 
     @property
     def passed(self) -> bool:
@@ -158,10 +163,17 @@ class Verification:
 
 
 def verify(
-    compiled: CompiledModel, inputs: Sequence[Sequence[Array]], progress: Progress | None = None
+    compiled: CompiledModel,
+    inputs: Sequence[Sequence[Array]],
+    progress: Progress | None = None,
+    *,
+    runtime: Runtime = Runtime.LCE,
 ) -> Verification:
-    """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW)."""
-    verifier = _Verifier(compiled)
+    """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW).
+
+    runtime: what runs the file and the parts of it.
+    """
+    verifier = _Verifier(compiled, runtime)
     if verifier.is_refused():
         return verifier.result
     for index, arrays in enumerate(inputs):
@@ -227,10 +239,11 @@ class _Point:
 
 
 class _Verifier:
-    def __init__(self, compiled: CompiledModel) -> None:
+    def __init__(self, compiled: CompiledModel, runtime: Runtime = Runtime.LCE) -> None:
         self.compiled = compiled
+        self.runtime = runtime
         self.file = TfliteFile(compiled.content)
-        self.result = Verification()
+        self.result = Verification(runtime=runtime)
         # Where no weights are rounded, the float32 file is the file.
         self.rounds = compiled.options.weights_precision is not WeightsPrecision.FLOAT32
         self.full = self.file
@@ -348,7 +361,7 @@ class _Verifier:
         return found
 
     def is_refused(self) -> bool:
-        """True, with the problem, where LCE's interpreter does not take the file or yields other shapes."""
+        """True, with the problem, where the runtime does not take the file or yields other shapes."""
         if self.comparison.structural is not None:
             self._problem(f"the weights are rounded, and {self.comparison.structural}")
             return True
@@ -363,7 +376,7 @@ class _Verifier:
         except RuntimeError as error:
             reason = str(error).strip()
         misshapen = [problem for operator in self.file.operators if (problem := self._misshapen(operator))]
-        self._problem(f"LCE's interpreter does not take the file: {'; '.join(misshapen) or reason}")
+        self._problem(f"{self.runtime.title} does not take the file: {'; '.join(misshapen) or reason}")
         return True
 
     def _misshapen(self, operator: Operator) -> str | None:
@@ -371,7 +384,7 @@ class _Verifier:
         inputs = [tensor for tensor in operator.inputs if tensor is not None and self.file.data(tensor) is None]
         name = f"{operator.name} '{operator.outputs[0].name}'"
         try:
-            found = LceRunner(self.file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes
+            found = self.runtime.load(self.file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes
         except RuntimeError as error:
             return f"{name}: {str(error).strip()}"
         declared = [tensor.shape for tensor in operator.outputs]
@@ -399,29 +412,31 @@ class _Verifier:
         exposed_in_full = [*in_full, *self.float_layers.values(), *self.rounded_inputs]
         self.layer_by_layer_outputs = [*exposed_in_full, *others_in_full]
         fed = self._in_full([*inputs, *tensors])
-        self.layer_by_layer = LceRunner(self.full.variant(fed, exposed_in_full, split=others_in_full))
+        self.layer_by_layer = self.runtime.load(self.full.variant(fed, exposed_in_full, split=others_in_full))
         if self.rounds:
-            self.layer_by_layer_rounded = LceRunner(self.file.variant([*inputs, *tensors], exposed, split=others))
+            self.layer_by_layer_rounded = self.runtime.load(
+                self.file.variant([*inputs, *tensors], exposed, split=others)
+            )
         if self.rounded:
             # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
             twins = {entry.found.twin: entry.found.weight for entry in self.rounded}
             own = list(dict.fromkeys(_activation(entry.found.operator) for entry in self.rounded))
             results = [entry.found.operator.outputs[0] for entry in self.rounded]
-            self.rounded_operators = LceRunner(self.file.variant(own, (), split=results))
-            self.float_operators = LceRunner(self.full.weights_variant(self.rounded_inputs, twins))
+            self.rounded_operators = self.runtime.load(self.file.variant(own, (), split=results))
+            self.float_operators = self.runtime.load(self.full.weights_variant(self.rounded_inputs, twins))
         if self.float_layers:
             given = [*self.compiled.graph.graph.inputs, *(point.value for point in self.points)]
             self.float_graph = OrtRunner.between(self.compiled.graph, given, list(self.float_layers))
-        self.free_running = LceRunner(self.file.variant(inputs, [*outputs, *floats, *others]))
+        self.free_running = self.runtime.load(self.file.variant(inputs, [*outputs, *floats, *others]))
         if not self.layers:
             return
         packed = list(dict.fromkeys(layer.packed for layer in self.layers))
         self.layer_inputs = packed
         results = [layer.operator.outputs[0] for layer in self.layers]
         operators = [layer.operator for layer in self.layers]
-        self.sums = LceRunner(self.file.sums_variant(packed, operators))
+        self.sums = self.runtime.load(self.file.sums_variant(packed, operators))
         # A layer's packed output may be another's input, which is fed: the layer's own result is wanted as well.
-        self.whole_layers = LceRunner(self.file.variant(packed, (), split=results))
+        self.whole_layers = self.runtime.load(self.file.variant(packed, (), split=results))
         nodes = [layer.reference.node for layer in self.layers]
         inputs_of_layers = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
         self.layer_graph = OrtRunner.between(self.compiled.graph, inputs_of_layers, [node.outputs[0] for node in nodes])
@@ -469,7 +484,8 @@ class _Verifier:
             if wrong:
                 check.wrong += wrong
                 check.largest_error = max(check.largest_error, float(np.max(np.abs(found - expected))))
-                self._problem(f"layer '{check.module}': its integer sums differ from the reference's")
+                check.where = check.where or _place(found != expected)
+                self._problem(f"layer '{check.module}': its integer sums differ from the reference's ({check.where})")
         wholes = self.layer_graph.run([given[name] for name in self.layer_graph.input_names])
         for layer, found, whole in zip(self.layers, self.whole_layers.run(feeds), wholes, strict=True):
             expected = np.ascontiguousarray(np.moveaxis(whole, 1, -1))
@@ -694,6 +710,17 @@ def _channel_error(array: Array, reference: Array) -> float:
     difference = np.abs(array.astype(np.float64) - reference)
     error = float(np.max(difference / _channel_scale(reference), initial=0.0))
     return float("inf") if np.isnan(error) else error
+
+
+def _place(wrong: Array) -> str:
+    """Where a stored array [N, H, W, O] or [N, O] of bool is true."""
+    *positions, channels = (np.unique(indices) for indices in np.nonzero(wrong))
+    listed = ", ".join(map(str, channels[:LISTED_CHANNELS])) + (", …" if len(channels) > LISTED_CHANNELS else "")
+    places = [f"{'channel' if len(channels) == 1 else 'channels'} {listed}"]
+    if len(positions) == 3:
+        for name, index in zip(("rows", "columns"), positions[1:], strict=True):
+            places.append(f"{name} {index[0]} to {index[-1]}")
+    return "; ".join(places)
 
 
 def _relative(array: Array, reference: Array) -> float:

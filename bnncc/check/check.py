@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import numpy as np
 
 from bnncc.check.layers import check_layers, recompile
 from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
-from bnncc.check.result import BASELINE, COMPILED, CheckResult, FileFacts, skipped_rows, summarize
+from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, skipped_rows, summarize
 from bnncc.check.run import run
-from bnncc.check.task import FileRunner, Task
+from bnncc.check.task import OpenedFile, Task, TaskFile
 from bnncc.compiler import CompiledModel
-from bnncc.data import Dataset, DataSource, Preprocessing
+from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace
 from bnncc.options import FileMetadata, weights_digest
+from bnncc.runners import Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
 
@@ -34,7 +36,9 @@ class CheckOptions:
     layers: so many batches go through the check of every layer; 0 for none.  jobs: processes on this machine, each on
     one thread.  dask: address of a scheduler whose workers are used instead.  resume: a file that keeps an interrupted
     run.  baseline: a float .tflite file of the same network to put beside the compiled one.
-    skip_bad_images: leave out what cannot be decoded or holds NaN, and count it.  pictures: of so many images that
+    skip_bad_images: leave out what cannot be decoded or holds NaN, and count it.  runtimes: what runs the
+    files; a second one runs the compiled file once more.  min_agreement, max_accuracy_drop: shares
+    from 0 to 1 that the compiled file must keep to, or the result has failures.  pictures: of so many images that
     changed their class the pixels are kept, to be shown.
     """
 
@@ -44,6 +48,9 @@ class CheckOptions:
     resume: Path | None = None
     baseline: Path | None = None
     skip_bad_images: bool = False
+    runtimes: tuple[Runtime, ...] = (Runtime.LCE,)
+    min_agreement: float | None = None
+    max_accuracy_drop: float | None = None
     pictures: int = 0
 
 
@@ -148,14 +155,10 @@ def _check(
     progress: Progress | None,
     compiled: Callable[[], CompiledModel],
 ) -> CheckResult:
-    files = {COMPILED: subject.content}
-    if options.baseline is not None:
-        files[BASELINE] = _read_baseline(options.baseline, subject.digest)
+    files = _files(subject, options)
     # What does not fit shall be told before the long part starts.
-    runners = {
-        name: FileRunner(content, subject.specs, _name(name, subject, options)) for name, content in files.items()
-    }
-    logits = runners[COMPILED].output_shapes[0]
+    opened = {name: OpenedFile(file, subject.specs) for name, file in files.items()}
+    logits = opened[COMPILED].output_shapes[0]
     settings = subject.metadata.options
     task = Task(
         subject.network,
@@ -169,10 +172,11 @@ def _check(
         options.skip_bad_images,
     )
     dataset = task.open_data()
-    verification = None
+    _check_bars(options, task, dataset)
+    verifications: list[Verification] = []
     if options.layers:
-        batches = dataset.batches(options.layers, options.skip_bad_images)
-        verification = check_layers(compiled(), batches, progress)
+        batches, network = dataset.batches(options.layers, options.skip_bad_images), compiled()
+        verifications = [check_layers(network, batches, runtime, progress) for runtime in options.runtimes]
     rows = run(
         task,
         dataset,
@@ -185,10 +189,63 @@ def _check(
         if np.any(rows.state == NOT_MEASURED):
             raise KeyboardInterrupt
         raise InputError(f"--data: none of the {len(dataset):,} images can be used")
-    result = _result(subject, task, dataset, rows, verification)
+    result = _result(subject, task, dataset, rows, verifications)
+    result = replace(result, failures=(*_missed_bars(result, options), *result.problems))
     shown = [image.row for image in result.changed[: options.pictures]]
     pictures = {row: picture for row in shown if (picture := dataset.picture(row)) is not None}
     return replace(result, pictures=pictures)
+
+
+def _check_bars(options: CheckOptions, task: Task, dataset: Dataset) -> None:
+    """Raise InputError now where a bar could never be missed."""
+    for option, bar in (("min_agreement", options.min_agreement), ("max_accuracy_drop", options.max_accuracy_drop)):
+        if bar is not None and task.class_count is None:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name}: the network's first output is no row of logits")
+    if options.max_accuracy_drop is not None and _first_label(dataset) is None:
+        raise InputError("--max-accuracy-drop: the data have no labels")
+
+
+def _first_label(dataset: Dataset) -> int | None:
+    """The label of the first image that can be read."""
+    for row in range(len(dataset)):
+        with contextlib.suppress(BadImageError):
+            return dataset.read(row).label
+    return None
+
+
+def _missed_bars(result: CheckResult, options: CheckOptions) -> list[str]:
+    """What falls short of `min_agreement` and `max_accuracy_drop`."""
+    missed = []
+    least, most, agreement, drop = (
+        options.min_agreement,
+        options.max_accuracy_drop,
+        result.compiled.agreement,
+        result.accuracy_drop,
+    )
+    if least is not None and (agreement is None or agreement.value < least):
+        kept = 0.0 if agreement is None else agreement.value
+        missed.append(f"{100 * kept:g} % of the images keep their class, less than {100 * least:g} %")
+    if most is not None and (drop is None or drop > most):
+        missed.append(
+            "not every image has a label: there is no accuracy"
+            if drop is None
+            else f"the accuracy drops by {100 * drop:g} points, more than {100 * most:g}"
+        )
+    return missed
+
+
+def _files(subject: _Subject, options: CheckOptions) -> dict[str, TaskFile]:
+    """What is measured beside the network, by the name that the figures have."""
+    path = subject.path or "the compiled file"
+    names = (COMPILED, DELEGATE)
+    files = {
+        name: TaskFile(path, subject.content, runtime) for name, runtime in zip(names, options.runtimes, strict=False)
+    }
+    if options.baseline is not None:
+        content = _read_baseline(options.baseline, subject.digest)
+        files[BASELINE] = TaskFile(str(options.baseline), content, options.runtimes[0])
+    return files
 
 
 def _read_baseline(path: Path, digest: str) -> bytes:
@@ -203,12 +260,8 @@ def _read_baseline(path: Path, digest: str) -> bytes:
     return content
 
 
-def _name(name: str, subject: _Subject, options: CheckOptions) -> str:
-    return str(options.baseline) if name == BASELINE else subject.path or "the compiled file"
-
-
 def _result(
-    subject: _Subject, task: Task, dataset: Dataset, rows: Measurements, verification: Verification | None
+    subject: _Subject, task: Task, dataset: Dataset, rows: Measurements, verifications: Sequence[Verification]
 ) -> CheckResult:
     metadata = subject.metadata
     operators = Counter(operator.name for operator in TfliteFile(subject.content).operators)
@@ -226,13 +279,14 @@ def _result(
     result = summarize(
         rows,
         facts,
-        {name: len(content) for name, content in task.files.items()},
+        {name: len(file.content) for name, file in task.files.items()},
         dataset.name,
         tuple(dataset.name(row) for row in skipped),
         metadata.options.classes or dataset.classes,
         task.class_count,
     )
-    return replace(result, verification=verification, warnings=tuple(_warnings(verification)))
+    first, second = (*verifications, None, None)[:2]
+    return replace(result, verification=first, delegate_verification=second, warnings=tuple(_warnings(first)))
 
 
 def _warnings(verification: Verification | None) -> list[str]:

@@ -15,6 +15,7 @@ from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import NetworkSource
 from bnncc.options import FileMetadata
+from bnncc.runners import Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification, verify
 
@@ -42,11 +43,15 @@ def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) ->
 
 
 def check_layers(
-    compiled: CompiledModel, batches: Sequence[Sequence[Array]], progress: Callable[[str, int, int], None] | None
+    compiled: CompiledModel,
+    batches: Sequence[Sequence[Array]],
+    runtime: Runtime,
+    progress: Callable[[str, int, int], None] | None,
 ) -> Verification:
-    """`verify` on these batches, told to `progress` as "layers"."""
-    told = None if progress is None else lambda done, total: progress("layers", done, total)
-    return verify(compiled, batches, told)
+    """`verify` on these batches, told to `progress` as "layers" with the runtime."""
+    title = f"layers, {runtime.value}"
+    told = None if progress is None else lambda done, total: progress(title, done, total)
+    return verify(compiled, batches, told, runtime=runtime)
 
 
 def _structure(content: bytes) -> list[tuple[object, ...]]:

@@ -1,36 +1,35 @@
-"""What `bnncc check` prints, and what `bnncc compile --data` adds to its table."""
+"""What `bnncc check` prints, and what `bnncc compile --data` adds to its own report."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
 from bnncc.check.result import CheckResult, FileFigures
-from bnncc.check.statistics import LEVEL, Difference, Proportion
-from bnncc.report import print_layers, size_text, verification_rows
+from bnncc.check.statistics import LEVEL, Proportion
+from bnncc.report import also_verified, print_layers, size_text, verification_rows
+from bnncc.verification import Verification
 
-# So many images that changed their class are printed; more are counted.
+# So many images that changed their class, or were skipped, are printed; more are counted.
 LISTED = 10
+INTERVAL = f"  {LEVEL:.0%} interval"
 
 
 def print_check(console: Console, result: CheckResult) -> None:
-    """The table, the layers where they were checked, and the images that changed their class."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    """The figures, the layers where they were checked, and the images that changed their class."""
     facts = result.facts
-    table.add_row("file", f"{facts.path} ({size_text(facts.bytes)}, {facts.target}, bnncc {facts.version})")
-    for name, text in check_rows(result):
-        table.add_row(name, text)
+    console.print(
+        f"{facts.path} ({size_text(facts.bytes)}, compiled for {facts.target} by bnncc {facts.version})", markup=False
+    )
+    print_figures(console, result)
     if result.verification is not None:
-        for name, text in verification_rows(result.verification, "the network"):
-            table.add_row(name, text)
-        table.add_row("flips, free-running", _spread(result))
-    console.print(table)
-    if result.verification is not None:
-        print_layers(console, result.verification)
-        for problem in result.verification.problems:
-            console.print(f"problem: {problem}", markup=False)
+        console.print()
+        _print_layers(console, result.verification, result.delegate_verification)
+    for problem in result.problems:
+        console.print(f"problem: {problem}", markup=False)
     for image in result.changed[:LISTED]:
         label = "" if image.label is None else f", labelled {result.class_name(image.label)}"
         console.print(
@@ -38,46 +37,26 @@ def print_check(console: Console, result: CheckResult) -> None:
             f"compiled {result.class_name(image.compiled)}",
             markup=False,
         )
-    if len(result.changed) > LISTED:
-        console.print(f"… and {len(result.changed) - LISTED:,} more that changed their class")
+    _print_more(console, len(result.changed), "changed their class")
     for name in result.skipped[:LISTED]:
         console.print(f"skipped: {name}", markup=False)
-    if len(result.skipped) > LISTED:
-        console.print(f"… and {len(result.skipped) - LISTED:,} more skipped")
+    _print_more(console, len(result.skipped), "were skipped")
 
 
-def check_rows(result: CheckResult) -> list[tuple[str, str]]:
-    """(name, text) of every figure."""
-    rows = [("images", _images(result))]
-    files = [file for file in (result.compiled, result.baseline) if file is not None]
-    for top in ("top1", "top5"):
-        name = "accuracy" if top == "top1" else "top-5"
-        for who, proportion in (
-            ("reference", getattr(result.reference, top)),
-            *((file.name, getattr(file, top)) for file in files),
-        ):
-            if proportion is not None:
-                rows.append((f"{name}, {who}", _proportion(proportion)))
-    for file in files:
-        suffix = "" if file is result.compiled else f", {file.name}"
-        if file.difference is not None:
-            rows.append((f"difference{suffix}", _difference(file.difference)))
-        if file.agreement is not None:
-            rows.append((f"same class{suffix}", _agreement(file.agreement)))
-        rows.append((f"outputs{suffix}", _errors(file)))
-    rates = [
-        ("reference", result.reference.images_per_second),
-        *((file.name, file.images_per_second) for file in files),
-    ]
-    rows.append(("images per second", ", ".join(f"{who} {rate:.4g}" for who, rate in rates) + " (one thread)"))
-    if result.baseline is not None:
-        ratio = result.baseline.bytes / result.compiled.bytes
-        rows.append(("size, baseline", f"{size_text(result.baseline.bytes)}, {ratio:.1f} times the compiled file"))
-    return rows
+def print_figures(console: Console, result: CheckResult) -> None:
+    """How many images, then a column for the network and for each file."""
+    console.print(_images(result))
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    for name in ("reference", *(file.name for file in result.files)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in _accuracy_rows(result) + _file_rows(result):
+        table.add_row(*row)
+    console.print(table)
 
 
 def _images(result: CheckResult) -> str:
-    text = f"{result.images:,}"
+    text = f"{result.images:,} images"
     if result.skipped:
         text += f", {len(result.skipped):,} skipped"
     if not result.complete:
@@ -85,35 +64,65 @@ def _images(result: CheckResult) -> str:
     return text
 
 
-def _proportion(found: Proportion) -> str:
-    return (
-        f"{found.value:.2%} ({found.count:,} of {found.total:,} images; {LEVEL:.0%} interval {100 * found.low:.2f} to "
-        f"{found.high:.2%})"
+def _accuracy_rows(result: CheckResult) -> list[list[str]]:
+    rows = []
+    for title, top in (("top-1 accuracy", "top1"), ("top-5 accuracy", "top5")):
+        found: list[Proportion | None] = [getattr(entry, top) for entry in (result.reference, *result.files)]
+        if found[0] is not None:
+            rows.append([title, *(f"{entry.value:.2%}" if entry else "" for entry in found)])
+            rows.append([INTERVAL, *(_interval(entry) if entry else "" for entry in found)])
+    return rows
+
+
+def _file_rows(result: CheckResult) -> list[list[str]]:
+    """What is said of a file beside the reference."""
+    rows: list[list[str]] = []
+
+    def add(title: str, text: Callable[[FileFigures], str], reference: str = "") -> None:
+        row = [title, reference, *map(text, result.files)]
+        if any(row[1:]):
+            rows.append(row)
+
+    add("difference (points)", lambda file: f"{100 * file.difference.value:+.2f}" if file.difference else "")
+    add(
+        INTERVAL,
+        lambda file: f"{100 * file.difference.low:+.2f}…{100 * file.difference.high:+.2f}" if file.difference else "",
     )
+    add("  McNemar's p", lambda file: f"{file.difference.p_value:.2g}" if file.difference else "")
+    add("same class", lambda file: f"{file.agreement.count:,}" if file.agreement else "")
+    add(INTERVAL, lambda file: _interval(file.agreement) if file.agreement else "")
+    add("largest error", lambda file: f"{file.largest_error:.1e}")
+    add("mean error", lambda file: f"{file.mean_error:.1e}")
+    add("signal to noise", lambda file: "all equal" if file.snr == math.inf else f"{file.snr:.1f} dB")
+    add("images per second", lambda file: f"{file.images_per_second:.4g}", f"{result.reference.images_per_second:.4g}")
+    add("size", lambda file: size_text(file.bytes), size_text(result.facts.float_bytes))
+    return rows
 
 
-def _difference(found: Difference) -> str:
-    return (
-        f"{100 * found.value:+.2f} points ({found.won:,} won, {found.lost:,} lost; {LEVEL:.0%} interval "
-        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}; McNemar p = {found.p_value:.2g})"
-    )
+def _interval(found: Proportion) -> str:
+    return f"{100 * found.low:.2f}–{found.high:.2%}"
 
 
-def _agreement(found: Proportion) -> str:
-    return f"{found.count:,} of {found.total:,} images ({LEVEL:.0%} interval {100 * found.low:.2f} to {found.high:.2%})"
+def _print_layers(console: Console, found: Verification, delegate: Verification | None) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, text in verification_rows(found, "the network"):
+        table.add_row(name, text)
+    table.add_row("flips, free-running", _spread(found))
+    if delegate is not None:
+        table.add_row("once more", also_verified(delegate))
+    console.print(table)
+    print_layers(console, found)
 
 
-def _errors(file: FileFigures) -> str:
-    snr = "all equal" if math.isinf(file.snr) and file.snr > 0 else f"signal-to-noise ratio {file.snr:.1f} dB"
-    return f"largest error {file.largest_error:.1e}, mean {file.mean_error:.1e}; {snr}"
-
-
-def _spread(result: CheckResult) -> str:
+def _spread(found: Verification) -> str:
     """Where flips start, and which sign loses most."""
-    verification = result.verification
-    assert verification is not None
-    most = verification.most_flipped
+    most = found.most_flipped
     if most is None:
         return "none"
-    starts = ", ".join(f"'{sign.module}' ({sign.started:,})" for sign in verification.signs if sign.started)
+    starts = ", ".join(f"'{sign.module}' ({sign.started:,})" for sign in found.signs if sign.started)
     return f"start at {starts}; most at '{most.module}' ({most.free_running_flips / most.signs:.3%} of its signs)"
+
+
+def _print_more(console: Console, count: int, what: str) -> None:
+    if count > LISTED:
+        console.print(f"… and {count - LISTED:,} more that {what}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bnncc.check.statistics import LEVEL, Difference, Proportion, difference, pr
 from bnncc.verification import Verification
 
 COMPILED = "compiled"
+DELEGATE = "delegate"
 BASELINE = "baseline"
 
 
@@ -87,8 +89,11 @@ class CheckResult:
     """Everything that a check found.
 
     images: measured; total: of the data; skipped: names of bad images.  complete: False where the run was interrupted.
-    changed: in the data's order.  classes: names by label, where they are known.  verification: of `--layers`.
-    warnings: what a reader of the figures must know.  pictures: pixels [H, W, C] of changed images, by row, as many as
+    delegate: the compiled file once more, in LiteRT with bnncc's delegate, where `compiled` is of LCE's interpreter.
+    changed: in the data's order.  classes: names by label, where they are known.
+    verification, delegate_verification: of `--layers`, in the runtimes of `compiled` and `delegate`.
+    warnings: what a reader of the figures must know.  failures: bars that were missed, and what the verifications
+    found.  pictures: pixels [H, W, C] of changed images, by row, as many as
     were asked for.
     """
 
@@ -99,12 +104,29 @@ class CheckResult:
     complete: bool
     reference: ReferenceFigures
     compiled: FileFigures
+    delegate: FileFigures | None
     baseline: FileFigures | None
     changed: tuple[ChangedImage, ...]
     classes: tuple[str, ...] = ()
     verification: Verification | None = None
+    delegate_verification: Verification | None = None
     warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
     pictures: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[FileFigures]:
+        """The figures of every file that was measured."""
+        return [file for file in (self.compiled, self.delegate, self.baseline) if file is not None]
+
+    @property
+    def problems(self) -> list[str]:
+        """What the verifications found, one sentence each; those of the delegate's say so."""
+        found = [] if self.verification is None else list(self.verification.problems)
+        if self.delegate_verification is not None:
+            title = self.delegate_verification.runtime.title
+            found += [f"in {title}: {problem}" for problem in self.delegate_verification.problems]
+        return found
 
     @property
     def accuracy_drop(self) -> float | None:
@@ -190,6 +212,7 @@ def summarize(
         not np.any(rows.state == NOT_MEASURED),
         ReferenceFigures(accuracy(REFERENCE, 1), accuracy(REFERENCE, TOP), _rate(reference, used)),
         figures(COMPILED),
+        figures(DELEGATE) if DELEGATE in rows.files else None,
         figures(BASELINE) if BASELINE in rows.files else None,
         tuple(
             ChangedImage(
@@ -233,6 +256,8 @@ def _plain(value: object) -> object:
         return {"value": value.value, **asdict(value)}
     if hasattr(value, "__dataclass_fields__"):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

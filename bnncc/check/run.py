@@ -131,7 +131,10 @@ class _Saved:
         self._last = time.monotonic()
         self.rows = Measurements.empty(len(data), task.files)
         self._header = {
-            "files": {name: hashlib.sha256(content).hexdigest() for name, content in task.files.items()},
+            "files": {
+                name: f"{file.runtime.value} {hashlib.sha256(file.content).hexdigest()}"
+                for name, file in task.files.items()
+            },
             "weights": task.weights_digest,
             "data": data.fingerprint,
             "preprocessing": task.preprocessing.as_json(),

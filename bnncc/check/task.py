@@ -19,7 +19,7 @@ from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, NetworkSource, load_network, trace
-from bnncc.runners import LceRunner, OrtRunner
+from bnncc.runners import OrtRunner, Runtime
 
 # From float32 arrays in NCHW, one for each input, to all outputs in PyTorch's order.
 Run = Callable[[Sequence[Array]], list[Array]]
@@ -28,18 +28,27 @@ Run = Callable[[Sequence[Array]], list[Array]]
 _ONE_AT_A_TIME = threading.Lock()
 
 
+@dataclass(frozen=True)
+class TaskFile:
+    """A file to measure, and what runs it; name: for a message."""
+
+    name: str
+    content: bytes
+    runtime: Runtime
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """One check.
 
-    network: what to load, or a function that runs it.  weights_digest: of its weights.  files: contents by name.
+    network: what to load, or a function that runs it.  weights_digest: of its weights.  files: by name.
     specs: the network's inputs.  class_count: columns of the first output where that is a row of logits.
     key: tells this task from all others.
     """
 
     network: NetworkSource | Run
     weights_digest: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, TaskFile]
     specs: tuple[InputSpec, ...]
     data: DataSource
     class_count: int | None
@@ -66,15 +75,16 @@ class Task:
         return dataset
 
 
-class FileRunner:
+class OpenedFile:
     """A .tflite file that takes and returns arrays in PyTorch's order (NCHW), whichever its own is."""
 
-    def __init__(self, content: bytes, specs: Sequence[InputSpec], name: str) -> None:
-        """Raises InputError where the file's inputs are not the network's; `name` is what it calls the file."""
+    def __init__(self, file: TaskFile, specs: Sequence[InputSpec]) -> None:
+        """Raises InputError where the file's inputs are not the network's."""
+        name = file.name
         try:
-            self._runner = LceRunner(content, fastest=True)
+            self._runner = file.runtime.load(file.content, fastest=True)
         except RuntimeError as error:
-            raise InputError(f"{name}: LCE's interpreter does not take the file: {str(error).strip()}") from error
+            raise InputError(f"{name}: {file.runtime.title} does not take the file: {str(error).strip()}") from error
         self._transposed = []
         shapes = self._runner.input_shapes
         for spec, shape in zip(specs, shapes, strict=False):
@@ -106,7 +116,7 @@ class _Opened:
     """A task's network, files and data, ready to run."""
 
     reference: Run
-    files: dict[str, FileRunner]
+    files: dict[str, OpenedFile]
     data: Dataset
 
 
@@ -137,7 +147,7 @@ def measure(task: Task, begin: int, end: int) -> tuple[int, Measurements]:
 @functools.lru_cache(maxsize=1)
 def _open(task: Task) -> _Opened:
     reference = open_network(task.network) if isinstance(task.network, NetworkSource) else task.network
-    files = {name: FileRunner(content, task.specs, name) for name, content in task.files.items()}
+    files = {name: OpenedFile(file, task.specs) for name, file in task.files.items()}
     return _Opened(reference, files, task.open_data())
 
 

@@ -11,11 +11,13 @@ import click
 
 from bnncc.cli.options import (
     FILE,
+    chosen_runtimes,
     class_names,
     network_options,
     network_source,
     preprocessing,
     preprocessing_options,
+    runtime_option,
 )
 from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
 from bnncc.errors import CheckFailedError, InputError
@@ -45,6 +47,7 @@ LAYER_INPUTS = 16
 @click.option("--baseline", type=FILE, help="A float .tflite file of the same network, to be put beside it.")
 @click.option("--min-agreement", metavar="PERCENT", help="Exit with 1 where fewer images keep their class: 99.9%.")
 @click.option("--max-accuracy-drop", metavar="POINTS", help="Exit with 1 where top-1 accuracy drops by more: 0.5%.")
+@runtime_option
 @click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
 @click.option("--html", "html_file", type=FILE, help="Write the report as one web page.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each on one thread.")
@@ -72,6 +75,7 @@ def check_command(
     baseline: Path | None,
     min_agreement: str | None,
     max_accuracy_drop: str | None,
+    runtime: str,
     json_file: Path | None,
     html_file: Path | None,
     jobs: int,
@@ -88,7 +92,6 @@ def check_command(
     from bnncc.check.report import print_check
     from bnncc.compiler import check_writable, write_atomically
 
-    least, most = _percent("--min-agreement", min_agreement), _percent("--max-accuracy-drop", max_accuracy_drop)
     for file in (json_file, html_file, resume):
         if file is not None:
             check_writable(file)
@@ -99,6 +102,9 @@ def check_command(
         resume=resume,
         baseline=baseline,
         skip_bad_images=skip_bad_images,
+        runtimes=chosen_runtimes(runtime),
+        min_agreement=_share("--min-agreement", min_agreement),
+        max_accuracy_drop=_share("--max-accuracy-drop", max_accuracy_drop),
         pictures=MOST_IMAGES if html_file is not None else 0,
     )
     with progress_bars() as progress:
@@ -121,33 +127,12 @@ def check_command(
     if not result.complete:
         click.echo(f"interrupted: {result.images:,} of {result.total:,} images were measured", err=True)
         context.exit(INTERRUPTED)
-    problems = [*_problems(result, least, most)]
-    if result.verification is not None:
-        problems += result.verification.problems
-    if problems:
-        raise CheckFailedError("the check failed:\n" + "\n".join(f"  {problem}" for problem in problems))
+    if result.failures:
+        raise CheckFailedError("the check failed:\n" + "\n".join(f"  {failure}" for failure in result.failures))
 
 
-def _problems(result: CheckResult, least: float | None, most: float | None) -> list[str]:
-    """What falls short of --min-agreement and --max-accuracy-drop, in percent."""
-    problems = []
-    if least is not None:
-        agreement = result.compiled.agreement
-        if agreement is None:
-            raise InputError("--min-agreement: the network's first output is no row of logits")
-        if 100 * agreement.value < least:
-            problems.append(f"{100 * agreement.value:g} % of the images keep their class, less than {least:g} %")
-    if most is not None:
-        drop = result.accuracy_drop
-        if drop is None:
-            raise InputError("--max-accuracy-drop: the data have no labels")
-        if 100 * drop > most:
-            problems.append(f"the accuracy drops by {100 * drop:g} points, more than {most:g}")
-    return problems
-
-
-def _percent(option: str, text: str | None) -> float | None:
-    """99.9 from "99.9" or "99.9%"."""
+def _share(option: str, text: str | None) -> float | None:
+    """0.999 from "99.9" or "99.9%"."""
     if text is None:
         return None
     try:
@@ -158,7 +143,7 @@ def _percent(option: str, text: str | None) -> float | None:
         raise InputError(f"{option}: {text} is no percentage")
     if option == "--min-agreement" and 0 < value <= 1 and not text.endswith("%"):
         raise InputError(f"{option}: is {text} a share? Write {value:.1%} for that, {text}% if you mean it")
-    return value
+    return value / 100
 
 
 def _write_page(html_file: Path, path: Path, result: CheckResult) -> None:

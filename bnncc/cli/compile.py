@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
 
-from bnncc.cli.options import class_names, network_options, preprocessing, preprocessing_options
+from bnncc.cli.options import (
+    chosen_runtimes,
+    class_names,
+    network_options,
+    preprocessing,
+    preprocessing_options,
+    runtime_option,
+)
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import progress_bars, warn
 from bnncc.errors import InputError, VerificationError
@@ -87,6 +95,7 @@ TRACE_CHECK_INPUTS = 2
     show_default=True,
     help="How many inputs to verify on.",
 )
+@runtime_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass."
@@ -118,6 +127,7 @@ def compile_command(
     explain: bool,
     verifies: bool,
     count: int,
+    runtime: str,
     seed: int,
     verbose: bool,
 ) -> None:
@@ -127,7 +137,7 @@ def compile_command(
     the input; nothing is written.
     """
     from bnncc import report
-    from bnncc.check.report import check_rows
+    from bnncc.check.report import print_figures
     from bnncc.compiler import check_writable, compile
     from bnncc.data import DataSource
     from bnncc.evaluate import random_inputs
@@ -141,6 +151,7 @@ def compile_command(
     from bnncc.verification import verify
 
     console = standard_output()
+    runtimes = chosen_runtimes(runtime)
     find_target(target)
     check_writable(output)
     if data is not None and ":" not in data and not Path(data).exists():
@@ -175,35 +186,39 @@ def compile_command(
         dataset = DataSource(data).open(compiled.traced.inputs, options.preprocessing, options.classes)
         batches = dataset.batches(max(count, TRACE_CHECK_INPUTS), skip_bad_images)
         compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])
-    verification = None
-    accuracy: list[tuple[str, str]] = []
+    verifications = []
+    checked = None
     if verifies:
         inputs = (batches or [random_inputs(compiled.traced.model, seed + index) for index in range(count)])[:count]
         with progress_bars() as progress:
-            verification = verify(compiled, inputs, lambda done, total: progress("verifying", done, total))
-        zeros = sum(sign.zeros for sign in verification.signs)
+            for each in runtimes:
+                told = partial(progress, f"verifying, {each.value}")
+                verifications.append(verify(compiled, inputs, told, runtime=each))
+        zeros = sum(sign.zeros for sign in verifications[0].signs)
         if zeros:
             warn(
                 f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "
                 "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
             )
-    if data is not None and (verification is None or verification.passed):
+    problems = [f"in {found.runtime.title}: {problem}" for found in verifications for problem in found.problems]
+    if data is not None and not problems:
         with progress_bars() as progress:
-            checked = compiled.check(data, skip_bad_images=skip_bad_images, progress=progress)
+            checked = compiled.check(data, skip_bad_images=skip_bad_images, runtimes=runtimes, progress=progress)
         if not checked.complete:
             raise KeyboardInterrupt
-        accuracy = check_rows(checked)
-    report.print_compilation(console, compiled, verification, accuracy)
+    report.print_compilation(console, compiled, verifications)
+    if checked is not None:
+        print_figures(console, checked)
     if explain:
         report.print_explanation(console, compiled)
     if verbose:
-        if verification is not None:
-            report.print_layers(console, verification)
+        if verifications:
+            report.print_layers(console, verifications[0])
         report.print_seconds(console, compiled)
-    if verification is not None and not verification.passed:
+    if problems:
         raise VerificationError(
             "the compiled file disagrees with the network; nothing was written.\n"
-            + "\n".join(f"  {problem}" for problem in verification.problems)
+            + "\n".join(f"  {problem}" for problem in problems)
             + "\nThis is a bug in bnncc: run again with --verify-passes to see which pass made it."
         )
     compiled.save(output)

@@ -13,6 +13,7 @@ from bnncc.errors import InputError
 if TYPE_CHECKING:
     from bnncc.data import Preprocessing
     from bnncc.frontend import NetworkSource
+    from bnncc.runners import Runtime
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,6 +79,33 @@ def preprocessing(
     from bnncc.data import Preprocessing
 
     return Preprocessing(resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation)
+
+
+def runtime_option(command: Command) -> Command:
+    """--runtime: what runs the file."""
+    option = click.option(
+        "--runtime",
+        type=click.Choice(["auto", "lce", "litert"]),
+        default="auto",
+        show_default=True,
+        help="What runs the file: LCE's interpreter, LiteRT with bnncc's delegate, or each that this machine has.",
+    )
+    return option(command)
+
+
+def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
+    """What --runtime says.  Raises InputError where it is not there."""
+    from bnncc.runners import Runtime, available_runtimes
+
+    if name == "auto":
+        found = available_runtimes()
+        if not found:
+            raise InputError("--runtime: neither LCE's interpreter nor a compiler for bnncc's delegate is installed")
+        return found
+    runtime = Runtime(name)
+    if not runtime.is_available:
+        raise InputError(f"--runtime: {runtime.title} is not there")
+    return (runtime,)
 
 
 def class_names(path: Path | None) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from bnncc.check.page import charts
 from bnncc.check.page.numbers import FILTERS, INTERVAL_NAME, percent_interval, points_interval
 from bnncc.check.page.thumbnails import thumbnail
 from bnncc.check.page.verdict import verdict
-from bnncc.check.result import ChangedImage, CheckResult, FileFigures
+from bnncc.check.result import ChangedImage, CheckResult
 from bnncc.check.statistics import Proportion
 from bnncc.inspect import OperatorSummary
 from bnncc.verification import CHANCE_OF_ZERO
@@ -62,7 +62,7 @@ def write_page(result: CheckResult, operators: Sequence[OperatorSummary], pictur
         style=Markup(style),
         style_hash=_csp_hash(style),
         accuracies=_accuracies(result),
-        files=_files(result),
+        files=result.files,
         shown=shown,
         first_images=FIRST_IMAGES,
         thumbnails={row: thumbnail(pixels) for row, pixels in pictures.items() if pixels is not None},
@@ -98,14 +98,10 @@ def _csp_hash(style: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
 
 
-def _files(result: CheckResult) -> list[FileFigures]:
-    return [file for file in (result.compiled, result.baseline) if file is not None]
-
-
 def _accuracies(result: CheckResult) -> dict[str, list[tuple[str, Proportion]]]:
     """Top-1 and, where there are more than five classes, top-5: of the reference and of each file."""
     every = [("reference", result.reference.top1, result.reference.top5)]
-    every += [(file.name, file.top1, file.top5) for file in _files(result)]
+    every += [(file.name, file.top1, file.top5) for file in result.files]
     return {
         title: [(name, entry) for name, *tops in every if (entry := tops[top]) is not None]
         for top, title in enumerate(("Top-1", "Top-5"))

@@ -1,0 +1,121 @@
+"""Compiles the delegate: one call of a C++ compiler on the sources of `targets/runtime`.
+
+The compiler of the system builds for this machine; pip's `ziglang` builds for this machine and for ARM Linux.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import bnncc.targets
+from bnncc.errors import BnnccError
+
+# The oldest glibc a library by ziglang needs: any Raspberry Pi OS has a later one.
+GLIBC = "2.17"
+
+MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7"}
+ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7": "arm-linux-gnueabihf"}
+MACHINE_FLAGS = {"armv7": ["-mfpu=neon"]}
+
+
+class BuildError(BnnccError):
+    """The library cannot be built: no compiler, or the compiler's own message."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a library is built for: Linux with glibc on `machine`, which is x86_64, aarch64 or armv7."""
+
+    machine: str
+
+    @classmethod
+    def here(cls) -> Platform:
+        """This machine; BuildError where the delegate does not exist for it."""
+        machine = platform.machine().lower()
+        if machine in MACHINES and sys.maxsize < 2**32:
+            machine = "armv7l"  # a 32-bit Python on a 64-bit kernel
+        if sys.platform != "linux" or machine not in MACHINES:
+            raise BuildError(
+                f"the delegate exists for Linux on {', '.join(ZIG_TARGETS)}, not for {sys.platform} {machine}"
+            )
+        return cls(MACHINES[machine])
+
+
+def source_folder() -> Path:
+    """The folder of the delegate's sources."""
+    return Path(bnncc.targets.__file__).parent / "runtime"
+
+
+def sources() -> list[Path]:
+    """The files to compile; headers beside them are found by their relative paths."""
+    folder = source_folder()
+    return [path for part in (".", "operators", "kernels") for path in sorted((folder / part).glob("*.cc"))]
+
+
+def flags() -> list[str]:
+    """The flags that every file takes."""
+    return (source_folder() / "flags.txt").read_text().split()
+
+
+def compiler(target: Platform) -> list[str]:
+    """The command that compiles for `target`: $CXX, the system's c++, g++ or clang++, or ziglang.
+
+    BuildError where there is none.
+    """
+    native = target == Platform.here()
+    if native and os.environ.get("CXX"):
+        return shlex.split(os.environ["CXX"])
+    if native:
+        for name in ("c++", "g++", "clang++"):
+            found = shutil.which(name)
+            if found is not None:
+                return [found]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++", "-target", f"{ZIG_TARGETS[target.machine]}.{GLIBC}"]
+    wanted = "a C++ compiler (c++, g++, clang++, or $CXX) or " if native else ""
+    raise BuildError(
+        f"building the delegate for {target.machine} needs {wanted}the package ziglang (pip install ziglang)"
+    )
+
+
+def fingerprint(target: Platform) -> str:
+    """Changes with whatever changes the library: sources, flags, compiler, target."""
+    digest = hashlib.sha256()
+    for part in (target.machine, *compiler(target), *flags()):
+        digest.update(part.encode() + b"\0")
+    folder = source_folder()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in {".cc", ".h", ".map", ".txt"}):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(output: Path, target: Platform | None = None) -> None:
+    """Compile the library for `target` (this machine by default) to the file `output`.
+
+    The file appears at once and whole.  BuildError where there is no compiler or it fails.
+    """
+    target = target or Platform.here()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
+        library = Path(folder) / output.name
+        command = [
+            *compiler(target), *flags(), *MACHINE_FLAGS.get(target.machine, []), "-shared", "-nodefaultlibs", "-s",
+            *map(str, sources()), "-o", str(library), "-lpthread", "-lc", "-Wl,--no-undefined",
+            f"-Wl,--version-script={source_folder() / 'exports.map'}",
+        ]  # fmt: skip
+        if "ziglang" not in command:
+            command.append("-lgcc")  # zig brings its own helpers
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")
+        os.replace(library, output)

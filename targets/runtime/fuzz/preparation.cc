@@ -1,0 +1,368 @@
+// A libFuzzer target: the delegate's claim, preparation and one run, on graphs made of the fuzzer's bytes.
+//
+//   cmake -B BUILD -DBNNCC_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ && cmake --build BUILD --target fuzz_preparation
+//   BUILD/fuzz_preparation -max_total_time=60
+//
+// A stand-in for the interpreter holds a few tensors and nodes whose types, shapes, options and connections the bytes
+// choose.  Every tensor's memory is a block of its own, so that AddressSanitizer sees one byte too many; graphs that
+// would need much memory or time are prepared but not run.
+#include "../abi.h"
+#include "../memory.h"
+#include "../operator.h"
+
+extern "C" bnncc::abi::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,
+                                                               size_t count, void (*report)(const char*));
+extern "C" void tflite_plugin_destroy_delegate(bnncc::abi::Delegate* delegate);
+
+namespace bnncc {
+namespace {
+
+constexpr int kTensors = 10;
+constexpr int kMostNodes = 4;
+constexpr int kMostListed = 10;
+constexpr int64_t kMostBytes = 1 << 20;  // of a tensor that gets memory
+constexpr int64_t kMostWork = 1 << 26;   // products of the bytes of a convolution's map and filters
+
+class Bytes {
+ public:
+  Bytes(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+  unsigned next() {
+    if (size_ == 0) return 0;
+    --size_;
+    return *data_++;
+  }
+
+  unsigned below(unsigned bound) { return next() % bound; }
+
+  // Mostly small, sometimes absurd.
+  int number() {
+    const int odd[] = {0, 16, 31, 32, 33, 64, 96, 128, 1000, 65536, 0x40000000, 0x7fffffff, -1, -0x7fffffff - 1};
+    const unsigned choice = next();
+    return choice < 200 ? static_cast<int>(choice % 8) : odd[choice % (sizeof(odd) / sizeof(odd[0]))];
+  }
+
+  size_t take(uint8_t* target, size_t most) {
+    const size_t size = most < size_ ? most : size_;
+    memcpy(target, data_, size);
+    data_ += size;
+    size_ -= size;
+    return size;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+};
+
+struct List {
+  int size = 0;
+  int data[kMostListed] = {};
+
+  abi::IntArray* get() { return reinterpret_cast<abi::IntArray*>(this); }
+};
+
+struct Graph {
+  abi::Context context = {};
+  abi::Tensor tensors[kTensors] = {};
+  List dims[kTensors];
+  abi::Node nodes[kMostNodes] = {};
+  abi::Registration registrations[kMostNodes] = {};
+  List inputs[kMostNodes];
+  List outputs[kMostNodes];
+  List plan;
+  uint8_t options[kMostNodes][256] = {};
+  abi::PoolParams builtin[kMostNodes] = {};
+};
+
+Graph* graph_of(abi::Context* context) { return static_cast<Graph*>(context->impl_); }
+
+int64_t bytes_of(const abi::Tensor& tensor) {
+  int64_t bytes = tensor.type == abi::kFloat32 || tensor.type == abi::kInt32 ? 4 : 1;
+  for (int i = 0; i < tensor.dims->size; ++i) bytes = checked_product(bytes, tensor.dims->data[i]);
+  return bytes;
+}
+
+// Memory of exactly the tensor's size, all ones; none where it is too large.
+void give_memory(abi::Tensor* tensor) {
+  free(tensor->data);
+  tensor->data = nullptr;
+  const int64_t bytes = bytes_of(*tensor);
+  tensor->bytes = bytes < 0 ? 0 : static_cast<size_t>(bytes);
+  if (bytes < 0 || bytes > kMostBytes) return;
+  tensor->data = malloc(tensor->bytes);
+  if (tensor->data != nullptr) memset(tensor->data, 1, tensor->bytes);
+}
+
+abi::Status get_execution_plan(abi::Context* context, abi::IntArray** plan) {
+  *plan = graph_of(context)->plan.get();
+  return abi::kOk;
+}
+
+abi::Status resize_tensor(abi::Context* context, abi::Tensor* tensor, abi::IntArray* shape) {
+  List& dims = graph_of(context)->dims[tensor - context->tensors];
+  dims.size = shape->size;
+  for (int i = 0; i < shape->size; ++i) dims.data[i] = shape->data[i];
+  free(shape);
+  return abi::kOk;
+}
+
+void report_error(abi::Context*, const char*, ...) {}
+
+abi::Status get_node(abi::Context* context, int index, abi::Node** node, abi::Registration** registration) {
+  Graph* const graph = graph_of(context);
+  if (index < 0 || index >= graph->plan.size) return abi::kError;
+  *node = &graph->nodes[index];
+  *registration = &graph->registrations[index];
+  return abi::kOk;
+}
+
+bool is_cheap(const Graph& graph) {
+  int64_t work = 1;
+  for (const abi::Tensor& tensor : graph.tensors) {
+    if (tensor.data == nullptr) return false;
+    work = checked_product(work, max<int64_t>(static_cast<int64_t>(tensor.bytes) / 64, 1));
+  }
+  return work >= 0 && work < kMostWork;
+}
+
+// All claimed nodes as one partition, as the interpreter would form it of nodes in a row.
+abi::Status replace_nodes(abi::Context* context, abi::Registration registration, const abi::IntArray* nodes,
+                          abi::Delegate* delegate) {
+  Graph* const graph = graph_of(context);
+  List claimed;
+  List outputs;
+  for (int i = 0; i < nodes->size; ++i) {
+    claimed.data[claimed.size++] = nodes->data[i];
+    const List& written = graph->outputs[nodes->data[i]];
+    if (written.size > 0) outputs.data[outputs.size++] = written.data[0];
+  }
+  // Whether what passes between two nodes leaves the partition as well, the last node's number decides.
+  if (nodes->data[nodes->size - 1] % 2 == 1 && outputs.size > 1) {
+    outputs.data[0] = outputs.data[outputs.size - 1];
+    outputs.size = 1;
+  }
+  List none;
+  abi::DelegateParams parameters = {delegate, claimed.get(), none.get(), outputs.get()};
+  abi::Node node = {};
+  node.user_data = registration.init(context, reinterpret_cast<const char*>(&parameters), sizeof(parameters));
+  if (registration.prepare(context, &node) == abi::kOk) {
+    for (abi::Tensor& tensor : graph->tensors) {
+      if (tensor.allocation_type != abi::kMmapRo) give_memory(&tensor);
+    }
+    if (is_cheap(*graph)) registration.invoke(context, &node);
+  }
+  registration.free(context, node.user_data);
+  return abi::kOk;
+}
+
+void put(uint8_t* target, size_t position, uint32_t value) { memcpy(target + position, &value, sizeof(value)); }
+
+// A well-formed FlexBuffer map of 32-bit integers (see flexbuffer.h); returns its size.
+size_t encode(const char* const* keys, const int* values, size_t count, uint8_t* target) {
+  size_t names[16];
+  size_t end = 0;
+  for (size_t i = 0; i < count; ++i) {
+    names[i] = end;
+    memcpy(target + end, keys[i], strlen(keys[i]) + 1);
+    end += strlen(keys[i]) + 1;
+  }
+  end = (end + 3) / 4 * 4;
+  put(target, end, static_cast<uint32_t>(count));
+  const size_t entries = end + 4;
+  for (size_t i = 0; i < count; ++i) put(target, entries + 4 * i, static_cast<uint32_t>(entries + 4 * i - names[i]));
+  const size_t map = entries + 4 * count;
+  const size_t first = map + 12;
+  put(target, map, static_cast<uint32_t>(map - entries));
+  put(target, map + 4, 4);
+  put(target, map + 8, static_cast<uint32_t>(count));
+  for (size_t i = 0; i < count; ++i) put(target, first + 4 * i, static_cast<uint32_t>(values[i]));
+  const size_t types = first + 4 * count;
+  constexpr uint8_t kInt32 = 1 << 2 | 2;
+  constexpr uint8_t kMap32 = 9 << 2 | 2;
+  for (size_t i = 0; i < count; ++i) target[types + i] = kInt32;
+  const size_t root = types + count;
+  put(target, root, static_cast<uint32_t>(root - first));
+  target[root + 4] = kMap32;
+  target[root + 5] = 4;
+  return root + 6;
+}
+
+constexpr const char* kConvKeys[] = {
+    "channels_in", "dilation_height_factor", "dilation_width_factor", "fused_activation_function", "pad_values",
+    "padding",     "stride_height",          "stride_width"};
+constexpr const char* kPoolKeys[] = {"filter_height", "filter_width", "padding", "stride_height", "stride_width"};
+
+size_t make_options(bool is_pool, Bytes* bytes, uint8_t* target) {
+  const unsigned kind = bytes->below(8);
+  if (kind == 0) return bytes->take(target, bytes->below(100));
+  int values[8];
+  for (int& value : values) value = bytes->number();
+  const size_t size = is_pool ? encode(kPoolKeys, values, 5, target) : encode(kConvKeys, values, 8, target);
+  // Sometimes one byte of it is another.
+  if (kind == 1) target[bytes->next() % size] = static_cast<uint8_t>(bytes->next());
+  return size;
+}
+
+void make_tensor(Bytes* bytes, Graph* graph, int index) {
+  const abi::Type types[] = {abi::kInt32, abi::kInt32,   abi::kFloat32, abi::kFloat32,
+                             abi::kInt32, abi::kFloat32, abi::kInt8,    abi::kBool};
+  abi::Tensor& tensor = graph->tensors[index];
+  const unsigned kind = bytes->next();
+  tensor.type = types[kind & 7];
+  tensor.params = {kind & 8 ? 0.5f : 0.0f, static_cast<int>(kind) - 100};
+  List& dims = graph->dims[index];
+  dims.size = static_cast<int>(bytes->below(6) == 0 ? bytes->below(kMostListed + 1) : 4);
+  if (kind & 16) dims.size = 1;
+  for (int i = 0; i < dims.size; ++i) dims.data[i] = bytes->number();
+  tensor.dims = dims.get();
+  give_memory(&tensor);
+  if (!(kind & 32)) return;
+  tensor.allocation_type = abi::kMmapRo;
+  if (bytes->below(8) == 0) tensor.bytes = tensor.bytes / 2;
+}
+
+void make_node(Bytes* bytes, Graph* graph, int index) {
+  const char* const names[] = {"LceBconv2d", "LceBconv2d", "LceQuantize", "LceDequantize", "LceBMaxPool2d", "LceOther"};
+  const int32_t builtins[] = {abi::kBuiltinAdd, abi::kBuiltinPrelu, abi::kBuiltinConcatenation,
+                              abi::kBuiltinAveragePool2d};
+  abi::Node& node = graph->nodes[index];
+  abi::Registration& registration = graph->registrations[index];
+  const unsigned kind = bytes->below(10);
+  if (kind < 6) {
+    registration.builtin_code = abi::kBuiltinCustom;
+    registration.custom_name = names[kind];
+    node.custom_initial_data = graph->options[index];
+    node.custom_initial_data_size = static_cast<int>(make_options(kind == 4, bytes, graph->options[index]));
+  } else {
+    registration.builtin_code = builtins[kind - 6];
+    abi::PoolParams& options = graph->builtin[index];
+    options = {static_cast<abi::Padding>(bytes->below(4)),
+               bytes->number(),
+               bytes->number(),
+               bytes->number(),
+               bytes->number(),
+               abi::kActNone};
+    if (kind == 6) *reinterpret_cast<abi::AddParams*>(&options) = {static_cast<abi::FusedActivation>(bytes->below(2))};
+    if (kind == 8)
+      *reinterpret_cast<abi::ConcatenationParams*>(&options) = {static_cast<int>(bytes->below(8)) - 2, abi::kActNone};
+    node.builtin_data = bytes->below(16) == 0 ? nullptr : &options;
+  }
+  const unsigned shape = bytes->next();
+  const int usual = kind < 2 ? 5 : kind == 6 || kind == 7 || kind == 8 ? 2 : 1;
+  graph->inputs[index].size = shape < 240 ? usual : static_cast<int>(shape % (kMostListed + 1));
+  for (int i = 0; i < graph->inputs[index].size; ++i) {
+    graph->inputs[index].data[i] = static_cast<int>(bytes->below(kTensors + 2)) - 1;
+  }
+  graph->outputs[index].size = shape % 16 == 0 ? static_cast<int>(bytes->below(3)) : 1;
+  for (int i = 0; i < graph->outputs[index].size; ++i) {
+    graph->outputs[index].data[i] = static_cast<int>(bytes->below(kTensors));
+  }
+  node.inputs = graph->inputs[index].get();
+  node.outputs = graph->outputs[index].get();
+}
+
+void set_tensor(Graph* graph, int index, abi::Type type, bool is_constant, int rank, const int (&dims)[4]) {
+  abi::Tensor& tensor = graph->tensors[index];
+  tensor.type = type;
+  tensor.params = {0.5f, 1};
+  tensor.allocation_type = is_constant ? abi::kMmapRo : static_cast<abi::AllocationType>(2);
+  graph->dims[index].size = rank;
+  for (int i = 0; i < rank; ++i) graph->dims[index].data[i] = dims[i];
+  tensor.dims = graph->dims[index].get();
+  give_memory(&tensor);
+}
+
+void set_node(Graph* graph, int index, const char* custom, int32_t builtin, const List& inputs, int output) {
+  graph->registrations[index].builtin_code = builtin;
+  graph->registrations[index].custom_name = custom;
+  graph->inputs[index] = inputs;
+  graph->outputs[index] = {1, {output}};
+  graph->nodes[index].inputs = graph->inputs[index].get();
+  graph->nodes[index].outputs = graph->outputs[index].get();
+}
+
+// x ─ LceQuantize ─ LceBconv2d ─ ADD ─ PRELU, as a compiler would write it.
+void make_network(Bytes* bytes, Graph* graph) {
+  const int size = static_cast<int>(1 + bytes->below(6));
+  const int groups = static_cast<int>(1 + bytes->below(3));
+  const int channels = groups == 1 ? static_cast<int>(1 + bytes->below(70)) : 32 * groups;
+  const int filters = groups * static_cast<int>(1 + bytes->below(40));
+  const int kernel = static_cast<int>(1 + bytes->below(4));
+  const int stride = static_cast<int>(1 + bytes->below(3));
+  const abi::Type types[] = {abi::kFloat32, abi::kInt32, abi::kInt8, abi::kFloat32};
+  const abi::Type type = types[bytes->below(4)];
+  const int words = (channels + 31) / 32;
+  set_tensor(graph, 0, abi::kFloat32, false, 4, {1, size, size, channels});
+  set_tensor(graph, 1, abi::kInt32, false, 4, {1, size, size, words});
+  set_tensor(graph, 2, abi::kInt32, true, 4, {filters, kernel, kernel, groups == 1 ? words : 1});
+  set_tensor(graph, 3, abi::kFloat32, true, 1, {filters});
+  set_tensor(graph, 4, abi::kFloat32, true, 1, {filters});
+  set_tensor(graph, 5, abi::kInt32, true, 1, {filters});
+  const int output = (size + stride - 1) / stride;
+  set_tensor(graph, 6, type, false, 4, {1, output, output, type == abi::kInt32 ? (filters + 31) / 32 : filters});
+  set_tensor(graph, 7, abi::kFloat32, true, 1, {filters});
+  set_tensor(graph, 8, abi::kFloat32, false, 4, {1, output, output, filters});
+  set_tensor(graph, 9, abi::kFloat32, false, 4, {1, output, output, filters});
+  set_node(graph, 0, "LceQuantize", abi::kBuiltinCustom, {1, {0}}, 1);
+  set_node(graph, 1, "LceBconv2d", abi::kBuiltinCustom, {5, {1, 2, 3, 4, 5}}, 6);
+  set_node(graph, 2, nullptr, abi::kBuiltinAdd, {2, {6, 7}}, 8);
+  set_node(graph, 3, nullptr, abi::kBuiltinPrelu, {2, {8, 7}}, 9);
+  const int values[] = {channels, 1,     1, 0, static_cast<int>(bytes->below(2)), static_cast<int>(bytes->below(2)),
+                        stride,   stride};
+  graph->nodes[1].custom_initial_data = graph->options[1];
+  graph->nodes[1].custom_initial_data_size = static_cast<int>(encode(kConvKeys, values, 8, graph->options[1]));
+  graph->nodes[2].builtin_data = &graph->builtin[2];
+  graph->plan.size = static_cast<int>(1 + bytes->below(kMostNodes));
+}
+
+void make_graph(Bytes* bytes, Graph* graph) {
+  const unsigned faults = bytes->next();
+  if (faults < 128) {
+    make_network(bytes, graph);
+    for (unsigned i = 0; i < faults % 4; ++i) {
+      const unsigned kind = bytes->below(3);
+      const int tensor = static_cast<int>(bytes->below(kTensors));
+      const int node = static_cast<int>(bytes->below(kMostNodes));
+      if (kind == 0) make_tensor(bytes, graph, tensor);
+      if (kind == 1) make_node(bytes, graph, node);
+      if (kind == 2 && graph->dims[tensor].size > 0) {
+        graph->dims[tensor].data[bytes->below(static_cast<unsigned>(graph->dims[tensor].size))] = bytes->number();
+        give_memory(&graph->tensors[tensor]);
+      }
+    }
+  } else {
+    for (int i = 0; i < kTensors; ++i) make_tensor(bytes, graph, i);
+    graph->plan.size = static_cast<int>(1 + bytes->below(kMostNodes));
+    for (int i = 0; i < graph->plan.size; ++i) make_node(bytes, graph, i);
+  }
+  for (int i = 0; i < graph->plan.size; ++i) graph->plan.data[i] = i;
+}
+
+}  // namespace
+}  // namespace bnncc
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace bnncc;
+  Bytes bytes(data, size);
+  static Graph graph;
+  graph = Graph();
+  abi::Context& context = graph.context;
+  context.tensors_size = kTensors;
+  context.tensors = graph.tensors;
+  context.impl_ = &graph;
+  context.GetExecutionPlan = get_execution_plan;
+  context.ResizeTensor = resize_tensor;
+  context.ReportError = report_error;
+  context.GetNodeAndRegistration = get_node;
+  context.ReplaceNodeSubsetsWithDelegateKernels = replace_nodes;
+  context.recommended_num_threads = 1;
+  make_graph(&bytes, &graph);
+  const char* const keys[] = {"fuse", "kernel"};
+  const char* const values[] = {bytes.below(4) == 0 ? "0" : "1", bytes.below(2) == 0 ? "portable" : "auto"};
+  abi::Delegate* const delegate = tflite_plugin_create_delegate(keys, values, 2, nullptr);
+  delegate->Prepare(&context, delegate);
+  tflite_plugin_destroy_delegate(delegate);
+  for (abi::Tensor& tensor : graph.tensors) free(tensor.data);
+  return 0;
+}

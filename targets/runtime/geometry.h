@@ -1,0 +1,40 @@
+// Where the windows of convolutions and poolings lie, after TensorFlow.
+#pragma once
+
+#include "memory.h"
+
+namespace bnncc {
+
+enum class PaddingMode { kSame, kValid };
+
+// One axis: output position o reads input positions o·stride - before + k·dilation, k < kernel.
+struct Window {
+  int64_t input = 0;
+  int64_t output = 0;
+  int64_t before = 0;
+  int64_t kernel = 0;
+  int64_t stride = 0;
+  int64_t dilation = 0;
+
+  int64_t position(int64_t o, int64_t k) const { return o * stride - before + k * dilation; }
+  bool holds(int64_t position) const { return position >= 0 && position < input; }
+  bool never_pads() const { return before == 0 && position(output - 1, kernel - 1) < input; }
+  bool is_pointwise() const { return kernel == 1 && stride == 1 && never_pads(); }
+};
+
+// SAME gives ⌈input / stride⌉ outputs and puts the smaller half of the padding first; VALID pads nothing.  All
+// arguments are between 1 and INT32_MAX.  False where no window fits.
+inline bool slide(PaddingMode mode, int64_t input, int64_t kernel, int64_t stride, int64_t dilation, Window* window) {
+  const int64_t reach = (kernel - 1) * dilation + 1;
+  *window = {input, 0, 0, kernel, stride, dilation};
+  if (mode == PaddingMode::kValid) {
+    if (reach > input) return false;
+    window->output = (input - reach) / stride + 1;
+    return true;
+  }
+  window->output = ceil_div(input, stride);
+  window->before = max<int64_t>((window->output - 1) * stride + reach - input, 0) / 2;
+  return true;
+}
+
+}  // namespace bnncc

@@ -1,0 +1,83 @@
+// AVX2: bytes look their set bits up by halves (Muła, Kurz and Lemire, Faster Population Counts Using AVX2
+// Instructions, section 3.1), and up to 31 words are added up bytewise: 31 · 8 = 248.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "kernels.h"
+#include "target.h"
+
+BNNCC_TARGET_BEGIN("avx2")
+
+namespace bnncc {
+namespace avx2 {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kVectors = 2;
+constexpr bool kInterleaves = false;
+constexpr int kPixels = 4;
+constexpr int64_t kRun = 31;
+
+using Bits = __m256i;
+
+inline Bits load(const uint32_t* words) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)); }
+
+inline void broadcast(const uint32_t* words, int64_t stride, Bits* vectors) {
+#pragma GCC unroll 8
+  for (int p = 0; p < kPixels; ++p) vectors[p] = _mm256_set1_epi32(static_cast<int>(words[p * stride]));
+}
+
+inline Bits popcount(Bits x) {
+  const __m256i bits_of_half = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i half = _mm256_set1_epi8(0x0f);
+  const __m256i low = _mm256_shuffle_epi8(bits_of_half, _mm256_and_si256(x, half));
+  const __m256i high = _mm256_shuffle_epi8(bits_of_half, _mm256_and_si256(_mm256_srli_epi16(x, 4), half));
+  return _mm256_add_epi8(low, high);
+}
+
+inline Bits accumulate(Bits counters, Bits x) { return _mm256_add_epi8(counters, x); }
+
+constexpr int kBatch = 1;
+template <int kSize>
+inline void in_order(Bits (&)[kSize]) {}
+
+inline auto widen(Bits counters) {
+  typedef int32_t Ints __attribute__((vector_size(32)));
+  const __m256i pairs = _mm256_maddubs_epi16(counters, _mm256_set1_epi8(1));
+  return reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+inline uint32_t sign_word(const float* x) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4; ++i) {
+    const __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(x + 8 * i), _mm256_setzero_ps(), _CMP_LT_OQ);
+    word |= static_cast<uint32_t>(_mm256_movemask_ps(below)) << (8 * i);
+  }
+  return word;
+}
+
+inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4; ++i) {
+    const __m256i above = _mm256_cmpgt_epi32(load(reinterpret_cast<const uint32_t*>(a) + 8 * i),
+                                             load(reinterpret_cast<const uint32_t*>(b) + 8 * i));
+    word |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(above))) << (8 * i);
+  }
+  return word;
+}
+
+#include "body.h"
+
+}  // namespace
+
+extern const Kernels kTable;
+const Kernels kTable = table("avx2");
+
+}  // namespace avx2
+}  // namespace bnncc
+
+BNNCC_TARGET_END
+
+#endif

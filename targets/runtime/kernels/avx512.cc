@@ -1,0 +1,71 @@
+// AVX-512 with VPOPCNTDQ, which counts the bits of sixteen words at once.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "kernels.h"
+#include "target.h"
+
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 20
+// These versions of clang count 512-bit registers as a feature of its own.
+BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq,evex512")
+#else
+BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq")
+#endif
+
+namespace bnncc {
+namespace avx512 {
+namespace {
+
+constexpr int kLanes = 16;
+constexpr int kVectors = 4;
+constexpr bool kInterleaves = false;
+constexpr int kPixels = 6;
+constexpr int64_t kRun = INT32_MAX;
+
+using Bits = __m512i;
+
+inline Bits load(const uint32_t* words) { return _mm512_loadu_si512(words); }
+
+inline void broadcast(const uint32_t* words, int64_t stride, Bits* vectors) {
+#pragma GCC unroll 8
+  for (int p = 0; p < kPixels; ++p) vectors[p] = _mm512_set1_epi32(static_cast<int>(words[p * stride]));
+}
+inline Bits popcount(Bits x) { return _mm512_popcnt_epi32(x); }
+inline Bits accumulate(Bits counters, Bits x) { return _mm512_add_epi32(counters, x); }
+
+constexpr int kBatch = 1;
+template <int kSize>
+inline void in_order(Bits (&)[kSize]) {}
+
+inline auto widen(Bits counters) {
+  typedef int32_t Ints __attribute__((vector_size(64)));
+  return reinterpret_cast<Ints>(counters);
+}
+
+inline uint32_t sign_word(const float* x) {
+  const __m512 zero = _mm512_setzero_ps();
+  const uint32_t low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
+  const uint32_t high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ);
+  return low | high << 16;
+}
+
+inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
+  const uint32_t low = _mm512_cmpgt_epi32_mask(_mm512_loadu_si512(a), _mm512_loadu_si512(b));
+  const uint32_t high = _mm512_cmpgt_epi32_mask(_mm512_loadu_si512(a + 16), _mm512_loadu_si512(b + 16));
+  return low | high << 16;
+}
+
+#include "body.h"
+
+}  // namespace
+
+extern const Kernels kTable;
+const Kernels kTable = table("avx512");
+
+}  // namespace avx512
+}  // namespace bnncc
+
+BNNCC_TARGET_END
+
+#endif

@@ -1,0 +1,280 @@
+// The inner loops in terms of a few vector operations, included by one file for each instruction set.
+//
+// That file defines, in a namespace of its own, before it includes this one:
+//   kLanes                     32-bit lanes of a vector
+//   Bits                       a vector of kLanes words
+//   kRun                       how many words the counters may add up before `widen` must empty them
+//   kVectors                   the widest panel, in vectors
+//   kPixels                    pixels of a block; kPixels · kVectors counters should stay in registers
+//   load(words)                a vector of them
+//   kInterleaves               whether the words of a block's pixels lie side by side, [words, kPixels], so that one
+//                              pointer runs through the block; else each pixel's lie together, [kPixels, words]
+//   broadcast(words, stride, vectors)
+//                              kPixels words, `stride` apart, each to all lanes of a vector
+//   popcount(x)                the set bits of each lane of x, or of each byte of it
+//   accumulate(counters, x)    adds them to the lane's counters
+//   widen(counters)            the counters of each lane as one integer
+//   kBatch                     pixels whose operations of one kind go together: all exclusive ors, then all popcounts
+//   in_order(vectors)          tells the compiler to keep that order, where its own schedule is worse
+//   sign_word(x)               bit i: x[i] < 0, of 32 floats
+//   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
+// No include guard: every instruction set compiles its own copy.
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef float UnalignedFloats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t UnalignedInts __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+inline Floats load_floats(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
+inline Ints load_ints(const int32_t* x) { return *reinterpret_cast<const UnalignedInts*>(x); }
+inline void store(Floats value, float* y) { *reinterpret_cast<UnalignedFloats*>(y) = value; }
+inline void store(Ints value, int32_t* y) { *reinterpret_cast<UnalignedInts*>(y) = value; }
+
+// The first `size` lanes only.
+template <typename Vector, typename T>
+inline void store_some(Vector value, T* y, int64_t size) {
+  alignas(kLanes * 4) T lanes[kLanes];
+  store(value, lanes);
+  for (int64_t i = 0; i < size; ++i) y[i] = lanes[i];
+}
+
+struct CountsOutput {
+  int32_t* y;
+  int64_t stride;
+
+  Ints value(Ints counts, int64_t) const { return counts; }
+};
+
+struct FloatOutput {
+  float* y;
+  int64_t stride;
+  Affine affine;
+
+  Floats value(Ints counts, int64_t channel) const {
+    Ints twice = counts + counts;
+    const Ints least = affine.least - Ints{};
+    const Ints most = affine.most - Ints{};
+    twice = twice < most ? twice : most;
+    twice = twice > least ? twice : least;
+    const Floats x = __builtin_convertvector(twice, Floats);
+    return x * load_floats(affine.multiplier + channel) + load_floats(affine.bias + channel);
+  }
+};
+
+template <int kWidth>
+inline __attribute__((always_inline)) void add_products(const Bits* activations, Bits (&filters)[kWidth],
+                                                        Bits (*counters)[kWidth]) {
+  in_order(filters);
+  Bits batch[kBatch * kWidth];
+#pragma GCC unroll 8
+  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = activations[i / kWidth] ^ filters[i % kWidth];
+  in_order(batch);
+#pragma GCC unroll 8
+  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = popcount(batch[i]);
+  in_order(batch);
+#pragma GCC unroll 8
+  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = accumulate(counters[i / kWidth][i % kWidth], batch[i]);
+  in_order(batch);
+#pragma GCC unroll 8
+  for (int i = 0; i < kBatch * kWidth; ++i) counters[i / kWidth][i % kWidth] = batch[i];
+}
+
+// Outputs [pixel, channel] of one block of pixels, `pixels` of them real, and one panel of kWidth vectors, `channels`
+// of them real.
+template <int kWidth, typename Output>
+inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, int64_t words, const uint32_t* panel,
+                                                      int64_t pixel, int64_t pixels, int64_t channel, int64_t channels,
+                                                      const Output& output) {
+  Ints sums[kPixels][kWidth];
+  for (int64_t first = 0; first == 0 || first < words; first += kRun) {
+    Bits counters[kPixels][kWidth] = {};
+    const int64_t last = words - first < kRun ? words : first + kRun;
+    for (int64_t word = first; word < last; ++word) {
+      Bits activations[kPixels];
+      broadcast(kInterleaves ? patches + word * kPixels : patches + word, kInterleaves ? 1 : words, activations);
+      Bits filters[kWidth];
+#pragma GCC unroll 8
+      for (int v = 0; v < kWidth; ++v) filters[v] = load(panel + (word * kWidth + v) * kLanes);
+#pragma GCC unroll 8
+      for (int p = 0; p < kPixels; p += kBatch) {
+        add_products<kWidth>(activations + p, filters, counters + p);
+      }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kWidth; ++v) {
+        const Ints wide = widen(counters[p][v]);
+        sums[p][v] = first == 0 ? wide : sums[p][v] + wide;
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kWidth; ++v) {
+#pragma GCC unroll 8
+    for (int p = 0; p < kPixels; ++p) {
+      if (p >= pixels) break;
+      auto* const y = output.y + (pixel + p) * output.stride + channel + v * kLanes;
+      const auto value = output.value(sums[p][v], channel + v * kLanes);
+      if ((v + 1) * kLanes <= channels) {
+        store(value, y);
+      } else {
+        store_some(value, y, channels - v * kLanes);
+      }
+    }
+  }
+}
+
+// One panel against all pixels.
+template <int kWidth, typename Output>
+void gemm_panel(const BinaryGemm& gemm, const uint32_t* panel, int64_t channel, const Output& output) {
+  const uint32_t* patches = gemm.patches;
+  for (int64_t pixel = 0; pixel < gemm.pixels; pixel += kPixels, patches += kPixels * gemm.words) {
+    gemm_block<kWidth>(patches, gemm.words, panel, pixel, gemm.pixels - pixel, channel, gemm.filters - channel, output);
+  }
+}
+
+template <typename Output>
+void gemm(const BinaryGemm& gemm, const Output& output) {
+  constexpr int64_t kPanelChannels = kVectors * kLanes;
+  const uint32_t* panel = gemm.panels;
+  for (int64_t channel = 0; channel < gemm.filters; channel += kPanelChannels) {
+    const int64_t rest = (gemm.filters - channel + kLanes - 1) / kLanes;
+    const int64_t width = rest < kVectors ? rest : kVectors;
+    static_assert(kVectors <= 4, "a case for each width");
+    switch (width) {
+      case 1: gemm_panel<1>(gemm, panel, channel, output); break;
+      case 2: gemm_panel<2>(gemm, panel, channel, output); break;
+      case 3: gemm_panel<3>(gemm, panel, channel, output); break;
+      default: gemm_panel<kVectors>(gemm, panel, channel, output); break;
+    }
+    panel += gemm.words * width * kLanes;
+  }
+}
+
+void gemm_float(const BinaryGemm& arguments, const Affine& affine, float* y) {
+  gemm(arguments, FloatOutput{y, arguments.stride, affine});
+}
+
+void gemm_counts(const BinaryGemm& arguments, int32_t* p) { gemm(arguments, CountsOutput{p, arguments.stride}); }
+
+// `words` words of each pixel, `step` and `patch_words` apart; where kWords is not 0, it is their number.
+template <int kWords>
+void copy_rows(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* to) {
+  const size_t bytes = sizeof(*to) * static_cast<size_t>(kWords != 0 ? kWords : slice.words);
+  for (int64_t pixel = 0; pixel < slice.pixels; ++pixel, from += step, to += slice.patch_words) {
+    __builtin_memcpy(to, from, bytes);
+  }
+}
+
+[[maybe_unused]] void pack_rows(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* to) {
+  if (from == nullptr) {
+    const size_t bytes = sizeof(*to) * static_cast<size_t>(slice.words);
+    for (int64_t pixel = 0; pixel < slice.pixels; ++pixel) __builtin_memset(to + pixel * slice.patch_words, 0, bytes);
+    return;
+  }
+  switch (slice.words) {  // 32 to 128 channels, a tap or three: too few for a call of memcpy
+    case 1: return copy_rows<1>(from, step, slice, to);
+    case 2: return copy_rows<2>(from, step, slice, to);
+    case 3: return copy_rows<3>(from, step, slice, to);
+    case 4: return copy_rows<4>(from, step, slice, to);
+    case 6: return copy_rows<6>(from, step, slice, to);
+    case 12: return copy_rows<12>(from, step, slice, to);
+    default: return copy_rows<0>(from, step, slice, to);
+  }
+}
+
+[[maybe_unused]] void pack_interleaved(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* to) {
+  int64_t lane = slice.first_pixel % kPixels;
+  for (int64_t pixel = 0; pixel < slice.pixels; ++pixel) {
+    for (int64_t word = 0; word < slice.words; ++word) to[word * kPixels + lane] = from == nullptr ? 0 : from[word];
+    if (from != nullptr) from += step;
+    if (++lane == kPixels) {
+      lane = 0;
+      to += kPixels * slice.patch_words;
+    }
+  }
+}
+
+void pack(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* patches) {
+  if constexpr (kInterleaves) {
+    const int64_t block = slice.first_pixel / kPixels * kPixels * slice.patch_words;
+    pack_interleaved(from, step, slice, patches + block + slice.first_word * kPixels);
+  } else {
+    pack_rows(from, step, slice, patches + slice.first_pixel * slice.patch_words + slice.first_word);
+  }
+}
+
+void quantize(const float* x, uint32_t* bits, int64_t pixels, int64_t channels) {
+  // Without unused bits all pixels are one row.
+  if (channels % 32 == 0) {
+    channels *= pixels;
+    pixels = 1;
+  }
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels) {
+    int64_t c = 0;
+    for (; c + 32 <= channels; c += 32) *bits++ = sign_word(x + c);
+    if (c == channels) continue;
+    uint32_t word = 0;
+    for (int64_t i = 0; c + i < channels; ++i) word |= uint32_t{x[c + i] < 0} << i;
+    *bits++ = word;
+  }
+}
+
+void threshold(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, counts += channels) {
+    int64_t c = 0;
+    for (; c + 32 <= channels; c += 32) *bits++ = greater_word(counts + c, threshold + c);
+    if (c == channels) continue;
+    uint32_t word = 0;
+    for (int64_t i = 0; c + i < channels; ++i) word |= uint32_t{counts[c + i] > threshold[c + i]} << i;
+    *bits++ = word;
+  }
+}
+
+void add(const float* a, const float* b, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(load_floats(a + i) + load_floats(b + i), y + i);
+  for (; i < size; ++i) y[i] = a[i] + b[i];
+}
+
+void add_per_channel(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) add(x + pixel * channels, addend, y + pixel * channels, channels);
+}
+
+void prelu(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels) {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
+    int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      const Floats value = load_floats(x + c);
+      store(value < 0 ? value * load_floats(slope + c) : value, y + c);
+    }
+    for (; c < channels; ++c) y[c] = x[c] < 0 ? x[c] * slope[c] : x[c];
+  }
+}
+
+void divide(const float* x, float divisor, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(load_floats(x + i) / divisor, y + i);
+  for (; i < size; ++i) y[i] = x[i] / divisor;
+}
+
+void add_counts(const int32_t* terms, int32_t* sums, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(load_ints(sums + i) + load_ints(terms + i), sums + i);
+  for (; i < size; ++i) sums[i] += terms[i];
+}
+
+void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    const Floats x = __builtin_convertvector(load_ints(sums + i), Floats);
+    store(load_floats(y + i) + load_floats(multiplier + i) * x, y + i);
+  }
+  for (; i < size; ++i) y[i] += multiplier[i] * static_cast<float>(sums[i]);
+}
+
+[[maybe_unused]] constexpr Kernels table(const char* name) {
+  return {name,      kLanes, kVectors * kLanes, kPixels, gemm_float, gemm_counts, pack,        quantize,
+          threshold, add,    add_per_channel,   prelu,   divide,     add_counts,  multiply_add};
+}

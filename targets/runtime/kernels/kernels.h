@@ -1,0 +1,87 @@
+// The inner loops, one table of functions for each instruction set.
+//
+// All read and write rows: a feature map is [pixels, channels], channels last, without gaps.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace bnncc {
+
+// The filters of a binary convolution against the patches of the input that they meet.
+//
+// With bit 0 for +1 and bit 1 for -1, two factors differ in their bits where their product is -1.  Of K products p are
+// -1 if the exclusive or of patch and filter has p bits set, and their sum is
+//
+//     Σ a·w = (K - p) - p = K - 2·p,   p = popcount(a xor w).
+//
+// The filters are stored in panels of `Kernels::panel_channels` filters, in each the words of all its filters side by
+// side: [words, filters], the filters of the last panel rounded up to whole vectors by filters of zero bits.  So a
+// word of a patch meets a vector of filters at once and no sum ever crosses lanes.  The patches are stored as `pack` of
+// the same table puts them, in blocks of `Kernels::block_pixels`.
+struct BinaryGemm {
+  const uint32_t* patches;  // of whole blocks; what the last one has too much is ignored
+  int64_t pixels;
+  int64_t words;
+  const uint32_t* panels;
+  int64_t filters;
+  int64_t stride;  // from one pixel's output to the next one's, in elements
+};
+
+// y = clamp(2·p) · multiplier + bias, evaluated as written, rounded after each step.
+//
+// For clamp(acc) · m + b with acc = K - 2·p: multiplier = -m, bias = b + K·m rounded once, and the clamp reversed about
+// K.  This is LCE's own arithmetic on x86-64, so that the floats are LCE's to the last bit.
+struct Affine {
+  const float* multiplier;
+  const float* bias;
+  int32_t least;
+  int32_t most;
+};
+
+// A part of a tile's patches.
+struct PatchSlice {
+  int64_t patch_words;  // of a whole patch
+  int64_t first_pixel;
+  int64_t pixels;
+  int64_t first_word;
+  int64_t words;
+};
+
+struct Kernels {
+  const char* name;
+  int64_t lanes;           // 32-bit elements of a vector
+  int64_t panel_channels;  // filters of a panel, a multiple of lanes
+  int64_t block_pixels;    // pixels that meet a panel together
+
+  // y[pixel, filter], floats, and p[pixel, filter] itself.
+  void (*gemm_float)(const BinaryGemm&, const Affine&, float* y);
+  void (*gemm_counts)(const BinaryGemm&, int32_t* p);
+
+  // Puts words [first_word, first_word + words) of the patches of pixels [first_pixel, first_pixel + pixels) in place,
+  // each pixel's `step` words behind the one's before; zeros where `from` is null.
+  void (*pack)(const uint32_t* from, int64_t step, const PatchSlice&, uint32_t* patches);
+
+  // Bit of channel c: x < 0.  NaN and -0.0 are not.  Unused bits of a pixel's last word are 0.
+  void (*quantize)(const float* x, uint32_t* bits, int64_t pixels, int64_t channels);
+  // Bit of channel c: count > threshold[c].
+  void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);
+
+  void (*add)(const float* a, const float* b, float* y, int64_t size);
+  void (*add_per_channel)(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels);
+  // y = x < 0 ? x · slope : x
+  void (*prelu)(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels);
+  void (*divide)(const float* x, float divisor, float* y, int64_t size);
+
+  // sums += terms;  y += multiplier · sums
+  void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);
+  void (*multiply_add)(const float* multiplier, const int32_t* sums, float* y, int64_t size);
+};
+
+// The kernels that run on this machine's processor, the fastest first; ends with a null.
+const Kernels* const* available_kernels();
+
+// The first of them, or the one called `name`; null where there is none.
+const Kernels* find_kernels(const char* name);
+
+}  // namespace bnncc

@@ -1,0 +1,28 @@
+// NEON with the compiler's own schedule, for 32-bit ARM.
+#if defined(__arm__) && defined(__ARM_NEON)
+
+#include <arm_neon.h>
+
+#include "kernels.h"
+
+namespace bnncc {
+namespace neon {
+namespace {
+
+#include "neon.h"
+
+constexpr int kBatch = 1;
+template <int kSize>
+inline void in_order(Bits (&)[kSize]) {}
+
+#include "body.h"
+
+}  // namespace
+
+extern const Kernels kTable;
+const Kernels kTable = table("neon");
+
+}  // namespace neon
+}  // namespace bnncc
+
+#endif

@@ -1,0 +1,66 @@
+// NEON, 64-bit and 32-bit: `cnt` counts the bits of bytes, up to 31 words are added up bytewise: 31 · 8 = 248.
+//
+// Included inside a namespace by one file for each schedule.
+
+constexpr int kLanes = 4;
+#if defined(__aarch64__)
+constexpr int kVectors = 4;          // 16 counters of 32 registers
+constexpr bool kInterleaves = true;  // for LD4R
+#else
+constexpr bool kInterleaves = false;
+constexpr int kVectors = 2;  // 8 counters of 16 registers
+#endif
+constexpr int kPixels = 4;
+constexpr int64_t kRun = 31;
+
+using Bits = uint32x4_t;
+
+inline Bits load(const uint32_t* words) { return vld1q_u32(words); }
+
+inline void broadcast(const uint32_t* words, [[maybe_unused]] int64_t stride, Bits* vectors) {
+#if defined(__aarch64__)
+  const uint32x4x4_t four = vld4q_dup_u32(words);  // one instruction
+  for (int p = 0; p < kPixels; ++p) vectors[p] = four.val[p];
+#else
+  for (int p = 0; p < kPixels; ++p) vectors[p] = vld1q_dup_u32(words + p * stride);
+#endif
+}
+
+inline Bits popcount(Bits x) { return vreinterpretq_u32_u8(vcntq_u8(vreinterpretq_u8_u32(x))); }
+
+inline Bits accumulate(Bits counters, Bits x) {
+  return vreinterpretq_u32_u8(vaddq_u8(vreinterpretq_u8_u32(counters), vreinterpretq_u8_u32(x)));
+}
+
+inline int32x4_t widen(Bits counters) {
+  return vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(counters))));
+}
+
+// Bit i of the result: lane i of masks[i / 4], all ones or all zeros.
+inline uint32_t mask_word(const uint32x4_t* masks) {
+  const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  uint8x16_t bytes[2];
+  for (int i = 0; i < 2; ++i) {
+    const uint16x8_t low = vcombine_u16(vmovn_u32(masks[4 * i]), vmovn_u32(masks[4 * i + 1]));
+    const uint16x8_t high = vcombine_u16(vmovn_u32(masks[4 * i + 2]), vmovn_u32(masks[4 * i + 3]));
+    bytes[i] = vandq_u8(vcombine_u8(vmovn_u16(low), vmovn_u16(high)), vld1q_u8(weights));
+  }
+  // Three pairwise sums leave one byte for eight lanes.
+  const uint8x8_t first = vpadd_u8(vget_low_u8(bytes[0]), vget_high_u8(bytes[0]));
+  const uint8x8_t second = vpadd_u8(vget_low_u8(bytes[1]), vget_high_u8(bytes[1]));
+  const uint8x8_t fours = vpadd_u8(first, second);
+  const uint8x8_t eights = vpadd_u8(fours, fours);
+  return vget_lane_u32(vreinterpret_u32_u8(eights), 0);
+}
+
+inline uint32_t sign_word(const float* x) {
+  uint32x4_t masks[8];
+  for (int i = 0; i < 8; ++i) masks[i] = vcltq_f32(vld1q_f32(x + 4 * i), vdupq_n_f32(0));
+  return mask_word(masks);
+}
+
+inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
+  uint32x4_t masks[8];
+  for (int i = 0; i < 8; ++i) masks[i] = vcgtq_s32(vld1q_s32(a + 4 * i), vld1q_s32(b + 4 * i));
+  return mask_word(masks);
+}

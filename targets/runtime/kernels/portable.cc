@@ -1,0 +1,65 @@
+// Plain C++ on vectors of four words, which every compiler lowers to what the machine has.
+//
+// The bits of a word are added up in place, first to pairs, then to fours, then to bytes (Warren, Hacker's Delight,
+// section 5-1); the bytes of up to 31 words fit one byte each: 31 · 8 = 248.
+#include "kernels.h"
+
+namespace bnncc {
+namespace portable {
+namespace {
+
+constexpr int kLanes = 4;
+constexpr int kVectors = 2;
+constexpr bool kInterleaves = false;
+constexpr int kPixels = 2;
+constexpr int64_t kRun = 31;
+
+typedef uint32_t Bits __attribute__((vector_size(16)));
+typedef uint32_t UnalignedBits __attribute__((vector_size(16), aligned(4), may_alias));
+
+inline Bits load(const uint32_t* words) { return *reinterpret_cast<const UnalignedBits*>(words); }
+inline void broadcast(const uint32_t* words, int64_t stride, Bits* vectors) {
+#pragma GCC unroll 8
+  for (int p = 0; p < kPixels; ++p) vectors[p] = words[p * stride] - Bits{};
+}
+
+inline Bits popcount(Bits x) {
+  x -= (x >> 1) & 0x55555555u;
+  x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+  return (x + (x >> 4)) & 0x0f0f0f0fu;
+}
+
+inline Bits accumulate(Bits counters, Bits x) { return counters + x; }
+
+constexpr int kBatch = 1;
+template <int kSize>
+inline void in_order(Bits (&)[kSize]) {}
+
+typedef int32_t SignedBits __attribute__((vector_size(16)));
+
+inline SignedBits widen(Bits counters) {
+  const Bits pairs = (counters & 0x00ff00ffu) + ((counters >> 8) & 0x00ff00ffu);
+  return reinterpret_cast<SignedBits>((pairs & 0xffffu) + (pairs >> 16));
+}
+
+inline uint32_t sign_word(const float* x) {
+  uint32_t word = 0;
+  for (int i = 0; i < 32; ++i) word |= uint32_t{x[i] < 0} << i;
+  return word;
+}
+
+inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
+  uint32_t word = 0;
+  for (int i = 0; i < 32; ++i) word |= uint32_t{a[i] > b[i]} << i;
+  return word;
+}
+
+#include "body.h"
+
+}  // namespace
+
+extern const Kernels kTable;
+const Kernels kTable = table("portable");
+
+}  // namespace portable
+}  // namespace bnncc

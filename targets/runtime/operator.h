@@ -1,0 +1,172 @@
+// The operators of a partition, and what they see of it.
+//
+// A partition runs in groups of operators, each group tile by tile: a tile is a run of pixels (positions of all axes
+// but the last), and every operator of the group handles one tile before the next tile begins.  What passes between
+// operators of a group then stays in the cache, and what only they read is never written to memory.  Every operator
+// computes the same numbers as on its own, so results do not depend on the grouping.
+#pragma once
+
+#include "abi.h"
+#include "kernels/kernels.h"
+#include "memory.h"
+
+namespace bnncc {
+
+constexpr int kMaxRank = 8;
+constexpr int kMaxInputs = 8;
+
+struct Shape {
+  int rank = 0;
+  int dims[kMaxRank] = {};
+
+  int64_t elements() const {
+    int64_t product = 1;
+    for (int i = 0; i < rank; ++i) product = checked_product(product, dims[i]);
+    return product;
+  }
+  int channels() const { return rank == 0 ? 1 : dims[rank - 1]; }
+  bool operator==(const Shape& other) const {
+    if (rank != other.rank) return false;
+    for (int i = 0; i < rank; ++i) {
+      if (dims[i] != other.dims[i]) return false;
+    }
+    return true;
+  }
+};
+
+// A tensor that an operator of the partition reads or writes.
+struct Value {
+  int tensor = -1;  // index in the interpreter
+  abi::Type type = abi::kNoType;
+  Shape shape;
+  abi::QuantizationParams quantization = {0, 0};
+  const void* constant = nullptr;  // the data of a tensor that never changes
+  int64_t pixels = 0;              // product of all axes but the last
+  int64_t row_bytes = 0;           // of one pixel
+
+  // Where the data lies: in the interpreter's tensor (a constant, or what leaves or enters the partition), in the
+  // partition's arena (read by a later group), or in a tile's scratch.
+  enum class Home { kTensor, kArena, kTile } home = Home::kTensor;
+  int64_t offset = 0;    // in the arena or the scratch
+  char* base = nullptr;  // of the data, but for Home::kTile
+
+  int writer = -1;       // operator of the partition that writes it; -1: it comes from outside
+  int last_reader = -1;  // last operator of the partition that reads it; -1: none
+  bool leaves = false;   // whether anything outside reads it
+};
+
+// What an operator works on: pixels [begin, end) of its output.
+struct Tile {
+  int64_t begin = 0;
+  int64_t end = 0;
+  const Value* values = nullptr;
+  char* scratch = nullptr;
+
+  int64_t pixels() const { return end - begin; }
+
+  // The first of the tile's rows of a value that has a row for each output pixel.
+  template <typename T>
+  T* rows(int value) const {
+    const Value& v = values[value];
+    char* const data = v.home == Value::Home::kTile ? scratch + v.offset : v.base + begin * v.row_bytes;
+    return reinterpret_cast<T*>(data);
+  }
+
+  // All rows of a value that an earlier group or operator outside has written.
+  template <typename T>
+  const T* all(int value) const {
+    return reinterpret_cast<const T*>(values[value].base);
+  }
+};
+
+// What operators need while they are prepared.
+class Preparation {
+ public:
+  Preparation(abi::Context* context, Value* values, const Kernels* kernels)
+      : context_(context), values_(values), kernels_(kernels) {}
+
+  Value& value(int index) const { return values_[index]; }
+  const Kernels* kernels() const { return kernels_; }
+
+  // The constant data of input `index`, or null unless it is a constant of this type and number of elements.
+  template <typename T>
+  const T* constant(int index, abi::Type type, int64_t elements) const {
+    const Value& v = values_[index];
+    const bool fits = v.constant != nullptr && v.type == type && v.shape.elements() == elements;
+    return fits ? static_cast<const T*>(v.constant) : nullptr;
+  }
+
+  // Gives the output its shape; false where it is too large.
+  bool set_shape(int index, const Shape& shape) const;
+
+  // Reports what is wrong and returns false.
+  template <typename... Arguments>
+  bool fail(const char* format, Arguments... arguments) const {
+    context_->ReportError(context_, "bnncc: node %d, %s: ", node_, operator_name_);
+    context_->ReportError(context_, format, arguments...);
+    return false;
+  }
+
+  void enter(int node, const char* operator_name) {
+    node_ = node;
+    operator_name_ = operator_name;
+  }
+
+ private:
+  abi::Context* context_;
+  Value* values_;
+  const Kernels* kernels_;
+  int node_ = -1;
+  const char* operator_name_ = "";
+};
+
+class Operator {
+ public:
+  virtual ~Operator() = default;  // call it by `destroy` (memory.h)
+
+  virtual const char* name() const = 0;
+
+  // Reads the node's own options, which may be gone later.  Null, or what is wrong.
+  virtual const char* parse(const abi::Node&) { return nullptr; }
+
+  // Checks the inputs, gives the output its shape, and makes ready whatever `run` needs; false after a report.
+  virtual bool prepare(Preparation&) = 0;
+
+  // Whether input `index` may be left out (-1 in the file).
+  virtual bool may_be_absent(int) const { return false; }
+
+  // Whether a pixel of the output depends on the same pixel of the inputs only.
+  virtual bool is_pointwise() const { return true; }
+
+  // Scratch for a tile of so many pixels, beside the values; -1 where it is too large.
+  virtual int64_t scratch_bytes(int64_t) const { return 0; }
+
+  virtual void run(const Tile&) const = 0;
+
+  int node = -1;
+  int inputs[kMaxInputs] = {};  // values; -1: absent
+  int input_count = 0;
+  int output = -1;
+  int group = 0;
+  int64_t scratch_offset = 0;
+};
+
+// Whether a node is one of LCE's operators.
+bool is_lce_operator(const abi::Registration& registration);
+
+// A new operator for a node that claim.h has chosen; null where there is no memory.
+Operator* create_operator(const abi::Registration& registration);
+
+Operator* create_quantize();
+Operator* create_dequantize();
+Operator* create_bconv2d();
+Operator* create_bmaxpool2d();
+Operator* create_add();
+Operator* create_prelu();
+Operator* create_concatenation();
+Operator* create_average_pool2d();
+
+// How many words hold the bits of so many channels.
+constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }
+
+}  // namespace bnncc

@@ -1,0 +1,78 @@
+// A partition: nodes of the graph that the interpreter runs as one, through the delegate.
+#pragma once
+
+#include "abi.h"
+#include "memory.h"
+#include "operator.h"
+#include "planner.h"
+#include "threads.h"
+
+namespace bnncc {
+
+// What every partition of a delegate shares.
+struct Settings {
+  const Kernels* kernels = nullptr;
+  int threads = 0;  // 0: the interpreter's
+  bool fuses = true;
+  ThreadPool pool;
+};
+
+class Partition {
+ public:
+  ~Partition();
+
+  // Reads the nodes while the interpreter still lets the delegate see them.  Null where there is no memory; what is
+  // wrong with a node is kept for `prepare` to report.
+  static Partition* create_from(abi::Context* context, const abi::DelegateParams& parameters, Settings* settings);
+
+  // Checks everything, sets the shapes of the tensors that leave the partition, plans and allocates memory.
+  abi::Status prepare(abi::Context* context);
+
+  // Runs the operators; allocates nothing.
+  abi::Status invoke(abi::Context* context);
+
+ private:
+  // Operators that run tile by tile: operators_[first] to operators_[last].
+  struct Group {
+    int first = 0;
+    int last = 0;
+    int64_t pixels = 0;
+    int64_t tile = 0;     // pixels
+    int64_t scratch = 0;  // bytes of a tile
+  };
+
+  bool read_nodes(abi::Context* context, const abi::DelegateParams& parameters);
+  const char* read_node(const abi::Node& node, int index);
+  int value_of(int tensor);
+
+  bool read_tensors(abi::Context* context);
+  const char* read_tensor(const abi::Tensor& tensor, Value* value) const;
+  bool prepare_operators(abi::Context* context);
+  void form_groups();
+  bool starts_group(int index, int first) const;
+  void find_homes();
+  bool plan_arena();
+  bool plan_scratch();
+  bool plan_tile(Group* group, int64_t pixels);
+  bool write_shapes(abi::Context* context) const;
+  bool find_data(abi::Context* context);
+  static void run_tile(const void* job, int64_t index, int thread);
+
+  Settings* settings_ = nullptr;
+  Array<Operator*> operators_;
+  Array<Value> values_;
+  int value_count_ = 0;
+  Array<int> value_of_tensor_;  // by tensor, plus 1; 0: none yet
+  Array<Group> groups_;
+  int group_count_ = 0;
+  Array<Block> blocks_;
+  Array<char> arena_;
+  Array<char> scratch_;
+  int64_t scratch_bytes_ = 0;  // of one thread
+  int threads_ = 1;
+
+  const char* problem_ = nullptr;  // of a node, found when it was read
+  const Operator* problem_operator_ = nullptr;
+};
+
+}  // namespace bnncc
