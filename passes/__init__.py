@@ -13,6 +13,7 @@ from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
 from bnncc.passes.binary_maxpool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
+from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
@@ -54,6 +55,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
+    Step("carry-pixel-shuffle", CarryPixelShuffle, "filters in the order of DEPTH_TO_SPACE, affines in front of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),

@@ -2,6 +2,9 @@
 
 Before:  x ─ Identity ─ Dropout ─ Cast(float32 → float32) ─ Expand(to its own shape) ─ y
 After:   x ─ y
+
+Before:  x [N, C, 1, 1] ─ Expand(to [N, C, H, W]) ─ Add(u [N, C, H, W]) ─ y          (expand_as)
+After:   x ─ Add(u) ─ y
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from bnncc.graph import bypass, constant_of, shape_of
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
 SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+# Operators of two operands that broadcast themselves.
+BROADCASTING = {"Add", "Sub", "Mul", "Div"}
 
 
 class DropNoOps(ir.passes.InPlacePass):
@@ -41,7 +46,7 @@ def _passes_on(node: ir.Node) -> bool:
         return source.dtype is not None and source.dtype == node.outputs[0].dtype
     if node.op_type in SHAPE_ONLY:
         shape = shape_of(source)
-        return shape is not None and shape == shape_of(node.outputs[0])
+        return shape is not None and (shape == shape_of(node.outputs[0]) or _is_broadcast_anyway(node, shape))
     if node.op_type == "Transpose":
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
         return order is not None and list(order) == sorted(order)
@@ -49,6 +54,26 @@ def _passes_on(node: ir.Node) -> bool:
         amounts = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
         return amounts is not None and not amounts.any()
     return node.op_type == "Concat" and len(node.inputs) == 1
+
+
+def _is_broadcast_anyway(node: ir.Node, shape: tuple[int, ...]) -> bool:
+    """True for an Expand of a computed value all of whose readers broadcast it against a value of its result's shape.
+
+    (The Expand of a constant becomes a constant.)
+    """
+    result = node.outputs[0]
+    expanded = shape_of(result)
+    if node.op_type != "Expand" or constant_of(node.inputs[0]) is not None or result.is_graph_output():
+        return False
+    if expanded is None or len(shape) != len(expanded) or not result.uses():
+        return False
+    readers = {use.node for use in result.uses()}
+    return all(
+        reader.domain == ""
+        and reader.op_type in BROADCASTING
+        and any(value is not None and value is not result and shape_of(value) == expanded for value in reader.inputs)
+        for reader in readers
+    )
 
 
 def _bypass(graph: ir.Graph, node: ir.Node) -> bool:

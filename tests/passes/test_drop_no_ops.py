@@ -93,3 +93,26 @@ def test_an_identity_between_input_and_output_stays() -> None:
 def test_two_outputs_of_one_value_keep_both_names() -> None:
     model = build("r = Tanh (x)\ny = Identity (r)\nz = Identity (r)", X, "y, z")
     assert operators(check_pass(model, DropNoOps())) == {"Tanh": 1, "Identity": 1}
+
+
+BROADCAST = [
+    ("y = Add (m, x)", True),
+    ("y = Mul (x, m)", True),
+    ("g = Sub (x, m)\ny = Div (g, x)", True),
+    ("g = Sub (x, m)\ny = Mul (g, m)", True),
+    ("y = Add (m, m)", False),
+    ("y = Add (m, r)", False),
+    ("y = Relu (m)", False),
+    ("g = Add (m, x)\nh = Relu (m)\ny = Add (g, h)", False),
+]
+
+
+@pytest.mark.parametrize(("body", "removed"), BROADCAST)
+def test_an_expand_that_its_readers_do_themselves_is_removed(body: str, removed: bool) -> None:
+    model = build(
+        f"r = ReduceMean <keepdims = 1> (x, axes)\nm = Expand (r, shape)\n{body}",
+        X,
+        axes=np.array([2, 3]),
+        shape=np.array([2, 3, 5, 4]),
+    )
+    assert operators(check_pass(model, DropNoOps(), modified=removed))["Expand"] == (0 if removed else 1)
