@@ -32,7 +32,8 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             child.weight.copy_(uniform(child.weight.shape, -0.1, 0.5))
         elif isinstance(child, nn.Conv2d | nn.Linear):
             fan_in = child.weight[0].numel()
-            child.weight.copy_(normal(child.weight.shape, fan_in**-0.5))
+            weights = normal(child.weight.shape, fan_in**-0.5)
+            child.weight.copy_(torch.where(weights == 0, fan_in**-0.5, weights))  # no bit says 0
             if child.bias is not None:
                 child.bias.copy_(normal(child.bias.shape, 0.3))
             weight_scale = 1.0

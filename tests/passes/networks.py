@@ -10,8 +10,8 @@ from torch import nn
 
 import bnncc
 from bnncc.compiler import CompiledModel
-from bnncc.options import Options
 from bnncc.graph import shape_of
+from bnncc.options import Options
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnncc.options import Options
 from bnncc.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
+from bnncc.options import Options
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding
