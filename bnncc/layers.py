@@ -79,7 +79,7 @@ def _explain(nodes: Sequence[ir.Node]) -> list[str]:
         clauses.append("its weights, 0 and α, taken as ±α/2 on its input, twice")
     clauses.append(_padding_clause(node, common_scheme(windows)))
     operand = node.inputs[0]
-    if operand is not None and operand.metadata_props.get(TRACED_KEY):
+    if operand is not None and _is_scaled(operand):
         clauses.append("its input, {0, 1} or scaled, taken as ±1")
     negated = json.loads(operand.metadata_props.get(NEGATED_KEY, "[]")) if operand is not None else []
     if negated:
@@ -89,6 +89,12 @@ def _explain(nodes: Sequence[ir.Node]) -> list[str]:
     else:
         clauses.append("what follows it folded into one multiplier and bias a channel")
     return clauses
+
+
+def _is_scaled(value: ir.Value) -> bool:
+    """True where a ±1 value stands for another one of the network: {0, 1}, or ±α."""
+    entry = json.loads(value.metadata_props.get(TRACED_KEY, "{}"))
+    return bool(np.any(np.asarray(entry.get("scale", 1.0)) != 1) or np.any(np.asarray(entry.get("offset", 0.0)) != 0))
 
 
 def _padding_clause(node: ir.Node, scheme: Scheme) -> str:

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.cancellation import cancellation_bounds
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array, run, skeleton, weights_of
 from bnncc.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
@@ -211,13 +212,24 @@ class _Rounded:
 
 @dataclass
 class _Point:
-    """A packed tensor of the file whose bits the reference knows, and the operator that makes it."""
+    """A packed tensor of the file whose bits the reference knows, and the operator that makes it.
+
+    cancellation: of what the sign reads, see `bnncc.cancellation`.
+    """
 
     value: ir.Value
     correspondence: Correspondence
     operator: Operator
     check: SignCheck
     layout: Layout
+    cancellation: Array
+
+    def allowed(self, reference: Array) -> Array:
+        """What rounding may amount to in each channel of what the sign reads, as the file has it."""
+        bound = self.cancellation
+        if bound.size != reference.shape[-1]:
+            bound = np.max(bound, keepdims=True)
+        return _channel_scale(reference) + bound
 
     def stored_signs(self, signs: Array) -> Array:
         """The reference's signs as the file has them.
@@ -297,6 +309,7 @@ class _Verifier:
 
     def _find_points(self) -> list[_Point]:
         points = []
+        bounds = cancellation_bounds(self.compiled.graph.graph)
         layouts = packed_layouts(self.compiled.graph, channels_last=self.compiled.options.channels_last)
         traced = {value.name: value for node in self.traced.graph for value in node.outputs}
         traced.update({value.name: value for value in self.traced.graph.inputs})
@@ -314,7 +327,10 @@ class _Verifier:
             module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
             check = SignCheck(module or value.name or "")
             self.result.signs.append(check)
-            points.append(_Point(value, correspondence, operator, check, layouts.get(name, CHANNELS_LAST)))
+            read = producer.inputs[0] if producer is not None and producer.inputs else None
+            bound = np.zeros(1) if read is None else bounds.get(read, np.zeros(1))
+            layout = layouts.get(name, CHANNELS_LAST)
+            points.append(_Point(value, correspondence, operator, check, layout, bound))
         return points
 
     def _take_zero_weights_as_one(self) -> None:
@@ -622,7 +638,7 @@ class _Verifier:
         operand = point.stored_operand(values)
         near = array if operand is None else operand
         if point.quantized and operand is not None and point.correspondence.keeps_operand:
-            error = _channel_error(array, near)
+            error = _largest_error(array, near, point.allowed(near))
             check.error = max(check.error, error * ROUNDING)
             if error > 1:
                 producer = point.value.producer()
@@ -632,7 +648,7 @@ class _Verifier:
         if not count:
             return
         check.flipped += count
-        distance = (np.abs(near) / _channel_scale(near))[flipped]
+        distance = (np.abs(near) / point.allowed(near))[flipped]
         check.largest_flip = max(check.largest_flip, float(distance.max()) * ROUNDING)
         explained = int(np.count_nonzero(distance <= 1))
         check.explained += explained
@@ -660,7 +676,7 @@ class _Verifier:
             if count and not any_flips and not self.rounds:
                 operand = point.stored_operand(values)
                 near = array if operand is None else operand
-                if np.any((np.abs(near) / _channel_scale(near))[flipped] > 1):
+                if np.any((np.abs(near) / point.allowed(near))[flipped] > 1):
                     self._problem(
                         f"sign '{point.check.module}': the first signs to flip free-running are not near zero"
                     )
@@ -707,8 +723,12 @@ def _channel_scale(reference: Array) -> Array:
 
 def _channel_error(array: Array, reference: Array) -> float:
     """The largest error in units of what rounding may amount to in its channel."""
-    difference = np.abs(array.astype(np.float64) - reference)
-    error = float(np.max(difference / _channel_scale(reference), initial=0.0))
+    return _largest_error(array, reference, _channel_scale(reference))
+
+
+def _largest_error(array: Array, reference: Array, allowed: Array) -> float:
+    """The largest error in units of what is allowed."""
+    error = float(np.max(np.abs(array.astype(np.float64) - reference) / allowed, initial=0.0))
     return float("inf") if np.isnan(error) else error
 
 

@@ -307,3 +307,39 @@ def test_zeros_that_are_no_chance_are_a_problem(sign_of_input: CompiledModel) ->
     (problem,) = verify(sign_of_input, [[x]]).problems
     assert problem.startswith("sign ")
     assert f"{count} of {x.size} values are exactly 0" in problem
+
+
+# Rounding that is no fault
+
+
+class Clipped(nn.Module):
+    """Sums of 4,608 products, not scaled down, clipped to ±1 in front of a shift by their mean and the next sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.binarize = PolynomialSign()
+        self.conv1 = ScaledBinaryConv2d(512, 8, 3, 1, 1)
+        self.bn = nn.BatchNorm2d(8)
+        self.conv2 = ScaledBinaryConv2d(8, 8, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv1(self.binarize(x))).clamp(-1, 1)
+        return self.conv2(self.binarize(x + x.mean((2, 3), keepdim=True)))
+
+
+def test_what_cancels_in_lces_arithmetic_may_be_large_beside_clipped_values() -> None:
+    torch.manual_seed(0)
+    network = randomize(Clipped())
+    with torch.no_grad():
+        network.conv1.weight.copy_(torch.sign(network.conv1.weight))
+        network.bn.running_var.fill_(0.5)
+    compiled = bnncc.compile(network, input_shapes=["1x512x8x8"])
+    found = verify(compiled, random_inputs(4, 1, 512, 8, 8))
+    assert found.problems == []
+
+
+def test_a_fault_of_one_percent_behind_a_clip_is_still_found() -> None:
+    torch.manual_seed(0)
+    compiled = bnncc.compile(randomize(Clipped()), input_shapes=["1x512x8x8"])
+    wrong = with_constant(compiled, "bn", "LceBconv2d", 2, largest_by_one_percent)
+    assert naming(verify(wrong, random_inputs(2, 1, 512, 8, 8)).problems, "layer") == {"conv1"}

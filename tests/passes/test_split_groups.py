@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from bnncc.graph import INPUT_CHANNELS_KEY, LEFT_IN_FLOAT_KEY, OUTPUT_CHANNELS_KEY
+from bnncc.layers import binary_layers
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.targets import find_target
@@ -80,3 +81,10 @@ def test_groups_that_hardly_fill_words_go_back_to_float_with_the_reason() -> Non
 def test_large_groups_stay_binary_by_the_cost_model() -> None:
     model = check_pass(grouped(2, 128, 128, size=20), SplitGroups(find_target("raspberry-pi-4").cost))
     assert operators(model)["bnncc.BinaryConv"] == 2
+
+
+@pytest.mark.parametrize("channels", [32, 16])
+def test_the_input_of_a_group_is_explained_as_what_it_is(channels: int) -> None:
+    (layer,) = binary_layers(check_pass(grouped(4, channels, 8), SplitGroups()).graph)
+    assert "split into 4 convolutions" in layer.explanation
+    assert not any("taken as ±1" in clause for clause in layer.explanation)
