@@ -9,9 +9,13 @@ import click
 
 from bnncc._version import __version__
 from bnncc.cli.baseline import baseline_command
+from bnncc.cli.bench import bench_command
+from bnncc.cli.bundle import bundle_command
 from bnncc.cli.check import check_command
 from bnncc.cli.compile import compile_command
+from bnncc.cli.deploy import deploy_command
 from bnncc.cli.inspect import inspect_command
+from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
 from bnncc.cli.terminal import INTERRUPTED
 from bnncc.errors import BnnccError
@@ -38,5 +42,15 @@ def main() -> None:
     """Compile PyTorch binary neural networks to TensorFlow Lite files that run on Larq Compute Engine."""
 
 
-for command in (compile_command, check_command, baseline_command, inspect_command, targets_command):
+for command in (
+    compile_command,
+    check_command,
+    baseline_command,
+    run_command,
+    bench_command,
+    bundle_command,
+    deploy_command,
+    inspect_command,
+    targets_command,
+):
     main.add_command(command)

@@ -19,7 +19,7 @@ from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
 from bnncc.targets.tflite.lowerings.lce import bind_signs, packed_form, packed_output
 from bnncc.targets.tflite.lowerings.operands import input_of, integers, scalar
-from bnncc.targets.tflite.lowerings.windows import pad, strided_slice
+from bnncc.targets.tflite.lowerings.windows import pad, reverse, strided_slice
 from bnncc.targets.tflite.writer import Tensor
 
 # Fills all bits of an int32 word: 32 times -1.
@@ -91,7 +91,7 @@ def _split(node: ir.Node, context: LoweringContext) -> None:
 
 
 def _slice(node: ir.Node, context: LoweringContext) -> None:
-    """STRIDED_SLICE, or REVERSE_V2 where neighbouring axes are only turned round."""
+    """STRIDED_SLICE, or REVERSE_V2 where axes are only turned round."""
     y, spans = node.outputs[0], bit_moves.slice_ranges(node)
     source, result = _source(node, context), packed_output(y, context)
     if spans is None:
@@ -101,9 +101,8 @@ def _slice(node: ir.Node, context: LoweringContext) -> None:
     stored[-1] = range(stored[-1].start // WORD_BITS, -(-stored[-1].stop // WORD_BITS))
     changed = [axis for axis, span in enumerate(stored) if span != range(source.shape[axis])]
     reversed_whole = all(stored[axis] == range(source.shape[axis])[::-1] for axis in changed)
-    if changed and reversed_whole and changed[-1] - changed[0] == len(changed) - 1:
-        operands = [source, integers(context, changed, "axes")]
-        context.emit(BuiltinOperator.REVERSE_V2, operands, [result], schema.ReverseV2OptionsT())
+    if changed and reversed_whole:
+        reverse(source, changed, result, context)
     else:
         starts, stops, steps = ([getattr(span, part) for span in stored] for part in ("start", "stop", "step"))
         strided_slice(source, starts, stops, steps, context, result)

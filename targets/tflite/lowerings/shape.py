@@ -14,7 +14,7 @@ from bnncc.bit_moves import ranges_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, flattened, ordered, reshaped_order
 from bnncc.targets.tflite.lowerings.operands import alias, broadcast, input_of, integers, optional_input, scalar
-from bnncc.targets.tflite.lowerings.windows import pad, strided_slice
+from bnncc.targets.tflite.lowerings.windows import pad, reverse, strided_slice
 from bnncc.targets.tflite.writer import Tensor
 
 
@@ -127,24 +127,11 @@ def lower_slice(node: ir.Node, context: LoweringContext) -> None:
     layout = context.axes_layout(x)
     tensor, result = context.use(x, layout), context.define(output, layout)
     if all(ranges[axis] == range(shape[axis] - 1, -1, -1) for axis in changed):
-        _reverse(tensor, sorted(layout.axis(axis, len(shape)) for axis in changed), result, context)
+        reverse(tensor, sorted(layout.axis(axis, len(shape)) for axis in changed), result, context)
         return
     spans = [ranges[axis] for axis in layout.permutation(len(shape))]
     starts, stops, steps = ([getattr(span, part) for span in spans] for part in ("start", "stop", "step"))
     strided_slice(tensor, starts, stops, steps, context, result)
-
-
-def _reverse(tensor: Tensor, axes: Sequence[int], result: Tensor, context: LoweringContext) -> None:
-    """REVERSE_V2, whose kernel takes neighbouring axes at once: one for each run of them."""
-    runs = [list(run) for run in np.split(np.asarray(axes), np.flatnonzero(np.diff(axes) != 1) + 1)]
-    version = 2 if tensor.dtype == "bool" else 1
-    for run in runs:
-        output = result
-        if run is not runs[-1]:
-            output = context.temporary(f"{result.name}/reversed", result.shape, result.dtype)
-        operands = [tensor, integers(context, run, "axes")]
-        context.emit(BuiltinOperator.REVERSE_V2, operands, [output], schema.ReverseV2OptionsT(), version)
-        tensor = output
 
 
 def _slice_ranges(node: ir.Node, context: LoweringContext, shape: tuple[int, ...]) -> list[range]:

@@ -148,6 +148,17 @@ def crop(
     return strided_slice(tensor, begins, ends, [1] * len(begins), context, output)
 
 
+def reverse(tensor: Tensor, axes: Sequence[int], output: Tensor, context: LoweringContext) -> None:
+    """REVERSE_V2, one for each axis: TensorFlow Lite 2.14 reverses only one of several, and goes on."""
+    version = 2 if tensor.dtype == "bool" else 1
+    for axis in axes:
+        is_last = axis == axes[-1]
+        result = output if is_last else context.temporary(f"{output.name}/reversed", output.shape, output.dtype)
+        operands = [tensor, integers(context, [axis], "axes")]
+        context.emit(BuiltinOperator.REVERSE_V2, operands, [result], schema.ReverseV2OptionsT(), version)
+        tensor = result
+
+
 def strided_slice(
     tensor: Tensor,
     begins: Sequence[int],

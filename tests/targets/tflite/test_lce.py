@@ -157,7 +157,7 @@ def ints(*numbers: int) -> Array:
 MOVES = [
     ("t = Slice (s, i1, i4, i2)", 37, 37, {"STRIDED_SLICE": 1}),
     ("t = Slice (s, i0, i9, i2, i3)", 37, 37, {"STRIDED_SLICE": 1}),
-    ("t = Slice (s, last, lowest, both, back)", 37, 37, {"REVERSE_V2": 1}),
+    ("t = Slice (s, last, lowest, both, back)", 37, 37, {"REVERSE_V2": 2}),
     ("t = Slice (s, i32, i96, i1)", 100, 64, {"STRIDED_SLICE": 1}),
     ("t = Slice (s, i32, i100, i1)", 100, 68, {"STRIDED_SLICE": 1}),
     ("t = Concat <axis = 2> (s, s)", 37, 37, {"CONCATENATION": 1}),

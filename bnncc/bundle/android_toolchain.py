@@ -1,0 +1,145 @@
+"""Compiles for Android: with an NDK, or without one with pip's ziglang.
+
+ziglang has no Android C library, but its clang and lld know Android's ABIs.  The sources declare what they take from
+the C library themselves, so that no header is missing; and for the linker a library of the same name that defines the
+same symbols does: Android's own takes its place on the device.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnncc.bundle.toolchain import call, zig
+from bnncc.runtime import BuildError
+from bnncc.runtime.build import MACHINE_FLAGS, flags
+
+# Android 7.0.
+API_LEVEL = 24
+
+
+@dataclass(frozen=True)
+class Abi:
+    """How compilers call an ABI of Android; zig_processor: what zig's builtins are compiled for, where they are needed.
+
+    elf_machine: the number in a library's header.
+    """
+
+    triple: str
+    machine: str
+    linker: str
+    elf_machine: int
+    flags: tuple[str, ...] = ()
+    zig_target: str = ""
+    zig_processor: str = ""
+
+
+ABIS = {
+    "arm64-v8a": Abi(
+        f"aarch64-linux-android{API_LEVEL}", "aarch64", "/system/bin/linker64", 183, ("-mno-outline-atomics",)
+    ),
+    # 64-bit divisions are calls of functions that Android's C library does not promise.
+    "armeabi-v7a": Abi(
+        f"armv7a-linux-androideabi{API_LEVEL}",
+        "armv7",
+        "/system/bin/linker",
+        40,
+        zig_target="arm-linux-androideabi",
+        zig_processor="generic+v7a+neon",
+    ),
+}
+
+# All of these are in Android's libraries since API level 21 at the latest.
+STUBS = {
+    "libc.so": (
+        "__libc_init", "__system_property_get", "clock_gettime", "dprintf", "exit", "fclose", "fopen", "fread", "free",
+        "fseek", "ftell", "getauxval", "malloc", "memcmp", "memcpy", "memmove", "memset", "printf", "pthread_create",
+        "pthread_join", "qsort", "readlink", "snprintf", "strchr", "strcmp", "strlen", "strrchr", "strstr", "strtol",
+        "syscall", "vdprintf",
+    ),
+    "libdl.so": ("dlerror", "dlopen", "dlsym"),
+}  # fmt: skip
+# Headers of 16 KiB pages, which newer phones have; they fit smaller ones.
+LINKER_FLAGS = ("--hash-style=both", "-z", "max-page-size=16384", "-z", "defs", "-s")
+
+
+def compile_for_android(
+    abi: str, compiler: str, sources: Sequence[Path], output: Path, *, exports: Path | None = None
+) -> None:
+    """Write a shared library that exports what `exports` lists, or without it a program.
+
+    BuildError where the compiler is missing or fails.
+    """
+    if compiler == "zig":
+        _compile_with_zig(ABIS[abi], sources, output, exports)
+    elif compiler == "ndk":
+        _compile_with_ndk(ABIS[abi], sources, output, exports)
+    else:
+        raise BuildError(f"--compiler {compiler} is for Linux, not for Android: choose zig or ndk")
+
+
+def _compile_with_zig(abi: Abi, sources: Sequence[Path], output: Path, exports: Path | None) -> None:
+    target = [f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, [])]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        include = ["-resource-dir", str(_zig_library())]
+        freestanding = ["-ffreestanding", "-nostdinc++"]
+        paths = [str(path.resolve()) for path in sources]
+        call([*zig(), "clang", *target, *include, *flags(), *freestanding, "-c", *paths], folder)
+        objects = sorted(folder.glob("*.o"))
+        stubs = [_stub(name, symbols, target, folder) for name, symbols in STUBS.items()]
+        builtins = [_builtins(abi, folder)] if abi.zig_target else []
+        if exports is None:
+            kind = ["-pie", "-dynamic-linker", abi.linker]
+        else:
+            kind = ["-shared", "-soname", output.name, f"--version-script={exports}"]
+        inputs = [str(path) for path in (*objects, *stubs, *builtins)]
+        call([*zig(), "ld.lld", *kind, *LINKER_FLAGS, "--as-needed", *inputs, "-o", str(output.absolute())])
+
+
+def _zig_library() -> Path:
+    """zig's `lib`: clang's own headers in `include`, and the builtins' source."""
+    spec = importlib.util.find_spec("ziglang")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "lib"
+
+
+def _stub(name: str, symbols: Sequence[str], target: Sequence[str], folder: Path) -> Path:
+    """A library called `name` that defines `symbols`, to link against."""
+    source = folder / f"{name}.s"
+    source.write_text("".join(f".globl {symbol}\n.type {symbol}, %function\n{symbol}:\n" for symbol in symbols))
+    library = folder / name
+    call([*zig(), "clang", *target, "-c", str(source), "-o", f"{source}.stub"])
+    call([*zig(), "ld.lld", "-shared", "-soname", name, f"{source}.stub", "-o", str(library)])
+    return library
+
+
+def _builtins(abi: Abi, folder: Path) -> Path:
+    """The archive of what a compiler calls where the processor has no instruction."""
+    library = folder / "libbuiltins.a"
+    options = ["-target", abi.zig_target, f"-mcpu={abi.zig_processor}", "-O", "ReleaseFast", f"-femit-bin={library}"]
+    call([*zig(), "build-lib", str(_zig_library() / "compiler_rt.zig"), *options], folder)
+    return library
+
+
+def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: Path | None) -> None:
+    given = os.environ.get("ANDROID_NDK_HOME")
+    if not given:
+        raise BuildError("--compiler ndk needs the environment variable ANDROID_NDK_HOME, the folder of an NDK")
+    host = f"{platform.system().lower()}-x86_64"  # there is no other, Apple's ARM included
+    command = Path(given) / "toolchains" / "llvm" / "prebuilt" / host / "bin" / "clang++"
+    if not command.is_file():
+        raise BuildError(f"ANDROID_NDK_HOME names {given}, which has no {command.relative_to(given)}")
+    kind = ["-pie"] if exports is None else ["-shared", f"-Wl,-soname,{output.name}", f"-Wl,--version-script={exports}"]
+    call([
+        str(command), f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, []), *flags(),
+        *(str(path) for path in sources if path.name != "start.cc"),  # an NDK has its own
+        *kind, "-nostdlib++", "-ldl", "-Wl,--hash-style=both", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs", "-s",
+        "-o", str(output),
+    ])  # fmt: skip

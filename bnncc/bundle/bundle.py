@@ -1,0 +1,113 @@
+"""Writes a bundle: the folder with all that a device needs to run a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from bnncc._version import __version__
+from bnncc.bundle.android import write_android
+from bnncc.bundle.android_toolchain import ABIS
+from bnncc.bundle.check_data import make_check_data
+from bnncc.bundle.model import Model
+from bnncc.bundle.raspberry_pi import write_raspberry_pi
+from bnncc.errors import InputError
+from bnncc.targets.description import Target
+
+# Tells a bundle from other folders, and run.py how to treat pictures.
+MANIFEST = "bundle.json"
+# On 32-bit Linux there is no later interpreter than TensorFlow Lite 2.14, and apps for Android may have it.
+OLD_INTERPRETER = ("arm-linux-gnueabihf", *ABIS)
+
+
+def write_bundle(
+    model: Model,
+    target: Target,
+    output: Path,
+    *,
+    compiler: str = "zig",
+    data: str | None = None,
+    tflite_library: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Make the folder `output`, whole or not at all.
+
+    compiler: zig, debian or ndk.  data: images for the device's check, as `DataSource` takes them; random ones without.
+    tflite_library: TensorFlow Lite for the program in Android's shell.  force: an older bundle in `output` is replaced.
+
+    Raises InputError where the folder cannot be made or the file is of several inputs; BuildError of the compiler.
+    """
+    _check_output(output, force)
+    if len(model.inputs) != 1:
+        raise InputError(f"{model.path} takes {len(model.inputs)} inputs; the runner of a bundle feeds one")
+    _check_operators(model, target)
+    is_android = target.abi in ABIS
+    if tflite_library is not None and not is_android:
+        raise InputError(f"--tflite-library is for Android; on {target.name} pip installs the interpreter")
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
+        folder = Path(temporary) / "bundle"
+        folder.mkdir()
+        _write_common(model, target, folder)
+        check = make_check_data(model, data)
+        if is_android:
+            write_android(model, target, compiler, tflite_library, check, folder)
+        else:
+            write_raspberry_pi(model, target, compiler, check, folder)
+        _put(folder, output, Path(temporary) / "old")
+
+
+def _put(folder: Path, output: Path, old: Path) -> None:
+    """Rename `folder` to `output`; what is there goes to `old`, and comes back where that fails."""
+    try:
+        if output.exists():
+            output.rename(old)
+        folder.rename(output)
+    except OSError as error:
+        if old.exists():
+            old.rename(output)
+        raise InputError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _check_output(output: Path, force: bool) -> None:
+    if output.is_dir() and any(output.iterdir()):
+        if not force:
+            raise InputError(f"{output} is there already and not empty; --force replaces a bundle")
+        if not (output / MANIFEST).is_file():
+            raise InputError(f"{output} is no bundle: --force replaces nothing else")
+    elif output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; name a folder")
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{output} cannot be written: there is no directory {parent}")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{output} cannot be written: no permission to write in {parent}")
+
+
+def _check_operators(model: Model, target: Target) -> None:
+    """Raise InputError for what TensorFlow Lite 2.14 computes wrongly without a word, where it may be the device's."""
+    if target.abi not in OLD_INTERPRETER:
+        return
+    for operator in model.file.operators:
+        if operator.name == "REVERSE_V2" and operator.inputs[1] is not None and operator.inputs[1].shape != (1,):
+            raise InputError(
+                f"{model.path}: its operator {operator.index}, REVERSE_V2, reverses several axes at once; TensorFlow "
+                f"Lite 2.14, which {target.name} may have, reverses one of them only: compile the network again with "
+                "this version of bnncc"
+            )
+
+
+def _write_common(model: Model, target: Target, folder: Path) -> None:
+    """The model, and what its metadata say."""
+    (folder / "model.tflite").write_bytes(model.content)
+    if model.classes:
+        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes), encoding="utf-8")
+    manifest = {
+        "bnncc": __version__,
+        "target": target.name,
+        "abi": target.abi,
+        "input_layout": "NHWC" if model.channels_last else "NCHW",
+        "preprocessing": model.preprocessing.as_json(),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

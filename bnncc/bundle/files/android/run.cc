@@ -1,0 +1,422 @@
+// Runs the network of this folder in `adb shell`.  TensorFlow Lite (libtensorflowlite_jni.so) and the delegate lie
+// beside it.
+//
+//   ./bnncc_run images.npy    prints the classes with the largest logits of each image
+//   ./bnncc_run --check       compares with the outputs of the computer that made the folder
+//   ./bnncc_run --bench       measures how long an image takes
+//
+// Options: --threads N (4), --top N (5), --runs N (50).  images.npy: float32 [count, …] as the network takes them.
+#include "libc.h"
+
+namespace {
+
+constexpr int kWarmUp = 5;
+constexpr int kCheckFailed = 3;  // exit code: no other failure has it
+// An image agrees where its outputs differ by so much at most, as a share of the largest output; a check passes where
+// so large a share of the images agrees.  What is wrong differs on every image; but a float next to a sign's threshold
+// may fall on its other side by rounding, and change a single image.
+constexpr double kClose = 1e-2;
+constexpr double kLeastAgreement = 0.5;
+
+[[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vdprintf(2, format, arguments);
+  va_end(arguments);
+  dprintf(2, "\n");
+  exit(2);
+}
+
+double absolute(double x) { return x < 0 ? -x : x; }
+
+void* allocate(size_t size) {
+  void* const memory = malloc(size);
+  if (memory == nullptr) fail("out of memory");
+  return memory;
+}
+
+// The path of a file beside this program.
+const char* beside(const char* name) {
+  char* const path = static_cast<char*>(allocate(4096));
+  const long length = readlink("/proc/self/exe", path, 4000);
+  path[length < 0 ? 0 : length] = '\0';
+  char* const slash = strrchr(path, '/');
+  snprintf(slash == nullptr ? path : slash + 1, 95, "%s", name);
+  return path;
+}
+
+struct Content {
+  char* bytes;  // a zero follows
+  long size;
+};
+
+// Null where there is no such file.
+Content read(const char* path) {
+  FILE* const file = fopen(path, "rb");
+  if (file == nullptr) return {nullptr, 0};
+  fseek(file, 0, 2);
+  const long size = ftell(file);
+  if (size < 0) fail("%s cannot be read", path);
+  fseek(file, 0, 0);
+  char* const bytes = static_cast<char*>(allocate(static_cast<size_t>(size) + 1));
+  if (fread(bytes, 1, static_cast<size_t>(size), file) != static_cast<size_t>(size)) fail("%s cannot be read", path);
+  fclose(file);
+  bytes[size] = '\0';
+  return {bytes, size};
+}
+
+// float32 [count, size], of a .npy file of any shape.
+struct Rows {
+  const float* values;
+  int64_t count;
+  int64_t size;
+};
+
+Rows read_rows(const char* path) {
+  const Content file = read(path);
+  if (file.bytes == nullptr) fail("%s cannot be opened", path);
+  constexpr long kPrefix = 10;  // the magic string, two bytes of version, two of the header's length
+  if (file.size < kPrefix || memcmp(file.bytes, "\x93NUMPY\x01", 7) != 0) fail("%s is no .npy file", path);
+  const unsigned char* const length = reinterpret_cast<const unsigned char*>(file.bytes + 8);
+  const long begin = kPrefix + length[0] + 256 * length[1];
+  if (begin > file.size) fail("%s is cut off", path);
+  char* const header = file.bytes + kPrefix;
+  file.bytes[begin - 1] = '\0';  // a newline
+  const char* at = strstr(header, "'shape': (");
+  if (strstr(header, "'<f4'") == nullptr || strstr(header, "'fortran_order': False") == nullptr || at == nullptr) {
+    fail("%s does not hold float32 in C order", path);
+  }
+  Rows rows = {nullptr, -1, 1};
+  const int64_t most = (file.size - begin) / static_cast<long>(sizeof(float));
+  for (at += strlen("'shape': ("); *at >= '0' && *at <= '9'; at += *at == ',' ? 1 : 0, at += *at == ' ' ? 1 : 0) {
+    char* end;
+    const int64_t size = strtol(at, &end, 10);
+    if (size > most) fail("%s is cut off", path);
+    if (rows.count < 0)
+      rows.count = size;
+    else
+      rows.size = rows.size > most ? rows.size : rows.size * size;
+    at = end;
+  }
+  if (rows.count < 1 || rows.size < 1 || rows.count > most / rows.size) fail("%s is empty or cut off", path);
+  float* const values = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(rows.count * rows.size)));
+  memcpy(values, file.bytes + begin, sizeof(float) * static_cast<size_t>(rows.count * rows.size));
+  rows.values = values;
+  return rows;
+}
+
+void* open_library(const char* name) {
+  constexpr int kNow = 2;
+  void* const library = dlopen(beside(name), kNow);
+  if (library == nullptr) fail("%s cannot be loaded: %s", name, dlerror());
+  return library;
+}
+
+template <typename Function>
+void find(void* library, const char* name, Function*& function) {
+  function = reinterpret_cast<Function*>(dlsym(library, name));
+  if (function == nullptr) fail("the library has no %s", name);
+}
+
+// TensorFlow Lite's C API (tensorflow/lite/c/c_api.h), as far as it is needed.
+struct Api {
+  void* (*TfLiteModelCreateFromFile)(const char* path);
+  void* (*TfLiteInterpreterOptionsCreate)();
+  void (*TfLiteInterpreterOptionsSetNumThreads)(void* options, int32_t threads);
+  void (*TfLiteInterpreterOptionsAddDelegate)(void* options, void* delegate);
+  void* (*TfLiteInterpreterCreate)(const void* model, const void* options);
+  int (*TfLiteInterpreterAllocateTensors)(void* interpreter);
+  int (*TfLiteInterpreterInvoke)(void* interpreter);
+  int32_t (*TfLiteInterpreterGetInputTensorCount)(const void* interpreter);
+  void* (*TfLiteInterpreterGetInputTensor)(const void* interpreter, int32_t index);
+  int32_t (*TfLiteInterpreterGetOutputTensorCount)(const void* interpreter);
+  const void* (*TfLiteInterpreterGetOutputTensor)(const void* interpreter, int32_t index);
+  int (*TfLiteTensorType)(const void* tensor);
+  int32_t (*TfLiteTensorNumDims)(const void* tensor);
+  int32_t (*TfLiteTensorDim)(const void* tensor, int32_t index);
+  size_t (*TfLiteTensorByteSize)(const void* tensor);
+  void* (*TfLiteTensorData)(const void* tensor);
+
+  explicit Api(void* library) {
+#define BNNCC_FIND(name) find(library, #name, name)
+    BNNCC_FIND(TfLiteModelCreateFromFile);
+    BNNCC_FIND(TfLiteInterpreterOptionsCreate);
+    BNNCC_FIND(TfLiteInterpreterOptionsSetNumThreads);
+    BNNCC_FIND(TfLiteInterpreterOptionsAddDelegate);
+    BNNCC_FIND(TfLiteInterpreterCreate);
+    BNNCC_FIND(TfLiteInterpreterAllocateTensors);
+    BNNCC_FIND(TfLiteInterpreterInvoke);
+    BNNCC_FIND(TfLiteInterpreterGetInputTensorCount);
+    BNNCC_FIND(TfLiteInterpreterGetInputTensor);
+    BNNCC_FIND(TfLiteInterpreterGetOutputTensorCount);
+    BNNCC_FIND(TfLiteInterpreterGetOutputTensor);
+    BNNCC_FIND(TfLiteTensorType);
+    BNNCC_FIND(TfLiteTensorNumDims);
+    BNNCC_FIND(TfLiteTensorDim);
+    BNNCC_FIND(TfLiteTensorByteSize);
+    BNNCC_FIND(TfLiteTensorData);
+#undef BNNCC_FIND
+  }
+};
+
+// The options of XNNPACK's delegate: their first field, and room for those of any version.
+struct XnnpackOptions {
+  int32_t num_threads;
+  char others[508];
+};
+
+// The delegate that runs float operators fast, which the C API does not take by itself; null where there is none.
+void* create_xnnpack_delegate(void* library, int threads) {
+  using Default = XnnpackOptions();
+  using Create = void*(const XnnpackOptions*);
+  auto* const default_options = reinterpret_cast<Default*>(dlsym(library, "TfLiteXNNPackDelegateOptionsDefault"));
+  auto* const create = reinterpret_cast<Create*>(dlsym(library, "TfLiteXNNPackDelegateCreate"));
+  if (default_options == nullptr || create == nullptr) return nullptr;
+  XnnpackOptions options = default_options();
+  options.num_threads = threads;
+  return create(&options);
+}
+
+void report(const char* message) { dprintf(2, "%s\n", message); }
+
+// model.tflite in TensorFlow Lite, LCE's operators in the delegate.
+class Network {
+ public:
+  explicit Network(int threads) : library_(open_library("libtensorflowlite_jni.so")), api_(library_) {
+    void* (*create_delegate)(const char* const*, const char* const*, size_t, void (*)(const char*));
+    find(open_library("libbnncc_runtime.so"), "tflite_plugin_create_delegate", create_delegate);
+    void* const delegate = create_delegate(nullptr, nullptr, 0, report);
+    void* const model = api_.TfLiteModelCreateFromFile(beside("model.tflite"));
+    if (model == nullptr) fail("model.tflite cannot be read");
+    void* const options = api_.TfLiteInterpreterOptionsCreate();
+    api_.TfLiteInterpreterOptionsSetNumThreads(options, threads);
+    api_.TfLiteInterpreterOptionsAddDelegate(options, delegate);
+    void* const xnnpack = create_xnnpack_delegate(library_, threads);
+    if (xnnpack != nullptr) api_.TfLiteInterpreterOptionsAddDelegate(options, xnnpack);
+    interpreter_ = api_.TfLiteInterpreterCreate(model, options);
+    if (interpreter_ == nullptr || api_.TfLiteInterpreterAllocateTensors(interpreter_) != 0) {
+      fail("TensorFlow Lite does not take model.tflite with the delegate");
+    }
+    if (api_.TfLiteInterpreterGetInputTensorCount(interpreter_) != 1) fail("the network takes several inputs");
+    const void* const input = api_.TfLiteInterpreterGetInputTensor(interpreter_, 0);
+    batch_ = api_.TfLiteTensorDim(input, 0);
+    input_size_ = elements(input);
+    const void* const logits = api_.TfLiteInterpreterGetOutputTensor(interpreter_, 0);
+    if (api_.TfLiteTensorNumDims(logits) == 2 && api_.TfLiteTensorDim(logits, 1) > 1) classes_ = elements(logits);
+    for (int i = 0; i < api_.TfLiteInterpreterGetOutputTensorCount(interpreter_); ++i) {
+      output_size_ += elements(api_.TfLiteInterpreterGetOutputTensor(interpreter_, i));
+    }
+    outputs_ = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(output_size_)));
+  }
+
+  // Numbers of one image's input, and of its outputs; how many of the latter are logits, 0 where they are none.
+  int64_t input_size() const { return input_size_; }
+  int64_t output_size() const { return output_size_; }
+  int64_t classes() const { return classes_; }
+
+  // A batch is filled with the image.
+  void set(const float* image) {
+    float* const input =
+        static_cast<float*>(api_.TfLiteTensorData(api_.TfLiteInterpreterGetInputTensor(interpreter_, 0)));
+    const size_t size = static_cast<size_t>(input_size_);
+    for (int i = 0; i < batch_; ++i) memcpy(input + static_cast<size_t>(i) * size, image, sizeof(float) * size);
+  }
+
+  void invoke() {
+    if (api_.TfLiteInterpreterInvoke(interpreter_) != 0) fail("TensorFlow Lite cannot run the network");
+  }
+
+  // All outputs of one image, one behind the other; valid until the next call.
+  const float* run(const float* image) {
+    set(image);
+    invoke();
+    float* at = outputs_;
+    for (int i = 0; i < api_.TfLiteInterpreterGetOutputTensorCount(interpreter_); ++i) {
+      const void* const tensor = api_.TfLiteInterpreterGetOutputTensor(interpreter_, i);
+      memcpy(at, api_.TfLiteTensorData(tensor), sizeof(float) * static_cast<size_t>(elements(tensor)));
+      at += elements(tensor);
+    }
+    return outputs_;
+  }
+
+ private:
+  // Of one image.
+  int64_t elements(const void* tensor) const {
+    constexpr int kFloat32 = 1;
+    if (api_.TfLiteTensorType(tensor) != kFloat32) fail("the network's inputs and outputs must be float32");
+    return static_cast<int64_t>(api_.TfLiteTensorByteSize(tensor) / sizeof(float)) / batch_;
+  }
+
+  void* const library_;
+  const Api api_;
+  void* interpreter_ = nullptr;
+  int batch_ = 1;
+  int64_t input_size_ = 0;
+  int64_t output_size_ = 0;
+  int64_t classes_ = 0;
+  float* outputs_ = nullptr;
+};
+
+int64_t largest(const float* values, int64_t count) {
+  int64_t found = 0;
+  for (int64_t i = 1; i < count; ++i) found = values[i] > values[found] ? i : found;
+  return found;
+}
+
+// Prints line `index` of labels.txt, or the number where there is none.
+void print_label(const char* labels, int64_t index) {
+  for (int64_t line = 0; labels != nullptr && *labels != '\0'; ++line) {
+    const char* const end = strchr(labels, '\n');
+    const int length = static_cast<int>(end == nullptr ? strlen(labels) : static_cast<size_t>(end - labels));
+    if (line == index) {
+      printf("%.*s\n", length, labels);
+      return;
+    }
+    labels += length + (end == nullptr ? 0 : 1);
+  }
+  printf("%lld\n", static_cast<long long>(index));
+}
+
+Rows read_images(const char* path, const Network& network) {
+  const Rows images = read_rows(path);
+  if (images.size != network.input_size()) {
+    fail("%s: images of %lld numbers, and the network takes %lld", path, static_cast<long long>(images.size),
+         static_cast<long long>(network.input_size()));
+  }
+  return images;
+}
+
+void classify(Network* network, const char* path, long top) {
+  const Rows images = read_images(path, *network);
+  if (network->classes() == 0) fail("the network's output is no row of logits");
+  const char* const labels = read(beside("labels.txt")).bytes;
+  bool* const printed = static_cast<bool*>(allocate(static_cast<size_t>(network->classes())));
+  for (int64_t image = 0; image < images.count; ++image) {
+    const float* const logits = network->run(images.values + image * images.size);
+    printf("%s: image %lld\n", path, static_cast<long long>(image));
+    for (int64_t i = 0; i < network->classes(); ++i) printed[i] = false;
+    for (long rank = 0; rank < top && rank < network->classes(); ++rank) {
+      int64_t best = -1;
+      for (int64_t i = 0; i < network->classes(); ++i) {
+        if (!printed[i] && (best < 0 || logits[i] > logits[best])) best = i;
+      }
+      printed[best] = true;
+      printf("%12.4f  ", static_cast<double>(logits[best]));
+      print_label(labels, best);
+    }
+  }
+}
+
+bool check(Network* network) {
+  const Rows images = read_images(beside("check_images.npy"), *network);
+  const Rows wanted = read_rows(beside("check_outputs.npy"));
+  if (wanted.count != images.count || wanted.size != network->output_size()) fail("check_outputs.npy does not fit");
+  double scale = 0;
+  for (int64_t i = 0; i < wanted.count * wanted.size; ++i) {
+    scale = absolute(wanted.values[i]) > scale ? absolute(wanted.values[i]) : scale;
+  }
+  int64_t same = 0;
+  int64_t close = 0;
+  double worst = 0;
+  for (int64_t image = 0; image < images.count; ++image) {
+    const float* const found = network->run(images.values + image * images.size);
+    const float* const expected = wanted.values + image * wanted.size;
+    double error = 0;
+    for (int64_t i = 0; i < wanted.size; ++i) {
+      const double difference = absolute(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
+      error = difference <= error ? error : difference;  // a NaN counts
+    }
+    worst = error <= worst ? worst : error;
+    close += error <= kClose * scale;
+    same += largest(found, network->classes()) == largest(expected, network->classes());
+  }
+  const long long count = images.count;
+  const bool passed = static_cast<double>(close) >= kLeastAgreement * static_cast<double>(count);
+  printf("images            %lld of check_images.npy\n", count);
+  if (network->classes() > 0) printf("same class        %lld of %lld images\n", static_cast<long long>(same), count);
+  printf("same outputs      %lld of %lld images, to %.0f%% of the largest output\n", static_cast<long long>(close),
+         count, 100 * kClose);
+  printf("largest error     %.1e (the largest output is %.3g)\n", worst, scale);
+  printf("check             %s\n", passed ? "passed" : "FAILED");
+  return passed;
+}
+
+double seconds() {
+  constexpr int kMonotonic = 1;
+  timespec now;
+  clock_gettime(kMonotonic, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+int compare(const void* a, const void* b) {
+  const double difference = *static_cast<const double*>(a) - *static_cast<const double*>(b);
+  return difference < 0 ? -1 : difference > 0;
+}
+
+void bench(Network* network, long runs) {
+  const Rows images = read_images(beside("check_images.npy"), *network);
+  double* const milliseconds = static_cast<double*>(allocate(sizeof(double) * static_cast<size_t>(runs)));
+  network->set(images.values);
+  for (long run = -kWarmUp; run < runs; ++run) {
+    const double started = seconds();
+    network->invoke();
+    if (run >= 0) milliseconds[run] = 1e3 * (seconds() - started);
+  }
+  qsort(milliseconds, static_cast<size_t>(runs), sizeof(double), compare);
+  printf("latency           %.3f ms, median of %ld runs (10 %% to 90 %%: %.3f to %.3f ms)\n", milliseconds[runs / 2],
+         runs, milliseconds[runs / 10], milliseconds[runs * 9 / 10]);
+}
+
+long number(const char* option, const char* text) {
+  char* end = nullptr;
+  const long value = text == nullptr ? 0 : strtol(text, &end, 10);
+  if (value < 1 || value > 10000 || *end != '\0') fail("%s takes a number from 1 to 10000", option);
+  return value;
+}
+
+}  // namespace
+
+extern "C" int main(int argc, char** argv) {
+  const char* images = nullptr;
+  bool checks = false;
+  bool measures = false;
+  long threads = 4;
+  long top = 5;
+  long runs = 50;
+  for (int i = 1; i < argc; ++i) {
+    if (strcmp(argv[i], "--check") == 0) {
+      checks = true;
+    } else if (strcmp(argv[i], "--bench") == 0) {
+      measures = true;
+    } else if (strcmp(argv[i], "--threads") == 0) {
+      threads = number(argv[i], argv[i + 1]);
+      ++i;
+    } else if (strcmp(argv[i], "--top") == 0) {
+      top = number(argv[i], argv[i + 1]);
+      ++i;
+    } else if (strcmp(argv[i], "--runs") == 0) {
+      runs = number(argv[i], argv[i + 1]);
+      ++i;
+    } else if (argv[i][0] != '-' && images == nullptr) {
+      images = argv[i];
+    } else {
+      images = nullptr;
+      checks = measures = false;
+      break;
+    }
+  }
+  if (images == nullptr && !checks && !measures) {
+    fail("bnncc_run images.npy | --check | --bench [--threads N] [--top N] [--runs N]");
+  }
+  Network network(static_cast<int>(threads));
+  if (images != nullptr) classify(&network, images, top);
+  bool passed = true;
+  if (checks || measures) {
+    char name[92] = "";  // PROP_VALUE_MAX
+    __system_property_get("ro.product.model", name);
+    printf("device            %s, %ld threads\n", name, threads);
+  }
+  if (checks) passed = check(&network);
+  if (measures) bench(&network, runs);
+  exit(passed ? 0 : kCheckFailed);
+}

@@ -1,0 +1,60 @@
+"""What a bundle for a Raspberry Pi holds: the delegate, run.py and a README."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from bnncc.bundle.check_data import CheckData
+from bnncc.bundle.model import Model
+from bnncc.bundle.toolchain import LINUX, compile_for_linux
+from bnncc.targets.description import Target
+
+FILES = Path(__file__).parent / "files" / "raspberry_pi"
+LIBRARY = "libbnncc_runtime.so"
+# tflite-runtime is LiteRT's older name; it alone has wheels for 32-bit ARM, built against NumPy 1.
+PACKAGES = {"aarch64": "ai-edge-litert numpy pillow", "armv7": 'tflite-runtime==2.14.0 "numpy<2" pillow'}
+
+README = """\
+# {name}, for {title}
+
+Made by bnncc: a binary neural network and all that it needs beside Python's packages.
+
+    python3 -m venv .venv
+    .venv/bin/pip install {packages}
+    .venv/bin/python run.py image.jpg    # the classes with the largest logits
+    .venv/bin/python run.py --check      # the same outputs as on the computer that made this folder?
+    .venv/bin/python run.py --bench      # how long does an image take?
+
+- `model.tflite`: the network; its binary layers are operators of Larq Compute Engine.
+- `{library}`: runs them; LiteRT, and TensorFlow Lite from 2.14 on, load it as an external delegate.  It
+  needs glibc {glibc} or later.
+- `run.py`: loads both; start from it for your own program.
+- `bundle.json`{labels}: how pictures become the network's input{labels_meaning}.
+- `check.npz`: images and the outputs that are expected for them.
+"""
+
+
+def write_raspberry_pi(model: Model, target: Target, compiler: str, check: CheckData, folder: Path) -> None:
+    """Write to `folder` what is special to a Raspberry Pi.  BuildError where the delegate cannot be compiled."""
+    compile_for_linux(target, compiler, folder / LIBRARY)
+    (folder / "check.npz").write_bytes(check.npz())
+    shutil.copyfile(FILES / "run.py", folder / "run.py")
+    (folder / "run.py").chmod(0o755)
+    readme = README.format(
+        name=model.path.name,
+        title=target.title,
+        packages=PACKAGES[LINUX[target.abi]],
+        library=LIBRARY,
+        glibc=needed_glibc(folder / LIBRARY),
+        labels=", `labels.txt`" if model.classes else "",
+        labels_meaning=", and its classes' names" if model.classes else "",
+    )
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def needed_glibc(library: Path) -> str:
+    """The latest version of glibc that the library names; its dynamic string table holds them as text."""
+    versions = {tuple(map(int, found.split(b"."))) for found in re.findall(rb"GLIBC_([\d.]+)", library.read_bytes())}
+    return ".".join(map(str, max(versions)))

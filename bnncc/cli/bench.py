@@ -1,0 +1,98 @@
+"""`bnncc bench`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnncc.cli.options import FILE
+from bnncc.cli.terminal import output
+
+if TYPE_CHECKING:
+    from bnncc.bundle.timing import OperatorTiming, Timing
+
+COLUMNS = {"litert": "delegate, ms", "lce": "LCE, ms"}
+TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its best"}
+
+
+@click.command("bench")
+@click.argument("path", metavar="FILE.tflite", type=FILE)
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
+@click.option("--warm-up", type=click.IntRange(0), default=5, show_default=True, help="Runs before those that count.")
+@click.option("--runs", "count", type=click.IntRange(1), default=50, show_default=True, help="Runs that count.")
+@click.option("--kernel", default="auto", show_default=True, metavar="NAME", help="A kernel of the delegate.")
+@click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
+def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: str, json_file: Path | None) -> None:
+    """Measure how long FILE.tflite takes on this machine, on random inputs.
+
+    Runs in LiteRT with bnncc's delegate, and in turns with it in LCE's interpreter where that is installed (indirect
+    kernel and XNNPACK).  The times include copying inputs and outputs.  Also measures every operator by itself; in the
+    whole file the delegate runs neighbours in one go, so that their sum there is less.
+    """
+    from bnncc.bundle.model import Model
+    from bnncc.bundle.timing import LCE, LITERT, open_lce, open_litert, processor, random_arrays, take_turns
+    from bnncc.bundle.timing import time_operators as measure_operators
+    from bnncc.compiler import check_writable, write_atomically
+
+    if json_file is not None:
+        check_writable(json_file)
+    model = Model.read(path)
+    arrays = random_arrays(model.file.inputs)
+    runners = {LITERT: open_litert(model, threads, kernel)}
+    runs: dict[str, Callable[[], object]] = {LITERT: lambda: runners[LITERT].run(arrays)}
+    lce = open_lce(model, threads)
+    if lce is not None:
+        runs[LCE] = lambda: lce.run(arrays)
+    timings = take_turns(runs, warm_up, count)
+    operators = measure_operators(model, threads, kernel, lce=lce is not None)
+    console = output()
+    _print_operators(operators, list(runs))
+    console.print(
+        f"{path} on {processor()}: {count} runs of {threads} {'thread' if threads == 1 else 'threads'}", markup=False
+    )
+    for name, timing in timings.items():
+        low, high = timing.spread
+        console.print(
+            f"{TITLES[name]:32}{timing.median * 1e3:10.3f} ms   (10 % to 90 %: {low * 1e3:.3f} to {high * 1e3:.3f})",
+            markup=False,
+        )
+    if json_file is not None:
+        figures = {
+            "file": str(path),
+            "processor": processor(),
+            "threads": threads,
+            "warm_up": warm_up,
+            "kernel": kernel,
+            "interpreters": {name: _figures(timing) for name, timing in timings.items()},
+            "operators": [
+                {"index": entry.operator.index, "name": entry.operator.name, "median_seconds": dict(entry.medians)}
+                for entry in operators
+            ],
+        }
+        write_atomically(json_file, (json.dumps(figures, indent=2) + "\n").encode())
+        console.print(f"wrote {json_file}", markup=False)
+
+
+def _figures(timing: Timing) -> dict[str, Any]:
+    low, high = timing.spread
+    return {"median_seconds": timing.median, "p10_seconds": low, "p90_seconds": high, "seconds": list(timing.seconds)}
+
+
+def _print_operators(operators: Sequence[OperatorTiming], names: Sequence[str]) -> None:
+    """One operator a line, by itself; a column for each interpreter."""
+    from rich.table import Table
+
+    table = Table("", "operator, by itself", "output", box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
+    for entry in operators:
+        figures = [f"{entry.medians[name] * 1e3:.3f}" if name in entry.medians else "–" for name in names]
+        shape = "x".join(map(str, entry.operator.outputs[0].shape))
+        table.add_row(str(entry.operator.index), entry.operator.name, shape, *figures)
+    console = output()
+    console.print(table)
+    console.print()

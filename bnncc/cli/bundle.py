@@ -1,0 +1,56 @@
+"""`bnncc bundle`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bnncc.cli.options import FILE
+from bnncc.errors import InputError
+
+
+@click.command("bundle")
+@click.argument("path", metavar="FILE.tflite", type=FILE)
+@click.option("--target", "name", help="The device; that of the file without it.  `bnncc targets` lists them.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR", help="The folder to write.")
+@click.option("--data", help="Images for the device's check, as `bnncc check` takes them; random ones without.")
+@click.option(
+    "--compiler",
+    type=click.Choice(["zig", "debian", "ndk"]),
+    default="zig",
+    show_default=True,
+    help="pip's ziglang, Debian's cross compilers (Raspberry Pi), or the NDK of ANDROID_NDK_HOME (Android).",
+)
+@click.option(
+    "--tflite-library",
+    type=FILE,
+    metavar="libtensorflowlite_jni.so",
+    help="Android: TensorFlow Lite's library, for a program that runs the network in adb shell.",
+)
+@click.option("--force", is_flag=True, help="Replace an older bundle.")
+def bundle_command(
+    path: Path,
+    name: str | None,
+    output: Path,
+    data: str | None,
+    compiler: str,
+    tflite_library: Path | None,
+    force: bool,
+) -> None:
+    """Write a folder with all that a device needs to run FILE.tflite.
+
+    The model, the delegate compiled for the device, a program that runs them, labels and preprocessing, a README.  For
+    Android also a Kotlin class that adds the delegate to an app's Interpreter.
+    """
+    from bnncc.bundle import Model, write_bundle
+    from bnncc.targets import find_target
+
+    model = Model.read(path)
+    if name is None and model.target is None:
+        raise InputError(f"{path} does not say for which device it was compiled: give --target")
+    target = find_target(name or model.target or "")
+    with Console(stderr=True).status("compiling the delegate"):  # some seconds
+        write_bundle(model, target, output, compiler=compiler, data=data, tflite_library=tflite_library, force=force)
+    click.echo(f"wrote {output} for {target.title}; its README.md says how to run it")

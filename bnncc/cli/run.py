@@ -1,0 +1,86 @@
+"""`bnncc run`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from bnncc.cli.options import FILE
+from bnncc.errors import InputError
+
+if TYPE_CHECKING:
+    from bnncc.bundle.model import Model
+    from bnncc.data import Dataset
+    from bnncc.evaluate import Array
+
+
+@click.command("run")
+@click.argument("path", metavar="FILE.tflite", type=FILE)
+@click.option(
+    "--input",
+    "inputs",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="A picture, or arrays in a .npy or .npz file; repeat for several.",
+)
+@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
+@click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
+def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None) -> None:
+    """Run FILE.tflite in LiteRT, with bnncc's delegate, on your own images.
+
+    Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
+    Prints the classes with the largest logits.
+    """
+    from bnncc.bundle.inputs import open_input
+    from bnncc.bundle.model import Model
+    from bnncc.bundle.timing import open_litert
+    from bnncc.compiler import check_writable, write_atomically
+
+    model = Model.read(path)
+    if output is None and model.class_count is None:
+        shape = "x".join(map(str, model.file.outputs[0].shape))
+        raise InputError(f"{path} yields {shape}, no row of logits: write the outputs to a file, -o OUT.npz")
+    if output is not None:
+        check_writable(output)
+    runner = open_litert(model, threads)
+    rows: list[list[Array]] = []
+    try:
+        for file in inputs:
+            images = open_input(file, model)
+            for index, batch in _batches(images, model.inputs[0].shape[0]):
+                outputs = runner.run([model.as_stored(array) for array in batch])
+                for row in range(min(len(batch[0]), len(images) - index)):
+                    rows.append([array[row] for array in outputs])
+                    if model.class_count is not None:
+                        _print_classes(model, images.name(index + row), rows[-1][0], top)
+    except InputError as error:
+        raise InputError(f"--input: {str(error).removeprefix('--data: ')}") from error
+    if output is not None:
+        content = io.BytesIO()
+        names = [tensor.name for tensor in model.file.outputs]
+        np.savez(content, **{name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)})
+        write_atomically(output, content.getvalue())
+        click.echo(f"wrote {output}: the outputs of {len(rows):,} images")
+
+
+def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
+    """(number of the first image, a batch of `size` filled up with its last image)."""
+    from bnncc.data import stack
+
+    for begin in range(0, len(images), size):
+        samples = [images.sample(row)[0] for row in range(begin, min(begin + size, len(images)))]
+        yield begin, stack(samples, size)
+
+
+def _print_classes(model: Model, name: str, logits: Array, top: int) -> None:
+    """The largest logits, one a line."""
+    click.echo(name)
+    for index in np.argsort(-logits, kind="stable")[:top]:
+        click.echo(f"{float(logits[index]):12.4f}  {model.class_name(int(index))}")

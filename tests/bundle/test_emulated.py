@@ -1,0 +1,166 @@
+"""Bundles on emulated ARM processors, made with nothing but pip's packages.
+
+Needs the folder that `python -m tests.targets.runtime.sysroot DIR` makes, named by the environment variable
+BNNCC_SYSROOTS; what else a device would have is put there too (Pillow by pip, TensorFlow Lite for Android by npm).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnncc.bundle import write_bundle
+from bnncc.bundle.android import shell_files
+from bnncc.passes.legalize import Padding
+from bnncc.targets import find_target
+from tests.bundle import android_emulation, example
+from tests.targets.runtime import sysroot
+
+FOLDER = os.environ.get("BNNCC_SYSROOTS")
+PROGRAMS = [machine.qemu for machine in sysroot.MACHINES.values()]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER or not all(map(shutil.which, PROGRAMS)), reason="needs BNNCC_SYSROOTS and qemu"),
+]
+CHECK_FAILED = 3
+# Puts Pillow, which lies in a folder of its own, in the path; then runs run.py as a user does.
+START = (
+    "import runpy, sys; sys.path.append(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], None, '__main__')"
+)
+
+
+def sysroots() -> Path:
+    assert FOLDER is not None
+    return Path(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def pillow() -> Path:
+    """Pillow for aarch64."""
+    folder = sysroots() / "aarch64-pillow"
+    with android_emulation.alone(sysroots()):
+        if folder.is_dir():
+            return folder
+        partial = sysroots() / ".aarch64-pillow"
+        shutil.rmtree(partial, ignore_errors=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(partial), "--no-deps"]
+        for platform in ("manylinux_2_27_aarch64", "manylinux_2_28_aarch64"):
+            command += ["--platform", platform]
+        subprocess.run([*command, "--python-version", "3.11", "--only-binary=:all:", "pillow"], check=True)
+        partial.rename(folder)
+    return folder
+
+
+@pytest.mark.parametrize("padding", [Padding.ONE_PADDED, Padding.MIRRORED])
+def test_a_raspberry_pi_prints_the_class_of_a_picture(pillow: Path, tmp_path: Path, padding: Padding) -> None:
+    example.need_zig()
+    folder = tmp_path / "bundle"
+    write_bundle(example.model(padding), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
+    picture = example.write_picture(tmp_path / "image.png")
+    arguments = ["-c", START, str(pillow), str(folder / "run.py")]
+    shown = sysroot.run(sysroots(), "aarch64", [*arguments, str(picture), "--top", "1"])
+    assert shown.split(maxsplit=2)[2].strip() == "Ankle boot"
+    shown = sysroot.run(sysroots(), "aarch64", [*arguments, "--check", "--bench", "--runs", "3"])
+    assert "same outputs      64 of 64 images" in shown
+    assert "median of 3 runs" in shown
+
+
+def test_a_32_bit_raspberry_pi_computes_the_same(tmp_path: Path) -> None:
+    example.need_zig()
+    folder = tmp_path / "bundle"
+    write_bundle(example.model(), find_target("raspberry-pi-4-32bit"), folder, data=str(example.IMAGES))
+    shown = sysroot.run(sysroots(), "armv7", [str(folder / "run.py"), "--check", "--bench", "--runs", "3"])
+    assert "same outputs      64 of 64 images" in shown
+    assert "median of 3 runs" in shown
+
+
+@dataclass(frozen=True)
+class Phone:
+    """An emulated phone.  folder: what `bnncc deploy --adb` pushes; libraries: Android's; root: for qemu."""
+
+    abi: str
+    folder: Path
+    libraries: Path
+    root: Path
+
+    def run(self, *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        program = (folder or self.folder) / "bnncc_run"
+        return android_emulation.run(self.abi, self.root, self.libraries, program, [str(part) for part in arguments])
+
+
+@pytest.fixture(scope="module", params=["android-arm64", "android-armv7"])
+def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Phone:
+    example.need_zig()
+    for name in ("npm", "mmdebstrap"):
+        example.need(shutil.which(name), name)
+    target = find_target(request.param)
+    library = android_emulation.tflite_library(sysroots(), target.abi)
+    made, pushed, libraries = (tmp_path_factory.mktemp(name) for name in ("made", "pushed", "libraries"))
+    bundle = made / "bundle"
+    write_bundle(example.model(), target, bundle, data=str(example.IMAGES), tflite_library=library)
+    assert (bundle / "libtensorflowlite_jni.so").read_bytes() == library.read_bytes()
+    for path in shell_files(bundle):
+        shutil.copy(path, pushed / path.name)
+    (pushed / library.name).write_bytes(android_emulation.without_versions(library.read_bytes()))
+    android_emulation.make_libraries(target.abi, libraries)
+    return Phone(target.abi, pushed, libraries, android_emulation.make_glibc(sysroots(), target.abi))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_program_for_android_checks_and_measures(phone: Phone, threads: str) -> None:
+    done = phone.run("--check", "--bench", "--runs", 3, "--threads", threads)
+    assert done.returncode == 0, done.stderr
+    assert f"device            a stand-in, {threads} threads" in done.stdout
+    assert "same class        64 of 64 images" in done.stdout
+    assert "same outputs      64 of 64 images" in done.stdout
+    assert "median of 3 runs" in done.stdout
+
+
+def test_the_program_for_android_prints_classes(phone: Phone, tmp_path: Path) -> None:
+    images = example.images()[:2].transpose(0, 2, 3, 1).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    done = phone.run(tmp_path / "images.npy", "--top", 1)
+    assert done.returncode == 0, done.stderr
+    names = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if not line.startswith(str(tmp_path))]
+    assert names == ["Ankle boot", "Pullover"]
+
+
+def test_the_program_for_android_names_what_is_wrong(phone: Phone, tmp_path: Path) -> None:
+    def fails(message: str, *arguments: object) -> None:
+        done = phone.run(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+
+    fails("bnncc_run images.npy | --check | --bench")
+    fails("--runs takes a number from 1 to 10000", "--check", "--runs", 0)
+    fails("--threads takes a number", "--check", "--threads")
+    fails("gone.npy cannot be opened", tmp_path / "gone.npy")
+    fails("labels.txt is no .npy file", phone.folder / "labels.txt")
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((2, 28, 28, 1)))
+    fails("does not hold float32 in C order", path)
+    np.save(path, np.zeros((2, 27, 28, 1), np.float32))
+    fails("images of 756 numbers, and the network takes 784", path)
+    np.save(path, np.zeros((2, 28, 28, 1), np.float32))
+    path.write_bytes(path.read_bytes()[:-4])
+    fails("cut off", path)
+
+
+def test_the_program_for_android_tells_other_outputs_from_a_missing_library(phone: Phone, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    shutil.copytree(phone.folder, wrong)
+    np.save(wrong / "check_outputs.npy", -np.load(wrong / "check_outputs.npy"))
+    done = phone.run("--check", folder=wrong)
+    assert done.returncode == CHECK_FAILED
+    assert "check             FAILED" in done.stdout
+    (wrong / "libtensorflowlite_jni.so").unlink()
+    done = phone.run("--check", folder=wrong)
+    assert done.returncode == 2
+    assert "libtensorflowlite_jni.so cannot be loaded" in done.stderr

@@ -1,0 +1,120 @@
+"""run.py of a bundle for a Raspberry Pi, run on this machine with this machine's delegate in the folder."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bnncc.bundle
+from bnncc.bundle.bundle import MANIFEST
+from bnncc.bundle.check_data import make_check_data
+from bnncc.data import Preprocessing
+from bnncc.runtime import library_path
+from tests.bundle import example
+
+RUN_PY = Path(bnncc.bundle.__file__).parent / "files" / "raspberry_pi" / "run.py"
+CHECK_FAILED = 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle for this machine."""
+    path = tmp_path / "bundle"
+    path.mkdir()
+    model = example.model()
+    (path / "model.tflite").write_bytes(model.content)
+    (path / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
+    manifest = {"input_layout": "NHWC", "preprocessing": model.preprocessing.as_json()}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    (path / "check.npz").write_bytes(make_check_data(model, str(example.IMAGES)).npz())
+    shutil.copyfile(library_path(), path / "libbnncc_runtime.so")
+    shutil.copyfile(RUN_PY, path / "run.py")
+    return path
+
+
+def run(folder: Path, *arguments: object, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, str(folder / "run.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent)
+
+
+def test_a_picture_s_class_is_printed(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, example.write_picture(tmp_path / "boot.png"), "--top", 2)
+    assert done.returncode == 0, done.stderr
+    name, first, _ = done.stdout.splitlines()
+    assert name.endswith("boot.png")
+    assert first.split(maxsplit=1)[1] == "Ankle boot"
+
+
+def test_the_check_passes_here_and_the_latency_is_printed(folder: Path) -> None:
+    done = run(folder, "--check", "--bench", "--runs", 3, "--threads", 2)
+    assert done.returncode == 0, done.stderr
+    assert "2 threads" in done.stdout
+    assert "same class        64 of 64 images" in done.stdout
+    assert "same outputs      64 of 64 images" in done.stdout
+    assert "check             passed" in done.stdout
+    assert "median of 3 runs" in done.stdout
+
+
+def test_accuracy_is_that_of_the_labels(folder: Path) -> None:
+    done = run(folder, "--check", example.IMAGES)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy          91.90% (919 of 1,000)" in done.stdout
+
+
+def test_other_outputs_fail_the_check(folder: Path) -> None:
+    arrays = dict(np.load(folder / "check.npz"))
+    arrays["outputs"] = np.roll(arrays["outputs"], 1, axis=1)
+    np.savez(folder / "check.npz", **arrays)
+    done = run(folder, "--check")
+    assert done.returncode == CHECK_FAILED
+    assert "check             FAILED" in done.stdout
+
+
+def test_missing_packages_are_named_with_the_command_that_installs_them(folder: Path) -> None:
+    done = run(folder, "--check", flags=("-S",))
+    assert done.returncode not in (0, CHECK_FAILED)
+    assert "No module named" in done.stderr
+    assert "pip install ai-edge-litert numpy pillow" in done.stderr
+
+
+def test_what_is_no_picture_is_one_line(folder: Path) -> None:
+    for name in ("run.py", "gone.png"):
+        done = run(folder, folder / name)
+        assert done.returncode not in (0, CHECK_FAILED)
+        assert len(done.stderr.strip().splitlines()) <= 2  # LiteRT announces itself
+        assert name in done.stderr
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing(),
+        Preprocessing(resize=9, crop=(8, 6), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3)),
+        Preprocessing(resize=20, crop=(8, 6), mean=(0.5,), std=(0.25,), interpolation="bicubic"),
+        Preprocessing(crop=(7, 5)),
+    ],
+)
+def test_pictures_become_what_bnncc_makes_of_them(
+    folder: Path, tmp_path: Path, preprocessing: Preprocessing, layout: str
+) -> None:
+    manifest = {"input_layout": layout, "preprocessing": preprocessing.as_json()}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    module: dict[str, Any] = runpy.run_path(str(folder / "run.py"))
+    pixels = np.random.default_rng(0).integers(0, 256, (17, 13, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        expected = preprocessing.normalize(preprocessing.pixels(picture, 3)).transpose(1, 2, 0)
+    found = module["normalize"](module["load_picture"](str(tmp_path / "x.png"), expected.shape))
+    np.testing.assert_array_equal(found, expected)
+    turned = module["channels_last"](expected.transpose(2, 0, 1), expected.shape)
+    np.testing.assert_array_equal(turned, expected)

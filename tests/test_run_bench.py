@@ -1,0 +1,174 @@
+"""`bnncc run` and `bnncc bench` as a user meets them; LCE's interpreter says what is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import bnncc
+from bnncc.bundle.timing import take_turns
+from bnncc.cli import main
+from bnncc.data import Preprocessing
+from bnncc.options import Options
+from bnncc.runners import LceRunner
+from bnncc.targets.tflite.reader import TfliteFile
+from tests.bundle import example
+
+
+def invoke(*arguments: object) -> click.testing.Result:
+    result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example.write_model(tmp_path_factory.mktemp("file"))
+
+
+def logits(count: int) -> np.ndarray:
+    """[count, 10], by LCE's interpreter."""
+    runner = LceRunner(example.content())
+    images = example.images()[:count].transpose(0, 2, 3, 1).astype(np.float32)
+    return np.concatenate([runner.run([image[np.newaxis]])[0] for image in images])
+
+
+def test_the_classes_of_a_picture_are_printed_with_their_names(file: Path, tmp_path: Path) -> None:
+    picture = example.write_picture(tmp_path / "boot.png")
+    result = invoke("run", file, "--input", picture, "--top", 3)
+    assert result.exit_code == 0
+    (expected,) = logits(1)
+    name, *lines = result.output.splitlines()
+    assert name == str(picture)
+    printed = [line.split(maxsplit=1) for line in lines]
+    assert [name for _, name in printed] == [example.CLASSES[i] for i in np.argsort(-expected)[:3]]
+    np.testing.assert_allclose([float(value) for value, _ in printed], np.sort(expected)[::-1][:3], atol=1e-3)
+
+
+def test_larger_pictures_are_resized_as_the_metadata_say(file: Path, tmp_path: Path) -> None:
+    pixels = np.kron(example.images()[0, 0], np.ones((2, 2), np.uint8))
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    result = invoke("run", file, "--input", tmp_path / "large.png", "--top", 1)
+    assert result.output.split(maxsplit=2)[2].strip() == "Ankle boot"
+
+
+def test_all_outputs_are_written(file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=example.images()[:5])
+    np.save(tmp_path / "one.npy", example.images()[0])
+    np.save(tmp_path / "floats.npy", example.images()[:2].transpose(0, 2, 3, 1).astype(np.float32))
+    inputs = [text for name in ("images.npz", "one.npy", "floats.npy") for text in ("--input", tmp_path / name)]
+    result = invoke("run", file, *inputs, "-o", tmp_path / "out.npz", "--threads", 2)
+    assert result.exit_code == 0
+    assert "the outputs of 8 images" in result.output
+    (found,) = np.load(tmp_path / "out.npz").values()
+    expected = logits(5)
+    np.testing.assert_allclose(found, np.concatenate([expected, expected[:1], expected[:2]]), atol=1e-4)
+
+
+def test_inner_feature_maps_need_an_output_file(tmp_path: Path) -> None:
+    parsed = TfliteFile(example.content())
+    convolution = next(entry for entry in parsed.operators if entry.name == "LceBconv2d")
+    (tmp_path / "part.tflite").write_bytes(parsed.variant(parsed.inputs, convolution.outputs))
+    np.save(tmp_path / "one.npy", example.images()[0])
+    arguments = ("run", tmp_path / "part.tflite", "--input", tmp_path / "one.npy")
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "no row of logits: write the outputs to a file, -o OUT.npz" in result.output
+    assert invoke(*arguments, "-o", tmp_path / "out.npz").exit_code == 0
+    (found,) = np.load(tmp_path / "out.npz").values()
+    image = example.images()[0].transpose(1, 2, 0).astype(np.float32)
+    (expected,) = LceRunner((tmp_path / "part.tflite").read_bytes()).run([image[np.newaxis]])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+class Sums(nn.Module):
+    """Two sums of an image's channels, in a batch of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0].sum((1, 2)), x[:, 1].sum((1, 2))], 1)
+
+
+def test_pixels_are_normalised_and_batches_filled_up(tmp_path: Path) -> None:
+    options = Options(preprocessing=Preprocessing(mean=(0.5, 0.25, 0), std=(0.5, 1, 1)))
+    bnncc.compile(Sums(), input_shapes=["2x3x4x4"], options=options).save(tmp_path / "sums.tflite")
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    result = invoke("run", tmp_path / "sums.tflite", "--input", tmp_path / "images.npy", "-o", tmp_path / "out.npz")
+    assert result.exit_code == 0
+    (found,) = np.load(tmp_path / "out.npz").values()
+    expected = (images / 255 - np.array([0.5, 0.25, 0])) / np.array([0.5, 1, 1])
+    np.testing.assert_allclose(found, expected.sum((1, 2))[:, :2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.png", None, "gone.png does not exist"),
+        ("text.png", b"no picture", "text.png is no picture"),
+        ("text.npy", b"no array", "text.npy is no readable .npy file"),
+        ("text.npz", b"no archive", "text.npz is no readable .npz file"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_named(
+    file: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = invoke("run", file, "--input", tmp_path / name)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "--data" not in result.output
+
+
+def test_arrays_of_another_shape_are_refused(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "wrong.npy", np.zeros((1, 3, 28, 28), np.float32))
+    result = invoke("run", file, "--input", tmp_path / "wrong.npy")
+    assert result.exit_code == 2
+    assert "images of shape (3, 28, 28) do not fit the input" in result.output
+
+
+@pytest.mark.parametrize("command", [("run", "--input", "x.png"), ("bench",)])
+def test_what_is_no_file_of_tensorflow_lite_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
+    path = tmp_path / "x.tflite"
+    assert "cannot be read" in invoke(command[0], path, *command[1:]).output
+    path.write_bytes(b"something else")
+    result = invoke(command[0], path, *command[1:])
+    assert result.exit_code == 2
+    assert "TFL3 is missing" in result.output
+
+
+def test_both_interpreters_are_measured_whole_and_operator_by_operator(file: Path, tmp_path: Path) -> None:
+    result = invoke("bench", file, "--runs", 4, "--warm-up", 1, "--threads", 2, "--json", tmp_path / "bench.json")
+    assert result.exit_code == 0
+    assert "LiteRT with the delegate" in result.output
+    assert "LCE's interpreter at its best" in result.output
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert figures["threads"] == 2
+    for interpreter in ("litert", "lce"):
+        found = figures["interpreters"][interpreter]
+        assert len(found["seconds"]) == 4
+        assert found["p10_seconds"] <= found["median_seconds"] <= found["p90_seconds"]
+    operators = TfliteFile(example.content()).operators
+    assert [entry["name"] for entry in figures["operators"]] == [operator.name for operator in operators]
+    assert all(set(entry["median_seconds"]) == {"litert", "lce"} for entry in figures["operators"])
+
+
+def test_a_kernel_can_be_named(file: Path) -> None:
+    assert invoke("bench", file, "--runs", 1, "--kernel", "portable").exit_code == 0
+    result = invoke("bench", file, "--runs", 1, "--kernel", "mmx")
+    assert result.exit_code == 2
+    assert "portable, not 'mmx'" in result.output
+
+
+def test_runs_take_turns_and_those_that_warm_up_do_not_count() -> None:
+    calls: list[str] = []
+    timings = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 1, 3)
+    assert calls == ["a", "b"] * 4
+    assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
