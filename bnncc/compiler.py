@@ -58,8 +58,8 @@ class CompiledModel:
 
     @property
     def float_weight_bytes(self) -> int:
-        """The size of the network's parameters in float32: what the traced graph holds before any pass."""
-        return _float_bytes(self.traced)
+        """The size of the network's parameters in float32."""
+        return self.traced.float32_bytes
 
     def as_stored(self, array: Array) -> Array:
         """A graph input or output in PyTorch's order (NCHW), laid out as the file has it."""
@@ -109,7 +109,7 @@ class CompiledModel:
         """
         from bnncc.baseline import make_baseline
 
-        return make_baseline(self.traced, inputs)
+        return make_baseline(self.traced, inputs, self.options)
 
     def save(self, path: Path | str) -> None:
         """Write the file: whole or not at all.  Raises InputError where that fails."""
@@ -225,11 +225,5 @@ def check_writable(path: Path) -> None:
 
 
 def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
-    entry = FileMetadata(__version__, target.name, traced.weights_digest, _float_bytes(traced), options)
+    entry = FileMetadata(__version__, target.name, traced.weights_digest, traced.float32_bytes, options)
     return {METADATA_NAME: entry.as_bytes()}
-
-
-def _float_bytes(traced: TracedModel) -> int:
-    floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
-    tensors = (value.const_value for value in traced.model.graph.initializers.values())
-    return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)

@@ -98,15 +98,6 @@ class FileMetadata:
         return json.dumps(entry, sort_keys=True).encode()
 
 
-def weights_digest(file: TfliteFile) -> str | None:
-    """The digest of the weights that a file of bnncc's was made from; a float baseline's, too.  None without one."""
-    try:
-        entry = json.loads(file.metadata().get(METADATA_NAME, b"{}"))
-    except ValueError:
-        return None
-    return entry.get("weights_sha256") if isinstance(entry, dict) else None
-
-
 def _options(entry: Mapping[str, Any]) -> Options:
     return Options(
         padding=Padding(entry["padding"]),

@@ -32,9 +32,11 @@ from bnncc.baseline.check import check
 from bnncc.baseline.convert import CALIBRATION_FILE, RESULT
 from bnncc.baseline.graph import float_graph
 from bnncc.baseline.process import ConversionError
+from bnncc.data import Preprocessing
 from bnncc.errors import InputError, VerificationError
 from bnncc.evaluate import Array, random_inputs
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
+from bnncc.options import FileMetadata, Options
 from bnncc.rounding import relative_error
 from bnncc.runners import LceRunner, OrtRunner
 from bnncc.targets.tflite import emit
@@ -419,7 +421,11 @@ def test_only_the_converters_process_imports_tensorflow() -> None:
 def test_the_baseline_of_the_shipped_network_is_the_network(temporary: Path) -> None:
     network = trace(f"{EXAMPLE}/net.py:make_net", weights=EXAMPLE / "net.pth", input_shapes=["1x1x28x28"])
     images = np.load(EXAMPLE / "test_images.npz")["images"][:50].astype(np.float32).reshape(-1, 1, 1, 28, 28)
-    baseline = make_baseline(network, [[image] for image in images])
+    options = Options(preprocessing=Preprocessing(mean=(0.5,), std=(0.25,)), classes=("shirt", "boot"))
+    baseline = make_baseline(network, [[image] for image in images], options)
+    metadata = FileMetadata.read(TfliteFile(baseline.content))
+    assert metadata.weights_sha256 == network.weights_digest
+    assert metadata.options == options
     assert baseline.check.error < 1e-4
     assert baseline.agreeing == 50
     assert not list(temporary.iterdir())

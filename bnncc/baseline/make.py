@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from bnncc.compiler import write_atomically
 from bnncc.errors import VerificationError
 from bnncc.evaluate import Array, random_inputs
 from bnncc.frontend import TracedModel
-from bnncc.options import METADATA_NAME
+from bnncc.options import METADATA_NAME, FileMetadata, Options
 from bnncc.rounding import relative_error
 from bnncc.runners import OrtRunner
 from bnncc.targets.tflite.reader import TfliteFile
@@ -27,6 +26,8 @@ from bnncc.targets.tflite.writer import Tensor, pack, unpack
 
 # The file is checked on so many random inputs where none are given.
 RANDOM_INPUTS = 2
+# What the metadata call the device.
+TARGET = "float baseline"
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ class Baseline:
         write_atomically(Path(path), self.content)
 
 
-def make_baseline(traced: TracedModel, inputs: Sequence[Sequence[Array]] = ()) -> Baseline:
+def make_baseline(
+    traced: TracedModel, inputs: Sequence[Sequence[Array]] = (), options: Options | None = None
+) -> Baseline:
     """Convert the network with onnx2tf and prove the result.
 
     inputs: on which it is proven, one float32 array for each graph input, NCHW; random ones by default.
+    options: preprocessing and class names for the file's metadata; nothing else of them applies.
     Raises InputError where the extra `baseline` is not installed, ConversionError where onnx2tf fails, and
     VerificationError where its file computes something else.
     """
@@ -65,7 +69,7 @@ def make_baseline(traced: TracedModel, inputs: Sequence[Sequence[Array]] = ()) -
         value.name = _input_name(number)
     content = convert(model)
     try:
-        content = _with_metadata(_in_order(content, model, inputs[0]), traced)
+        content = _with_metadata(_in_order(content, model, inputs[0]), traced, options or Options())
         found = check(content, model, inputs)
     except VerificationError as error:
         raise VerificationError(f"the file that onnx2tf made is not the network: {error}") from error
@@ -106,13 +110,13 @@ def _input_name(number: int) -> str:
     return f"bnncc_input_{number}"
 
 
-def _with_metadata(content: bytes, traced: TracedModel) -> bytes:
-    """The file with a note of what it is, as the binary file has one."""
-    note = {"bnncc": __version__, "input_layout": "NHWC", "target": "float baseline"}
+def _with_metadata(content: bytes, traced: TracedModel, options: Options) -> bytes:
+    """The file with the metadata that a binary file has."""
+    kept = Options(preprocessing=options.preprocessing, classes=options.classes)
+    note = FileMetadata(__version__, TARGET, traced.weights_digest, traced.float32_bytes, kept)
     model = unpack(content)
     buffer, entry = schema.BufferT(), schema.MetadataT()
-    text = json.dumps({**note, "weights_sha256": traced.weights_digest}, sort_keys=True)
-    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    buffer.data = np.frombuffer(note.as_bytes(), np.uint8)
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers, model.metadata = [*model.buffers, buffer], [*(model.metadata or []), entry]
     return pack(model)

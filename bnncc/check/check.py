@@ -20,7 +20,7 @@ from bnncc.compiler import CompiledModel
 from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace
-from bnncc.options import FileMetadata, weights_digest
+from bnncc.options import METADATA_NAME, FileMetadata
 from bnncc.runners import Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
@@ -252,10 +252,11 @@ def _read_baseline(path: Path, digest: str) -> bytes:
     """The file.  Raises InputError where it is of other weights, as far as it says so."""
     content = read_tflite(path)
     try:
-        found = weights_digest(TfliteFile(content))
+        file = TfliteFile(content)
+        found = FileMetadata.read(file).weights_sha256 if METADATA_NAME in file.metadata() else digest
     except InputError as error:
         raise InputError(f"--baseline: {path}: {error}") from error
-    if found not in (None, digest):
+    if found != digest:
         raise InputError(f"--baseline: {path} was made from other weights: run bnncc baseline again")
     return content
 

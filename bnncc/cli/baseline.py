@@ -60,6 +60,7 @@ def baseline_command(
     from bnncc.data import DataSource
     from bnncc.evaluate import random_inputs
     from bnncc.frontend import parse_argument, trace
+    from bnncc.options import Options
 
     check_installed()
     check_writable(output)
@@ -72,14 +73,14 @@ def baseline_command(
     )
     for warning in traced.warnings:
         warn(warning)
+    options = Options(preprocessing=preprocessing(resize, crop, mean, std, interpolation), classes=class_names(classes))
     if data is None:
         inputs = [random_inputs(traced.model, seed + index) for index in range(count)]
     else:
-        options = preprocessing(resize, crop, mean, std, interpolation)
-        inputs = DataSource(data).open(traced.inputs, options, class_names(classes)).batches(count, False)
+        inputs = DataSource(data).open(traced.inputs, options.preprocessing, options.classes).batches(count, False)
     # The converter takes from seconds to minutes, and does not say how far it is.
     with Console(stderr=True).status("onnx2tf and TensorFlow convert the network"):
-        baseline = make_baseline(traced, inputs)
+        baseline = make_baseline(traced, inputs, options)
     console = standard_output()
     print_baseline(console, traced, baseline)
     baseline.save(output)

@@ -61,6 +61,13 @@ class TracedModel:
     check_against_module: Callable[[Sequence[Sequence[Array]]], list[str]]
     source: NetworkSource | None = None
 
+    @property
+    def float32_bytes(self) -> int:
+        """The size of the network's parameters in float32: what the graph holds before any pass."""
+        floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+        tensors = (value.const_value for value in self.model.graph.initializers.values())
+        return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)
+
 
 def trace(
     source: str,

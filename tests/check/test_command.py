@@ -218,6 +218,11 @@ def test_a_float_file_is_put_beside_the_compiled_one(workspace: Workspace, tmp_p
     assert re.search(r"^ +reference .*baseline *$", result.stdout, re.MULTILINE)
 
 
+def test_a_float_file_of_other_weights_is_refused(workspace: Workspace) -> None:
+    message = refused(shipped(workspace, "--baseline", workspace.thresholds[0]))
+    assert "was made from other weights" in message
+
+
 # Layers
 
 
