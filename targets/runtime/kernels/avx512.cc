@@ -37,6 +37,7 @@ inline Bits accumulate(Bits counters, Bits x) { return _mm512_add_epi32(counters
 constexpr int kBatch = 1;
 template <int kSize>
 inline void in_order(Bits (&)[kSize]) {}
+inline void in_order(Bits&, Bits&) {}
 
 inline auto widen(Bits counters) {
   typedef int32_t Ints __attribute__((vector_size(64)));

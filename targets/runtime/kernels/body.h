@@ -14,8 +14,10 @@
 //   popcount(x)                the set bits of each lane of x, or of each byte of it
 //   accumulate(counters, x)    adds them to the lane's counters
 //   widen(counters)            the counters of each lane as one integer
-//   kBatch                     pixels whose operations of one kind go together: all exclusive ors, then all popcounts
-//   in_order(vectors)          tells the compiler to keep that order, where its own schedule is worse
+//   kBatch                     vectors whose operations of one kind go together, at least a pixel's: all exclusive
+//                              ors, then all popcounts
+//   in_order(vectors), in_order(vector, vector)
+//                              tells the compiler to keep that order, and that of loads, where its own schedule is worse
 //   sign_word(x)               bit i: x[i] < 0, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 // No include guard: every instruction set compiles its own copy.
@@ -45,38 +47,39 @@ struct CountsOutput {
   Ints value(Ints counts, int64_t) const { return counts; }
 };
 
+template <bool kClamps>
 struct FloatOutput {
   float* y;
   int64_t stride;
   Affine affine;
 
   Floats value(Ints counts, int64_t channel) const {
-    Ints twice = counts + counts;
-    const Ints least = affine.least - Ints{};
-    const Ints most = affine.most - Ints{};
-    twice = twice < most ? twice : most;
-    twice = twice > least ? twice : least;
-    const Floats x = __builtin_convertvector(twice, Floats);
+    Floats x = __builtin_convertvector(counts, Floats);
+    if constexpr (kClamps) {
+      const Floats least = affine.least - Floats{};
+      const Floats most = affine.most - Floats{};
+      x = x < most ? x : most;
+      x = x > least ? x : least;
+    }
     return x * load_floats(affine.multiplier + channel) + load_floats(affine.bias + channel);
   }
 };
 
-template <int kWidth>
-inline __attribute__((always_inline)) void add_products(const Bits* activations, Bits (&filters)[kWidth],
-                                                        Bits (*counters)[kWidth]) {
-  in_order(filters);
-  Bits batch[kBatch * kWidth];
+// The products of kWidth vectors of filters and the pixels of one batch.
+template <int kWidth, int kSize>
+inline __attribute__((always_inline)) void add_products(const Bits* activations, const Bits (&filters)[kWidth],
+                                                        Bits (*counters)[kWidth], Bits (&batch)[kSize]) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = activations[i / kWidth] ^ filters[i % kWidth];
+  for (int i = 0; i < kSize; ++i) batch[i] = activations[i / kWidth] ^ filters[i % kWidth];
   in_order(batch);
 #pragma GCC unroll 8
-  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = popcount(batch[i]);
+  for (int i = 0; i < kSize; ++i) batch[i] = popcount(batch[i]);
   in_order(batch);
 #pragma GCC unroll 8
-  for (int i = 0; i < kBatch * kWidth; ++i) batch[i] = accumulate(counters[i / kWidth][i % kWidth], batch[i]);
+  for (int i = 0; i < kSize; ++i) batch[i] = accumulate(counters[i / kWidth][i % kWidth], batch[i]);
   in_order(batch);
 #pragma GCC unroll 8
-  for (int i = 0; i < kBatch * kWidth; ++i) counters[i / kWidth][i % kWidth] = batch[i];
+  for (int i = 0; i < kSize; ++i) counters[i / kWidth][i % kWidth] = batch[i];
 }
 
 // Outputs [pixel, channel] of one block of pixels, `pixels` of them real, and one panel of kWidth vectors, `channels`
@@ -85,6 +88,9 @@ template <int kWidth, typename Output>
 inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, int64_t words, const uint32_t* panel,
                                                       int64_t pixel, int64_t pixels, int64_t channel, int64_t channels,
                                                       const Output& output) {
+  constexpr int kFitting = kBatch / kWidth < kPixels ? kBatch / kWidth : kPixels;
+  constexpr int kBatchPixels = kFitting > 0 ? kFitting : 1;
+  static_assert(kPixels % kBatchPixels == 0, "whole batches");
   Ints sums[kPixels][kWidth];
   for (int64_t first = 0; first == 0 || first < words; first += kRun) {
     Bits counters[kPixels][kWidth] = {};
@@ -94,10 +100,14 @@ inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, i
       broadcast(kInterleaves ? patches + word * kPixels : patches + word, kInterleaves ? 1 : words, activations);
       Bits filters[kWidth];
 #pragma GCC unroll 8
-      for (int v = 0; v < kWidth; ++v) filters[v] = load(panel + (word * kWidth + v) * kLanes);
+      for (int v = 0; v < kWidth; ++v) {
+        filters[v] = load(panel + (word * kWidth + v) * kLanes);
+        if (v % 2 == 1) in_order(filters[v - 1], filters[v]);  // what is used first is not to be loaded last
+      }
 #pragma GCC unroll 8
-      for (int p = 0; p < kPixels; p += kBatch) {
-        add_products<kWidth>(activations + p, filters, counters + p);
+      for (int p = 0; p < kPixels; p += kBatchPixels) {
+        Bits batch[kBatchPixels * kWidth];
+        add_products<kWidth>(activations + p, filters, counters + p, batch);
       }
     }
 #pragma GCC unroll 8
@@ -110,16 +120,16 @@ inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, i
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < kWidth; ++v) {
+  for (int p = 0; p < kPixels; ++p) {
+    if (p >= pixels) break;
+    auto* const y = output.y + (pixel + p) * output.stride + channel;
 #pragma GCC unroll 8
-    for (int p = 0; p < kPixels; ++p) {
-      if (p >= pixels) break;
-      auto* const y = output.y + (pixel + p) * output.stride + channel + v * kLanes;
+    for (int v = 0; v < kWidth; ++v) {
       const auto value = output.value(sums[p][v], channel + v * kLanes);
       if ((v + 1) * kLanes <= channels) {
-        store(value, y);
+        store(value, y + v * kLanes);
       } else {
-        store_some(value, y, channels - v * kLanes);
+        store_some(value, y + v * kLanes, channels - v * kLanes);
       }
     }
   }
@@ -153,7 +163,11 @@ void gemm(const BinaryGemm& gemm, const Output& output) {
 }
 
 void gemm_float(const BinaryGemm& arguments, const Affine& affine, float* y) {
-  gemm(arguments, FloatOutput{y, arguments.stride, affine});
+  if (affine.clamps) {
+    gemm(arguments, FloatOutput<true>{y, arguments.stride, affine});
+  } else {
+    gemm(arguments, FloatOutput<false>{y, arguments.stride, affine});
+  }
 }
 
 void gemm_counts(const BinaryGemm& arguments, int32_t* p) { gemm(arguments, CountsOutput{p, arguments.stride}); }

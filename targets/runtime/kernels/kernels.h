@@ -28,15 +28,17 @@ struct BinaryGemm {
   int64_t stride;  // from one pixel's output to the next one's, in elements
 };
 
-// y = clamp(2·p) · multiplier + bias, evaluated as written, rounded after each step.
+// y = clamp(p) · multiplier + bias, evaluated as written, rounded after each step.
 //
-// For clamp(acc) · m + b with acc = K - 2·p: multiplier = -m, bias = b + K·m rounded once, and the clamp reversed about
-// K.  This is LCE's own arithmetic on x86-64, so that the floats are LCE's to the last bit.
+// For clamp(acc) · m + b with acc = K - 2·p: multiplier = -2·m, bias = b + K·m rounded once, and the clamp reversed
+// about K and halved.  LCE's own arithmetic on x86-64 is clamp(2·p) · -m + bias: as 2 only moves the exponent, the
+// floats are LCE's to the last bit.
 struct Affine {
   const float* multiplier;
   const float* bias;
-  int32_t least;
-  int32_t most;
+  bool clamps;
+  float least;  // of p, if it clamps
+  float most;
 };
 
 // A part of a tile's patches.

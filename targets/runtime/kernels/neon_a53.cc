@@ -15,15 +15,17 @@ namespace {
 
 #include "neon.h"
 
-constexpr int kBatch = 2;
+constexpr int kBatch = 8;
 
-// An empty instruction that takes all vectors and gives them back; such instructions keep their order.
+// Empty instructions that take vectors and give them back; such instructions keep their order.
 inline void in_order(Bits (&x)[8]) {
   asm volatile("" : "+w"(x[0]), "+w"(x[1]), "+w"(x[2]), "+w"(x[3]), "+w"(x[4]), "+w"(x[5]), "+w"(x[6]), "+w"(x[7]));
 }
+inline void in_order(Bits (&x)[6]) {
+  asm volatile("" : "+w"(x[0]), "+w"(x[1]), "+w"(x[2]), "+w"(x[3]), "+w"(x[4]), "+w"(x[5]));
+}
 inline void in_order(Bits (&x)[4]) { asm volatile("" : "+w"(x[0]), "+w"(x[1]), "+w"(x[2]), "+w"(x[3])); }
-template <int kSize>
-inline void in_order(Bits (&)[kSize]) {}  // narrower panels are left to the compiler
+inline void in_order(Bits& x, Bits& y) { asm volatile("" : "+w"(x), "+w"(y)); }
 
 #include "body.h"
 

@@ -17,6 +17,7 @@ namespace {
 constexpr int kBatch = 1;
 template <int kSize>
 inline void in_order(Bits (&)[kSize]) {}
+inline void in_order(Bits&, Bits&) {}
 
 #include "body.h"
 

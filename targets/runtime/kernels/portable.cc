@@ -34,6 +34,7 @@ inline Bits accumulate(Bits counters, Bits x) { return counters + x; }
 constexpr int kBatch = 1;
 template <int kSize>
 inline void in_order(Bits (&)[kSize]) {}
+inline void in_order(Bits&, Bits&) {}
 
 typedef int32_t SignedBits __attribute__((vector_size(16)));
 

@@ -76,7 +76,8 @@ class Bconv2d final : public Operator {
       if (type_ == abi::kFloat32) {
         const float* const multiplier = multiplier_.data() + group * padded_filters_;
         const float* const bias = bias_.data() + group * padded_filters_;
-        kernels_->gemm_float(gemm, {multiplier, bias, clamp_.least, clamp_.most},
+        const bool clamps = options_.activation != Activation::kNone;
+        kernels_->gemm_float(gemm, {multiplier, bias, clamps, 0.5f * clamp_.least, 0.5f * clamp_.most},
                              tile.rows<float>(output) + group * filters);
       } else {
         kernels_->gemm_counts(gemm, counts + group * filters);
@@ -159,8 +160,8 @@ class Bconv2d final : public Operator {
     return find_affine(preparation);
   }
 
-  // multiplier = -m, bias = b + K·m (rounded once), and the clamp of acc as one of 2·p = K - acc; for int8 in units of
-  // the scale.
+  // multiplier = -2·m, bias = b + K·m (rounded once), and the clamp of acc as one of 2·p = K - acc; for int8 in units
+  // of the scale.
   bool find_affine(Preparation& preparation) {
     const float* const m = inputs[2] < 0 ? nullptr : preparation.constant<float>(inputs[2], abi::kFloat32, filters_);
     const float* const b = inputs[3] < 0 ? nullptr : preparation.constant<float>(inputs[3], abi::kFloat32, filters_);
@@ -185,7 +186,10 @@ class Bconv2d final : public Operator {
         bias = bias / quantization.scale + static_cast<float>(quantization.zero_point);
       }
       const int64_t index = filter / filters * padded_filters_ + filter % filters;
-      multiplier_[index] = multiplier;
+      multiplier_[index] = 2 * multiplier;
+      if (is_infinite(multiplier_[index]) && !is_infinite(multiplier)) {
+        return preparation.fail("multiplier %d is too large", static_cast<int>(filter));
+      }
       bias_[index] = bias;
     }
     return true;
@@ -212,6 +216,8 @@ class Bconv2d final : public Operator {
     return true;
   }
 
+  static bool is_infinite(float x) { return x - x != 0 && x == x; }
+
   // tap_sums_[tap, filter] = Σ_c w[tap, c], and what they are multiplied by: -m.
   bool sum_taps(Preparation& preparation) {
     if (!corrects_padding_) return true;
@@ -221,7 +227,7 @@ class Bconv2d final : public Operator {
     }
     const int64_t filters = filters_ / groups_;
     for (int64_t filter = 0; filter < filters_; ++filter) {
-      correction_[filter] = multiplier_[filter / filters * padded_filters_ + filter % filters];
+      correction_[filter] = 0.5f * multiplier_[filter / filters * padded_filters_ + filter % filters];
       for (int64_t tap = 0; tap < taps; ++tap) {
         int32_t minus = 0;
         for (int64_t word = 0; word < tap_words_; ++word) {
@@ -370,7 +376,7 @@ class Bconv2d final : public Operator {
       for (int64_t filter = 0; filter < filters_; ++filter) {
         const int64_t index = filter / filters * padded_filters_ + filter % filters;
         const int32_t twice = max(clamp_.least, min(clamp_.most, 2 * *counts++));
-        const float value = static_cast<float>(twice) * multiplier_[index] + bias_[index];
+        const float value = 0.5f * static_cast<float>(twice) * multiplier_[index] + bias_[index];
         *y++ = round_to_int8(value);
       }
     }

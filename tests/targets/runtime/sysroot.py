@@ -119,8 +119,13 @@ def mirror() -> str:
     return found[0]
 
 
-def run(folder: Path, name: str, arguments: Sequence[str], processor: str | None = None) -> str:
-    """Run the machine's Python with `arguments`; what it prints.  CalledProcessError where it fails."""
+def run(
+    folder: Path, name: str, arguments: Sequence[str], processor: str | None = None, emulator: Sequence[str] = ()
+) -> str:
+    """Run the machine's Python with `arguments`; what it prints.  CalledProcessError where it fails.
+
+    emulator: the command that starts qemu, instead of the machine's own.
+    """
     machine, root = MACHINES[name], folder / name
     triplet = next((root / "usr" / "lib").glob("*-linux-gnu*")).name
     # NumPy's own packages keep BLAS and LAPACK in folders of their own.
@@ -128,7 +133,7 @@ def run(folder: Path, name: str, arguments: Sequence[str], processor: str | None
     search = ":".join(map(str, folders))
     path = ":".join([str(folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")])
     command = [
-        machine.qemu, "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}", "-E", f"PYTHONPATH={path}",
+        *(emulator or [machine.qemu]), "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}", "-E", f"PYTHONPATH={path}",
         "-E", f"PYTHONHOME={root / 'usr'}", str(root / "usr" / "bin" / "python3.11"), *arguments,
     ]  # fmt: skip
     environment = {**os.environ, "QEMU_CPU": processor or machine.processor}
