@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.compiler import CompiledModel
+from bnncc.runners import Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify
 from tests.networks.randomize import randomize
@@ -94,6 +95,14 @@ def test_all_binary_layers_of_a_small_form_are_binary_and_its_sums_exact(name: s
     assert {layer.module for layer in found.layers} == {layer.module for layer in compiled.layers}
     assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
     assert all(sign.flipped == sign.explained for sign in found.signs)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_form_is_the_network_on_the_delegate_as_well(name: str) -> None:
+    with np.load(IMAGES) as data:
+        images = data["images"][:2].astype(np.float32).reshape(-1, 1, 1, 28, 28)
+    found = verify(compiled_small(name), [[image] for image in images], runtime=Runtime.LITERT)
+    assert found.passed, found.problems
 
 
 @pytest.mark.parametrize("name", SMALL)
