@@ -21,6 +21,7 @@ from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.merge_duplicates import MergeDuplicates
 from bnncc.passes.merge_replication import MergeReplication
+from bnncc.passes.merge_slices import MergeSlices
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.recognize_prelu import RecognizePRelu
@@ -46,6 +47,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("remove-unused", RemoveUnusedNodesPass, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
+    Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
