@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sysroots test-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime clean
+.PHONY: help demo test sysroots test-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-baseline: $(VENV)/installed-baseline ## put the binary files beside the fl
 
 bench-runtime: $(VENV)/installed-base ## put the delegate beside LCE's kernels and XNNPACK's float ones, on x86-64
 	$(BIN)/python benchmarks/runtime.py
+
+bench-arm: sysroots ## count the ARM kernels' instructions and cycles (needs llvm-19 and qemu-user as well)
+	$(BIN)/python benchmarks/arm.py --sysroots $(SYSROOTS)
 
 clean: ## remove what make made: .venv, build/, caches
 	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -446,6 +447,8 @@ def test_ctrl_c_prints_what_was_measured_and_a_resumed_run_gives_the_figures_of_
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What runs the tests may ignore SIGINT, and its children would too.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_for(tmp_path / "reached", process)

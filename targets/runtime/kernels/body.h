@@ -14,10 +14,9 @@
 //   popcount(x)                the set bits of each lane of x, or of each byte of it
 //   accumulate(counters, x)    adds them to the lane's counters
 //   widen(counters)            the counters of each lane as one integer
-//   kBatch                     vectors whose operations of one kind go together, at least a pixel's: all exclusive
-//                              ors, then all popcounts
+//   kBatch                     counters whose operations of one kind go together: all exclusive ors, then all popcounts
 //   in_order(vectors), in_order(vector, vector)
-//                              tells the compiler to keep that order, and that of loads, where its own schedule is worse
+//                              tells the compiler to keep that order, and that of loads, where its own is worse
 //   sign_word(x)               bit i: x[i] < 0, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 // No include guard: every instruction set compiles its own copy.
@@ -32,9 +31,9 @@ inline Ints load_ints(const int32_t* x) { return *reinterpret_cast<const Unalign
 inline void store(Floats value, float* y) { *reinterpret_cast<UnalignedFloats*>(y) = value; }
 inline void store(Ints value, int32_t* y) { *reinterpret_cast<UnalignedInts*>(y) = value; }
 
-// The first `size` lanes only.
+// The first `size` lanes only.  Rare, and so not inlined.
 template <typename Vector, typename T>
-inline void store_some(Vector value, T* y, int64_t size) {
+__attribute__((noinline)) void store_some(Vector value, T* y, int64_t size) {
   alignas(kLanes * 4) T lanes[kLanes];
   store(value, lanes);
   for (int64_t i = 0; i < size; ++i) y[i] = lanes[i];
@@ -65,21 +64,27 @@ struct FloatOutput {
   }
 };
 
-// The products of kWidth vectors of filters and the pixels of one batch.
+// The largest batch that divides so many vectors.
+constexpr int batch_of(int vectors) {
+  int batch = kBatch;
+  while (vectors % batch != 0) --batch;
+  return batch;
+}
+
+// Counts kSize of the products of each pixel's word and each vector of filters, those from `first` on.
 template <int kWidth, int kSize>
-inline __attribute__((always_inline)) void add_products(const Bits* activations, const Bits (&filters)[kWidth],
-                                                        Bits (*counters)[kWidth], Bits (&batch)[kSize]) {
+inline __attribute__((always_inline)) void count_products(const Bits* activations, const Bits (&filters)[kWidth],
+                                                          int first, Bits (&counters)[kSize]) {
+  Bits batch[kSize];
 #pragma GCC unroll 8
-  for (int i = 0; i < kSize; ++i) batch[i] = activations[i / kWidth] ^ filters[i % kWidth];
+  for (int i = 0; i < kSize; ++i) batch[i] = activations[(first + i) / kWidth] ^ filters[(first + i) % kWidth];
   in_order(batch);
 #pragma GCC unroll 8
   for (int i = 0; i < kSize; ++i) batch[i] = popcount(batch[i]);
   in_order(batch);
 #pragma GCC unroll 8
-  for (int i = 0; i < kSize; ++i) batch[i] = accumulate(counters[i / kWidth][i % kWidth], batch[i]);
-  in_order(batch);
-#pragma GCC unroll 8
-  for (int i = 0; i < kSize; ++i) counters[i / kWidth][i % kWidth] = batch[i];
+  for (int i = 0; i < kSize; ++i) counters[i] = accumulate(counters[i], batch[i]);
+  in_order(counters);
 }
 
 // Outputs [pixel, channel] of one block of pixels, `pixels` of them real, and one panel of kWidth vectors, `channels`
@@ -88,13 +93,12 @@ template <int kWidth, typename Output>
 inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, int64_t words, const uint32_t* panel,
                                                       int64_t pixel, int64_t pixels, int64_t channel, int64_t channels,
                                                       const Output& output) {
-  constexpr int kFitting = kBatch / kWidth < kPixels ? kBatch / kWidth : kPixels;
-  constexpr int kBatchPixels = kFitting > 0 ? kFitting : 1;
-  static_assert(kPixels % kBatchPixels == 0, "whole batches");
+  constexpr int kSize = batch_of(kPixels * kWidth);
   Ints sums[kPixels][kWidth];
-  for (int64_t first = 0; first == 0 || first < words; first += kRun) {
-    Bits counters[kPixels][kWidth] = {};
-    const int64_t last = words - first < kRun ? words : first + kRun;
+  constexpr bool kRunsOnce = kRun == INT32_MAX;  // words never are that many
+  for (int64_t first = 0; first == 0 || (!kRunsOnce && first < words); first += kRun) {
+    Bits counters[kPixels * kWidth / kSize][kSize] = {};
+    const int64_t last = kRunsOnce || words - first < kRun ? words : first + kRun;
     for (int64_t word = first; word < last; ++word) {
       Bits activations[kPixels];
       broadcast(kInterleaves ? patches + word * kPixels : patches + word, kInterleaves ? 1 : words, activations);
@@ -104,17 +108,14 @@ inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, i
         filters[v] = load(panel + (word * kWidth + v) * kLanes);
         if (v % 2 == 1) in_order(filters[v - 1], filters[v]);  // what is used first is not to be loaded last
       }
-#pragma GCC unroll 8
-      for (int p = 0; p < kPixels; p += kBatchPixels) {
-        Bits batch[kBatchPixels * kWidth];
-        add_products<kWidth>(activations + p, filters, counters + p, batch);
-      }
+#pragma GCC unroll 24
+      for (int i = 0; i < kPixels * kWidth; i += kSize) count_products(activations, filters, i, counters[i / kSize]);
     }
 #pragma GCC unroll 8
     for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 8
       for (int v = 0; v < kWidth; ++v) {
-        const Ints wide = widen(counters[p][v]);
+        const Ints wide = widen(counters[(p * kWidth + v) / kSize][(p * kWidth + v) % kSize]);
         sums[p][v] = first == 0 ? wide : sums[p][v] + wide;
       }
     }
@@ -135,12 +136,19 @@ inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, i
   }
 }
 
-// One panel against all pixels.
+// One panel against all pixels.  All by value, and so in registers: for what the compiler knows, a store to the output
+// might change whatever lies in memory.
 template <int kWidth, typename Output>
-void gemm_panel(const BinaryGemm& gemm, const uint32_t* panel, int64_t channel, const Output& output) {
-  const uint32_t* patches = gemm.patches;
-  for (int64_t pixel = 0; pixel < gemm.pixels; pixel += kPixels, patches += kPixels * gemm.words) {
-    gemm_block<kWidth>(patches, gemm.words, panel, pixel, gemm.pixels - pixel, channel, gemm.filters - channel, output);
+void gemm_panel(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output output) {
+  const int64_t channels = gemm.filters - channel;
+  const bool is_full = channels >= kWidth * kLanes;
+  for (int64_t pixel = 0; pixel < gemm.pixels; pixel += kPixels, gemm.patches += kPixels * gemm.words) {
+    const int64_t pixels = gemm.pixels - pixel;
+    if (is_full && pixels >= kPixels) {
+      gemm_block<kWidth>(gemm.patches, gemm.words, panel, pixel, kPixels, channel, kWidth * kLanes, output);
+    } else {
+      gemm_block<kWidth>(gemm.patches, gemm.words, panel, pixel, pixels, channel, channels, output);
+    }
   }
 }
 
@@ -289,6 +297,6 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
 }
 
 [[maybe_unused]] constexpr Kernels table(const char* name) {
-  return {name,      kLanes, kVectors * kLanes, kPixels, gemm_float, gemm_counts, pack,        quantize,
-          threshold, add,    add_per_channel,   prelu,   divide,     add_counts,  multiply_add};
+  return {name,      kLanes, kVectors * kLanes, kPixels, !kInterleaves, gemm_float, gemm_counts, pack, quantize,
+          threshold, add,    add_per_channel,   prelu,   divide,        add_counts, multiply_add};
 }

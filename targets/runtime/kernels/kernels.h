@@ -55,6 +55,7 @@ struct Kernels {
   int64_t lanes;           // 32-bit elements of a vector
   int64_t panel_channels;  // filters of a panel, a multiple of lanes
   int64_t block_pixels;    // pixels that meet a panel together
+  bool patches_are_rows;   // whether `pack` puts patches one behind the other, [pixels, words]
 
   // y[pixel, filter], floats, and p[pixel, filter] itself.
   void (*gemm_float)(const BinaryGemm&, const Affine&, float* y);

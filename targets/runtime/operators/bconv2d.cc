@@ -64,23 +64,20 @@ class Bconv2d final : public Operator {
   void run(const Tile& tile) const override {
     uint32_t* const patches = reinterpret_cast<uint32_t*>(tile.scratch + scratch_offset);
     int32_t* const counts = reinterpret_cast<int32_t*>(tile.scratch + scratch_offset + patch_bytes(tile.pixels()));
-    const int64_t filters = filters_ / groups_;
-    BinaryGemm gemm = {patches, tile.pixels(), words_, panels_.data(), filters, filters_};
-    for (int64_t group = 0; group < groups_; ++group) {
-      if (is_pointwise()) {
-        kernels_->pack(tile.rows<uint32_t>(inputs[0]), words_, {words_, 0, tile.pixels(), 0, words_}, patches);
-      } else {
-        pack_patches(tile, group, patches);
+    if (is_pointwise()) {
+      // The map's own rows are the patches, but for the last ones: a block of them would reach beyond the map.
+      const uint32_t* const x = tile.rows<uint32_t>(inputs[0]);
+      const int64_t rest = kernels_->patches_are_rows ? tile.pixels() % kernels_->block_pixels : tile.pixels();
+      const int64_t in_place = tile.pixels() - rest;
+      if (in_place > 0) multiply(tile, 0, x, 0, in_place, counts);
+      if (rest > 0) {
+        kernels_->pack(x + in_place * words_, words_, {words_, 0, rest, 0, words_}, patches);
+        multiply(tile, 0, patches, in_place, rest, counts);
       }
-      gemm.panels = panels_.data() + group * group_panel_words_;
-      if (type_ == abi::kFloat32) {
-        const float* const multiplier = multiplier_.data() + group * padded_filters_;
-        const float* const bias = bias_.data() + group * padded_filters_;
-        const bool clamps = options_.activation != Activation::kNone;
-        kernels_->gemm_float(gemm, {multiplier, bias, clamps, 0.5f * clamp_.least, 0.5f * clamp_.most},
-                             tile.rows<float>(output) + group * filters);
-      } else {
-        kernels_->gemm_counts(gemm, counts + group * filters);
+    } else {
+      for (int64_t group = 0; group < groups_; ++group) {
+        pack_patches(tile, group, patches);
+        multiply(tile, group, patches, 0, tile.pixels(), counts);
       }
     }
     if (type_ == abi::kInt32) {
@@ -96,6 +93,25 @@ class Bconv2d final : public Operator {
   // Whole blocks.
   int64_t patch_bytes(int64_t pixels) const {
     return checked_product(round_up(pixels, kernels_->block_pixels), words_ * kWordBytes);
+  }
+
+  // One group's filters against the patches of `pixels` pixels of the tile, from its pixel `first` on: floats of the
+  // output, or `counts` of the tile.
+  void multiply(const Tile& tile, int64_t group, const uint32_t* patches, int64_t first, int64_t pixels,
+                int32_t* counts) const {
+    const int64_t filters = filters_ / groups_;
+    const BinaryGemm gemm = {patches, pixels, words_, panels_.data() + group * group_panel_words_, filters, filters_};
+    const int64_t offset = first * filters_ + group * filters;
+    if (type_ != abi::kFloat32) {
+      kernels_->gemm_counts(gemm, counts + offset);
+      return;
+    }
+    const float* const multiplier = multiplier_.data() + group * padded_filters_;
+    const float* const bias = bias_.data() + group * padded_filters_;
+    const bool clamps = options_.activation != Activation::kNone;
+    const Affine affine = {multiplier, bias, clamps, 0.5f * static_cast<float>(clamp_.least),
+                           0.5f * static_cast<float>(clamp_.most)};
+    kernels_->gemm_float(gemm, affine, tile.rows<float>(output) + offset);
   }
 
   bool find_shapes(Preparation& preparation) {

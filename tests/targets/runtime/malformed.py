@@ -57,6 +57,16 @@ def shaped(position: int, shape: list[int], content: bytes | None = None) -> byt
     return edited(content or BASE.file(), edit)
 
 
+def filled(position: int, value: float) -> bytes:
+    """With `value` in all of the operator's input `position`."""
+
+    def edit(graph: schema.SubGraphT, model: schema.ModelT) -> None:
+        buffer = model.buffers[graph.tensors[graph.operators[0].inputs[position]].buffer]
+        buffer.data = np.full(len(buffer.data) // 4, value, np.float32).view(np.uint8)
+
+    return edited(BASE.file(), edit)
+
+
 def absent(position: int, content: bytes | None = None) -> bytes:
     def edit(graph: schema.SubGraphT, _: schema.ModelT) -> None:
         operator = graph.operators[0]
@@ -123,6 +133,7 @@ NAMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "input of rank 3": (lambda: shaped(0, [5, 5, 2]), "feature map"),
     "input too large": (lambda: shaped(0, [30000, 30000, 30000, 2]), ""),
     "multiplier too short": (lambda: shaped(2, [1]), "multiplier"),
+    "multiplier whose double is no float": (lambda: filled(2, 3e38), "multiplier 0 is too large"),
     "no multiplier": (lambda: absent(2), "multiplier"),
     "no bias": (lambda: absent(3), "bias"),
     "no filters": (lambda: absent(1), "absent"),

@@ -1,0 +1,25 @@
+"""The inner loops of the NEON kernels, as ziglang compiles them, against the throughput of the core they are for.
+
+Needs the package ziglang and llvm-mca of LLVM 19, whose models of the cores these are.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+import pytest
+
+from benchmarks.arm import SCHEDULES, loop_figures
+
+LLVM_MCA = shutil.which("llvm-mca-19")
+HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+FULL_PANEL = 16
+
+
+@pytest.mark.skipif(LLVM_MCA is None or not HAS_ZIG, reason="needs llvm-mca-19 and ziglang")
+@pytest.mark.parametrize(("kernel", "core"), SCHEDULES.items())
+def test_a_full_panel_takes_at_most_1_3_of_the_cycles_its_instructions_need(kernel: str, core: str) -> None:
+    assert LLVM_MCA is not None
+    (figures,) = [found for found in loop_figures(LLVM_MCA, kernel, core) if found.filters == FULL_PANEL]
+    assert figures.cycles <= 1.3 * figures.bound
