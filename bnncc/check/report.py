@@ -94,9 +94,13 @@ def _file_rows(result: CheckResult) -> list[list[str]]:
     add("largest error", lambda file: f"{file.largest_error:.1e}")
     add("mean error", lambda file: f"{file.mean_error:.1e}")
     add("signal to noise", lambda file: "all equal" if file.snr == math.inf else f"{file.snr:.1f} dB")
-    add("images per second", lambda file: f"{file.images_per_second:.4g}", f"{result.reference.images_per_second:.4g}")
+    add("images per second", lambda file: _rate(file.images_per_second), _rate(result.reference.images_per_second))
     add("size", lambda file: size_text(file.bytes), size_text(result.facts.float_bytes))
     return rows
+
+
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:,.0f}" if images_per_second >= 100 else f"{images_per_second:.3g}"
 
 
 def _interval(found: Proportion) -> str:
