@@ -15,7 +15,7 @@ from bnncc.check.layers import check_layers, recompile
 from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, skipped_rows, summarize
 from bnncc.check.run import run
-from bnncc.check.task import OpenedFile, Task, TaskFile
+from bnncc.check.task import OpenedTask, Task, TaskFile, open_task
 from bnncc.compiler import CompiledModel
 from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing
 from bnncc.errors import InputError
@@ -155,24 +155,21 @@ def _check(
     progress: Progress | None,
     compiled: Callable[[], CompiledModel],
 ) -> CheckResult:
-    files = _files(subject, options)
-    # What does not fit shall be told before the long part starts.
-    opened = {name: OpenedFile(file, subject.specs) for name, file in files.items()}
-    logits = opened[COMPILED].output_shapes[0]
     settings = subject.metadata.options
     task = Task(
         subject.network,
         subject.digest,
-        files,
+        _files(subject, options),
         subject.specs,
         data if isinstance(data, DataSource) else DataSource(data),
-        logits[1] if len(logits) == 2 and logits[1] > 1 else None,
         settings.preprocessing,
         settings.classes,
         options.skip_bad_images,
     )
-    dataset = task.open_data()
-    _check_bars(options, task, dataset)
+    # What does not fit is told here, before the long part starts.
+    opened = open_task(task)
+    dataset = opened.data
+    _check_bars(options, opened)
     verifications: list[Verification] = []
     if options.layers:
         batches, network = dataset.batches(options.layers, options.skip_bad_images), compiled()
@@ -189,20 +186,20 @@ def _check(
         if np.any(rows.state == NOT_MEASURED):
             raise KeyboardInterrupt
         raise InputError(f"--data: none of the {len(dataset):,} images can be used")
-    result = _result(subject, task, dataset, rows, verifications)
+    result = _result(subject, task, opened, rows, verifications)
     result = replace(result, failures=(*_missed_bars(result, options), *result.problems))
     shown = [image.row for image in result.changed[: options.pictures]]
     pictures = {row: picture for row in shown if (picture := dataset.picture(row)) is not None}
     return replace(result, pictures=pictures)
 
 
-def _check_bars(options: CheckOptions, task: Task, dataset: Dataset) -> None:
+def _check_bars(options: CheckOptions, opened: OpenedTask) -> None:
     """Raise InputError now where a bar could never be missed."""
     for option, bar in (("min_agreement", options.min_agreement), ("max_accuracy_drop", options.max_accuracy_drop)):
-        if bar is not None and task.class_count is None:
+        if bar is not None and opened.class_count is None:
             name = option.replace("_", "-")
             raise InputError(f"--{name}: the network's first output is no row of logits")
-    if options.max_accuracy_drop is not None and _first_label(dataset) is None:
+    if options.max_accuracy_drop is not None and _first_label(opened.data) is None:
         raise InputError("--max-accuracy-drop: the data have no labels")
 
 
@@ -262,9 +259,9 @@ def _read_baseline(path: Path, digest: str) -> bytes:
 
 
 def _result(
-    subject: _Subject, task: Task, dataset: Dataset, rows: Measurements, verifications: Sequence[Verification]
+    subject: _Subject, task: Task, opened: OpenedTask, rows: Measurements, verifications: Sequence[Verification]
 ) -> CheckResult:
-    metadata = subject.metadata
+    metadata, dataset = subject.metadata, opened.data
     operators = Counter(operator.name for operator in TfliteFile(subject.content).operators)
     facts = FileFacts(
         subject.path,
@@ -284,7 +281,7 @@ def _result(
         dataset.name,
         tuple(dataset.name(row) for row in skipped),
         metadata.options.classes or dataset.classes,
-        task.class_count,
+        opened.class_count,
     )
     first, second = (*verifications, None, None)[:2]
     return replace(result, verification=first, delegate_verification=second, warnings=tuple(_warnings(first)))

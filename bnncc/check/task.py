@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bnncc.check.measurements import MEASURED, NO_LABEL, REFERENCE, SKIPPED, TOP, Measurements, top_classes
-from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing, stack
+from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, NetworkSource, load_network, trace
@@ -42,8 +42,7 @@ class Task:
     """One check.
 
     network: what to load, or a function that runs it.  weights_digest: of its weights.  files: by name.
-    specs: the network's inputs.  class_count: columns of the first output where that is a row of logits.
-    key: tells this task from all others.
+    specs: the network's inputs.  key: tells this task from all others.
     """
 
     network: NetworkSource | Run
@@ -51,7 +50,6 @@ class Task:
     files: Mapping[str, TaskFile]
     specs: tuple[InputSpec, ...]
     data: DataSource
-    class_count: int | None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
     skip_bad_images: bool = False
@@ -62,17 +60,6 @@ class Task:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and other.key == self.key
-
-    def open_data(self) -> Dataset:
-        """The data.  Raises InputError where they do not fit the network, or their classes are not its classes."""
-        dataset = self.data.open(self.specs, self.preprocessing, self.classes)
-        count = self.class_count
-        if count is not None and dataset.class_folders and not self.classes and dataset.class_folders != count:
-            raise InputError(
-                f"--data: {dataset.class_folders} class folders, and the network has {count} classes: which folder is "
-                "which class? Compile with --classes FILE, which names one class a line"
-            )
-        return dataset
 
 
 class OpenedFile:
@@ -111,19 +98,43 @@ class OpenedFile:
         return turned, seconds
 
 
-@dataclass
-class _Opened:
-    """A task's network, files and data, ready to run."""
+class OpenedTask:
+    """A task's network, files and data, ready to run.
 
-    reference: Run
-    files: dict[str, OpenedFile]
-    data: Dataset
+    class_count: columns of the first output where that is a row of logits.
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Raises InputError where a file or the data do not fit the network, or its classes are not the data's."""
+        self._network = task.network
+        self.files = {name: OpenedFile(file, task.specs) for name, file in task.files.items()}
+        logits = next(iter(self.files.values())).output_shapes[0]
+        self.class_count = count = logits[1] if len(logits) == 2 and logits[1] > 1 else None
+        self.data = task.data.open(task.specs, task.preprocessing, task.classes)
+        folders = self.data.class_folders
+        if count is not None and folders and not task.classes and folders != count:
+            raise InputError(
+                f"--data: {folders} class folders, and the network has {count} classes: which folder is which class? "
+                "Compile with --classes FILE, which names one class a line"
+            )
+
+    @functools.cached_property
+    def reference(self) -> Run:
+        """The network: loaded when it is first run, which where other processes measure is never."""
+        return open_network(self._network) if isinstance(self._network, NetworkSource) else self._network
+
+
+# A process works on one task at a time; the one before it is dropped.
+@functools.lru_cache(maxsize=1)
+def open_task(task: Task) -> OpenedTask:
+    """Open a task, once in a process.  Raises as `OpenedTask` does."""
+    return OpenedTask(task)
 
 
 def measure(task: Task, begin: int, end: int) -> tuple[int, Measurements]:
     """(begin, the rows begin…end).  Raises InputError where an image or label cannot be used."""
     with _ONE_AT_A_TIME:
-        opened = _open(task)
+        opened = open_task(task)
         rows = Measurements.empty(end - begin, task.files)
         size = task.specs[0].shape[0]
         pending: list[tuple[int, list[Array]]] = []
@@ -135,20 +146,12 @@ def measure(task: Task, begin: int, end: int) -> tuple[int, Measurements]:
                     raise
                 rows.state[row - begin] = SKIPPED
             else:
-                rows.labels[row - begin] = _label(task, opened.data, row, label)
+                rows.labels[row - begin] = _label(opened, row, label)
                 pending.append((row - begin, inputs))
             if pending and (len(pending) == size or row + 1 == end):
                 _measure_batch(opened, rows, pending, size)
                 pending = []
         return begin, rows
-
-
-# A process works on one task at a time; the one before it is dropped.
-@functools.lru_cache(maxsize=1)
-def _open(task: Task) -> _Opened:
-    reference = open_network(task.network) if isinstance(task.network, NetworkSource) else task.network
-    files = {name: OpenedFile(file, task.specs) for name, file in task.files.items()}
-    return _Opened(reference, files, task.open_data())
 
 
 def open_network(source: NetworkSource) -> Run:
@@ -158,18 +161,20 @@ def open_network(source: NetworkSource) -> Run:
     return load_network(source)[0].run
 
 
-def _label(task: Task, data: Dataset, row: int, label: int | None) -> int:
+def _label(opened: OpenedTask, row: int, label: int | None) -> int:
     if label is None:
         return NO_LABEL
-    if task.class_count is not None and not 0 <= label < task.class_count:
+    count = opened.class_count
+    if count is not None and not 0 <= label < count:
         raise InputError(
-            f"--data: {data.name(row)} has the label {label}, and the network has the classes 0 to "
-            f"{task.class_count - 1}"
+            f"--data: {opened.data.name(row)} has the label {label}, and the network has the classes 0 to {count - 1}"
         )
     return label
 
 
-def _measure_batch(opened: _Opened, rows: Measurements, pending: Sequence[tuple[int, list[Array]]], size: int) -> None:
+def _measure_batch(
+    opened: OpenedTask, rows: Measurements, pending: Sequence[tuple[int, list[Array]]], size: int
+) -> None:
     """Run one batch through everything; a batch that is not full is filled up, and only its images are kept."""
     arrays = stack([inputs for _, inputs in pending], size)
     index = [row for row, _ in pending]
