@@ -33,12 +33,8 @@ class Model:
     @classmethod
     def read(cls, path: Path) -> Model:
         """Raises InputError where the file cannot be read, or takes something else than float32 arrays."""
+        file = TfliteFile.open(path)
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        try:
-            file = TfliteFile(content)
             metadata = FileMetadata.read(file) if METADATA_NAME in file.metadata() else None
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
@@ -46,9 +42,11 @@ class Model:
             if tensor.dtype != "float32" or not tensor.shape:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
         if metadata is None:
-            return cls(path, content, file)
+            return cls(path, file.content, file)
         options = metadata.options
-        return cls(path, content, file, metadata.target, options.channels_last, options.preprocessing, options.classes)
+        return cls(
+            path, file.content, file, metadata.target, options.channels_last, options.preprocessing, options.classes
+        )
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

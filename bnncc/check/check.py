@@ -14,14 +14,14 @@ import numpy as np
 from bnncc.check.layers import check_layers, recompile
 from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, skipped_rows, summarize
-from bnncc.check.run import run
-from bnncc.check.task import OpenedTask, Task, TaskFile, open_task
+from bnncc.check.run import run as run_task
+from bnncc.check.task import OpenedTask, Run, Task, TaskFile, open_task
 from bnncc.compiler import CompiledModel
 from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace
 from bnncc.options import METADATA_NAME, FileMetadata
-from bnncc.runners import Runtime
+from bnncc.runners import OrtRunner, Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
 
@@ -66,9 +66,7 @@ def check_compiled(
     """
     options = options or CheckOptions()
     named = compiled.traced.source
-    network = compiled.traced.run_module or named
-    if named is not None and (options.jobs != 1 or options.dask is not None):
-        network = named  # another process can load it again; an open one it cannot take
+    network = _for_processes(compiled.traced.run_module or named, named, options)
     if network is None:
         raise InputError("the network cannot be run again: trace it from a module or a file")
     metadata = FileMetadata.read(TfliteFile(compiled.content))
@@ -102,29 +100,36 @@ def check_file(
 
     Raises InputError where the file is none of bnncc's or was compiled from other weights, or the data do not fit.
     """
-    content = read_tflite(path)
+    file = TfliteFile.open(path)
+    content = file.content
     options = options or CheckOptions()
     try:
-        file = TfliteFile(content)
         metadata = FileMetadata.read(file)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     metadata = _with_preprocessing(metadata, preprocessing, classes)
     network = _with_shapes(network, file, metadata)
+    run: Run
     if network.is_onnx_file:
         traced = trace(network.source, input_shapes=network.input_shapes)
-        specs, digest = traced.inputs, traced.weights_digest
+        specs, digest, run = traced.inputs, traced.weights_digest, OrtRunner(traced.model).run
     else:
         loaded, _ = load_network(network)
-        specs, digest = loaded.inputs, state_digest(loaded.module)
+        specs, digest, run = loaded.inputs, state_digest(loaded.module), loaded.run
     if digest != metadata.weights_sha256:
         raise InputError(
             f"{path} was compiled from other weights than {network.weights or network.source} holds (sha256 "
             f"{metadata.weights_sha256[:12]}… in its metadata, {digest[:12]}… here): compile it again, or name the "
             "checkpoint and the arguments that it was compiled from"
         )
-    subject = _Subject(str(path), network.name, content, metadata, network, tuple(specs), digest)
+    reference = _for_processes(run, network, options)
+    subject = _Subject(str(path), network.name, content, metadata, reference, tuple(specs), digest)
     return _check(subject, data, options, progress, lambda: recompile(content, metadata, network))
+
+
+def _for_processes(network: Any, named: NetworkSource | None, options: CheckOptions) -> Any:
+    """The open network where this process measures; its name where others do, which can load it but not take it."""
+    return named if named is not None and (options.jobs != 1 or options.dask is not None) else network
 
 
 def read_tflite(path: Path) -> bytes:
@@ -174,7 +179,7 @@ def _check(
     if options.layers:
         batches, network = dataset.batches(options.layers, options.skip_bad_images), compiled()
         verifications = [check_layers(network, batches, runtime, progress) for runtime in options.runtimes]
-    rows = run(
+    rows = run_task(
         task,
         dataset,
         jobs=options.jobs,

@@ -9,7 +9,6 @@ import click
 from rich.console import Console
 
 from bnncc.cli.options import FILE
-from bnncc.errors import InputError
 
 
 @click.command("inspect")
@@ -19,10 +18,5 @@ def inspect_command(path: Path) -> None:
     from bnncc import report
     from bnncc.targets.tflite.reader import TfliteFile
 
-    try:
-        file = TfliteFile(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    file = TfliteFile.open(path)
     report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)

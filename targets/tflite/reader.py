@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,8 @@ class TfliteFile:
     """A parsed .tflite file of one subgraph."""
 
     def __init__(self, content: bytes) -> None:
-        """Raises InputError where `content` is no TensorFlow Lite file."""
+        """Raises InputError where `content`, the file's bytes, is no TensorFlow Lite file."""
+        self.content = content
         if content[4:8] != FILE_IDENTIFIER:
             raise InputError("this is no TensorFlow Lite file: the identifier TFL3 is missing")
         try:
@@ -53,6 +55,16 @@ class TfliteFile:
         self.by_name = {tensor.name: tensor for tensor in self.tensors}
         self.inputs = tuple(self.tensors[index] for index in self._subgraph.inputs)
         self.outputs = tuple(self.tensors[index] for index in self._subgraph.outputs)
+
+    @classmethod
+    def open(cls, path: Path) -> TfliteFile:
+        """Read a file.  Raises InputError, which names it, where it cannot be read or is no TensorFlow Lite file."""
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
     def data(self, tensor: Tensor) -> npt.NDArray[np.generic] | None:
         """The array of a constant tensor, None for an activation."""
