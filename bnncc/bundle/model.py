@@ -23,7 +23,6 @@ class Model:
     """
 
     path: Path
-    content: bytes
     file: TfliteFile
     target: str | None = None
     channels_last: bool = True
@@ -42,11 +41,14 @@ class Model:
             if tensor.dtype != "float32" or not tensor.shape:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
         if metadata is None:
-            return cls(path, file.content, file)
+            return cls(path, file)
         options = metadata.options
-        return cls(
-            path, file.content, file, metadata.target, options.channels_last, options.preprocessing, options.classes
-        )
+        return cls(path, file, metadata.target, options.channels_last, options.preprocessing, options.classes)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return self.file.content
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -152,5 +152,5 @@ def _write_page(html_file: Path, path: Path, result: CheckResult) -> None:
     from bnncc.inspect import summarize
     from bnncc.targets.tflite.reader import TfliteFile
 
-    page = write_page(result, summarize(TfliteFile(path.read_bytes())), result.pictures.get)
+    page = write_page(result, summarize(TfliteFile.open(path)), result.pictures.get)
     write_atomically(html_file, page.encode())
