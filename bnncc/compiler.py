@@ -21,6 +21,7 @@ from bnncc.errors import InputError
 from bnncc.evaluate import Array
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
 from bnncc.layers import BinaryLayer, binary_layers
+from bnncc.memory import release_unused
 from bnncc.options import METADATA_NAME, FileMetadata, Options
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
@@ -182,6 +183,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         metadata=_metadata(traced, target, options),
     )
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
+    release_unused()
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
 

@@ -126,6 +126,7 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False  # an arena keeps its peak, which for folded weights is hundreds of MB
+    options.enable_mem_pattern = False  # from the second run on, a block as large as everything that a run computes
     options.intra_op_num_threads = 1  # As in `one_thread`.
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

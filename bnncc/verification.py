@@ -39,6 +39,7 @@ from bnncc.cancellation import cancellation_bounds
 from bnncc.compiler import CompiledModel
 from bnncc.evaluate import Array, run, skeleton, weights_of
 from bnncc.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
+from bnncc.memory import release_unused
 from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.rounded_weights import RoundedOperator, compare
 from bnncc.rounding import ROUNDING
@@ -177,6 +178,7 @@ def verify(
     verifier = _Verifier(compiled, runtime)
     if verifier.is_refused():
         return verifier.result
+    release_unused()
     for index, arrays in enumerate(inputs):
         verifier.check(arrays)
         if progress is not None:
@@ -467,18 +469,27 @@ class _Verifier:
         """Run the reference and the variants on one input."""
         self.result.inputs += 1
         graph = self.traced.graph
+        # PyTorch before anything that takes memory is kept.
+        module = self._run_module(arrays)
         results = self.reference.run(arrays)
         outputs = [self.compiled.as_stored(array) for array in results[: len(graph.outputs)]]
+        if module is not None and max(map(_relative, outputs, module)) > ROUNDING:
+            # PyTorch may flip signs against ONNX Runtime, too; then it must do so by rounding alone.
+            self.compiled.traced.check_against_module([list(arrays)])
         values = dict(self.constants)
         values.update(zip(graph.inputs, arrays, strict=True))
         values.update(zip(self.wanted, results[len(graph.outputs) :], strict=True))
         if self.layers:
             self._check_layers(values)
-        signs = [point.correspondence.signs(values) for point in self.points]
-        stored = [point.stored_signs(array) for point, array in zip(self.points, signs, strict=True)]
+        stored = [point.stored_signs(point.correspondence.signs(values)) for point in self.points]
         feeds = [self.compiled.as_stored(array) for array in arrays]
         self._check_layer_by_layer(arrays, feeds, stored, outputs, values)
-        self._check_free_running(feeds, stored, outputs, arrays, values)
+        self._check_free_running(feeds, stored, outputs, outputs if module is None else module, values)
+
+    def _run_module(self, arrays: Sequence[Array]) -> list[Array] | None:
+        """The network's outputs in PyTorch, as stored; None for a .onnx file."""
+        run = self.compiled.traced.run_module
+        return None if run is None else [self.compiled.as_stored(array) for array in run(list(arrays))]
 
     def _check_layers(self, values: dict[ir.Value, Array]) -> None:
         """The integer sums against the reference's, then the whole operators against ONNX Runtime."""
@@ -660,9 +671,10 @@ class _Verifier:
         feeds: Sequence[Array],
         stored: Sequence[Array],
         outputs: Sequence[Array],
-        arrays: Sequence[Array],
+        expected_outputs: Sequence[Array],
         values: dict[ir.Value, Array],
     ) -> None:
+        """The file by itself, against the traced graph's `outputs` and the network's, `expected_outputs`."""
         results = self.free_running.run(feeds)
         found_outputs = results[: len(outputs)]
         floats = len(outputs) + sum(point.quantized for point in self.points)
@@ -686,15 +698,9 @@ class _Verifier:
         against_graph = max(map(_relative, found_outputs, outputs))
         if against_graph > ROUNDING and not any_flips and not self.rounds:
             self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")
-        if self.compiled.traced.run_module is not None:
-            # PyTorch may flip signs against ONNX Runtime, too; then it must do so by rounding alone.
-            module = [self.compiled.as_stored(array) for array in self.compiled.traced.run_module(list(arrays))]
-            if max(map(_relative, outputs, module)) > ROUNDING:
-                self.compiled.traced.check_against_module([list(arrays)])
-            outputs = module
-        self.result.free_error = max(self.result.free_error, *map(_relative, found_outputs, outputs))
-        if outputs[0].ndim == 2 and outputs[0].shape[1] > 1:
-            same = np.argmax(found_outputs[0], axis=1) == np.argmax(outputs[0], axis=1)
+        self.result.free_error = max(self.result.free_error, *map(_relative, found_outputs, expected_outputs))
+        if expected_outputs[0].ndim == 2 and expected_outputs[0].shape[1] > 1:
+            same = np.argmax(found_outputs[0], axis=1) == np.argmax(expected_outputs[0], axis=1)
             self.result.agreeing = (self.result.agreeing or 0) + int(np.all(same))
 
     def _problem(self, text: str) -> None:

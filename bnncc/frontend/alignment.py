@@ -49,7 +49,7 @@ def align(operations: Sequence[Operation], graph: ir.Graph) -> Alignment:
 
 
 def _match(operations: Sequence[Operation], nodes: Sequence[ir.Node]) -> Iterable[tuple[ir.Node, Operation]]:
-    shapes = [operation.output.shape for operation in operations]
+    shapes = [operation.shape for operation in operations]
     node_shapes = [shape_of(node.outputs[0]) for node in nodes]
     if shapes == node_shapes:
         return list(zip(nodes, operations, strict=True))

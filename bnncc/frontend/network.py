@@ -83,7 +83,7 @@ class Network:
     def record(self, arrays: Sequence[Array]) -> Recording:
         """Run a fresh copy and keep its inner values."""
         with self.code.active(), silence():
-            return record(self.wrapped(), self.tensors(arrays))
+            return record(self.wrapped(), self.tensors(arrays), self.module.state_dict().values())
 
     @cached_property
     def _evaluated(self) -> FlattenOutputs:

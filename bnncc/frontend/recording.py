@@ -8,10 +8,12 @@ they are exported to, so that the k-th Sign of PyTorch is the k-th Sign of the g
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -32,6 +34,9 @@ SMOOTH = {
     "native_batch_norm": "BatchNormalization", "_native_batch_norm_legit_no_training": "BatchNormalization",
 }  # fmt: skip
 
+# Arrays are equal only where so many first elements are.
+_PREFIX = 64
+
 
 @dataclass
 class Operation:
@@ -39,15 +44,27 @@ class Operation:
 
     Attributes:
         kind: the ONNX operator type.
-        output: its result; for batch norm the first of its results.
+        kept: `output`, as int8 where that holds it: signs of weights are as large as the network.
+        dtype: the type of `output`.
         inputs: for a jump its operands, broadcast against each other by NumPy's rules; else empty.
         source: the user's line that ran it.
     """
 
     kind: str
-    output: Array
+    kept: Array
+    dtype: np.dtype[Any]
     inputs: tuple[Array, ...]
     source: SourceLocation | None
+
+    @property
+    def output(self) -> Array:
+        """Its result; for batch norm the first of its results."""
+        return self.kept.astype(self.dtype, copy=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of `output`."""
+        return self.kept.shape
 
 
 @dataclass
@@ -65,32 +82,72 @@ class Recording:
     data_assignments: list[SourceLocation] = field(default_factory=list)
 
 
-def record(network: FlattenOutputs, inputs: Sequence[Tensor]) -> Recording:
-    """Run `network` on `inputs`, without gradients, and record it.  `network` may change itself: give a copy."""
+def record(network: FlattenOutputs, inputs: Sequence[Tensor], kept: Iterable[Tensor] = ()) -> Recording:
+    """Run `network` on `inputs`, without gradients, and record it.
+
+    Args:
+        network: may change itself, so give a copy.
+        kept: tensors that nobody changes while the recording lives, such as the original's parameters; values equal to
+            one of them share its memory.
+    """
     recording = Recording({})
-    with _DataAssignments(recording), _Operations(recording):
+    copies = _Copies(kept)
+    with _DataAssignments(recording), _Operations(recording, copies):
         outputs = network.outputs(*inputs)
-    recording.outputs = {name: _array(tensor) for name, tensor in outputs.items()}
+    recording.outputs = {name: copies.of(_view(tensor)) for name, tensor in outputs.items()}
     return recording
 
 
+class _Copies:
+    """Copies of tensors, because a later operation may work in place; equal contents share one copy.
+
+    A binariser with a straight-through estimator compares the same operand five times, and all weights pass through
+    one: without this a recording is several times as large as the network.
+    """
+
+    def __init__(self, kept: Iterable[Tensor]) -> None:
+        self._arrays: defaultdict[object, list[Array]] = defaultdict(list)
+        for tensor in kept:
+            if tensor.dtype != torch.bfloat16:
+                flat = _view(tensor).reshape(-1)
+                self._arrays[self._key(flat)].append(flat)
+
+    def of(self, array: Array) -> Array:
+        """An array equal to `array`, bit for bit, that never changes."""
+        flat = array.reshape(-1)
+        candidates = self._arrays[self._key(flat)]
+        for candidate in candidates:
+            if np.array_equal(candidate.view(np.uint8), flat.view(np.uint8)):
+                return candidate.reshape(array.shape)
+        candidates.append(flat.copy())
+        return candidates[-1].reshape(array.shape)
+
+    @staticmethod
+    def _key(flat: Array) -> object:
+        return flat.dtype, flat.size, flat[:_PREFIX].tobytes()
+
+
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, copies: _Copies) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._recording = recording
+        self._copies = copies
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__.rstrip("_") if func.namespace == "aten" else ""
         kind = JUMPS.get(name) or SMOOTH.get(name)
-        # Copies, because a later operation may work in place; operands before, because this one may.
-        operands = tuple(_array(operand) for operand in args[:2]) if kind and name in JUMPS else ()
+        # Before the call, because it may work in place.
+        operands = tuple(self._copies.of(_view(operand)) for operand in args[:2]) if kind and name in JUMPS else ()
         result = func(*args, **(kwargs or {}))
         output = result[0] if isinstance(result, tuple | list) else result
         if kind and isinstance(output, Tensor):
             if name == "convolution" and args[6]:
                 kind = "ConvTranspose"
             source = location_in_stack(sys._getframe(1))
-            self._recording.operations.append(Operation(kind, _array(output), operands, source))
+            array = _view(output)
+            signs = array.astype(np.int8) if kind == "Sign" else array
+            kept = self._copies.of(signs if np.array_equal(signs, array) else array)
+            self._recording.operations.append(Operation(kind, kept, array.dtype, operands, source))
         return result
 
 
@@ -109,7 +166,8 @@ class _DataAssignments(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _array(value: Any) -> Array:
-    # A copy of its own; torch.tensor() would go through the modes again.
+def _view(value: Any) -> Array:
+    """A tensor or a number as an array, of the same memory where that can be; bfloat16 becomes float32."""
+    # torch.tensor() would go through the modes again.
     tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(value)
-    return tensor.to(torch.float32).numpy().copy() if tensor.dtype == torch.bfloat16 else tensor.numpy().copy()
+    return tensor.to(torch.float32).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -170,8 +170,8 @@ def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:
     """The graph with every value in `cuts` as an output, and its consumers reading the eager run's value instead."""
     proto = skeleton(model)
     for name, operation in cuts.items():
-        element = onnx.helper.np_dtype_to_tensor_dtype(operation.output.dtype)
-        proto.graph.input.append(onnx.helper.make_tensor_value_info(name + _REFERENCE, element, operation.output.shape))
+        element = onnx.helper.np_dtype_to_tensor_dtype(operation.dtype)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name + _REFERENCE, element, operation.shape))
         if all(output.name != name for output in model.graph.outputs):
             proto.graph.output.append(onnx.ValueInfoProto(name=name))
     for node in proto.graph.node:

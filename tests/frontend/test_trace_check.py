@@ -186,7 +186,7 @@ def test_constant_signs_that_depend_on_rounding_take_the_values_of_pytorch() -> 
         one for one, node in pairs if node.op_type == "Sign" and one.output.ndim == 4 and one.output.shape[2] == 3
     )
     # As if PyTorch had rounded the mean differently: one weight lies on the other side.
-    operation.output.flat[3] *= -1
+    operation.kept.flat[3] *= -1
     operation.inputs[0].flat[3] = -1e-9
     assert pin_constant_signs(fixture.model, pairs) == {id(operation): 1}
     (convolution, _) = (node for node in fixture.model.graph if node.op_type == "Conv")
@@ -220,7 +220,8 @@ def test_constant_signs_that_rounding_does_not_explain_are_left_for_the_check() 
 def test_a_flip_is_explained_near_the_threshold_only(
     kind: str, inputs: tuple[list[float], ...], near: list[bool]
 ) -> None:
-    operation = Operation(kind, np.zeros(3), tuple(np.array(one, np.float32) for one in inputs), None)
+    operands = tuple(np.array(one, np.float32) for one in inputs)
+    operation = Operation(kind, np.zeros(3), np.dtype(np.float64), operands, None)
     assert explained(operation, np.ones(3, bool)).tolist() == near
 
 
