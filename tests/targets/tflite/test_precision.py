@@ -23,12 +23,14 @@ from bnncc.cli import main
 from bnncc.compiler import CompiledModel, compile_traced
 from bnncc.evaluate import random_inputs
 from bnncc.inspect import summarize
-from bnncc.runners import LceRunner, OrtRunner
+from bnncc.runners import LceRunner, OrtRunner, Runtime
 from bnncc.targets.tflite import WeightsPrecision, emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED_CONSTANT
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import verify
+from bnncc.verification.file_side import FileCheck
+from bnncc.verification.reference_side import Reference
 from tests.networks import bireal_net_18, randomize, reactnet_a
 from tests.networks.binarize import ScaledBinaryConv2d
 from tests.targets.tflite.compare import assert_same, draw, from_file, node_model, normal, operators, to_file
@@ -340,16 +342,13 @@ def test_one_flipped_bit_of_a_bias_of_a_float_layer_is_found(rounded: CompiledMo
 
 def test_a_kernel_that_computes_something_else_is_found(rounded: CompiledModel) -> None:
     """The operator is that of a wrong file, the comparison that of the right one: as a faulty kernel would be."""
-    from bnncc.verification import _Verifier
-
-    verifier = _Verifier(rounded)
-    assert not verifier.is_refused()
+    reference = Reference(rounded)
+    check = FileCheck(reference, Runtime.LCE)
+    assert not check.is_refused()
     wrong = TfliteFile(changed(rounded, weights_of(rounded, "stem"), _negated_bytes).content)
-    (stem,) = [entry.found.operator for entry in verifier.rounded if entry.check.module == "stem"]
-    original, index = (
-        verifier.rounded_operators.run,
-        verifier.result.rounded.index(next(check for check in verifier.result.rounded if check.module == "stem")),
-    )
+    index = [entry.module for entry in check.result.rounded].index("stem")
+    stem = reference.comparison.rounded[index].operator
+    original = check.rounded_operators.run
     faulty = LceRunner(wrong.variant([wrong.tensors[stem.inputs[0].index]], [wrong.tensors[stem.outputs[0].index]]))
 
     class Faulty:
@@ -358,9 +357,9 @@ def test_a_kernel_that_computes_something_else_is_found(rounded: CompiledModel) 
             results[index] = faulty.run([inputs[0]])[0]
             return results
 
-    verifier.rounded_operators = Faulty()  # type: ignore[assignment]
-    verifier.check(INPUTS[0])
-    assert any(problem.startswith("layer 'stem'") for problem in verifier.result.problems)
+    check.rounded_operators = Faulty()  # type: ignore[assignment]
+    check.check(reference.on(INPUTS[0], None))
+    assert any(problem.startswith("layer 'stem'") for problem in check.result.problems)
 
 
 def _negated_bytes(model: object, tensor: object) -> None:

@@ -1,0 +1,323 @@
+"""The file's side of a verification: its variants in one runtime, compared with what the reference expects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bnncc.evaluate import Array
+from bnncc.graph import MODULE_KEY
+from bnncc.rounding import ROUNDING
+from bnncc.runners import Runtime
+from bnncc.targets.tflite.bitpack import unpack
+from bnncc.targets.tflite.reader import Operator
+from bnncc.targets.tflite.writer import Tensor
+from bnncc.verification.reference_side import WEIGHTED_RANKS, BinaryLayer, Expected, Point, Reference, first_input
+from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, Verification
+from bnncc.verification.tolerance import channel_error, channel_scale, largest_error, output_error
+
+# So many channels with wrong sums are named.
+LISTED_CHANNELS = 4
+
+
+class FileCheck:
+    """One runtime's run of the file and of parts of it; `result` has what was found so far."""
+
+    def __init__(self, reference: Reference, runtime: Runtime) -> None:
+        self.reference = reference
+        self.runtime = runtime
+        self.result = Verification(
+            layers=[LayerCheck(layer.module) for layer in reference.layers],
+            signs=[SignCheck(point.module) for point in reference.points],
+            rounded=[
+                RoundedCheck(reference.module_of(entry.operator), entry.dtype, entry.weight.size)
+                for entry in reference.comparison.rounded
+            ],
+            runtime=runtime,
+        )
+        # Values that are wrong already: an error behind them spreads, and is not named.
+        self._faulty = set[object]()
+
+    def is_refused(self) -> bool:
+        """Load the file.  True, with the problem, where the runtime does not take it or yields other shapes."""
+        comparison = self.reference.comparison
+        if comparison.structural is not None:
+            self._problem(f"the weights are rounded, and {comparison.structural}")
+            return True
+        for operator, difference in comparison.problems:
+            self._problem(f"layer '{self.reference.module_of(operator)}': {operator.name}: {difference}")
+        try:
+            declared = [tensor.shape for tensor in self._load_variants()]
+            if self.layer_by_layer.output_shapes == declared:
+                return False
+            reason = "other shapes than declared"
+        except RuntimeError as error:
+            reason = str(error).strip()
+        operators = self.reference.file.operators
+        misshapen = [problem for operator in operators if (problem := self._misshapen(operator))]
+        self._problem(f"{self.runtime.title} does not take the file: {'; '.join(misshapen) or reason}")
+        return True
+
+    def _misshapen(self, operator: Operator) -> str | None:
+        """How the shapes that the interpreter gives one operator's outputs differ from those in the file."""
+        file = self.reference.file
+        inputs = [tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None]
+        name = f"{operator.name} '{operator.outputs[0].name}'"
+        try:
+            found = self.runtime.load(file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes
+        except RuntimeError as error:
+            return f"{name}: {str(error).strip()}"
+        declared = [tensor.shape for tensor in operator.outputs]
+        return None if found == declared else f"{name} yields {found[0]}, not {declared[0]}"
+
+    def _load_variants(self) -> list[Tensor]:
+        """Load the file and what is cut out of it.  Returns the outputs of `layer_by_layer`."""
+        reference, load = self.reference, self.runtime.load
+        file, full = reference.file, reference.full
+        tensors = [point.operator.outputs[0] for point in reference.points]
+        floats = [first_input(point.operator) for point in reference.points if point.quantized]
+        others = [point.operator.outputs[0] for point in reference.points if not point.quantized]
+        inputs, outputs = list(file.inputs), list(file.outputs)
+        exposed = [*floats, *outputs]
+        rounded = reference.comparison.rounded
+        self.rounded_inputs = list(dict.fromkeys(_activation(entry.twin) for entry in rounded))
+        in_full = [*self._in_full(exposed), *reference.float_layers.values(), *self.rounded_inputs]
+        others_in_full = self._in_full(others)
+        self.layer_by_layer = load(full.variant(self._in_full([*inputs, *tensors]), in_full, split=others_in_full))
+        if reference.rounds:
+            self.layer_by_layer_rounded = load(file.variant([*inputs, *tensors], exposed, split=others))
+        if rounded:
+            # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
+            own = list(dict.fromkeys(_activation(entry.operator) for entry in rounded))
+            self.rounded_operators = load(file.variant(own, (), split=[entry.operator.outputs[0] for entry in rounded]))
+            twins = {entry.twin: entry.weight for entry in rounded}
+            self.float_operators = load(full.weights_variant(self.rounded_inputs, twins))
+        self.free_running = load(file.variant(inputs, [*outputs, *floats, *others]))
+        if reference.layers:
+            operators = [layer.operator for layer in reference.layers]
+            self.sums = load(file.sums_variant(reference.layer_inputs, operators))
+            # A layer's packed output may be another's input, which is fed: the layer's own result is wanted as well.
+            results = [operator.outputs[0] for operator in operators]
+            self.whole_layers = load(file.variant(reference.layer_inputs, (), split=results))
+        return [*in_full, *others_in_full]
+
+    def _in_full(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The float32 file's tensors for the file's own."""
+        return [self.reference.comparison.tensors[tensor.index] for tensor in tensors]
+
+    def check(self, expected: Expected) -> None:
+        """Run the variants on one input."""
+        self.result.inputs += 1
+        if self.reference.layers:
+            self._check_sums(expected)
+            self._check_whole_layers(expected)
+        self._check_layer_by_layer(expected)
+        self._check_free_running(expected)
+
+    def check_zeros(self) -> None:
+        """More zeros at a sign than chance explains are a problem."""
+        for check in self.result.signs:
+            if check.zeros > CHANCE_OF_ZERO * check.signs:
+                self._problem(
+                    f"sign '{check.module}': {check.zeros:,} of {check.signs:,} values are exactly 0, where PyTorch's "
+                    "sign is 0 and a bit says +1"
+                )
+
+    # Sums and layers
+
+    def _check_sums(self, expected: Expected) -> None:
+        for check, found, sums in zip(self.result.layers, self.sums.run(expected.packed), expected.sums, strict=True):
+            wrong = int(np.count_nonzero(found != sums))
+            check.sums += found.size
+            if wrong:
+                check.wrong += wrong
+                check.largest_error = max(check.largest_error, float(np.max(np.abs(found - sums))))
+                check.where = check.where or _place(found != sums)
+                self._problem(f"layer '{check.module}': its integer sums differ from the reference's ({check.where})")
+
+    def _check_whole_layers(self, expected: Expected) -> None:
+        results = zip(self.whole_layers.run(expected.packed), expected.results, strict=True)
+        for layer, check, (found, wanted) in zip(self.reference.layers, self.result.layers, results, strict=True):
+            self._check_whole_layer(layer, check, found, wanted)
+
+    def _check_whole_layer(self, layer: BinaryLayer, check: LayerCheck, found: Array, wanted: Array) -> None:
+        if found.dtype == np.int32:
+            what = "its thresholds"
+            error = float(np.mean(unpack(found, layer.channels) != wanted))
+            is_wrong = error > 0
+            check.error = max(check.error, error)
+        else:
+            what = "its multipliers or biases"
+            error = channel_error(found, wanted)
+            is_wrong = error > 1
+            check.error = max(check.error, error * ROUNDING)
+        if is_wrong or check.wrong:
+            self._faulty.add(layer.reference.node.outputs[0])
+        if is_wrong:
+            self._problem(f"layer '{layer.module}': {what} are not those of the network")
+
+    # Layer by layer
+
+    def _check_layer_by_layer(self, expected: Expected) -> None:
+        results = self.layer_by_layer.run([*expected.feeds, *expected.bits])
+        floats = sum(point.quantized for point in self.reference.points)
+        end = floats + len(self.reference.file.outputs)
+        last = end + len(self.reference.float_layers)
+        packed = last + len(self.rounded_inputs)
+        found = self._by_point(results[:floats], results[packed:])
+        points = zip(self.reference.points, self.result.signs, found, expected.signs, expected.operands, strict=True)
+        for point, check, array, signs, operand in points:
+            self._check_sign(point, check, array, signs, operand)
+        self._check_float_layers(results[end:last], expected.floats)
+        names = [value.name for value in self.reference.compiled.graph.graph.outputs]
+        for name, array, output in zip(names, results[floats:end], expected.outputs, strict=True):
+            error = output_error(array, output)
+            self.result.output_error = max(self.result.output_error, error)
+            if error > ROUNDING:
+                self._problem(f"output '{name}' is off by {error:.2g} of its largest magnitude")
+        if self.result.rounded:
+            self._check_rounded_operators(results[last:packed])
+        if self.reference.rounds:
+            self._count_rounded_flips(expected)
+
+    def _check_sign(self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None) -> None:
+        check.signs += signs.size
+        check.zeros += int(np.count_nonzero(signs == 0))
+        flipped = (array < 0) != (signs < 0)
+        near = array if operand is None else operand
+        if point.quantized and operand is not None and point.correspondence.keeps_operand:
+            error = largest_error(array, near, point.allowed(near))
+            check.error = max(check.error, error * ROUNDING)
+            if error > 1:
+                producer = point.value.producer()
+                self._faulty.update(value for value in (producer.inputs if producer is not None else ()) if value)
+                self._problem(f"sign '{check.module}': the values that it reads are off by {error * ROUNDING:.2g}")
+        count = int(np.count_nonzero(flipped))
+        if not count:
+            return
+        check.flipped += count
+        distance = (np.abs(near) / point.allowed(near))[flipped]
+        check.largest_flip = max(check.largest_flip, float(distance.max()) * ROUNDING)
+        explained = int(np.count_nonzero(distance <= 1))
+        check.explained += explained
+        if explained < count:
+            self._problem(f"sign '{check.module}': flipped signs are not explained by rounding")
+
+    def _check_float_layers(self, found: Sequence[Array], expected: Sequence[Array]) -> None:
+        """Name where an error starts: not where it spreads to."""
+        pairs = dict(zip(self.reference.float_layers, zip(found, expected, strict=True), strict=True))
+        points = {point.value for point in self.reference.points}
+        spread = set(self._faulty)
+        module = ""
+        for node in self.reference.compiled.graph.graph if pairs else ():
+            value = node.outputs[0]
+            spreads = any(source in spread for source in node.inputs)
+            module = node.metadata_props.get(MODULE_KEY, "") if node.op_type in WEIGHTED_RANKS else module
+            if value in pairs:
+                error = channel_error(*pairs[value])
+                if error > 1 and not spreads:
+                    self._problem(f"layer '{module}': its floats are off by {error * ROUNDING:.2g}")
+                spreads = error > 1
+            if spreads and value not in points:
+                spread.add(value)
+
+    # Rounded weights
+
+    def _check_rounded_operators(self, inputs: Sequence[Array]) -> None:
+        """Each operator with rounded weights against a float operator with the same weights, on the same input."""
+        given = dict(zip(self.rounded_inputs, inputs, strict=True))
+        results = zip(self.rounded_operators.run(inputs), self.float_operators.run(inputs), strict=True)
+        entries = self.reference.comparison.rounded
+        for entry, check, (array, wanted) in zip(entries, self.result.rounded, results, strict=True):
+            allowed = channel_scale(wanted) + entry.input_error(given[_activation(entry.twin)])
+            error = largest_error(array, wanted, allowed)
+            check.error = max(check.error, error)
+            if not error <= 1:
+                self._problem(
+                    f"layer '{check.module}': with {check.dtype} weights it is off by {error:.2g} times "
+                    "what rounding its input explains"
+                )
+
+    def _count_rounded_flips(self, expected: Expected) -> None:
+        """What rounded weights do to signs and outputs, fed the reference's signs: counted, no problem."""
+        results = self.layer_by_layer_rounded.run([*expected.feeds, *expected.bits])
+        floats = sum(point.quantized for point in self.reference.points)
+        end = floats + len(expected.outputs)
+        by_point = self._by_point(results[:floats], results[end:])
+        for check, array, signs, operand in zip(
+            self.result.signs, by_point, expected.signs, expected.operands, strict=True
+        ):
+            flipped = (array < 0) != (signs < 0)
+            if not flipped.any():
+                continue
+            check.rounded_flips += int(np.count_nonzero(flipped))
+            if operand is not None:
+                near = np.abs(operand)
+                largest = near.max(axis=tuple(range(near.ndim - 1)), keepdims=True)
+                distance = float((near / np.where(largest == 0, 1, largest))[flipped].max())
+                check.largest_rounded_flip = max(check.largest_rounded_flip, distance)
+        error = max(map(output_error, results[floats:end], expected.outputs))
+        self.result.rounded_error = max(self.result.rounded_error, error)
+        if not np.isfinite(error):
+            self._problem("with rounded weights the outputs are no numbers")
+
+    # Free-running
+
+    def _check_free_running(self, expected: Expected) -> None:
+        results = self.free_running.run(expected.feeds)
+        outputs = results[: len(expected.outputs)]
+        floats = len(outputs) + sum(point.quantized for point in self.reference.points)
+        found = self._by_point(results[len(outputs) : floats], results[floats:])
+        any_flips = False
+        points = zip(self.reference.points, self.result.signs, found, expected.signs, expected.operands, strict=True)
+        for point, check, array, signs, operand in points:
+            flipped = (array < 0) != (signs < 0)
+            count = int(np.count_nonzero(flipped))
+            # Rounded weights move every float: how far is known for each operator, not for all of them together.
+            if count and not any_flips and not self.reference.rounds:
+                near = array if operand is None else operand
+                if np.any((np.abs(near) / point.allowed(near))[flipped] > 1):
+                    self._problem(f"sign '{check.module}': the first signs to flip free-running are not near zero")
+            check.started += 0 if any_flips else count
+            check.free_running_flips += count
+            any_flips |= bool(count)
+        against_graph = max(map(output_error, outputs, expected.outputs))
+        if against_graph > ROUNDING and not any_flips and not self.reference.rounds:
+            self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")
+        error = max(map(output_error, outputs, expected.network_outputs))
+        self.result.free_error = max(self.result.free_error, error)
+        logits = expected.network_outputs[0]
+        if logits.ndim == 2 and logits.shape[1] > 1:
+            same = np.argmax(outputs[0], axis=1) == np.argmax(logits, axis=1)
+            self.result.agreeing = (self.result.agreeing or 0) + int(np.all(same))
+
+    def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
+        """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""
+        from_floats, from_bits = iter(floats), iter(packed)
+        return [
+            next(from_floats) if point.quantized else unpack(next(from_bits), point.channels)
+            for point in self.reference.points
+        ]
+
+    def _problem(self, text: str) -> None:
+        if text not in self.result.problems:
+            self.result.problems.append(text)
+
+
+def _place(wrong: Array) -> str:
+    """Where a stored array [N, H, W, O] or [N, O] of bool is true."""
+    *positions, channels = (np.unique(indices) for indices in np.nonzero(wrong))
+    listed = ", ".join(map(str, channels[:LISTED_CHANNELS])) + (", …" if len(channels) > LISTED_CHANNELS else "")
+    places = [f"{'channel' if len(channels) == 1 else 'channels'} {listed}"]
+    if len(positions) == 3:
+        for name, index in zip(("rows", "columns"), positions[1:], strict=True):
+            places.append(f"{name} {index[0]} to {index[-1]}")
+    return "; ".join(places)
+
+
+def _activation(operator: Operator) -> Tensor:
+    """What an operator with weights reads: TRANSPOSE_CONV's comes behind its output's shape and its weights."""
+    tensor = operator.inputs[2 if operator.name == "TRANSPOSE_CONV" else 0]
+    assert tensor is not None
+    return tensor

@@ -1,0 +1,104 @@
+"""What a verification found, counted over all inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bnncc.runners import Runtime
+
+# The largest share of exact zeros at a sign that counts as chance.  Sums of K products of ±1 that nothing shifts are 0
+# in √(2/πK) of all cases: 3 % for K = 576, 9 % for K = 72.  More comes from a ReLU or an empty background, and such a
+# layer is not binary.
+CHANCE_OF_ZERO = 0.1
+
+
+@dataclass
+class LayerCheck:
+    """One LceBconv2d.
+
+    sums: how many integer sums were compared; wrong: how many differ; largest_error: by how much at most.  error: of
+    its float output against ONNX Runtime, relative to the channel's largest magnitude; for a packed output the share
+    of bits that differ.  where: channels, rows and columns of wrong sums, on the first input on which there are any.
+    """
+
+    module: str
+    sums: int = 0
+    wrong: int = 0
+    largest_error: float = 0.0
+    error: float = 0.0
+    where: str = ""
+
+
+@dataclass
+class SignCheck:
+    """One binary value of the file, compared with the reference's own values upstream.
+
+    signs: how many; flipped: those that differ; explained: of those, where |x| < ε in the reference.
+    largest_flip: the largest |x| of a flipped sign, relative to its channel's largest.  zeros: inputs that are exactly
+    0, where PyTorch's sign is 0 and a bit says +1.  error: the largest error of x, relative to its channel's largest
+    magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones on
+    inputs on which no sign before this one differed.
+    Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
+    the largest |x| of those, relative to its channel's largest.
+    """
+
+    module: str
+    signs: int = 0
+    flipped: int = 0
+    explained: int = 0
+    largest_flip: float = 0.0
+    zeros: int = 0
+    error: float = 0.0
+    free_running_flips: int = 0
+    started: int = 0
+    rounded_flips: int = 0
+    largest_rounded_flip: float = 0.0
+
+
+@dataclass
+class RoundedCheck:
+    """One float operator with rounded weights.
+
+    weights: how many, of type `dtype`.  error: of its output against a float operator with the same rounded weights,
+    relative to what is allowed.
+    """
+
+    module: str
+    dtype: str
+    weights: int
+    error: float = 0.0
+
+
+@dataclass
+class Verification:
+    """What was found.  All counts are over all inputs.
+
+    output_error: largest error of the outputs fed the reference's signs, relative to their largest magnitude.
+    free_error: the same, free-running, against PyTorch itself (ONNX Runtime for a .onnx file).
+    agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
+    rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
+    weights (output_error is then the float32 file's).
+    problems: what rounding does not explain, one sentence each.  runtime: what ran the file.
+    """
+
+    inputs: int = 0
+    layers: list[LayerCheck] = field(default_factory=list)
+    signs: list[SignCheck] = field(default_factory=list)
+    rounded: list[RoundedCheck] = field(default_factory=list)
+    rounded_error: float = 0.0
+    output_error: float = 0.0
+    free_error: float = 0.0
+    agreeing: int | None = None
+    problems: list[str] = field(default_factory=list)
+    runtime: Runtime = Runtime.LCE
+
+    @property
+    def passed(self) -> bool:
+        """True where the file is proven on these inputs."""
+        return not self.problems
+
+    @property
+    def most_flipped(self) -> SignCheck | None:
+        """The sign that differs most when the file runs by itself, as a share of its signs; None where none does."""
+        flipped = [sign for sign in self.signs if sign.free_running_flips]
+        return max(flipped, key=lambda sign: sign.free_running_flips / sign.signs, default=None)

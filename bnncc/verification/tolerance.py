@@ -1,0 +1,39 @@
+"""How far two right float programs may be apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnncc.evaluate import Array
+from bnncc.rounding import ROUNDING
+
+# The part of the largest magnitude of a whole tensor that rounding may leave in a channel of small values.
+CANCELLATION = 1e-5
+
+
+def channel_scale(reference: Array) -> Array:
+    """What rounding may amount to, for each channel of a stored (channels last) array."""
+    magnitude = np.abs(reference.astype(np.float64))
+    axes = tuple(range(magnitude.ndim - 1))
+    scale: Array = ROUNDING * magnitude.max(axis=axes, keepdims=True) + CANCELLATION * magnitude.max(initial=0.0)
+    return np.where(scale == 0, np.finfo(np.float64).tiny, scale)
+
+
+def channel_error(array: Array, reference: Array) -> float:
+    """The largest error in units of what rounding may amount to in its channel."""
+    return largest_error(array, reference, channel_scale(reference))
+
+
+def largest_error(array: Array, reference: Array, allowed: Array) -> float:
+    """The largest error in units of what is allowed."""
+    error = float(np.max(np.abs(array.astype(np.float64) - reference) / allowed, initial=0.0))
+    return float("inf") if np.isnan(error) else error
+
+
+def output_error(array: Array, reference: Array) -> float:
+    """The largest error relative to the largest magnitude of the reference; absolute where the reference is 0."""
+    scale = float(np.max(np.abs(reference), initial=0.0))
+    difference = float(np.max(np.abs(array - reference), initial=0.0))
+    if np.isnan(difference):
+        return float("inf")
+    return difference / scale if scale else difference
