@@ -1,9 +1,12 @@
 """What can be said of the delegate's speed on ARM without an ARM processor; repeatable, to 0.1 % and better.
 
 First the inner loop, which takes one word of four pixels and of the filters of a panel: the cycles of llvm-mca's models
-of the Cortex-A53 and the Cortex-A72, from the code that ziglang compiles of the kernel for that core.  A bound is what
-instructions of one kind would take if nothing else held them up, by the model's throughput; logic, popcount and
-addition share their units, so that their cycles add up, and loads have their own.
+of the Cortex-A53 and the Cortex-A72, from the code that ziglang compiles of the kernel for that core.  The columns of
+kinds say what instructions of one kind would take if nothing else held them up, by the model's throughput; the bound,
+what all of them would take together, as they share units: on the A72 a load to all lanes needs vector units too.
+"Entry" is how long the loop takes with its first operation alone: loads, their latency, and the branch.  The A72, out
+of order, hides that behind the operations of the iteration before; in the model of the A53, which issues and retires in
+order, it comes on top of the operations, and so the narrower a panel is, the farther it is from its bound.
 
 Then the instructions of one inference, with each kernel, of the binary convolutions of ResNet-18 and ReActNet-A, and
 of XNNPACK's float convolution of the same shape: executed by qemu, counted by a plugin (count_instructions.c) over one
@@ -43,6 +46,8 @@ ITERATIONS = 100
 # File of a kernel and the core it is scheduled for.
 SCHEDULES = {"neon_a53": "cortex-a53", "neon_a72": "cortex-a72"}
 PIXELS, LANES = 4, 4  # of the loop's block, and of a vector
+# Kinds of instructions that the products take.
+KINDS = {"loads": r"ld", "logic": r"eor\s+v", "popcount": r"cnt\s+v", "addition": r"add\s+v"}
 POPCOUNTS = [4, 8, 12, 16]  # of the loops over panels of one to four vectors
 
 # Kernel, machine, processor.
@@ -145,7 +150,7 @@ def analyze(llvm_mca: str, core: str, loop: Sequence[str]) -> Analysis:
 
 @dataclass(frozen=True)
 class LoopFigures:
-    """Cycles of an inner loop whose panel has so many filters, and those that its instructions of one kind need."""
+    """Cycles of an inner loop whose panel has so many filters, and those that its instructions need."""
 
     core: str
     filters: int
@@ -154,16 +159,13 @@ class LoopFigures:
     logic: float
     popcount: float
     addition: float
+    bound: float  # of these together: no order of them takes less
+    entry: float
     cycles: float
-
-    @property
-    def bound(self) -> float:
-        """Cycles that no order of the instructions could go below."""
-        return max(self.loads, self.logic + self.popcount + self.addition)
 
     def row(self) -> list[str]:
         """Its row of the table."""
-        values = (self.loads, self.logic, self.popcount, self.addition, self.bound, self.cycles)
+        values = (self.loads, self.logic, self.popcount, self.addition, self.bound, self.entry, self.cycles)
         return [
             f"{self.core}, {PIXELS} pixels × {self.filters} filters",
             str(self.instructions),
@@ -186,15 +188,15 @@ def loop_figures(llvm_mca: str, kernel: str, core: str) -> list[LoopFigures]:
         # One loop for each kind of output, mostly alike.
         distinct = {"\n".join(loop): loop for loop in loops[popcounts]}
         cycles, text = max((analyze(llvm_mca, core, loop).cycles, text) for text, loop in distinct.items())
-        kinds = [
-            [line for line in distinct[text] if re.match(pattern, line)]
-            for pattern in (r"ld", r"eor\s+v", r"cnt\s+v", r"add\s+v")
-        ]
+        kinds = [[line for line in distinct[text] if re.match(pattern, line)] for pattern in KINDS.values()]
         if any(len(lines) != popcounts for lines in kinds[1:]):
             raise SystemExit(f"{kernel}: not a loop of {popcounts} counters:\n{text}")
         loads, logic, popcount, addition = (analyze(llvm_mca, core, lines).bound for lines in kinds)
-        filters = popcounts // PIXELS * LANES
-        found.append(LoopFigures(core, filters, len(distinct[text]), loads, logic, popcount, addition, cycles))
+        bound = analyze(llvm_mca, core, [line for lines in kinds for line in lines]).bound
+        later = {line for lines in kinds[1:] for line in lines} - {kinds[1][0]}
+        entry = [line for line in distinct[text] if line not in later]
+        figures = (loads, logic, popcount, addition, bound, analyze(llvm_mca, core, entry).cycles, cycles)
+        found.append(LoopFigures(core, popcounts // PIXELS * LANES, len(distinct[text]), *figures))
     return found
 
 
@@ -270,7 +272,7 @@ def main() -> None:
         found = re.search(r"LLVM version \S+", version)
         print_table(
             f"The inner loop: cycles of llvm-mca, {found[0] if found else 'unknown version'}",
-            ["loop", "instructions", "loads", "logic", "popcount", "addition", "bound", "cycles", "cycles / bound"],
+            ["loop", "instructions", *KINDS, "bound", "entry", "cycles", "cycles / bound"],
             [row.row() for kernel, core in SCHEDULES.items() for row in loop_figures(llvm_mca, kernel, core)],
         )
     if not arguments.no_instructions:

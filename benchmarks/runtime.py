@@ -1,9 +1,10 @@
 """The delegate on this machine, side by side with LCE's interpreter and with float networks.
 
 First the binary convolutions of ResNet-18 and ReActNet-A, one thread: every kernel of the delegate, LCE's default and
-indirect kernels, and XNNPACK's float convolution of the same shape, in LiteRT.  Then whole networks: the delegate,
-LCE's interpreter at its best (indirect kernel and XNNPACK) and at its default, and the float baseline: the same graph
-with every binary convolution a float one on the floats that were to be packed, in LiteRT with XNNPACK.
+indirect kernels, and XNNPACK's float convolution of the same shape, in LiteRT; and memset over as many bytes as the
+result has, the least that writing it takes.  Then whole networks: the delegate, LCE's interpreter at its best (indirect
+kernel and XNNPACK) and at its default, and the float baseline: the same graph with every binary convolution a float one
+on the floats that were to be packed, in LiteRT with XNNPACK.
 
 All runners of a row take turns, run by run, so that whatever else the machine does meets all alike; the figure is the
 shortest run of each, which other work disturbs least, in brackets how much longer it takes than the delegate's fastest
@@ -15,9 +16,11 @@ kernel.  No ARM board's speed follows from these.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,16 +173,20 @@ def cells(seconds: Sequence[float], unit: float, digits: int) -> list[str]:
 def convolution_table(title: str, shapes: Sequence[tuple[int, int, int, int, int]], runs: int) -> Table:
     """Every shape's row, in microseconds, one thread."""
     names = kernels()
-    table = Table("convolution", *names, "LCE indirect", "LCE default", "float, XNNPACK", "GOP/s", title=title)
+    table = Table(
+        "convolution", *names, "LCE indirect", "LCE default", "float, XNNPACK", "memset", "GOP/s", title=title
+    )  # fmt: skip
     for size, channels, filters, kernel, stride in shapes:
         binary, plain = convolution_files(size, channels, filters, kernel, stride)
         x = bitpack(signs(1, size, size, channels))
         floats = signs(1, size, size, channels)
+        result = np.empty((-(-size // stride)) ** 2 * filters, np.float32)
         seconds = fastest_runs(
             [
                 *(timed(LitertRunner(binary, kernel=name), [x]) for name in names),
                 *(timed(LceRunner(binary, fastest=fastest), [x]) for fastest in (True, False)),
                 timed(LitertRunner(plain, delegate=False), [floats]),
+                partial(ctypes.memset, result.ctypes.data, 0, result.nbytes),
             ],
             runs,
         )

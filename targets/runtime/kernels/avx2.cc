@@ -18,6 +18,8 @@ constexpr int kVectors = 2;
 constexpr bool kInterleaves = false;
 constexpr int kPixels = 4;
 constexpr int64_t kRun = 31;
+constexpr int64_t kShortWords = 0;
+constexpr bool kUsesTables = true;
 
 using Bits = __m256i;
 

@@ -22,6 +22,8 @@ constexpr int kVectors = 4;
 constexpr bool kInterleaves = false;
 constexpr int kPixels = 5;
 constexpr int64_t kRun = INT32_MAX;
+constexpr int64_t kShortWords = 2;
+constexpr bool kUsesTables = false;
 
 using Bits = __m512i;
 

@@ -17,6 +17,8 @@
 //   kBatch                     counters whose operations of one kind go together: all exclusive ors, then all popcounts
 //   in_order(vectors), in_order(vector, vector)
 //                              tells the compiler to keep that order, and that of loads, where its own is worse
+//   kShortWords                filters of up to so many words, of a whole panel, stay in registers (2 at most)
+//   kUsesTables                whether tables may take the place of panels (tables.h)
 //   sign_word(x)               bit i: x[i] < 0, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 // No include guard: every instruction set compiles its own copy.
@@ -43,7 +45,9 @@ struct CountsOutput {
   int32_t* y;
   int64_t stride;
 
-  Ints value(Ints counts, int64_t) const { return counts; }
+  struct Constants {};
+  Constants constants(int64_t) const { return {}; }
+  Ints value(Ints counts, const Constants&) const { return counts; }
 };
 
 template <bool kClamps>
@@ -52,7 +56,16 @@ struct FloatOutput {
   int64_t stride;
   Affine affine;
 
-  Floats value(Ints counts, int64_t channel) const {
+  // Of a vector of channels, those from `channel` on.
+  struct Constants {
+    Floats multiplier;
+    Floats bias;
+  };
+  Constants constants(int64_t channel) const {
+    return {load_floats(affine.multiplier + channel), load_floats(affine.bias + channel)};
+  }
+
+  Floats value(Ints counts, const Constants& constants) const {
     Floats x = __builtin_convertvector(counts, Floats);
     if constexpr (kClamps) {
       const Floats least = affine.least - Floats{};
@@ -60,9 +73,11 @@ struct FloatOutput {
       x = x < most ? x : most;
       x = x > least ? x : least;
     }
-    return x * load_floats(affine.multiplier + channel) + load_floats(affine.bias + channel);
+    return x * constants.multiplier + constants.bias;
   }
 };
+
+#include "tables.h"
 
 // The largest batch that divides so many vectors.
 constexpr int batch_of(int vectors) {
@@ -126,12 +141,39 @@ inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, i
     auto* const y = output.y + (pixel + p) * output.stride + channel;
 #pragma GCC unroll 8
     for (int v = 0; v < kWidth; ++v) {
-      const auto value = output.value(sums[p][v], channel + v * kLanes);
+      const auto value = output.value(sums[p][v], output.constants(channel + v * kLanes));
       if ((v + 1) * kLanes <= channels) {
         store(value, y + v * kLanes);
       } else {
         store_some(value, y + v * kLanes, channels - v * kLanes);
       }
+    }
+  }
+}
+
+static_assert((kShortWords == 0 && !kUsesTables) || !kInterleaves, "a pixel's words lie together");
+
+inline Bits to_all_lanes(uint32_t word) { return reinterpret_cast<Bits>(static_cast<int32_t>(word) - Ints{}); }
+
+// One full panel of filters of kWords words against all pixels, one at a time: filters and constants stay in registers.
+template <int kWidth, int kWords, typename Output>
+void gemm_short(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output output) {
+  Bits filters[kWords][kWidth];
+  typename Output::Constants constants[kWidth];
+  for (int word = 0; word < kWords; ++word) {
+    for (int v = 0; v < kWidth; ++v) filters[word][v] = load(panel + (word * kWidth + v) * kLanes);
+  }
+  for (int v = 0; v < kWidth; ++v) constants[v] = output.constants(channel + v * kLanes);
+  auto* y = output.y + channel;
+  for (int64_t pixel = 0; pixel < gemm.pixels; ++pixel, gemm.patches += kWords, y += output.stride) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kWidth; ++v) {
+      Bits counters = popcount(to_all_lanes(gemm.patches[0]) ^ filters[0][v]);
+#pragma GCC unroll 8
+      for (int word = 1; word < kWords; ++word) {
+        counters = accumulate(counters, popcount(to_all_lanes(gemm.patches[word]) ^ filters[word][v]));
+      }
+      store(output.value(widen(counters), constants[v]), y + v * kLanes);
     }
   }
 }
@@ -142,6 +184,12 @@ template <int kWidth, typename Output>
 void gemm_panel(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output output) {
   const int64_t channels = gemm.filters - channel;
   const bool is_full = channels >= kWidth * kLanes;
+  if constexpr (kShortWords >= 1) {
+    if (gemm.words == 1 && is_full) return gemm_short<kWidth, 1>(gemm, panel, channel, output);
+  }
+  if constexpr (kShortWords >= 2) {
+    if (gemm.words == 2 && is_full) return gemm_short<kWidth, 2>(gemm, panel, channel, output);
+  }
   for (int64_t pixel = 0; pixel < gemm.pixels; pixel += kPixels, gemm.patches += kPixels * gemm.words) {
     const int64_t pixels = gemm.pixels - pixel;
     if (is_full && pixels >= kPixels) {
@@ -154,6 +202,9 @@ void gemm_panel(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output 
 
 template <typename Output>
 void gemm(const BinaryGemm& gemm, const Output& output) {
+  if constexpr (kUsesTables) {
+    if (gemm.tables != nullptr) return gemm_tables(gemm, output);
+  }
   constexpr int64_t kPanelChannels = kVectors * kLanes;
   const uint32_t* panel = gemm.panels;
   for (int64_t channel = 0; channel < gemm.filters; channel += kPanelChannels) {
@@ -297,6 +348,8 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
 }
 
 [[maybe_unused]] constexpr Kernels table(const char* name) {
-  return {name,      kLanes, kVectors * kLanes, kPixels, !kInterleaves, gemm_float, gemm_counts, pack, quantize,
-          threshold, add,    add_per_channel,   prelu,   divide,        add_counts, multiply_add};
+  constexpr auto kFillTables = kUsesTables ? fill_tables : nullptr;
+  return {
+      name, kLanes,   kVectors * kLanes, kPixels, !kInterleaves,   table_bytes, kFillTables, gemm_float, gemm_counts,
+      pack, quantize, threshold,         add,     add_per_channel, prelu,       divide,      add_counts, multiply_add};
 }

@@ -34,8 +34,6 @@ extern const Kernels kTable;
 
 namespace {
 
-constexpr int kMostKernels = 4;  // a null among them
-
 #if defined(__x86_64__)
 
 // Registers that the operating system saves, as XGETBV names them.
@@ -90,25 +88,40 @@ bool is_in_order_core() {
 
 }  // namespace
 
+// Constant lists: threads may ask at once, and before any constructor has run.
 const Kernels* const* available_kernels() {
-  // Written with the same values by whoever comes first: no lock is needed.
-  static const Kernels* available[kMostKernels] = {};
-  int size = 0;
 #if defined(__x86_64__)
+  static const Kernels* const kKernels[] = {&avx512::kTable, &avx2::kTable, &portable::kTable, nullptr};
   const X86Features features = x86_features();
-  if (features.avx512) available[size++] = &avx512::kTable;
-  if (features.avx2) available[size++] = &avx2::kTable;
+  if (!features.avx2) return kKernels + 2;
+  return features.avx512 ? kKernels : kKernels + 1;
 #elif defined(__aarch64__)
-  const bool in_order = is_in_order_core();
-  available[size++] = in_order ? &neon_a53::kTable : &neon_a72::kTable;
-  available[size++] = in_order ? &neon_a72::kTable : &neon_a53::kTable;
+  static const Kernels* const kInOrder[] = {&neon_a53::kTable, &neon_a72::kTable, &portable::kTable, nullptr};
+  static const Kernels* const kOutOfOrder[] = {&neon_a72::kTable, &neon_a53::kTable, &portable::kTable, nullptr};
+  return is_in_order_core() ? kInOrder : kOutOfOrder;
 #elif defined(__arm__) && defined(__ARM_NEON)
+  static const Kernels* const kKernels[] = {&neon::kTable, &portable::kTable, nullptr};
   constexpr unsigned long kAtHwcap = 16;
   constexpr unsigned long kHwcapNeon = 1ul << 12;
-  if (getauxval(kAtHwcap) & kHwcapNeon) available[size++] = &neon::kTable;
+  return getauxval(kAtHwcap) & kHwcapNeon ? kKernels : kKernels + 1;
+#else
+  static const Kernels* const kKernels[] = {&portable::kTable, nullptr};
+  return kKernels;
 #endif
-  available[size++] = &portable::kTable;
-  return available;
+}
+
+int64_t most_table_bytes() {
+  constexpr int64_t kSmallestCache = 256 * 1024;
+  int64_t cache = 0;
+#if defined(__x86_64__)
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  constexpr unsigned kCaches = 0x80000006;  // Intel's processors answer as AMD's do: the size in kB, in bits 16 to 31
+  if (__get_cpuid(kCaches, &a, &b, &c, &d)) cache = int64_t{c >> 16} * 1024;
+#endif
+  return (cache > kSmallestCache ? cache : kSmallestCache) / 2;
 }
 
 const Kernels* find_kernels(const char* name) {

@@ -18,14 +18,15 @@ namespace bnncc {
 // The filters are stored in panels of `Kernels::panel_channels` filters, in each the words of all its filters side by
 // side: [words, filters], the filters of the last panel rounded up to whole vectors by filters of zero bits.  So a
 // word of a patch meets a vector of filters at once and no sum ever crosses lanes.  The patches are stored as `pack` of
-// the same table puts them, in blocks of `Kernels::block_pixels`.
+// the same table puts them, in blocks of `Kernels::block_pixels`.  Instead of panels there may be tables.
 struct BinaryGemm {
   const uint32_t* patches;  // of whole blocks; what the last one has too much is ignored
   int64_t pixels;
   int64_t words;
   const uint32_t* panels;
   int64_t filters;
-  int64_t stride;  // from one pixel's output to the next one's, in elements
+  int64_t stride;         // from one pixel's output to the next one's, in elements
+  const uint8_t* tables;  // of `Kernels::fill_tables`, aligned to 64 bytes; or null
 };
 
 // y = clamp(p) · multiplier + bias, evaluated as written, rounded after each step.
@@ -57,6 +58,11 @@ struct Kernels {
   int64_t block_pixels;    // pixels that meet a panel together
   bool patches_are_rows;   // whether `pack` puts patches one behind the other, [pixels, words]
 
+  // The size of the tables that count so many filters of so many words faster than panels do; 0 where none would.
+  int64_t (*table_bytes)(int64_t words, int64_t filters, int64_t pixels);
+  // From filters [count, words], not in panels; null where table_bytes is always 0.
+  void (*fill_tables)(const uint32_t* filters, int64_t words, int64_t count, uint8_t* tables);
+
   // y[pixel, filter], floats, and p[pixel, filter] itself.
   void (*gemm_float)(const BinaryGemm&, const Affine&, float* y);
   void (*gemm_counts)(const BinaryGemm&, int32_t* p);
@@ -80,6 +86,9 @@ struct Kernels {
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);
   void (*multiply_add)(const float* multiplier, const int32_t* sums, float* y, int64_t size);
 };
+
+// What the tables of one operator may take: half of the second-level cache.
+int64_t most_table_bytes();
 
 // The kernels that run on this machine's processor, the fastest first; ends with a null.
 const Kernels* const* available_kernels();

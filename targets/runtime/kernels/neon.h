@@ -12,6 +12,8 @@ constexpr int kVectors = 2;  // 8 counters of 16 registers
 #endif
 constexpr int kPixels = 4;
 constexpr int64_t kRun = 31;
+constexpr int64_t kShortWords = 0;
+constexpr bool kUsesTables = false;
 
 using Bits = uint32x4_t;
 

@@ -13,6 +13,8 @@ constexpr int kVectors = 2;
 constexpr bool kInterleaves = false;
 constexpr int kPixels = 2;
 constexpr int64_t kRun = 31;
+constexpr int64_t kShortWords = 0;
+constexpr bool kUsesTables = true;
 
 typedef uint32_t Bits __attribute__((vector_size(16)));
 typedef uint32_t UnalignedBits __attribute__((vector_size(16), aligned(4), may_alias));

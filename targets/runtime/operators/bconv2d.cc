@@ -48,7 +48,8 @@ class Bconv2d final : public Operator {
 
   bool prepare(Preparation& preparation) override {
     kernels_ = preparation.kernels();
-    return find_shapes(preparation) && find_output(preparation) && pack_filters(preparation) && sum_taps(preparation);
+    return find_shapes(preparation) && find_output(preparation) && arrange_filters(preparation) &&
+           sum_taps(preparation);
   }
 
   // Multiplier and bias, or thresholds: which, the type of the output says.
@@ -100,7 +101,9 @@ class Bconv2d final : public Operator {
   void multiply(const Tile& tile, int64_t group, const uint32_t* patches, int64_t first, int64_t pixels,
                 int32_t* counts) const {
     const int64_t filters = filters_ / groups_;
-    const BinaryGemm gemm = {patches, pixels, words_, panels_.data() + group * group_panel_words_, filters, filters_};
+    const uint32_t* const panels = panels_.data() + group * group_panel_words_;
+    const uint8_t* const tables = tables_.size() == 0 ? nullptr : tables_.data();
+    const BinaryGemm gemm = {patches, pixels, words_, panels, filters, filters_, tables};
     const int64_t offset = first * filters_ + group * filters;
     if (type_ != abi::kFloat32) {
       kernels_->gemm_counts(gemm, counts + offset);
@@ -211,8 +214,18 @@ class Bconv2d final : public Operator {
     return true;
   }
 
-  // Panels of filters, as BinaryGemm wants them, one group after the other.
-  bool pack_filters(Preparation& preparation) {
+  // Filters as BinaryGemm wants them: in tables where these are faster, else in panels.
+  bool arrange_filters(Preparation& preparation) {
+    const int64_t pixels = preparation.value(output).pixels;
+    const int64_t table_bytes = groups_ == 1 ? kernels_->table_bytes(words_, filters_, pixels) : 0;
+    if (!tables_.allocate(table_bytes)) return preparation.fail("out of memory");
+    if (table_bytes == 0) return pack_panels(preparation);
+    kernels_->fill_tables(filter_words_, words_, filters_, tables_.data());
+    return true;
+  }
+
+  // One group after the other.
+  bool pack_panels(Preparation& preparation) {
     const int64_t lanes = kernels_->lanes;
     const int64_t filters = filters_ / groups_;
     group_panel_words_ = checked_product(round_up(filters, lanes), words_);
@@ -430,6 +443,7 @@ class Bconv2d final : public Operator {
   Array<float> multiplier_;
   Array<float> bias_;
   Array<uint32_t> panels_;
+  Array<uint8_t> tables_;  // empty where panels serve
   Array<int32_t> tap_sums_;
   Array<float> correction_;
 };

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flatbuffers import flexbuffers
@@ -82,6 +82,19 @@ class Conv:
             batch, size, channels, filters, kernel, strides, dilations, group_count, padding, pad_values, activation,
             output, int(rng.integers(2**31)),
         )  # fmt: skip
+
+    @classmethod
+    def draw_short(cls, rng: np.random.Generator) -> Conv:
+        """A random one with filters of a few words and many pixels: what tables of counts may be made for."""
+        pick = lambda *choices: choices[rng.integers(len(choices))]  # noqa: E731
+        kernel = pick((1, 1), (1, 1), (1, 1), (1, 3), (2, 2), (3, 3))
+        filters = int(pick(16, 32, 32, 64, 64, 128, 33))
+        # Tables of 128 words of all filters always fit their limit; the counts of 7 words of one filter fit a byte.
+        most = int(pick(1, 2, 128 // filters, 8)) // (kernel[0] * kernel[1])
+        channels = 32 * max(most, 1) - int(pick(0, 0, rng.integers(32)))
+        size = (int(rng.integers(46, 60)), int(rng.integers(46, 60)))
+        drawn = cls.draw(rng, groups=False)
+        return replace(drawn, size=size, channels=channels, filters=filters, kernel=kernel, strides=(1, 1))
 
     @property
     def products(self) -> int:

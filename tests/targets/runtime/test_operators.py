@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bnncc.evaluate import Array
 from bnncc.runners import LceRunner
 from bnncc.runtime import LitertRunner, kernels
+from bnncc.targets.tflite.bitpack import bitpack
 from tests.targets.runtime.models import (
     CLAMPS,
     INT8_SCALE,
@@ -20,6 +23,7 @@ from tests.targets.runtime.models import (
 )
 
 CONVOLUTIONS = 300  # of each seed; each with every kernel
+SHORT_CONVOLUTIONS = 200
 SEEDS = range(4)
 # int8 results are rounded floats: a sum this close to a half may go to either side.
 NEAR_HALF = 1e-3
@@ -45,17 +49,51 @@ def settle_halves(found: Array, wanted: Array, conv: Conv) -> Array:
     return np.where(settled, found, wanted)
 
 
+def assert_is_lce_s(conv: Conv) -> None:
+    content, x = conv.file(), conv.input()
+    (wanted,) = LceRunner(content, fastest=conv.groups > 1).run([x])
+    for kernel in kernels():
+        (found,) = LitertRunner(content, 1, kernel=kernel).run([x])
+        expected = settle_halves(found, wanted, conv) if conv.output == "int8" else wanted
+        assert_same(found, expected, (kernel, conv))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_convolutions_are_lce_s_bit_for_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(CONVOLUTIONS):
-        conv = Conv.draw(rng)
-        content, x = conv.file(), conv.input()
-        (wanted,) = LceRunner(content, fastest=conv.groups > 1).run([x])
-        for kernel in kernels():
-            (found,) = LitertRunner(content, 1, kernel=kernel).run([x])
-            expected = settle_halves(found, wanted, conv) if conv.output == "int8" else wanted
-            assert_same(found, expected, (kernel, conv))
+        assert_is_lce_s(Conv.draw(rng))
+
+
+def test_convolutions_of_few_words_are_lce_s_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(SHORT_CONVOLUTIONS):
+        assert_is_lce_s(Conv.draw_short(rng))
+
+
+@pytest.mark.parametrize("channels", [128, 224, 256, 512])
+def test_a_patch_that_differs_everywhere_from_a_filter_is_counted(channels: int) -> None:
+    draw = Conv.draw_short(np.random.default_rng(0))
+    conv = replace(
+        draw, size=(48, 48), channels=channels, filters=16, kernel=(1, 1), padding=VALID, activation=0, output="float32"
+    )
+    signs = conv.weights()["signs"][:, 0, 0]
+    x = -signs[np.arange(conv.batch * 48 * 48) % 16].reshape(conv.batch, 48, 48, channels)
+    (wanted,) = LceRunner(conv.file()).run([bitpack(x)])
+    for kernel in kernels():
+        assert_same(LitertRunner(conv.file(), 1, kernel=kernel).run([bitpack(x)])[0], wanted, (kernel, channels))
+
+
+def test_a_resized_convolution_computes_what_one_of_that_size_computes() -> None:
+    conv = replace(Conv.draw_short(np.random.default_rng(0)), batch=1, filters=32, channels=32, output="float32")
+    for kernel in kernels():
+        runner = LitertRunner(conv.file(), 1, kernel=kernel)
+        for size in [(48, 48), (5, 3), (48, 48)]:
+            resized = replace(conv, size=size)
+            runner._interpreter.resize_tensor_input(0, resized.input().shape)
+            runner._interpreter.allocate_tensors()
+            (wanted,) = LceRunner(resized.file()).run([resized.input()])
+            assert_same(runner.run([resized.input()])[0], wanted, (kernel, size))
 
 
 def test_zero_padding_on_both_sides_at_once_is_right_where_lce_s_is_wrong() -> None:

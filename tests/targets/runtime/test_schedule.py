@@ -23,3 +23,10 @@ def test_a_full_panel_takes_at_most_1_3_of_the_cycles_its_instructions_need(kern
     assert LLVM_MCA is not None
     (figures,) = [found for found in loop_figures(LLVM_MCA, kernel, core) if found.filters == FULL_PANEL]
     assert figures.cycles <= 1.3 * figures.bound
+
+
+@pytest.mark.skipif(LLVM_MCA is None or not HAS_ZIG, reason="needs llvm-mca-19 and ziglang")
+def test_narrower_panels_do_so_too_out_of_order() -> None:
+    assert LLVM_MCA is not None
+    for figures in loop_figures(LLVM_MCA, "neon_a72", SCHEDULES["neon_a72"]):
+        assert figures.cycles <= 1.3 * figures.bound, figures
