@@ -6,8 +6,8 @@
 
 In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets`
 (devices, and the writer of the file), `compiler` (the whole way), `verification` (the proof); `data` and `check`
-(accuracy on the user's images), `baseline` (the float file to compare with), `runtime`, `bundle` and `deploy` (on the
-device), `cli`.
+(accuracy on the user's images), `baseline` (the float file to compare with), `runtime` (the delegate), `inference` (a
+file on this machine), `bundle` and `deploy` (on the device), `cli`.
 """
 
 from __future__ import annotations

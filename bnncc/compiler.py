@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 from torch import nn
 
@@ -25,12 +24,14 @@ from bnncc.memory import release_unused
 from bnncc.options import METADATA_NAME, FileMetadata, Options
 from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
+from bnncc.passes.balance_rows import BalanceRows
 from bnncc.passes.configure import configured
 from bnncc.passes.legalize import legalization
 from bnncc.passes.step import Step
 from bnncc.runners import LceRunner, Runtime
 from bnncc.targets import Target, find_target
-from bnncc.targets.tflite import emit
+from bnncc.targets.tflite import WeightsPrecision, emit
+from bnncc.targets.tflite.precision import SMALLEST_ROUNDED
 
 if TYPE_CHECKING:
     from bnncc.baseline import Baseline
@@ -64,9 +65,7 @@ class CompiledModel:
 
     def as_stored(self, array: Array) -> Array:
         """A graph input or output in PyTorch's order (NCHW), laid out as the file has it."""
-        if self.options.channels_last and array.ndim == 4:
-            array = array.transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(array)
+        return self.options.as_stored(array)
 
     def check(
         self,
@@ -91,14 +90,14 @@ class CompiledModel:
         from bnncc.check import CheckOptions, check_compiled
 
         options = CheckOptions(
-            layers,
-            jobs,
-            dask,
-            None if resume is None else Path(resume),
-            None if baseline is None else Path(baseline),
-            skip_bad_images,
-            runtimes,
-            pictures,
+            layers=layers,
+            jobs=jobs,
+            dask=dask,
+            resume=None if resume is None else Path(resume),
+            baseline=None if baseline is None else Path(baseline),
+            skip_bad_images=skip_bad_images,
+            runtimes=runtimes,
+            pictures=pictures,
         )
         return check_compiled(self, data, options, progress)
 
@@ -174,6 +173,9 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     )
     runner.run(model, _enabled(steps, options))
     runner.run(model, legalization(model, options.padding))
+    if options.weights_precision is WeightsPrecision.INT8:
+        balance = Step("balance-rows", lambda: BalanceRows(SMALLEST_ROUNDED), "bring the rows of Linears to one size")
+        runner.run(model, [balance])
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = emit(

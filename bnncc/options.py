@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bnncc._version import __version__
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
+from bnncc.evaluate import Array
 from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.legalize import Padding
 from bnncc.passes.merge_replication import ReplicationMode
@@ -46,6 +49,16 @@ class Options:
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
+
+    def as_stored(self, array: Array) -> Array:
+        """An input or output of the network [N, …] in PyTorch's order (NCHW), laid out as the file has it."""
+        moves = self.channels_last and array.ndim == 4
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1) if moves else array)
+
+    def as_nchw(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in PyTorch's order of what the file has in `shape`."""
+        moves = self.channels_last and len(shape) == 4
+        return (shape[0], shape[3], shape[1], shape[2]) if moves else shape
 
 
 @dataclass(frozen=True)

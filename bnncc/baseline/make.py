@@ -14,6 +14,7 @@ from bnncc._version import __version__
 from bnncc.baseline.check import Check, check, load, stored
 from bnncc.baseline.graph import float_graph
 from bnncc.baseline.process import check_installed, convert
+from bnncc.classes import same_classes
 from bnncc.compiler import write_atomically
 from bnncc.errors import VerificationError
 from bnncc.evaluate import Array, random_inputs
@@ -125,12 +126,11 @@ def _with_metadata(content: bytes, traced: TracedModel, options: Options) -> byt
 def _run_freely(content: bytes, traced: TracedModel, inputs: Sequence[Sequence[Array]]) -> tuple[float, int | None]:
     """Baseline's free_error and agreeing."""
     runner, reference = load(content), traced.run_module or OrtRunner(traced.model).run
-    error, agreeing, classifies = 0.0, 0, False
+    error = 0.0
+    same: list[bool | None] = []
     for arrays in inputs:
         expected = [stored(array) for array in reference(list(arrays))]
         found = runner.run([stored(array) for array in arrays])
         error = max(error, *map(relative_error, found, expected))
-        classifies = expected[0].ndim == 2 and expected[0].shape[1] > 1
-        if classifies:
-            agreeing += bool(np.all(np.argmax(found[0], axis=1) == np.argmax(expected[0], axis=1)))
-    return error, agreeing if classifies else None
+        same.append(same_classes(found[0], expected[0]))
+    return error, None if None in same else sum(map(bool, same))

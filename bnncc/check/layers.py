@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bnncc._version import __version__
-from bnncc.compiler import CompiledModel, compile
+from bnncc.compiler import CompiledModel, compile_traced
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
-from bnncc.frontend import NetworkSource
+from bnncc.frontend import NetworkSource, trace_source
 from bnncc.options import FileMetadata
 from bnncc.runners import Runtime
+from bnncc.targets import find_target
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verification import Verification, verify
+from bnncc.verification import Verification, verify_in
 
 
 def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) -> CompiledModel:
@@ -25,15 +27,7 @@ def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) ->
 
     Raises InputError where its operators are others: another version of bnncc made the file.
     """
-    compiled = compile(
-        network.source,
-        target=metadata.target,
-        weights=network.weights,
-        arguments=network.arguments,
-        input_shapes=network.input_shapes,
-        allow_partial_weights=network.allow_partial_weights,
-        options=metadata.options,
-    )
+    compiled = compile_traced(trace_source(network), find_target(metadata.target), metadata.options)
     if _structure(content) != _structure(compiled.content):
         raise InputError(
             f"--layers: bnncc {__version__} compiles this network to other operators than the file has, which bnncc "
@@ -45,13 +39,11 @@ def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) ->
 def check_layers(
     compiled: CompiledModel,
     batches: Sequence[Sequence[Array]],
-    runtime: Runtime,
+    runtimes: Sequence[Runtime],
     progress: Callable[[str, int, int], None] | None,
-) -> Verification:
-    """`verify` on these batches, told to `progress` as "layers" with the runtime."""
-    title = f"layers, {runtime.value}"
-    told = None if progress is None else lambda done, total: progress(title, done, total)
-    return verify(compiled, batches, told, runtime=runtime)
+) -> list[Verification]:
+    """`verify_in` these runtimes on these batches, told to `progress` as "layers"."""
+    return verify_in(runtimes, compiled, batches, None if progress is None else partial(progress, "layers"))
 
 
 def _structure(content: bytes) -> list[tuple[object, ...]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bnncc.classes import class_count
 from bnncc.evaluate import Array
 
 # So many classes of each image are kept, most likely first.
@@ -78,8 +79,9 @@ class Measurements:
 
     def put(self, begin: int, part: Measurements) -> None:
         """Take over rows that were measured elsewhere, from row `begin` on."""
+        own = self.arrays()
         for name, array in part.arrays().items():
-            self.arrays()[name][begin : begin + len(array)] = array
+            own[name][begin : begin + len(array)] = array
 
 
 def top_classes(outputs: Array) -> npt.NDArray[np.int32] | None:
@@ -87,7 +89,7 @@ def top_classes(outputs: Array) -> npt.NDArray[np.int32] | None:
 
     Among equal logits the lower class comes first.
     """
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
+    if class_count(outputs.shape) is None:
         return None
     order = np.argsort(-outputs, axis=1, kind="stable")[:, :TOP].astype(np.int32)
     return np.pad(order, ((0, 0), (0, TOP - order.shape[1])), constant_values=-1)

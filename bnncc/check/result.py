@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnncc.check.measurements import MEASURED, NO_LABEL, NOT_MEASURED, REFERENCE, SKIPPED, TOP, FileRows, Measurements
+from bnncc.check.measurements import MEASURED, NO_LABEL, NOT_MEASURED, REFERENCE, SKIPPED, TOP, Measurements
 from bnncc.check.statistics import LEVEL, Difference, Proportion, difference, proportion
 from bnncc.verification import Verification
 
@@ -93,8 +93,7 @@ class CheckResult:
     changed: in the data's order.  classes: names by label, where they are known.
     verification, delegate_verification: of `--layers`, in the runtimes of `compiled` and `delegate`.
     warnings: what a reader of the figures must know.  failures: bars that were missed, and what the verifications
-    found.  pictures: pixels [H, W, C] of changed images, by row, as many as
-    were asked for.
+    found.  pictures: pixels [H, W, C] of changed images, by row, as many as were asked for.
     """
 
     facts: FileFacts
@@ -152,9 +151,8 @@ class CheckResult:
 def summarize(
     rows: Measurements,
     facts: FileFacts,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int],
     name_of: Callable[[int], str],
-    skipped: Sequence[str],
     classes: tuple[str, ...] = (),
     class_count: int | None = None,
 ) -> CheckResult:
@@ -163,91 +161,99 @@ def summarize(
     sizes: bytes of each file.  name_of: an image's name by its row.  class_count: columns of the first output, if it
     is logits.
     """
-    used = np.flatnonzero(rows.state == MEASURED)
-    labelled = bool(np.all(rows.labels[used] != NO_LABEL))
-    reference = rows.files[REFERENCE]
-    ranks = {name: _hits(file, rows.labels, used) if labelled else None for name, file in rows.files.items()}
-    has_classes = class_count is not None
-
-    def accuracy(name: str, top: int) -> Proportion | None:
-        hits = ranks[name]
-        if hits is None or class_count is None or (top == TOP and class_count <= TOP):
-            return None
-        return proportion(int(np.count_nonzero(hits[:, :top])), len(used))
-
-    def figures(name: str) -> FileFigures:
-        file = rows.files[name]
-        same = file.classes[used, 0] == reference.classes[used, 0]
-        ours, theirs = ranks[name], ranks[REFERENCE]
-        paired = None
-        if ours is not None and theirs is not None and has_classes:
-            won, lost = ours[:, 0] & ~theirs[:, 0], theirs[:, 0] & ~ours[:, 0]
-            paired = difference(int(won.sum()), int(lost.sum()), len(used))
-        signal, noise = math.fsum(rows.signal[used]), math.fsum(file.noise[used])
-        elements = int(rows.elements[used].sum())
-        largest = float(file.error[used].max())
-        scale = math.sqrt(signal / elements)
-        return FileFigures(
-            name,
-            sizes[name],
-            accuracy(name, 1),
-            accuracy(name, TOP),
-            proportion(int(same.sum()), len(used)) if has_classes else None,
-            paired,
-            largest,
-            math.fsum(file.absolute[used]) / elements,
-            largest / scale if scale else largest,
-            _decibels(signal, noise),
-            _rate(file, used),
-        )
-
-    ours = rows.files[COMPILED].classes[:, 0]
-    theirs = reference.classes[:, 0]
-    changed = [row for row in used if ours[row] != theirs[row]] if has_classes else []
+    summary = _Summary(rows, class_count)
+    files = {name: summary.file(name, sizes[name]) for name in rows.files if name != REFERENCE}
     return CheckResult(
-        facts,
-        len(used),
-        len(rows.state),
-        tuple(skipped),
-        not np.any(rows.state == NOT_MEASURED),
-        ReferenceFigures(accuracy(REFERENCE, 1), accuracy(REFERENCE, TOP), _rate(reference, used)),
-        figures(COMPILED),
-        figures(DELEGATE) if DELEGATE in rows.files else None,
-        figures(BASELINE) if BASELINE in rows.files else None,
-        tuple(
-            ChangedImage(
-                int(row),
-                name_of(int(row)),
-                int(rows.labels[row]) if rows.labels[row] != NO_LABEL else None,
-                int(theirs[row]),
-                int(ours[row]),
-            )
-            for row in changed
-        ),
-        classes,
+        facts=facts,
+        images=len(summary.used),
+        total=len(rows.state),
+        skipped=tuple(name_of(int(row)) for row in np.flatnonzero(rows.state == SKIPPED)),
+        complete=not np.any(rows.state == NOT_MEASURED),
+        reference=summary.reference(),
+        compiled=files[COMPILED],
+        delegate=files.get(DELEGATE),
+        baseline=files.get(BASELINE),
+        changed=tuple(summary.changed(name_of)),
+        classes=classes,
     )
 
 
-def skipped_rows(rows: Measurements) -> list[int]:
-    """The rows of images that were left out."""
-    return [int(row) for row in np.flatnonzero(rows.state == SKIPPED)]
+class _Summary:
+    """The figures of the measured rows; `used` are their numbers."""
 
+    def __init__(self, rows: Measurements, class_count: int | None) -> None:
+        self.used = np.flatnonzero(rows.state == MEASURED)
+        self._rows, self._class_count = rows, class_count
+        self._labelled = bool(np.all(rows.labels[self.used] != NO_LABEL))
 
-def _hits(file: FileRows, labels: npt.NDArray[np.int64], used: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """bool [used, TOP]: whether each of the likeliest classes is the label."""
-    hits: npt.NDArray[np.bool_] = file.classes[used] == labels[used, np.newaxis]
-    return hits
+    def reference(self) -> ReferenceFigures:
+        return ReferenceFigures(self._accuracy(REFERENCE, 1), self._accuracy(REFERENCE, TOP), self._rate(REFERENCE))
+
+    def file(self, name: str, size: int) -> FileFigures:
+        file = self._rows.files[name]
+        signal, noise = math.fsum(self._rows.signal[self.used]), math.fsum(file.noise[self.used])
+        elements = int(self._rows.elements[self.used].sum())
+        largest = float(file.error[self.used].max())
+        scale = math.sqrt(signal / elements)
+        return FileFigures(
+            name=name,
+            bytes=size,
+            top1=self._accuracy(name, 1),
+            top5=self._accuracy(name, TOP),
+            agreement=self._agreement(name),
+            difference=self._difference(name),
+            largest_error=largest,
+            mean_error=math.fsum(file.absolute[self.used]) / elements,
+            relative_error=largest / scale if scale else largest,
+            snr=_decibels(signal, noise),
+            images_per_second=self._rate(name),
+        )
+
+    def changed(self, name_of: Callable[[int], str]) -> Iterator[ChangedImage]:
+        if self._class_count is None:
+            return
+        arrays = (self.used, self._rows.labels[self.used], self._classes(REFERENCE), self._classes(COMPILED))
+        for row, label, reference, compiled in zip(*(array.tolist() for array in arrays), strict=True):
+            if reference != compiled:
+                yield ChangedImage(row, name_of(row), None if label == NO_LABEL else label, reference, compiled)
+
+    def _classes(self, name: str) -> npt.NDArray[np.int32]:
+        """int32 [used]: the likeliest class."""
+        classes: npt.NDArray[np.int32] = self._rows.files[name].classes[self.used, 0]
+        return classes
+
+    def _hits(self, name: str) -> npt.NDArray[np.bool_]:
+        """bool [used, TOP]: whether each of the likeliest classes is the label."""
+        hits: npt.NDArray[np.bool_] = (
+            self._rows.files[name].classes[self.used] == self._rows.labels[self.used, np.newaxis]
+        )
+        return hits
+
+    def _accuracy(self, name: str, top: int) -> Proportion | None:
+        if not self._labelled or self._class_count is None or (top == TOP and self._class_count <= TOP):
+            return None
+        return proportion(int(np.count_nonzero(self._hits(name)[:, :top])), len(self.used))
+
+    def _agreement(self, name: str) -> Proportion | None:
+        if self._class_count is None:
+            return None
+        return proportion(int(np.sum(self._classes(name) == self._classes(REFERENCE))), len(self.used))
+
+    def _difference(self, name: str) -> Difference | None:
+        if not self._labelled or self._class_count is None:
+            return None
+        ours, theirs = self._hits(name)[:, 0], self._hits(REFERENCE)[:, 0]
+        return difference(int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours)), len(self.used))
+
+    def _rate(self, name: str) -> float:
+        seconds = math.fsum(self._rows.files[name].seconds[self.used])
+        return len(self.used) / seconds if seconds else math.inf
 
 
 def _decibels(signal: float, noise: float) -> float:
     if not noise:
         return math.inf
     return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
-
-
-def _rate(file: FileRows, used: npt.NDArray[np.intp]) -> float:
-    seconds = math.fsum(file.seconds[used])
-    return len(used) / seconds if seconds else math.inf
 
 
 def _plain(value: object) -> object:

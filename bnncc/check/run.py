@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -130,18 +131,10 @@ class _Saved:
         self._path = path
         self._last = time.monotonic()
         self.rows = Measurements.empty(len(data), task.files)
-        self._header = {
-            "files": {
-                name: f"{file.runtime.value} {hashlib.sha256(file.content).hexdigest()}"
-                for name, file in task.files.items()
-            },
-            "weights": task.weights_digest,
-            "data": data.fingerprint,
-            "preprocessing": task.preprocessing.as_json(),
-            "skip_bad_images": task.skip_bad_images,
-        }
-        if path is not None and path.exists():
-            self._load(path)
+        if path is not None:
+            self._header = _header(task, data)
+            if path.exists():
+                self._load(path)
 
     def _load(self, path: Path) -> None:
         try:
@@ -172,3 +165,17 @@ class _Saved:
         np.savez_compressed(stream, header=np.array(json.dumps(self._header)), **self.rows.arrays())
         write_atomically(self._path, stream.getvalue())
         self._last = time.monotonic()
+
+
+def _header(task: Task, data: Dataset) -> dict[str, Any]:
+    """Tells a check from others; what JSON has."""
+    return {
+        "files": {
+            name: f"{file.runtime.value} {hashlib.sha256(file.content).hexdigest()}"
+            for name, file in task.files.items()
+        },
+        "weights": task.weights_digest,
+        "data": data.fingerprint,
+        "preprocessing": task.preprocessing.as_json(),
+        "skip_bad_images": task.skip_bad_images,
+    }

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bnncc.check.measurements import MEASURED, NO_LABEL, REFERENCE, SKIPPED, TOP, Measurements, top_classes
+from bnncc.classes import class_count
 from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
-from bnncc.frontend import InputSpec, NetworkSource, load_network, trace
+from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace_source
+from bnncc.options import Options
 from bnncc.runners import OrtRunner, Runtime
 
 # From float32 arrays in NCHW, one for each input, to all outputs in PyTorch's order.
@@ -30,11 +32,15 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A file to measure, and what runs it; name: for a message."""
+    """A file to measure, and what runs it.
+
+    name: for a message.  channels_last: of its 4-D inputs and outputs, where the inputs' shapes do not tell.
+    """
 
     name: str
     content: bytes
     runtime: Runtime
+    channels_last: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +78,13 @@ class OpenedFile:
             self._runner = file.runtime.load(file.content, fastest=True)
         except RuntimeError as error:
             raise InputError(f"{name}: {file.runtime.title} does not take the file: {str(error).strip()}") from error
-        self._transposed = []
-        shapes = self._runner.input_shapes
-        for spec, shape in zip(specs, shapes, strict=False):
-            channels_last = len(spec.shape) == 4 and shape == tuple(spec.shape[axis] for axis in (0, 2, 3, 1))
-            if len(shapes) != len(specs) or (shape != spec.shape and not channels_last):
-                wanted = ", ".join(f"{spec.name} of {spec.shape}" for spec in specs)
-                raise InputError(f"{name} takes {', '.join(map(str, shapes))}, not the network's inputs: {wanted}")
-            self._transposed.append(channels_last)
-        self._channels_last = any(self._transposed)
+        shapes, wanted = self._runner.input_shapes, [spec.shape for spec in specs]
+        layouts = [Options(channels_last=layout) for layout in (file.channels_last, not file.channels_last)]
+        fitting = [layout for layout in layouts if [layout.as_nchw(shape) for shape in shapes] == wanted]
+        if not fitting:
+            inputs = ", ".join(f"{spec.name} of {spec.shape}" for spec in specs)
+            raise InputError(f"{name} takes {', '.join(map(str, shapes))}, not the network's inputs: {inputs}")
+        self._layout = fitting[0]
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
@@ -89,13 +93,13 @@ class OpenedFile:
 
     def run(self, arrays: Sequence[Array]) -> tuple[list[Array], float]:
         """(the outputs, the seconds that the interpreter took)."""
-        pairs = zip(arrays, self._transposed, strict=True)
-        fed = [np.ascontiguousarray(a.transpose(0, 2, 3, 1) if moves else a) for a, moves in pairs]
+        fed = [self._layout.as_stored(array) for array in arrays]
         started = time.perf_counter()
         outputs = self._runner.run(fed)
         seconds = time.perf_counter() - started
-        turned = [a.transpose(0, 3, 1, 2) if self._channels_last and a.ndim == 4 else a for a in outputs]
-        return turned, seconds
+        if self._layout.channels_last:
+            outputs = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in outputs]
+        return outputs, seconds
 
 
 class OpenedTask:
@@ -108,8 +112,7 @@ class OpenedTask:
         """Raises InputError where a file or the data do not fit the network, or its classes are not the data's."""
         self._network = task.network
         self.files = {name: OpenedFile(file, task.specs) for name, file in task.files.items()}
-        logits = next(iter(self.files.values())).output_shapes[0]
-        self.class_count = count = logits[1] if len(logits) == 2 and logits[1] > 1 else None
+        self.class_count = count = class_count(next(iter(self.files.values())).output_shapes[0])
         self.data = task.data.open(task.specs, task.preprocessing, task.classes)
         folders = self.data.class_folders
         if count is not None and folders and not task.classes and folders != count:
@@ -121,7 +124,7 @@ class OpenedTask:
     @functools.cached_property
     def reference(self) -> Run:
         """The network: loaded when it is first run, which where other processes measure is never."""
-        return open_network(self._network) if isinstance(self._network, NetworkSource) else self._network
+        return open_network(self._network).run if isinstance(self._network, NetworkSource) else self._network
 
 
 # A process works on one task at a time; the one before it is dropped.
@@ -154,11 +157,22 @@ def measure(task: Task, begin: int, end: int) -> tuple[int, Measurements]:
         return begin, rows
 
 
-def open_network(source: NetworkSource) -> Run:
-    """The network in PyTorch; a .onnx file in ONNX Runtime."""
+@dataclass(frozen=True)
+class OpenedNetwork:
+    """A network that can be run.  weights_digest: as the metadata of a file that was compiled from it have it."""
+
+    run: Run
+    inputs: tuple[InputSpec, ...]
+    weights_digest: str
+
+
+def open_network(source: NetworkSource) -> OpenedNetwork:
+    """The network in PyTorch; a .onnx file in ONNX Runtime.  Raises as `bnncc.frontend.trace_source` does."""
     if source.is_onnx_file:
-        return OrtRunner(trace(source.source, input_shapes=source.input_shapes).model).run
-    return load_network(source)[0].run
+        traced = trace_source(source)
+        return OpenedNetwork(OrtRunner(traced.model).run, tuple(traced.inputs), traced.weights_digest)
+    network, _ = load_network(source)
+    return OpenedNetwork(network.run, tuple(network.inputs), state_digest(network.module))
 
 
 def _label(opened: OpenedTask, row: int, label: int | None) -> int:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from bnncc.cli.options import FILE, class_names, network_options, preprocessing, preprocessing_options
+from bnncc.cli.options import FILE, DataOptions, data_options, network_options
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
+
+if TYPE_CHECKING:
+    from bnncc.frontend import NetworkSource
 
 # How many inputs the file is checked on: so many random ones, or the first of the user's data.
 CHECK_INPUTS = 2
 
 
 @click.command("baseline")
-@click.argument("source", metavar="NETWORK")
-@network_options
+@network_options(click.argument("source", metavar="NETWORK"))
 @click.option("-o", "--output", type=FILE, required=True, help="The float .tflite file to write.")
-@click.option("--data", help="Images to check on: a .npz, a folder of class folders, or file.py:callable.")
-@preprocessing_options
+@data_options("Images to check on: a .npz, a folder of class folders, or file.py:callable.", skip_bad_images=False)
 @click.option(
     "--inputs",
     "count",
@@ -31,23 +32,7 @@ CHECK_INPUTS = 2
     help="How many inputs to check on.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
-def baseline_command(
-    source: str,
-    weights: Path | None,
-    arguments: Sequence[str],
-    input_shapes: Sequence[str],
-    allow_partial_weights: bool,
-    output: Path,
-    data: str | None,
-    resize: int | None,
-    crop: str | None,
-    mean: str | None,
-    std: str | None,
-    interpolation: str,
-    classes: Path | None,
-    count: int,
-    seed: int,
-) -> None:
+def baseline_command(network: NetworkSource, output: Path, data: DataOptions, count: int, seed: int) -> None:
     """Make the float TensorFlow Lite file of NETWORK, to put beside the binary one (`bnncc check --baseline`).
 
     onnx2tf and TensorFlow make it (pip install 'bnncc[baseline]'), from the network with its batch norms folded.  Exit
@@ -57,27 +42,19 @@ def baseline_command(
     from bnncc.baseline.process import check_installed
     from bnncc.baseline.report import print_baseline
     from bnncc.compiler import check_writable
-    from bnncc.data import DataSource
     from bnncc.evaluate import random_inputs
-    from bnncc.frontend import parse_argument, trace
+    from bnncc.frontend import trace_source
     from bnncc.options import Options
 
     check_installed()
     check_writable(output)
-    traced = trace(
-        source,
-        weights=weights,
-        arguments=dict(parse_argument(argument) for argument in arguments),
-        input_shapes=input_shapes,
-        allow_partial_weights=allow_partial_weights,
-    )
+    traced = trace_source(network)
     for warning in traced.warnings:
         warn(warning)
-    options = Options(preprocessing=preprocessing(resize, crop, mean, std, interpolation), classes=class_names(classes))
-    if data is None:
+    options = Options(preprocessing=data.preprocessing, classes=data.classes)
+    inputs = data.batches(traced.inputs, count)
+    if not inputs:
         inputs = [random_inputs(traced.model, seed + index) for index in range(count)]
-    else:
-        inputs = DataSource(data).open(traced.inputs, options.preprocessing, options.classes).batches(count, False)
     # The converter takes from seconds to minutes, and does not say how far it is.
     with Console(stderr=True).status("onnx2tf and TensorFlow convert the network"):
         baseline = make_baseline(traced, inputs, options)

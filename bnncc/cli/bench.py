@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
 
 if TYPE_CHECKING:
-    from bnncc.bundle.timing import OperatorTiming, Timing
+    from bnncc.inference.timing import OperatorTiming, Timing
+    from bnncc.runners import Runtime
 
 COLUMNS = {"litert": "delegate, ms", "lce": "LCE, ms"}
 TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its best"}
@@ -33,31 +35,31 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     kernel and XNNPACK).  The times include copying inputs and outputs.  Also measures every operator by itself; in the
     whole file the delegate runs neighbours in one go, so that their sum there is less.
     """
-    from bnncc.bundle.model import Model
-    from bnncc.bundle.timing import LCE, LITERT, open_lce, open_litert, processor, random_arrays, take_turns
-    from bnncc.bundle.timing import time_operators as measure_operators
     from bnncc.compiler import check_writable, write_atomically
+    from bnncc.inference import Model, open_lce, open_litert
+    from bnncc.inference.timing import processor, random_arrays, take_turns, time_operators
+    from bnncc.runners import Runtime
 
     if json_file is not None:
         check_writable(json_file)
     model = Model.read(path)
     arrays = random_arrays(model.file.inputs)
-    runners = {LITERT: open_litert(model, threads, kernel)}
-    runs: dict[str, Callable[[], object]] = {LITERT: lambda: runners[LITERT].run(arrays)}
+    runners = {Runtime.LITERT: open_litert(model, threads, kernel)}
     lce = open_lce(model, threads)
     if lce is not None:
-        runs[LCE] = lambda: lce.run(arrays)
-    timings = take_turns(runs, warm_up, count)
-    operators = measure_operators(model, threads, kernel, lce=lce is not None)
+        runners[Runtime.LCE] = lce
+    timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
+    operators = time_operators(model, runners, threads, kernel)
+    _print_operators(operators, list(runners))
     console = output()
-    _print_operators(operators, list(runs))
     console.print(
         f"{path} on {processor()}: {count} runs of {threads} {'thread' if threads == 1 else 'threads'}", markup=False
     )
-    for name, timing in timings.items():
+    for runtime, timing in timings.items():
         low, high = timing.spread
         console.print(
-            f"{TITLES[name]:32}{timing.median * 1e3:10.3f} ms   (10 % to 90 %: {low * 1e3:.3f} to {high * 1e3:.3f})",
+            f"{TITLES[runtime.value]:32}{timing.median * 1e3:10.3f} ms   "
+            f"(10 % to 90 %: {low * 1e3:.3f} to {high * 1e3:.3f})",
             markup=False,
         )
     if json_file is not None:
@@ -67,11 +69,8 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
             "threads": threads,
             "warm_up": warm_up,
             "kernel": kernel,
-            "interpreters": {name: _figures(timing) for name, timing in timings.items()},
-            "operators": [
-                {"index": entry.operator.index, "name": entry.operator.name, "median_seconds": dict(entry.medians)}
-                for entry in operators
-            ],
+            "interpreters": {runtime.value: _figures(timing) for runtime, timing in timings.items()},
+            "operators": [_operator_figures(entry) for entry in operators],
         }
         write_atomically(json_file, (json.dumps(figures, indent=2) + "\n").encode())
         console.print(f"wrote {json_file}", markup=False)
@@ -82,15 +81,20 @@ def _figures(timing: Timing) -> dict[str, Any]:
     return {"median_seconds": timing.median, "p10_seconds": low, "p90_seconds": high, "seconds": list(timing.seconds)}
 
 
-def _print_operators(operators: Sequence[OperatorTiming], names: Sequence[str]) -> None:
-    """One operator a line, by itself; a column for each interpreter."""
+def _operator_figures(entry: OperatorTiming) -> dict[str, Any]:
+    medians = {runtime.value: seconds for runtime, seconds in entry.medians.items()}
+    return {"index": entry.operator.index, "name": entry.operator.name, "median_seconds": medians}
+
+
+def _print_operators(operators: Sequence[OperatorTiming], runtimes: Sequence[Runtime]) -> None:
+    """One operator a line, by itself; a column for each runtime."""
     from rich.table import Table
 
     table = Table("", "operator, by itself", "output", box=None, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
+    for runtime in runtimes:
+        table.add_column(COLUMNS[runtime.value], justify="right", no_wrap=True)
     for entry in operators:
-        figures = [f"{entry.medians[name] * 1e3:.3f}" if name in entry.medians else "–" for name in names]
+        figures = [f"{entry.medians[name] * 1e3:.3f}" if name in entry.medians else "–" for name in runtimes]
         shape = "x".join(map(str, entry.operator.outputs[0].shape))
         table.add_row(str(entry.operator.index), entry.operator.name, shape, *figures)
     console = output()

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bnncc.cli.options import (
-    FILE,
-    chosen_runtimes,
-    class_names,
-    network_options,
-    network_source,
-    preprocessing,
-    preprocessing_options,
-    runtime_option,
-)
+from bnncc.cli.options import FILE, DataOptions, chosen_runtimes, data_options, network_options, runtime_option
 from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
 from bnncc.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
     from bnncc.check import CheckResult
+    from bnncc.frontend import NetworkSource
 
 # How many batches go through --layers.
 LAYER_INPUTS = 16
@@ -31,11 +22,10 @@ LAYER_INPUTS = 16
 
 @click.command("check")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
-@click.option("--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from.")
-@network_options
-@click.option("--data", required=True, help="A .npz, a folder of class folders, or file.py:callable.")
-@preprocessing_options
-@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be decoded, and count them.")
+@network_options(
+    click.option("--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from.")
+)
+@data_options("A .npz, a folder of class folders, or file.py:callable.", required=True)
 @click.option("--layers", is_flag=True, help="Also compare every binary layer, fed the network's own inputs.")
 @click.option(
     "--layer-inputs",
@@ -57,19 +47,8 @@ LAYER_INPUTS = 16
 def check_command(
     context: click.Context,
     path: Path,
-    source: str,
-    weights: Path | None,
-    arguments: Sequence[str],
-    input_shapes: Sequence[str],
-    allow_partial_weights: bool,
-    data: str,
-    resize: int | None,
-    crop: str | None,
-    mean: str | None,
-    std: str | None,
-    interpolation: str,
-    classes: Path | None,
-    skip_bad_images: bool,
+    network: NetworkSource,
+    data: DataOptions,
     layers: bool,
     layer_inputs: int,
     baseline: Path | None,
@@ -101,7 +80,7 @@ def check_command(
         dask=dask,
         resume=resume,
         baseline=baseline,
-        skip_bad_images=skip_bad_images,
+        skip_bad_images=data.skip_bad_images,
         runtimes=chosen_runtimes(runtime),
         min_agreement=_share("--min-agreement", min_agreement),
         max_accuracy_drop=_share("--max-accuracy-drop", max_accuracy_drop),
@@ -110,12 +89,12 @@ def check_command(
     with progress_bars() as progress:
         result = check_file(
             path,
-            network_source(source, weights, arguments, input_shapes, allow_partial_weights),
-            data,
+            network,
+            data.source,
             options,
             progress,
-            preprocessing=preprocessing(resize, crop, mean, std, interpolation),
-            classes=class_names(classes),
+            preprocessing=data.preprocessing,
+            classes=data.classes,
         )
     for warning in result.warnings:
         warn(warning)

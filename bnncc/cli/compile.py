@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bnncc.cli.options import (
+    FILE,
+    DataOptions,
+    as_one,
+    choice_option,
     chosen_runtimes,
-    class_names,
+    data_options,
     network_options,
-    preprocessing,
-    preprocessing_options,
     runtime_option,
 )
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import progress_bars, warn
-from bnncc.errors import InputError, VerificationError
+from bnncc.errors import VerificationError
+
+if TYPE_CHECKING:
+    from bnncc.frontend import NetworkSource
+    from bnncc.options import Options
 
 # How many inputs the file is verified on: so many random ones, or the first of the user's data.
 VERIFICATION_INPUTS = 4
@@ -26,63 +34,82 @@ VERIFICATION_INPUTS = 4
 TRACE_CHECK_INPUTS = 2
 
 
+def _compile_options(
+    input_layout: str,
+    padding: str,
+    replication: str,
+    zero_weights: str,
+    weights_precision: str,
+    dump_dir: Path | None,
+    verify_passes: bool,
+    disabled_passes: Sequence[str],
+) -> Options:
+    from bnncc.options import Options
+    from bnncc.passes.binary_weights import ZeroWeights
+    from bnncc.passes.legalize import Padding
+    from bnncc.passes.merge_replication import ReplicationMode
+    from bnncc.targets.tflite import WeightsPrecision
+
+    return Options(
+        padding=Padding(padding),
+        channels_last=input_layout == "nhwc",
+        dump_dir=dump_dir,
+        verify_passes=verify_passes,
+        disabled_passes=tuple(disabled_passes),
+        replication=ReplicationMode(replication),
+        zero_weights=ZeroWeights(zero_weights),
+        weights_precision=WeightsPrecision(weights_precision),
+    )
+
+
+compile_options = as_one(
+    "options",
+    _compile_options,
+    (
+        choice_option("--input-layout", ("nhwc", "nchw"), "Layout of 4-D inputs and outputs in the file."),
+        choice_option(
+            "--padding",
+            ("auto", "mirrored", "one-padded"),
+            "How zero padding that LCE cannot express is handled.",
+        ),
+        choice_option(
+            "--replication",
+            ("auto", "merge", "repeat"),
+            "Copies of a convolution's output: multiply again in bits, or copy floats.",
+        ),
+        choice_option(
+            "--zero-weights",
+            ("float", "plus-one"),
+            "A layer of ±α with weights that are exactly 0: keep it in float, or read them as +α.",
+        ),
+        choice_option(
+            "--weights-precision",
+            ("float32", "float16", "int8"),
+            "Type in which the file holds the weights of float layers; binary layers stay as they are.",
+        ),
+        click.option("--dump-dir", type=FILE, help="Write the ONNX model after each pass here."),
+        click.option(
+            "--verify-passes",
+            is_flag=True,
+            help="Run every pass's result on random inputs; name the first that changed it.",
+        ),
+        click.option(
+            "--disable-pass",
+            "disabled_passes",
+            multiple=True,
+            metavar="PASS",
+            help="Leave a pass out, to see its share; repeat for several. -v lists their names.",
+        ),
+    ),
+)
+
+
 @click.command("compile")
-@click.argument("source", metavar="NETWORK")
-@network_options
+@network_options(click.argument("source", metavar="NETWORK"))
 @click.option("--target", default="raspberry-pi-4", show_default=True, help="The device; `bnncc targets` lists them.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
-@click.option(
-    "--data",
-    help="Images to verify and measure accuracy on: a .npz, a folder of class folders, or file.py:callable.",
-)
-@preprocessing_options
-@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be decoded, and count them.")
-@click.option(
-    "--input-layout",
-    type=click.Choice(["nhwc", "nchw"]),
-    default="nhwc",
-    show_default=True,
-    help="Layout of 4-D inputs and outputs in the file.",
-)
-@click.option(
-    "--padding",
-    type=click.Choice(["auto", "mirrored", "one-padded"]),
-    default="auto",
-    show_default=True,
-    help="How zero padding that LCE cannot express is handled.",
-)
-@click.option(
-    "--replication",
-    type=click.Choice(["auto", "merge", "repeat"]),
-    default="auto",
-    show_default=True,
-    help="Copies of a convolution's output: multiply again in bits, or copy floats.",
-)
-@click.option(
-    "--zero-weights",
-    type=click.Choice(["float", "plus-one"]),
-    default="float",
-    show_default=True,
-    help="A layer of ±α with weights that are exactly 0: keep it in float, or read them as +α.",
-)
-@click.option(
-    "--weights-precision",
-    type=click.Choice(["float32", "float16", "int8"]),
-    default="float32",
-    show_default=True,
-    help="Type in which the file holds the weights of float layers; binary layers stay as they are.",
-)
-@click.option("--dump-dir", type=click.Path(path_type=Path), help="Write the ONNX model after each pass here.")
-@click.option(
-    "--verify-passes", is_flag=True, help="Run every pass's result on random inputs; name the first that changed it."
-)
-@click.option(
-    "--disable-pass",
-    "disabled_passes",
-    multiple=True,
-    metavar="PASS",
-    help="Leave a pass out, to see its share; repeat for several. -v lists their names.",
-)
+@click.option("-o", "--output", type=FILE, required=True, help="The .tflite file to write.")
+@data_options("Images to verify and measure accuracy on: a .npz, a folder of class folders, or file.py:callable.")
+@compile_options
 @click.option("--explain", is_flag=True, help="Print what became of every binary layer of the network, and why.")
 @click.option(
     "--verify/--no-verify", "verifies", default=True, help="Prove the file against the reference before writing it."
@@ -101,29 +128,11 @@ TRACE_CHECK_INPUTS = 2
     "-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass."
 )
 def compile_command(
-    source: str,
-    weights: Path | None,
-    arguments: Sequence[str],
-    input_shapes: Sequence[str],
-    allow_partial_weights: bool,
+    network: NetworkSource,
     target: str,
     output: Path,
-    data: str | None,
-    resize: int | None,
-    crop: str | None,
-    mean: str | None,
-    std: str | None,
-    interpolation: str,
-    classes: Path | None,
-    skip_bad_images: bool,
-    input_layout: str,
-    padding: str,
-    replication: str,
-    zero_weights: str,
-    weights_precision: str,
-    dump_dir: Path | None,
-    verify_passes: bool,
-    disabled_passes: Sequence[str],
+    data: DataOptions,
+    options: Options,
     explain: bool,
     verifies: bool,
     count: int,
@@ -138,62 +147,33 @@ def compile_command(
     """
     from bnncc import report
     from bnncc.check.report import print_figures
-    from bnncc.compiler import check_writable, compile
-    from bnncc.data import DataSource
+    from bnncc.compiler import check_writable, compile_traced
     from bnncc.evaluate import random_inputs
-    from bnncc.frontend import parse_argument
-    from bnncc.options import Options
-    from bnncc.passes.binary_weights import ZeroWeights
-    from bnncc.passes.legalize import Padding
-    from bnncc.passes.merge_replication import ReplicationMode
+    from bnncc.frontend import trace_source
     from bnncc.targets import find_target
-    from bnncc.targets.tflite import WeightsPrecision
-    from bnncc.verification import verify
+    from bnncc.verification import verify_in
 
     console = standard_output()
     runtimes = chosen_runtimes(runtime)
-    find_target(target)
+    device = find_target(target)
     check_writable(output)
-    if data is not None and ":" not in data and not Path(data).exists():
-        raise InputError(f"--data: {data} does not exist")
-    options = Options(
-        padding=Padding(padding),
-        channels_last=input_layout == "nhwc",
-        dump_dir=dump_dir,
-        verify_passes=verify_passes,
-        disabled_passes=tuple(disabled_passes),
-        replication=ReplicationMode(replication),
-        zero_weights=ZeroWeights(zero_weights),
-        weights_precision=WeightsPrecision(weights_precision),
-        preprocessing=preprocessing(resize, crop, mean, std, interpolation),
-        classes=class_names(classes),
-    )
-    compiled = compile(
-        source,
-        target=target,
-        weights=weights,
-        arguments=dict(parse_argument(argument) for argument in arguments),
-        input_shapes=input_shapes,
-        allow_partial_weights=allow_partial_weights,
-        options=options,
-    )
+    if data.source is not None:
+        data.source.check_exists()
+    options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
+    compiled = compile_traced(trace_source(network), device, options)
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
         warn("no binary layer was found: the file is an ordinary float TensorFlow Lite file")
-    batches = None
-    if data is not None:
-        dataset = DataSource(data).open(compiled.traced.inputs, options.preprocessing, options.classes)
-        batches = dataset.batches(max(count, TRACE_CHECK_INPUTS), skip_bad_images)
+    batches = data.batches(compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS))
+    if batches:
         compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])
     verifications = []
     checked = None
     if verifies:
         inputs = (batches or [random_inputs(compiled.traced.model, seed + index) for index in range(count)])[:count]
         with progress_bars() as progress:
-            for each in runtimes:
-                told = partial(progress, f"verifying, {each.value}")
-                verifications.append(verify(compiled, inputs, told, runtime=each))
+            verifications = verify_in(runtimes, compiled, inputs, partial(progress, "verifying"))
         zeros = sum(sign.zeros for sign in verifications[0].signs)
         if zeros:
             warn(
@@ -201,9 +181,11 @@ def compile_command(
                 "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
             )
     problems = [f"in {found.runtime.title}: {problem}" for found in verifications for problem in found.problems]
-    if data is not None and not problems:
+    if data.source is not None and not problems:
         with progress_bars() as progress:
-            checked = compiled.check(data, skip_bad_images=skip_bad_images, runtimes=runtimes, progress=progress)
+            checked = compiled.check(
+                data.source, skip_bad_images=data.skip_bad_images, runtimes=runtimes, progress=progress
+            )
         if not checked.complete:
             raise KeyboardInterrupt
     report.print_compilation(console, compiled, verifications)

@@ -1,96 +1,46 @@
-"""Options that several commands take, and what becomes of them."""
+"""Options that several commands take, and what becomes of them.
+
+A command gets a group of options as one object:
+
+    @network_options(click.argument("source", metavar="NETWORK"))      command(network: NetworkSource, …)
+    @data_options("Images to check on.")                               command(data: DataOptions, …)
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnncc.errors import InputError
 
 if TYPE_CHECKING:
-    from bnncc.data import Preprocessing
-    from bnncc.frontend import NetworkSource
+    from bnncc.data import DataSource, Preprocessing
+    from bnncc.evaluate import Array
+    from bnncc.frontend import InputSpec, NetworkSource
     from bnncc.runners import Runtime
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 FILE = click.Path(path_type=Path)
 
 
-def network_options(command: Command) -> Command:
-    """--weights, --arg, --input-shape, --allow-partial-weights: how the network is built."""
-    options = (
-        click.option("--weights", type=FILE, help="Checkpoint: a state_dict, or one under state_dict/model."),
-        click.option(
-            "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeatable."
-        ),
-        click.option(
-            "--input-shape",
-            "input_shapes",
-            multiple=True,
-            metavar="[NAME=]1x3x224x224",
-            help="Shape of an input, NCHW; repeat for several.",
-        ),
-        click.option(
-            "--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint."
-        ),
-    )
-    return _apply(command, options)
+def choice_option(name: str, choices: Sequence[str], text: str) -> Decorator:
+    """An option whose value is one of `choices`; the first of them is the default.  text: its help."""
+    return click.option(name, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
 
 
-def network_source(
-    source: str, weights: Path | None, arguments: Sequence[str], input_shapes: Sequence[str], allow_partial: bool
-) -> NetworkSource:
-    """The network that these options name."""
-    from bnncc.frontend import NetworkSource, parse_argument
-
-    parsed = dict(parse_argument(argument) for argument in arguments)
-    return NetworkSource(source, weights, parsed, tuple(input_shapes), allow_partial)
-
-
-def preprocessing_options(command: Command) -> Command:
-    """--resize, --crop, --mean, --std, --interpolation, --classes: kept in the file's metadata."""
-    options = (
-        click.option("--resize", type=click.IntRange(1), metavar="PIXELS", help="Resize pictures: the shorter side."),
-        click.option("--crop", metavar="HEIGHT[xWIDTH]", help="Keep the centre of each picture."),
-        click.option(
-            "--mean", metavar="R,G,B", help="Subtract from uint8 pixels scaled to 0…1, as Normalize(mean, std) does."
-        ),
-        click.option("--std", metavar="R,G,B", help="Divide by it, behind --mean."),
-        click.option(
-            "--interpolation",
-            type=click.Choice(["bilinear", "bicubic"]),
-            default="bilinear",
-            show_default=True,
-            help="How --resize computes pixels.",
-        ),
-        click.option("--classes", type=FILE, help="Names of the classes, one a line, in the order of the logits."),
-    )
-    return _apply(command, options)
-
-
-def preprocessing(
-    resize: int | None, crop: str | None, mean: str | None, std: str | None, interpolation: str
-) -> Preprocessing:
-    """What these options say.  Raises InputError where one cannot be read."""
-    from bnncc.data import Preprocessing
-
-    return Preprocessing(resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation)
-
-
-def runtime_option(command: Command) -> Command:
-    """--runtime: what runs the file."""
-    option = click.option(
-        "--runtime",
-        type=click.Choice(["auto", "lce", "litert"]),
-        default="auto",
-        show_default=True,
-        help="What runs the file: LCE's interpreter, LiteRT with bnncc's delegate, or each that this machine has.",
-    )
-    return option(command)
+runtime_option = choice_option(
+    "--runtime",
+    ("auto", "lce", "litert"),
+    "What runs the file: LCE's interpreter, LiteRT with bnncc's delegate, or each that this machine has.",
+)
 
 
 def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
@@ -108,7 +58,129 @@ def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
     return (runtime,)
 
 
-def class_names(path: Path | None) -> tuple[str, ...]:
+def network_options(source: Decorator) -> Decorator:
+    """NETWORK and how it is built: the command's parameter `network`, a NetworkSource.
+
+    source: click's argument or option `source`, which names the network.
+    """
+    options = (
+        source,
+        click.option("--weights", type=FILE, help="Checkpoint: a state_dict, or one under state_dict/model."),
+        click.option(
+            "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeatable."
+        ),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            multiple=True,
+            metavar="[NAME=]1x3x224x224",
+            help="Shape of an input, NCHW; repeat for several.",
+        ),
+        click.option(
+            "--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint."
+        ),
+    )
+    return as_one("network", _network_source, options)
+
+
+def _network_source(
+    source: str,
+    weights: Path | None,
+    arguments: Sequence[str],
+    input_shapes: Sequence[str],
+    allow_partial_weights: bool,
+) -> NetworkSource:
+    from bnncc.frontend import NetworkSource, parse_argument
+
+    parsed = dict(parse_argument(argument) for argument in arguments)
+    return NetworkSource(source, weights, parsed, tuple(input_shapes), allow_partial_weights)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The user's images, and what becomes of them.
+
+    source: None without --data.  classes: their names, by label.
+    """
+
+    source: DataSource | None
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    skip_bad_images: bool
+
+    def batches(self, specs: Sequence[InputSpec], count: int) -> list[list[Array]]:
+        """The first `count` batches for a network with the inputs `specs`, as `Dataset.batches`; none without --data.
+
+        Raises InputError where the data do not fit.
+        """
+        if self.source is None:
+            return []
+        return self.source.open(specs, self.preprocessing, self.classes).batches(count, self.skip_bad_images)
+
+
+def data_options(text: str, *, required: bool = False, skip_bad_images: bool = True) -> Decorator:
+    """--data, how pictures become the network's input, class names: the command's parameter `data`, a DataOptions.
+
+    text: the help of --data.  skip_bad_images: whether there is an option for that.
+    """
+    options: list[Decorator] = [
+        click.option("--data", required=required, help=text),
+        click.option("--resize", type=click.IntRange(1), metavar="PIXELS", help="Resize pictures: the shorter side."),
+        click.option("--crop", metavar="HEIGHT[xWIDTH]", help="Keep the centre of each picture."),
+        click.option(
+            "--mean", metavar="R,G,B", help="Subtract from uint8 pixels scaled to 0…1, as Normalize(mean, std) does."
+        ),
+        click.option("--std", metavar="R,G,B", help="Divide by it, behind --mean."),
+        choice_option("--interpolation", ("bilinear", "bicubic"), "How --resize computes pixels."),
+        click.option("--classes", type=FILE, help="Names of the classes, one a line, in the order of the logits."),
+    ]
+    if skip_bad_images:
+        text = "Leave out images that cannot be decoded, and count them."
+        options.append(click.option("--skip-bad-images", is_flag=True, help=text))
+    return as_one("data", _data, options)
+
+
+def _data(
+    data: str | None,
+    resize: int | None,
+    crop: str | None,
+    mean: str | None,
+    std: str | None,
+    interpolation: str,
+    classes: Path | None,
+    skip_bad_images: bool = False,
+) -> DataOptions:
+    from bnncc.data import DataSource, Preprocessing
+
+    return DataOptions(
+        None if data is None else DataSource(data),
+        Preprocessing(resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation),
+        _class_names(classes),
+        skip_bad_images,
+    )
+
+
+def as_one(name: str, make: Callable[..., object], options: Sequence[Decorator]) -> Decorator:
+    """A decorator that gives a command these options, and their values as one parameter: what `make` returns for them.
+
+    The parameters of `make` are those of the options.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def called(**values: Any) -> Any:
+            own = {key: values.pop(key) for key in inspect.signature(make).parameters if key in values}
+            return command(**values, **{name: make(**own)})
+
+        decorated: Command = called
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _class_names(path: Path | None) -> tuple[str, ...]:
     """The lines of --classes."""
     if path is None:
         return ()
@@ -120,12 +192,6 @@ def class_names(path: Path | None) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not names:
         raise InputError(f"--classes: {path} must name every class once, one a line")
     return names
-
-
-def _apply(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -14,9 +14,9 @@ from bnncc.cli.options import FILE
 from bnncc.errors import InputError
 
 if TYPE_CHECKING:
-    from bnncc.bundle.model import Model
     from bnncc.data import Dataset
     from bnncc.evaluate import Array
+    from bnncc.inference import Model
 
 
 @click.command("run")
@@ -38,10 +38,8 @@ def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, outp
     Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
     Prints the classes with the largest logits.
     """
-    from bnncc.bundle.inputs import open_input
-    from bnncc.bundle.model import Model
-    from bnncc.bundle.timing import open_litert
     from bnncc.compiler import check_writable, write_atomically
+    from bnncc.inference import Model, open_input, open_litert
 
     model = Model.read(path)
     if output is None and model.class_count is None:
@@ -55,7 +53,7 @@ def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, outp
         for file in inputs:
             images = open_input(file, model)
             for index, batch in _batches(images, model.inputs[0].shape[0]):
-                outputs = runner.run([model.as_stored(array) for array in batch])
+                outputs = runner.run([model.options.as_stored(array) for array in batch])
                 for row in range(min(len(batch[0]), len(images) - index)):
                     rows.append([array[row] for array in outputs])
                     if model.class_count is not None:

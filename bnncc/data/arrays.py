@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bnncc.data.dataset import Dataset, Sample, as_array, by_input, fit
+from bnncc.data.dataset import Dataset, Sample, as_array, by_input, digest, fit
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
@@ -42,24 +42,20 @@ class ArrayDataset(Dataset):
                 raise InputError(f"--data: {name}: the images do not fit the input '{spec.name}': a single number")
             if len(array):
                 fit(array[0], spec, name)
-        counts = {len(array) for array in self._arrays}
-        if labels is not None:
-            labels = as_array(labels, name)
-            if labels.ndim == 2 and labels.shape[1] == 1:
-                labels = labels[:, 0]
-            if labels.ndim != 1:
-                raise InputError(
-                    f"--data: {name}: labels of shape {labels.shape}; give each image's class, not one-hot"
-                )
-            if labels.dtype.kind not in "iuf" or not np.all(np.isfinite(labels) & (labels == np.round(labels))):
-                raise InputError(f"--data: {name}: the labels must be whole numbers, the index of each image's class")
-            counts.add(labels.size)
+        self._labels = None if labels is None else _labels(as_array(labels, name), name)
+        counts = {len(array) for array in self._columns}
         if len(counts) != 1 or 0 in counts:
             raise InputError(
                 f"--data: {name}: images and labels must be of one length, and at least one; found {sorted(counts)}"
             )
-        self._labels = None if labels is None else labels.astype(np.int64)
-        self.fingerprint = _digest([*self._arrays, *(() if self._labels is None else (self._labels,))])
+
+    @property
+    def _columns(self) -> list[npt.NDArray[Any]]:
+        return [*self._arrays, *(() if self._labels is None else (self._labels,))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self._columns)
 
     def __len__(self) -> int:
         return len(self._arrays[0])
@@ -70,6 +66,17 @@ class ArrayDataset(Dataset):
     def read(self, row: int) -> Sample:
         inputs = (fit(array[row], spec, self._name) for array, spec in zip(self._arrays, self.specs, strict=True))
         return Sample(tuple(inputs), None if self._labels is None else int(self._labels[row]))
+
+
+def _labels(labels: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    """[count] from [count] or [count, 1].  Raises InputError where they are no whole numbers."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise InputError(f"--data: {name}: labels of shape {labels.shape}; give each image's class, not one-hot")
+    if labels.dtype.kind not in "iuf" or not np.all(np.isfinite(labels) & (labels == np.round(labels))):
+        raise InputError(f"--data: {name}: the labels must be whole numbers, the index of each image's class")
+    return labels.astype(np.int64)
 
 
 def open_npz(path: Path, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> ArrayDataset:
@@ -97,12 +104,3 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
     except Exception as error:  # a broken file makes zipfile, zlib and NumPy raise errors of many types
         raise InputError(f"--data: {path} is no readable .npz file: {error}") from error
-
-
-def _digest(arrays: Sequence[npt.NDArray[Any]]) -> str:
-    """sha256 over types, shapes and bytes."""
-    result = hashlib.sha256()
-    for array in arrays:
-        result.update(f"{array.dtype}{array.shape}".encode())
-        result.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return result.hexdigest()

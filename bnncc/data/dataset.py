@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,18 +40,21 @@ class Sample:
 class Dataset(ABC):
     """Numbered samples for a network with the inputs `specs`.
 
-    fingerprint: tells these data from others, so that an interrupted run is not resumed with others.
     classes: names of the classes by label, where the data know them.  class_folders: how many of them are folders,
     whose order says which is which.
     """
 
-    fingerprint: str
     classes: tuple[str, ...] = ()
     class_folders: int = 0
 
     def __init__(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> None:
         self.specs = tuple(specs)
         self.preprocessing = preprocessing
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Tells these data from others, so that an interrupted run is not resumed with others."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -82,6 +88,21 @@ class Dataset(ABC):
             array = np.rint((array - low) * (255 / (high - low or 1))).astype(np.uint8)
         return np.ascontiguousarray(array.transpose(1, 2, 0))
 
+    def _open_pixels(self, path: Path, spec: InputSpec, name: str) -> npt.NDArray[np.uint8]:
+        """The picture in a file, as `_pixels`; BadImageError also where it is none."""
+        from PIL import Image, UnidentifiedImageError
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about large pictures and odd metadata
+            try:
+                picture = Image.open(path)
+            except UnidentifiedImageError as error:
+                raise BadImageError(f"--data: {name} is no picture that Pillow knows") from error
+            except Exception as error:  # Pillow's decoders raise errors of many types
+                raise BadImageError(f"--data: {name} cannot be read: {error}") from error
+            with picture:
+                return self._pixels(picture, spec, name)
+
     def _pixels(self, picture: Image, spec: InputSpec, name: str) -> npt.NDArray[np.uint8]:
         """A picture as one sample of the input `spec`.  Raises InputError; BadImageError where it cannot be decoded."""
         shape = spec.shape[1:]
@@ -104,7 +125,8 @@ class Dataset(ABC):
     def batches(self, count: int, skip_bad: bool) -> list[list[Array]]:
         """The first `count` batches in the network's own batch size, fewer where the data end.
 
-        The last one is filled up with its last sample.
+        A batch holds one float32 array [N, …] for each graph input, NCHW; the last one is filled up with its last
+        sample.  Raises InputError where an image cannot be used, a bad one only without `skip_bad`, or none can.
         """
         size = self.specs[0].shape[0]
         batches: list[list[Array]] = []
@@ -126,6 +148,15 @@ class Dataset(ABC):
         if not batches:
             raise InputError(f"--data: none of the {len(self)} images can be used")
         return batches
+
+
+def digest(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """sha256 over types, shapes and bytes."""
+    result = hashlib.sha256()
+    for array in arrays:
+        result.update(f"{array.dtype}{array.shape}".encode())
+        result.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return result.hexdigest()
 
 
 def stack(samples: Sequence[Sequence[Array]], size: int) -> list[Array]:

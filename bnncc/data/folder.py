@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
-from bnncc.data.dataset import BadImageError, Dataset, Sample
+from bnncc.data.dataset import Dataset, Sample
 from bnncc.data.preprocessing import MODES, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
@@ -47,8 +47,12 @@ class FolderDataset(Dataset):
             )
         self.classes = tuple(classes) or tuple(folders)
         self.class_folders = len(folders)
-        listing = "\n".join(f"{path}\0{label}\0{_size(root / path)}" for path, label in self._entries)
-        self.fingerprint = hashlib.sha256(os.fsencode(listing)).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of names, labels and the sizes of the files."""
+        listing = "\n".join(f"{path}\0{label}\0{_size(self._root / path)}" for path, label in self._entries)
+        return hashlib.sha256(os.fsencode(listing)).hexdigest()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,20 +61,8 @@ class FolderDataset(Dataset):
         return os.fsencode(self._entries[row][0]).decode(errors="replace")  # a name in another encoding can be shown
 
     def read(self, row: int) -> Sample:
-        from PIL import Image, UnidentifiedImageError
-
         path, label = self._entries[row]
-        name = self.name(row)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about large pictures and odd metadata
-            try:
-                picture = Image.open(self._root / path)
-            except UnidentifiedImageError as error:
-                raise BadImageError(f"--data: {name} is no picture that Pillow knows") from error
-            except Exception as error:  # Pillow's decoders raise errors of many types
-                raise BadImageError(f"--data: {name} cannot be read: {error}") from error
-            with picture:
-                return Sample((self._pixels(picture, self.specs[0], name),), label)
+        return Sample((self._open_pixels(self._root / path, self.specs[0], self.name(row)),), label)
 
 
 def _list(root: Path) -> tuple[list[str], list[str]]:

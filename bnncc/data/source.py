@@ -37,6 +37,11 @@ class DataSource:
         """For a report."""
         return str(self.data) if isinstance(self.data, str | Path) else f"a {type(self.data).__name__}"
 
+    def check_exists(self) -> None:
+        """Raise InputError now for a file that is not there, so that nobody waits for a compilation in vain."""
+        if isinstance(self.data, str | Path) and ":" not in str(self.data) and not Path(self.data).exists():
+            raise InputError(f"--data: {self.data} does not exist")
+
     def open(self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str] = ()) -> Dataset:
         """The data for a network with the inputs `specs`; classes: the file's names of its classes.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from bnncc.data.dataset import BadImageError, Dataset, Sample, as_array, by_input, fit
+from bnncc.data.dataset import BadImageError, Dataset, Sample, as_array, by_input, digest, fit
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
@@ -45,21 +46,28 @@ class UserDataset(Dataset):
             raise InputError(
                 f"--data: {name}: a {type(data).__name__} is no Dataset (with __len__ and __getitem__) and no iterable"
             )
-        self._map = data if is_map and not isinstance(data, IterableDataset) else None
+        self._map: Any = data if is_map and not isinstance(data, IterableDataset) else None
         self._items: Iterator[Any] = iter(())
-        self._position = self._count = 0
-        with self._code.active():
-            try:
-                if self._map is not None:
-                    self._count = len(data)
-                else:
-                    for _ in self._iterate():
-                        self._count += 1
-            except BaseException as error:
-                refuse(f"--data: reading {self.name(self._count)} failed", error)
+        self._position = 0  # of the next of `_items`
+        self._count = self._count_items()
         if self._count == 0:
             raise InputError(f"--data: {name} yields no images")
-        self.fingerprint = hashlib.sha256(f"{name}\0{self._count}".encode()).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the name, the number of images, and three of them: to read all would take as long as to measure them.
+
+        Code that makes other pixels of an image each time has another one each time.
+        """
+        parts = [f"{self._name}\0{self._count}"]
+        for row in sorted({0, self._count // 2, self._count - 1}):
+            try:
+                sample = self.read(row)
+            except InputError:  # said when it is measured
+                parts.append("bad")
+            else:
+                parts.append(f"{digest(sample.inputs)} {sample.label}")
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def __len__(self) -> int:
         return self._count
@@ -79,6 +87,18 @@ class UserDataset(Dataset):
         images, label = self._split(item, name)
         arrays = [self._array(image, spec, name) for image, spec in zip(images, self.specs, strict=True)]
         return Sample(tuple(arrays), _label(label, name))
+
+    def _count_items(self) -> int:
+        count = 0
+        with self._code.active():
+            try:
+                if self._map is not None:
+                    return len(self._map)
+                for _ in self._iterate():
+                    count += 1
+            except BaseException as error:
+                refuse(f"--data: reading {self.name(count)} failed", error)
+        return count
 
     def _split(self, item: Any, name: str) -> tuple[list[Any], Any]:
         """(what each input gets, the label or None) of an item of the user's."""

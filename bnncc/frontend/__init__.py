@@ -1,6 +1,6 @@
 """From a PyTorch module or a .onnx file to a checked ONNX graph with static shapes.  In reading order:
 
-- `trace.py`             the entry points `trace` and `trace_module`
+- `trace.py`             the entry points `trace`, `trace_source` and `trace_module`
 - `network.py`           the network in PyTorch, and what names it
 - `command_line.py`      the spellings name=value and 1x3x224x224
 - `user_code.py`         find, import and call the user's code
@@ -21,7 +21,7 @@ from bnncc.frontend.checkpoint import state_digest
 from bnncc.frontend.command_line import parse_argument
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
-from bnncc.frontend.trace import TracedModel, trace, trace_module
+from bnncc.frontend.trace import TracedModel, trace, trace_module, trace_source
 
 __all__ = [
     "InputSpec",
@@ -36,4 +36,5 @@ __all__ = [
     "state_digest",
     "trace",
     "trace_module",
+    "trace_source",
 ]

@@ -13,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 _LEGACY_TYPES = tuple(
     f"{kind}Tensor" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 )
+# What may name a device: an argument of these types, and a bare integer where one of these functions gets it.
+_NAMES = (str, torch.device)
+_TAKES_INTEGERS = frozenset((torch.Tensor.cuda, torch.Tensor.to, torch._C._nn._parse_to))
 
 
 def _on_cpu(argument: Any) -> Any:
@@ -31,12 +34,19 @@ class CpuOnly(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
+        kwargs = kwargs or {}
+        # Every call that the network makes comes by here: those that name no device, which are most, must be quick.
+        if func not in _TAKES_INTEGERS and "device" not in kwargs:
+            for argument in (*args, *kwargs.values()):
+                if isinstance(argument, _NAMES):
+                    break
+            else:
+                return func(*args, **kwargs)
         if func == torch.Tensor.cuda:
             return args[0]
-        if func in (torch.Tensor.to, torch._C._nn._parse_to):
-            # A bare integer names a CUDA device here, and nowhere else.
+        if func in _TAKES_INTEGERS:
             args = ["cpu" if type(argument) is int else argument for argument in args]
-        changed = {name: _on_cpu(argument) for name, argument in (kwargs or {}).items()}
+        changed = {name: _on_cpu(argument) for name, argument in kwargs.items()}
         if type(changed.get("device")) is int:
             changed["device"] = "cpu"
         return func(*(_on_cpu(argument) for argument in args), **changed)

@@ -49,7 +49,7 @@ class TracedModel:
         warnings: what the user should know, one sentence or two each.
         check_against_module: compare the graph with the network on further inputs, as before; returns warnings, raises
             TraceMismatchError.  Does nothing for a .onnx file.
-        source: what `trace` was given; None for a module that the caller had built.
+        source: what was traced; None for a module that the caller had built.
     """
 
     model: ir.Model
@@ -79,10 +79,15 @@ def trace(
     allow_partial_weights: bool = False,
     check_inputs: Sequence[Sequence[Array]] = (),
 ) -> TracedModel:
+    """`trace_source`, of a network whose `NetworkSource` has these attributes."""
+    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights)
+    return trace_source(named, check_inputs=check_inputs)
+
+
+def trace_source(source: NetworkSource, *, check_inputs: Sequence[Sequence[Array]] = ()) -> TracedModel:
     """Trace what the command line names.
 
     Args:
-        source, weights, arguments, input_shapes, allow_partial_weights: see `NetworkSource`.
         check_inputs: sets of arrays (float32, NCHW, one for each input) that the trace is checked on as well.
 
     Raises:
@@ -92,15 +97,14 @@ def trace(
         TraceMismatchError: it exports to a graph that computes something else.
     """
     started = time.perf_counter()
-    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights)
-    if named.is_onnx_file:
-        if weights is not None or arguments:
-            raise InputError(f"{source} has its weights inside and takes no arguments")
-        traced = _trace_file(Path(source), named.shapes, started)
+    if source.is_onnx_file:
+        if source.weights is not None or source.arguments:
+            raise InputError(f"{source.source} has its weights inside and takes no arguments")
+        traced = _trace_file(Path(source.source), source.shapes, started)
     else:
-        network, warnings = load_network(named)
+        network, warnings = load_network(source)
         traced = _trace(network, check_inputs, warnings, started)
-    traced.source = named
+    traced.source = source
     return traced
 
 
@@ -111,10 +115,10 @@ def trace_module(
 
     Args:
         inputs: passed by name where forward has parameters of all these names, else by position.
-        check_inputs: as for `trace`.
+        check_inputs: as for `trace_source`.
 
     Raises:
-        InputError, ExportError, TraceMismatchError: as for `trace`.
+        InputError, ExportError, TraceMismatchError: as for `trace_source`.
     """
     return _trace(Network(module, list(inputs)), check_inputs, [], time.perf_counter())
 

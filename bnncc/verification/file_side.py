@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnncc.classes import same_classes
 from bnncc.evaluate import Array
 from bnncc.graph import MODULE_KEY
 from bnncc.rounding import ROUNDING
@@ -287,10 +288,9 @@ class FileCheck:
             self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")
         error = max(map(output_error, outputs, expected.network_outputs))
         self.result.free_error = max(self.result.free_error, error)
-        logits = expected.network_outputs[0]
-        if logits.ndim == 2 and logits.shape[1] > 1:
-            same = np.argmax(outputs[0], axis=1) == np.argmax(logits, axis=1)
-            self.result.agreeing = (self.result.agreeing or 0) + int(np.all(same))
+        same = same_classes(outputs[0], expected.network_outputs[0])
+        if same is not None:
+            self.result.agreeing = (self.result.agreeing or 0) + same
 
     def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
         """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""

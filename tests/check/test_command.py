@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from typing import Any
 import click.testing
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 import bnncc
 from bnncc.cli import main
@@ -217,6 +219,70 @@ def test_a_float_file_is_put_beside_the_compiled_one(workspace: Workspace, tmp_p
     assert found["baseline"]["agreement"]["total"] == COUNT
     assert found["baseline"]["top1"]["count"] == found["reference"]["top1"]["count"]
     assert re.search(r"^ +reference .*baseline *$", result.stdout, re.MULTILINE)
+
+
+class Doubled(nn.Module):
+    """Yields a feature map, no logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def test_outputs_that_are_no_logits_are_checked_by_their_error() -> None:
+    compiled = bnncc.compile(Doubled(), input_shapes=["1x3x4x4"])
+    result = compiled.check(np.random.default_rng(0).random((3, 3, 4, 4), np.float32))
+    assert result.images == 3
+    assert result.compiled.agreement is None
+    assert result.compiled.largest_error == 0
+    assert result.failures == ()
+
+
+class Decoder(nn.Module):
+    """A vector becomes a feature map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).reshape(-1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(Decoder(), (1, 6)), (Doubled(), (1, 3, 3, 3)), (nn.Conv2d(4, 3, 3, padding=1), (1, 4, 4, 4))],
+)
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_layout_of_a_file_is_its_own_where_the_shapes_do_not_tell(
+    network: nn.Module, shape: tuple[int, ...], channels_last: bool
+) -> None:
+    options = bnncc.Options(channels_last=channels_last)
+    compiled = bnncc.compile(network, input_shapes=[shape], options=options)
+    result = compiled.check(np.random.default_rng(0).standard_normal((5, *shape[1:])).astype(np.float32))
+    assert result.compiled.largest_error < 1e-5
+
+
+def test_as_many_pictures_of_changed_images_are_kept_as_asked_for(workspace: Workspace, tmp_path: Path) -> None:
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    wrong = replace(compiled, content=Path(worse(workspace, tmp_path)).read_bytes())
+    result = wrong.check((workspace.images[:8], workspace.labels[:8]), pictures=2)
+    assert len(result.changed) > 2
+    assert list(result.pictures) == [image.row for image in result.changed[:2]]
+    for row, picture in result.pictures.items():
+        np.testing.assert_array_equal(picture, workspace.images[row].transpose(1, 2, 0))
+    assert result.failures == ()
+
+
+def test_an_onnx_file_is_the_network_and_takes_no_weights(workspace: Workspace, tmp_path: Path) -> None:
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    network = str(tmp_path / "net.onnx")
+    ir.save(compiled.traced.model, network)
+    bnncc.compile(network).save(tmp_path / "net.tflite")
+    arguments = (f"{tmp_path}/net.tflite", "--model", network, "--data", workspace.npz)
+    result = check(*arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{COUNT} images" in result.stdout
+    assert "has its weights inside" in refused(check(*arguments, "--weights", NETWORK[2]))
 
 
 def test_a_float_file_of_other_weights_is_refused(workspace: Workspace) -> None:
@@ -418,7 +484,7 @@ class Slow(Dataset):
         return len(self.images)
 
     def __getitem__(self, row):
-        if row >= 64 and not (FOLDER / "fast").exists():
+        if 64 <= row < 95 and not (FOLDER / "fast").exists():
             (FOLDER / "reached").touch()
             time.sleep(60)
         return self.images[row], self.labels[row]
@@ -487,6 +553,14 @@ def test_a_run_is_not_resumed_with_other_data_or_another_file(workspace: Workspa
     assert shipped(workspace, "--resume", kept).exit_code == 0
     np.savez(tmp_path / "other.npz", images=workspace.images[:5], labels=workspace.labels[:5])
     assert "is of another check" in refused(shipped(workspace, "--resume", kept, data=f"{tmp_path}/other.npz"))
+    images = workspace.images.copy()
+    for name in ("same", "other"):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=workspace.labels)
+        (tmp_path / "data.py").write_text(SLOW_DATA.format(npz=f"{tmp_path}/{name}.npz"))
+        (tmp_path / "fast").touch()
+        result = shipped(workspace, "--resume", f"{tmp_path}/of_code", data=f"{tmp_path}/data.py:make")
+        images[-1] += 1
+    assert "is of another check (its data)" in refused(result)
     Path(kept).write_bytes(b"something else")
     assert "does not hold an interrupted check" in refused(shipped(workspace, "--resume", kept))
     assert Path(kept).read_bytes() == b"something else"

@@ -81,8 +81,11 @@ def result_of(rows: Measurements, **others: object) -> CheckResult:
         SIZES[COMPILED],
         718_120,
     )
-    skipped = [f"bag/{row}.jpg" for row in np.flatnonzero(rows.state == SKIPPED)]
-    result = summarize(rows, facts, SIZES, "test image {}".format, skipped, NAMES, CLASSES)
+
+    def name_of(row: int) -> str:
+        return f"bag/{row}.jpg" if rows.state[row] == SKIPPED else f"test image {row}"
+
+    result = summarize(rows, facts, SIZES, name_of, NAMES, CLASSES)
     return replace(result, **others)  # type: ignore[arg-type]
 
 
@@ -229,9 +232,7 @@ def test_parts_that_were_not_measured_are_said_to_be_missing() -> None:
 
 def test_outputs_without_classes_are_judged_by_their_error() -> None:
     rows = measured(labels=False)
-    result = summarize(
-        rows, FileFacts("", "a tuple", "a module", "any", "0.1.0", 1_000, 4_000), SIZES, str, [], (), None
-    )
+    result = summarize(rows, FileFacts("", "a tuple", "a module", "any", "0.1.0", 1_000, 4_000), SIZES, str, (), None)
     text = Page(page_of(result)).text
     assert "compiled network The outputs differ by 0.01 at most" in text
     assert "no image has a class" in text

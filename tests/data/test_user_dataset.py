@@ -561,3 +561,49 @@ def test_two_files_may_have_siblings_of_one_name(tmp_path):
         datasets.append(of_code(folder, code))
     assert [dataset.read(0).label for dataset in datasets] == [1, 2]
     assert [dataset.read(0).label for dataset in reversed(datasets)] == [2, 1]
+
+
+class Counted(MapStyle):
+    """Counts how often an item is read."""
+
+    def __init__(self):
+        self.reads = 0
+
+    def __getitem__(self, row):
+        self.reads += 1
+        return super().__getitem__(row)
+
+
+def test_the_fingerprint_reads_three_images_and_only_when_it_is_asked_for():
+    data = Counted()
+    dataset = opened(data)
+    assert data.reads == 0
+    assert dataset.fingerprint == opened(Stream()).fingerprint
+    assert dataset.fingerprint == opened(DataLoader(TENSORS, batch_size=3)).fingerprint
+    assert data.reads == 3
+
+
+@pytest.mark.parametrize("row", [0, COUNT // 2, COUNT - 1])
+@pytest.mark.parametrize("field", [0, 1], ids=["image", "label"])
+def test_the_fingerprint_changes_with_the_first_the_middle_and_the_last_image(row, field):
+    pairs = [(image.copy(), label) for image, label in PAIRS]
+    assert opened(pairs).fingerprint == opened(PAIRS).fingerprint
+    pairs[row] = (IMAGES[row] + 1, LABELS[row]) if field == 0 else (IMAGES[row], LABELS[row] + 1)
+    assert opened(pairs).fingerprint != opened(PAIRS).fingerprint
+
+
+def test_the_fingerprint_changes_with_the_number_of_images_and_the_name():
+    one = [PAIRS[0]]
+    found = {opened(data).fingerprint for data in (one, one * 2, one * 3)}
+    other = UserDataset(lambda: one, ONE, Preprocessing(), "others")
+    assert len({*found, other.fingerprint}) == 4
+
+
+def test_the_fingerprint_passes_over_a_bad_image():
+    class Bad(MapStyle):
+        def __getitem__(self, row):
+            if row == 0:
+                raise OSError(f"cannot identify {object()}")
+            return super().__getitem__(row)
+
+    assert opened(Bad()).fingerprint == opened(Bad()).fingerprint != opened(MapStyle()).fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.frontend import trace
+from bnncc.frontend import NetworkSource, load_network, trace
 
 HEADER = "import torch\nfrom torch import nn\n"
 NET = """
@@ -232,3 +232,24 @@ def test_shapes_that_do_not_match_the_parameters_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         trace(f"{write(tmp_path, TWO)}:Two", input_shapes=shapes)
+
+
+def test_a_network_that_goes_back_to_training_mode_is_run_in_eval_mode(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout()
+
+    def forward(self, x):
+        x = self.dropout(x)
+        self.dropout.train()
+        return x + 1
+""",
+    )
+    network, _ = load_network(NetworkSource(f"{path}:Net", input_shapes=SHAPE))
+    ones = np.ones((1, 1, 6, 6), np.float32)
+    for _ in range(3):
+        np.testing.assert_array_equal(network.run([ones])[0], ones + 1)

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import bnncc
-from bnncc.bundle.timing import take_turns
 from bnncc.cli import main
 from bnncc.data import Preprocessing
+from bnncc.inference.timing import take_turns
 from bnncc.options import Options
 from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile

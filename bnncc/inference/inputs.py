@@ -1,0 +1,56 @@
+"""The images that `--input` names: pictures, arrays in .npy and .npz files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bnncc.data import ArrayDataset, Dataset, DataSource, Sample
+from bnncc.errors import InputError
+from bnncc.inference.model import Model
+
+
+class Picture(Dataset):
+    """One picture file, for a network of one input."""
+
+    def __init__(self, path: Path, model: Model) -> None:
+        """Raises InputError where the network takes several inputs, or the file is not there."""
+        super().__init__(model.inputs, model.preprocessing)
+        if len(self.specs) != 1:
+            names = ", ".join(spec.name for spec in self.specs)
+            raise InputError(f"{path}: the network takes the inputs {names}: give a .npz file with an array for each")
+        if not path.is_file():
+            raise InputError(f"{path} does not exist")
+        self._path = path
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self._path)
+
+    def __len__(self) -> int:
+        return 1
+
+    def name(self, row: int) -> str:
+        return str(self._path)
+
+    def read(self, row: int) -> Sample:
+        return Sample((self._open_pixels(self._path, self.specs[0], self.name(row)),), None)
+
+
+def open_input(path: Path, model: Model) -> Dataset:
+    """The images of one file.  Raises InputError where they do not fit the network.
+
+    .npz: as `bnncc check --data` takes it.  .npy: images [count, …] or one image, NCHW or NHWC, uint8 or float.
+    """
+    if path.suffix == ".npz":
+        return DataSource(path).open(model.inputs, model.preprocessing, model.classes)
+    if path.suffix != ".npy":
+        return Picture(path, model)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is no readable .npy file: {error}") from error
+    if array.ndim == len(model.inputs[0].shape) - 1:
+        array = array[np.newaxis]
+    return ArrayDataset([array], None, model.inputs, model.preprocessing, str(path))

@@ -1,0 +1,69 @@
+"""A .tflite file as its user meets it: what it takes, what its metadata say of pictures and classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bnncc.classes import class_count
+from bnncc.data import Preprocessing
+from bnncc.errors import InputError
+from bnncc.frontend import InputSpec
+from bnncc.options import METADATA_NAME, FileMetadata, Options
+from bnncc.targets.tflite.reader import TfliteFile
+
+
+@dataclass(frozen=True)
+class Model:
+    """A file and its metadata.
+
+    target: the name of the device that it was compiled for.  options: how it was compiled.  Of a file that is none of
+    bnncc's the target is None and the options are the default ones: NHWC, no preprocessing and no classes.
+    """
+
+    path: Path
+    file: TfliteFile
+    target: str | None = None
+    options: Options = field(default_factory=Options)
+
+    @classmethod
+    def read(cls, path: Path) -> Model:
+        """Raises InputError where the file cannot be read, or takes something else than float32 arrays."""
+        file = TfliteFile.open(path)
+        try:
+            metadata = FileMetadata.read(file) if METADATA_NAME in file.metadata() else None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        for tensor in file.inputs:
+            if tensor.dtype != "float32" or not tensor.shape:
+                raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
+        return cls(path, file) if metadata is None else cls(path, file, metadata.target, metadata.options)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return self.file.content
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs in PyTorch's order (NCHW)."""
+        return tuple(InputSpec(tensor.name, self.options.as_nchw(tensor.shape)) for tensor in self.file.inputs)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What turns a picture into the input."""
+        return self.options.preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by label; none where the metadata hold none."""
+        return self.options.classes
+
+    @property
+    def class_count(self) -> int | None:
+        """How many logits the first output has; None where it is no row of them for each image."""
+        return class_count(self.file.outputs[0].shape)
+
+    def class_name(self, index: int) -> str:
+        """As the metadata call it, else its number."""
+        return self.classes[index] if index < len(self.classes) else str(index)
