@@ -138,17 +138,17 @@ def _float16(source: Tensor, data: Array, expected: Array) -> tuple[Array, bool]
 
 
 def _int8(source: Tensor, data: Array, expected: Array) -> tuple[Array, bool]:
-    """Every channel in steps of its largest magnitude / 127, every weight within half a step."""
+    """In steps of the largest magnitude / 127, of its channel or of all, every weight within half a step."""
     quantization = source.quantization
-    if (
-        quantization is None
-        or any(quantization.zero_points)
-        or data.shape[quantization.axis] != len(quantization.scales)
-    ):
+    if quantization is None or any(quantization.zero_points):
         return data.astype(np.float32), False
-    scales: Array = along(np.asarray(quantization.scales), quantization.axis, data.ndim)
+    count = len(quantization.scales)
+    scaled = quantization.axis if count > 1 or data.shape[quantization.axis] == 1 else None
+    if scaled is not None and data.shape[scaled] != count:
+        return data.astype(np.float32), False
+    scales: Array = along(np.asarray(quantization.scales), scaled, data.ndim)
     weight = data * scales
-    others = tuple(axis for axis in range(data.ndim) if axis != quantization.axis)
+    others = tuple(axis for axis in range(data.ndim) if axis != scaled)
     largest = np.abs(expected.astype(np.float64)).max(axis=others, keepdims=True)
     steps_are_right = np.abs(scales - largest / LARGEST_INT8) <= SCALE_ROUNDING * scales
     is_right = np.all((largest == 0) | steps_are_right) and np.all(

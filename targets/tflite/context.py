@@ -187,17 +187,26 @@ class LoweringContext:
         """A constant in the file's own order."""
         return self.writer.constant(name, array)
 
-    def weight(self, array: npt.NDArray[np.generic], name: str, axis: int, *, hybrid: bool = True) -> Tensor:
+    def weight(
+        self,
+        array: npt.NDArray[np.generic],
+        name: str,
+        axis: int,
+        *,
+        hybrid: bool = True,
+        shares_scale: bool = False,
+    ) -> Tensor:
         """The weights of a float operator, in the file's own order and in the precision asked for.
 
         axis: that of the output channels.  hybrid: its kernel takes int8 weights with float activations; the tensor
-        returned is then int8 where the weights suit.
+        returned is then int8 where the weights suit.  shares_scale: it takes one scale for all channels.
         """
         floats = array.astype(np.float32, copy=False)
         if floats.size < SMALLEST_ROUNDED:
             return self.constant(floats, name)
-        if self._precision is WeightsPrecision.INT8 and hybrid and fits_int8(floats, axis):
-            quotients, scales = quantize(floats, axis)
+        scaled = None if shares_scale else axis
+        if self._precision is WeightsPrecision.INT8 and hybrid and fits_int8(floats, scaled):
+            quotients, scales = quantize(floats, scaled)
             return self.writer.constant(name, quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, axis))
         return self._half(floats, name, axis)
 

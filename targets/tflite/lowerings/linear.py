@@ -99,7 +99,7 @@ def _fully_connected(
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = activation
     options.keepNumDims = len(tensor.shape) > 2
-    filters = context.weight(weight, f"{result.name}/weight", axis=0)
+    filters = context.weight(weight, f"{result.name}/weight", axis=0, shares_scale=True)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = KEEP_DIMS_VERSION if options.keepNumDims else 1
     if filters.dtype == "int8":

@@ -1,0 +1,96 @@
+"""Bring the rows of a Linear's weights to one size, for int8 weights that share one scale.
+
+    Before:  x ─ Gemm(W, b) ─ y
+    After:   x ─ Gemm(W_o / 2^k_o, b_o / 2^k_o) ─ Mul(2^k_o) ─ y          for each output channel o
+
+TensorFlow Lite 2.14 computes FULLY_CONNECTED with one int8 scale a channel as if all weights were 0.  With one scale
+for all, the steps of a row are those of the largest one.  Behind this pass the largest weights of all rows are less
+than a factor of two apart, so that no row loses more than one bit; powers of two divide without rounding, so that the
+floats are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc.graph import constant_of, inherit_source, new_constant, take_over, unique_name
+
+Floats = npt.NDArray[np.float32]
+
+# 2^k is no smaller: a processor may take subnormal numbers for 0.
+SMALLEST_EXPONENT = -100
+
+
+class BalanceRows(ir.passes.InPlacePass):
+    """Balance every Gemm and MatMul with constant weights whose rows differ by more than a factor of two."""
+
+    def __init__(self, smallest: int) -> None:
+        """smallest: weights of fewer elements are left as they are."""
+        super().__init__()
+        self._smallest = smallest
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = False
+        for node in list(model.graph):
+            weight = _floats(node.inputs[1]) if node.domain == "" and node.op_type in ("Gemm", "MatMul") else None
+            if weight is not None and weight.size >= self._smallest:
+                changed |= _balance(model.graph, node, weight)
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _balance(graph: ir.Graph, node: ir.Node, weight: Floats) -> bool:
+    output = node.outputs[0]
+    added = node.inputs[2] if len(node.inputs) > 2 else None
+    offset = _floats(added)
+    if weight.ndim != 2 or (offset is None and added is not None):
+        return False
+    axis = 0 if node.attributes.get_int("transB", 0) else 1
+    if offset is not None and offset.size not in (1, weight.shape[axis]):
+        return False
+    factors = _factors(weight, axis)
+    along = factors[:, None] if axis == 0 else factors
+    with np.errstate(over="ignore"):
+        balanced = {1: weight / along}
+        if offset is not None:
+            balanced[2] = offset.reshape(-1) / factors
+    if np.all(factors == factors[0]) or not _divides_exactly(balanced[1], along, weight):
+        return False
+    if offset is not None and not _divides_exactly(balanced[2], factors, offset.reshape(-1)):
+        return False
+    for index, array in balanced.items():
+        node.replace_input_with(index, new_constant(graph, array, f"{output.name}/balanced"))
+    product = ir.node("Mul", [output, new_constant(graph, factors, f"{output.name}/factors")])
+    inherit_source([product], node)
+    graph.insert_after(node, product)
+    name, shape, dtype = output.name, output.shape, output.type
+    take_over(output, product.outputs[0])
+    product.replace_input_with(0, output)
+    output.name, output.shape, output.type = unique_name(graph, f"{name}/rows"), shape, dtype
+    return True
+
+
+def _floats(value: ir.Value | None) -> Floats | None:
+    """A float32 constant; None for anything else."""
+    array = constant_of(value)
+    return array.astype(np.float32, copy=False) if array is not None and array.dtype == np.float32 else None
+
+
+def _factors(weight: Floats, axis: int) -> Floats:
+    """2^k for each row: its largest weight, divided by it, is as large as the largest of all but for a factor of 2."""
+    largest = np.abs(weight).max(axis=1 - axis)
+    known = (largest > 0) & np.isfinite(largest)
+    if not known.any() or largest[known].max() <= 2 * largest[known].min():
+        return np.ones(largest.shape, np.float32)
+    exponents = np.where(known, np.frexp(largest)[1], 0)
+    top = exponents[known].max()
+    return np.ldexp(np.float32(1), np.where(known, np.maximum(exponents - top, SMALLEST_EXPONENT), 0)).astype(
+        np.float32
+    )
+
+
+def _divides_exactly(quotient: Floats, divisor: Floats, dividend: Floats) -> bool:
+    """False where a quotient is out of float32's range."""
+    exact = np.array_equal(quotient * divisor, np.broadcast_to(dividend, quotient.shape))
+    return exact and bool(np.all(np.isfinite(quotient)))
