@@ -19,11 +19,12 @@ import pytest
 import bnncc
 from bnncc.compiler import CompiledModel
 from bnncc.passes.merge_replication import ReplicationMode
-from bnncc.runners import LceRunner
+from bnncc.runners import LceRunner, Runtime
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verification import verify
+from bnncc.verification import verify, verify_in
 from tests import networks
 from tests.networks.binarize import ScaledBinaryConv2d
+from tests.targets.runtime.emulated_runtime import emulated_runtimes
 
 pytestmark = pytest.mark.slow
 
@@ -151,15 +152,17 @@ def test_the_max_pools_of_vgg_small_pool_bits() -> None:
 
 def test_every_integer_sum_equals_the_references(case: tuple[Expected, CompiledModel]) -> None:
     expected, compiled = case
-    found = verify(compiled, [[image(1000)], [np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)]])
-    assert found.passed, found.problems
-    assert len(found.layers) == expected.binary
-    assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
-    # All products of the binary layers, counted from the source: two inputs.
-    outputs = {layer.module: layer.macs for layer in compiled.layers}
-    assert set(outputs) == {layer.module for layer in found.layers}
-    assert all(sign.flipped == sign.explained for sign in found.signs)
-    assert found.output_error < 1e-4
+    inputs = [[image(1000)], [np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)]]
+    with emulated_runtimes() as emulated:
+        results = verify_in([Runtime.LCE, Runtime.LITERT, *emulated.values()], compiled, inputs)
+    for found in results:
+        assert found.passed, found.problems
+        assert len(found.layers) == expected.binary
+        assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
+        # All products of the binary layers, counted from the source: two inputs.
+        assert {layer.module for layer in compiled.layers} == {layer.module for layer in found.layers}
+        assert all(sign.flipped == sign.explained for sign in found.signs)
+        assert found.output_error < 1e-4
 
 
 def test_free_running_the_file_names_the_same_class_or_a_rounding_flip_explains_it(
@@ -188,14 +191,14 @@ import json, resource, sys, time
 time.perf_counter = time.process_time  # what the compiler works, not what it waits for on a busy machine
 from bnncc.cli import main
 import bnncc.compiler
-compile, kept = bnncc.compiler.compile, []
-def keep(*arguments, **options):
-    kept.append(compile(*arguments, **options))
+compile_traced, kept = bnncc.compiler.compile_traced, []
+def keep(*arguments):
+    kept.append(compile_traced(*arguments))
     # Where PyTorch flips signs against ONNX Runtime, which depends on the machine, the trace is checked once more.
     run = kept[0].traced.run_module
     kept[0].traced.run_module = lambda inputs: [output * 1.001 for output in run(inputs)]
     return kept[0]
-bnncc.compiler.compile = keep
+bnncc.compiler.compile_traced = keep
 main(sys.argv[1:], standalone_mode=False)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "seconds": kept[0].seconds}))

@@ -9,6 +9,7 @@ import importlib
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -23,8 +24,9 @@ import bnncc
 from bnncc.compiler import CompiledModel
 from bnncc.runners import Runtime
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verification import verify
+from bnncc.verification import verify, verify_in
 from tests.networks.randomize import randomize
+from tests.targets.runtime.emulated_runtime import emulated_runtimes
 
 REPOSITORY = Path(__file__).parent.parent
 PAPERS = REPOSITORY / "examples" / "papers"
@@ -64,6 +66,13 @@ def script(name: str) -> ModuleType:
     if str(PAPERS) not in sys.path:
         sys.path.insert(0, str(PAPERS))
     return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[dict[str, Runtime]]:
+    """Runtimes on emulated ARM processors, where this machine has them."""
+    with emulated_runtimes() as runtimes:
+        yield runtimes
 
 
 @functools.cache
@@ -223,17 +232,20 @@ def smooth_images(count: int, size: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "name"), FULL_SIZE)
-def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(file: str, name: str) -> None:
+def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(
+    file: str, name: str, emulated: dict[str, Runtime]
+) -> None:
     layers, size = FULL_SIZE[file, name]
     torch.manual_seed(0)
     network = honest(getattr(script(file), name)(), size)
     compiled = bnncc.compile(network, input_shapes=[(1, 3, size, size)])
     assert [(layer.module, layer.reason) for layer in compiled.layers if layer.reason is not None] == []
     assert len(compiled.layers) == layers
-    found = verify(compiled, [[smooth_images(1, size, seed=1).numpy()]])
-    assert found.passed, found.problems
-    assert len({layer.module for layer in found.layers}) == layers
-    assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
+    inputs = [[smooth_images(1, size, seed=1).numpy()]]
+    for found in verify_in([Runtime.LCE, Runtime.LITERT, *emulated.values()], compiled, inputs):
+        assert found.passed, found.problems
+        assert len({layer.module for layer in found.layers}) == layers
+        assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
 
 
 # Training

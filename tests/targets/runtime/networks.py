@@ -11,20 +11,26 @@ from bnncc.evaluate import Array
 from bnncc.frontend import trace
 from bnncc.targets import find_target
 from bnncc.targets.tflite.reader import TfliteFile
-from tests.networks import ReActNet, randomize
+from tests.networks import ReActNet, RepReActNet, randomize
 
-FULL_NETWORKS = [
+# ReActNet-A takes long to trace; a few of its blocks have all its operators.
+NETWORKS = [
     ("tests.networks:vgg_small", "1x3x32x32"),
     ("tests.networks:bireal_net_18", "1x3x64x64"),
-    ("tests.networks:reactnet_a", "1x3x64x64"),
+    ("tests.targets.runtime.networks:short_reactnet", "1x3x32x32"),
 ]
-# ReActNet-A takes long to trace; a few of its blocks have all its operators.
-NETWORKS = [*FULL_NETWORKS[:2], ("tests.targets.runtime.networks:short_reactnet", "1x3x32x32")]
 
 
 def short_reactnet() -> ReActNet:
     """Four blocks: channels kept and doubled, strides 1 and 2."""
     network = ReActNet(((64, 1), (128, 2), (128, 1), (256, 2)), classes=10)
+    randomize(network)
+    return network
+
+
+def short_rep_reactnet() -> RepReActNet:
+    """The same four blocks with RepConv."""
+    network = RepReActNet(((64, 1), (128, 2), (128, 1), (256, 2)), classes=10)
     randomize(network)
     return network
 

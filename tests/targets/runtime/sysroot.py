@@ -126,18 +126,34 @@ def run(
 
     emulator: the command that starts qemu, instead of the machine's own.
     """
-    machine, root = MACHINES[name], folder / name
+    done = subprocess.run(
+        command(folder, name, arguments, emulator),
+        env=environment(name, processor),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def command(folder: Path, name: str, arguments: Sequence[str], emulator: Sequence[str] = ()) -> list[str]:
+    """The command that runs the machine's Python with `arguments`; `emulator` as of `run`."""
+    root = folder / name
     triplet = next((root / "usr" / "lib").glob("*-linux-gnu*")).name
     # NumPy's own packages keep BLAS and LAPACK in folders of their own.
     folders = [root / "lib" / triplet, *(root / "usr" / "lib" / triplet / part for part in ("", "blas", "lapack"))]
     search = ":".join(map(str, folders))
     path = ":".join([str(folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")])
-    command = [
-        *(emulator or [machine.qemu]), "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}", "-E", f"PYTHONPATH={path}",
-        "-E", f"PYTHONHOME={root / 'usr'}", str(root / "usr" / "bin" / "python3.11"), *arguments,
+    return [
+        *(emulator or [MACHINES[name].qemu]), "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}",
+        "-E", f"PYTHONPATH={path}", "-E", f"PYTHONHOME={root / 'usr'}", str(root / "usr" / "bin" / "python3.11"),
+        *arguments,
     ]  # fmt: skip
-    environment = {**os.environ, "QEMU_CPU": processor or machine.processor}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def environment(name: str, processor: str | None = None) -> dict[str, str]:
+    """What `command` runs with.  processor: instead of the machine's own."""
+    return {**os.environ, "QEMU_CPU": processor or MACHINES[name].processor}
 
 
 def main() -> None:

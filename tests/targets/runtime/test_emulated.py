@@ -6,8 +6,6 @@ BNNCC_SYSROOTS, and the package ziglang, which builds the libraries.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -16,16 +14,14 @@ import numpy as np
 import pytest
 
 from bnncc.evaluate import Array
-from bnncc.runtime import LitertRunner, Platform, build
-from bnncc.runtime.build import GLIBC, fingerprint
-from bnncc.runtime.library import cache_folder
+from bnncc.runtime import LitertRunner
+from bnncc.runtime.build import GLIBC
 from tests.targets.runtime import sysroot
+from tests.targets.runtime.emulated_runtime import CAN_EMULATE, FOLDER, library
 from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
-from tests.targets.runtime.networks import FULL_NETWORKS, compiled, inputs_of, part_between_float_convolutions
+from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
 
-FOLDER = os.environ.get("BNNCC_SYSROOTS")
-HAS_ZIG = importlib.util.find_spec("ziglang") is not None
 SCRIPT = Path(__file__).with_name("emulated.py")
 
 # Every kernel, on a processor of the lowest architecture that has it: an instruction beyond it ends the program.
@@ -37,15 +33,6 @@ RUNS = [
     ("armv7", "cortex-a7", "neon"),
     ("armv7", "cortex-a7", "portable"),
 ]
-
-
-def library(machine: str) -> Path:
-    """The library for `machine`, built where it is not in the cache."""
-    target = Platform(machine)
-    path = cache_folder() / f"bnncc-runtime-{machine}-{fingerprint(target)}.so"
-    if not path.is_file():
-        build(path, target)
-    return path
 
 
 def cases(rng: np.random.Generator) -> list[tuple[bytes, Array]]:
@@ -68,7 +55,6 @@ def run_there(
     files: list[tuple[bytes, Array]], machine: str, processor: str, kernel: str | None, folder: Path
 ) -> list[Array]:
     """The first output of each file on an emulated processor."""
-    assert FOLDER is not None
     for index, (content, x) in enumerate(files):
         (folder / f"{index}.tflite").write_bytes(content)
         np.save(folder / f"{index}.x.npy", x)
@@ -77,7 +63,7 @@ def run_there(
     return [np.load(folder / f"{index}.y.npy") for index in range(len(files))]
 
 
-@pytest.mark.skipif(not FOLDER or not HAS_ZIG, reason="needs BNNCC_SYSROOTS and ziglang")
+@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 @pytest.mark.parametrize(("machine", "processor", "kernel"), RUNS)
 def test_emulated_processors_compute_the_same(machine: str, processor: str, kernel: str | None, tmp_path: Path) -> None:
     files = cases(np.random.default_rng(0))
@@ -85,8 +71,8 @@ def test_emulated_processors_compute_the_same(machine: str, processor: str, kern
         np.testing.assert_array_equal(found, LitertRunner(content).run([x])[0])
 
 
-@pytest.mark.skipif(not FOLDER or not HAS_ZIG, reason="needs BNNCC_SYSROOTS and ziglang")
-@pytest.mark.parametrize(("network", "shape"), FULL_NETWORKS)
+@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
+@pytest.mark.parametrize(("network", "shape"), NETWORKS)
 @pytest.mark.parametrize(("machine", "processor"), [("aarch64", "cortex-a53"), ("armv7", "cortex-a7")])
 def test_binary_layers_of_networks_compute_the_same_on_emulated_processors(
     network: str, shape: str, machine: str, processor: str, tmp_path: Path
@@ -98,7 +84,7 @@ def test_binary_layers_of_networks_compute_the_same_on_emulated_processors(
     np.testing.assert_array_equal(found, LitertRunner(content).run([x])[0])
 
 
-@pytest.mark.skipif(not FOLDER or not HAS_ZIG, reason="needs BNNCC_SYSROOTS and ziglang")
+@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 @pytest.mark.parametrize("machine", ["aarch64", "armv7"])
 def test_libraries_need_no_glibc_above_2_17_and_no_c_plus_plus_library(machine: str) -> None:
     command = ["readelf", "-W", "-d", "-V", str(library(machine))]
