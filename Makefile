@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sysroots test-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test sysroots test-emulated verify-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ sysroots: $(VENV)/installed-dev ## fetch what emulated ARM needs (with qemu-user
 test-emulated: sysroots ## run the delegate and bundles, on emulated ARM as well
 	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m pytest -n 2 tests/targets/runtime tests/bundle
 
+# The networks that `make verify-emulated` runs: make verify-emulated NETWORKS="reactnet_a vgg_small"
+NETWORKS ?=
+
+verify-emulated: sysroots ## prove all networks, full-size ones too, here and on emulated ARM, and print a table
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.runtime.verify_emulated --sysroots $(SYSROOTS) $(NETWORKS)
+
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -46,11 +52,13 @@ fuzz: $(VENV)/installed-dev ## compile N random networks and prove each file (N=
 # How long `make fuzz-runtime` runs: make fuzz-runtime SECONDS=60
 SECONDS ?= 3600
 
-fuzz-runtime: ## fuzz the delegate's preparation for SECONDS (needs cmake, clang and its libclang-rt)
+fuzz-runtime: $(VENV)/installed-dev ## fuzz the delegate's preparation, then the interpreter, each for SECONDS (needs cmake, clang and its libclang-rt)
 	cmake -S targets/runtime -B build/fuzz -DBNNCC_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
-	cmake --build build/fuzz --target fuzz_preparation
-	mkdir -p build/fuzz/corpus
+	cmake --build build/fuzz --target fuzz_preparation fuzz_interpreter
+	mkdir -p build/fuzz/corpus build/fuzz/interpreter_corpus
 	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
+	$(BIN)/python -m tests.targets.interpreter.corpus build/fuzz/interpreter_corpus
+	build/fuzz/fuzz_interpreter build/fuzz/interpreter_corpus -max_len=8000 -max_total_time=$(SECONDS)
 
 bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py

@@ -21,6 +21,7 @@ from bnncc.runtime.build import MACHINE_FLAGS, flags
 
 # Android 7.0.
 API_LEVEL = 24
+FILES = Path(__file__).parent / "files" / "android"
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ STUBS = {
         "__libc_init", "__system_property_get", "clock_gettime", "dprintf", "exit", "fclose", "fopen", "fread", "free",
         "fseek", "ftell", "getauxval", "malloc", "memcmp", "memcpy", "memmove", "memset", "printf", "pthread_create",
         "pthread_join", "qsort", "readlink", "snprintf", "strchr", "strcmp", "strlen", "strrchr", "strstr", "strtol",
-        "syscall", "vdprintf",
+        "syscall", "vdprintf", "vsnprintf",
     ),
-    "libdl.so": ("dlerror", "dlopen", "dlsym"),
+    "libm.so": (
+        "ceilf", "cosf", "erfcf", "expf", "expm1f", "floorf", "logf", "powf", "rintf", "sinf", "sqrtf", "tanhf",
+    ),
 }  # fmt: skip
 # Headers of 16 KiB pages, which newer phones have; they fit smaller ones.
 LINKER_FLAGS = ("--hash-style=both", "-z", "max-page-size=16384", "-z", "defs", "-s")
@@ -89,7 +92,7 @@ def _compile_with_zig(abi: Abi, sources: Sequence[Path], output: Path, exports: 
         folder = Path(temporary)
         include = ["-resource-dir", str(_zig_library())]
         freestanding = ["-ffreestanding", "-nostdinc++"]
-        paths = [str(path.resolve()) for path in sources]
+        paths = [str(path.resolve()) for path in (*sources, FILES / "aeabi.cc")]
         call([*zig(), "clang", *target, *include, *flags(), *freestanding, "-c", *paths], folder)
         objects = sorted(folder.glob("*.o"))
         stubs = [_stub(name, symbols, target, folder) for name, symbols in STUBS.items()]
@@ -140,6 +143,6 @@ def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: 
     call([
         str(command), f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, []), *flags(),
         *(str(path) for path in sources if path.name != "start.cc"),  # an NDK has its own
-        *kind, "-nostdlib++", "-ldl", "-Wl,--hash-style=both", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs", "-s",
+        *kind, "-nostdlib++", "-lm", "-Wl,--hash-style=both", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs", "-s",
         "-o", str(output),
     ])  # fmt: skip

@@ -11,9 +11,9 @@ from bnncc._version import __version__
 from bnncc.bundle.android import write_android
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.check_data import make_check_data
-from bnncc.bundle.model import Model
 from bnncc.bundle.raspberry_pi import write_raspberry_pi
 from bnncc.errors import InputError
+from bnncc.inference import Model
 from bnncc.targets.description import Target
 
 # Tells a bundle from other folders, and run.py how to treat pictures.
@@ -29,13 +29,12 @@ def write_bundle(
     *,
     compiler: str = "zig",
     data: str | None = None,
-    tflite_library: Path | None = None,
     force: bool = False,
 ) -> None:
     """Make the folder `output`, whole or not at all.
 
     compiler: zig, debian or ndk.  data: images for the device's check, as `DataSource` takes them; random ones without.
-    tflite_library: TensorFlow Lite for the program in Android's shell.  force: an older bundle in `output` is replaced.
+    force: an older bundle in `output` is replaced.
 
     Raises InputError where the folder cannot be made or the file is of several inputs; BuildError of the compiler.
     """
@@ -43,16 +42,13 @@ def write_bundle(
     if len(model.inputs) != 1:
         raise InputError(f"{model.path} takes {len(model.inputs)} inputs; the runner of a bundle feeds one")
     _check_operators(model, target)
-    is_android = target.abi in ABIS
-    if tflite_library is not None and not is_android:
-        raise InputError(f"--tflite-library is for Android; on {target.name} pip installs the interpreter")
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         _write_common(model, target, folder)
         check = make_check_data(model, data)
-        if is_android:
-            write_android(model, target, compiler, tflite_library, check, folder)
+        if target.abi in ABIS:
+            write_android(model, target, compiler, check, folder)
         else:
             write_raspberry_pi(model, target, compiler, check, folder)
         _put(folder, output, Path(temporary) / "old")
@@ -107,7 +103,7 @@ def _write_common(model: Model, target: Target, folder: Path) -> None:
         "bnncc": __version__,
         "target": target.name,
         "abi": target.abi,
-        "input_layout": "NHWC" if model.channels_last else "NCHW",
+        "input_layout": "NHWC" if model.options.channels_last else "NCHW",
         "preprocessing": model.preprocessing.as_json(),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bnncc.bundle.model import Model
-from bnncc.bundle.timing import open_lce, open_litert
 from bnncc.data import DataSource
 from bnncc.errors import InputError
 from bnncc.evaluate import Array
+from bnncc.inference import Model, open_lce, open_litert
 
 RANDOM_IMAGES = 8
 # So many of the user's images go into the bundle.
@@ -58,7 +57,7 @@ def make_check_data(model: Model, data: str | None) -> CheckData:
             labels = np.array([label for _, label in samples])
     lce = open_lce(model, 1)
     runner = open_litert(model, 1) if lce is None else lce
-    stored = np.array([model.as_stored(image[np.newaxis])[0] for image in images])
+    stored = np.array([model.options.as_stored(image[np.newaxis])[0] for image in images])
     rows = []
     for image in stored:
         found = runner.run([np.broadcast_to(image, (spec.shape[0], *image.shape))])

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from bnncc.bundle.check_data import CheckData
-from bnncc.bundle.model import Model
 from bnncc.bundle.toolchain import LINUX, compile_for_linux
+from bnncc.inference import Model
 from bnncc.targets.description import Target
 
 FILES = Path(__file__).parent / "files" / "raspberry_pi"

@@ -23,12 +23,6 @@ from bnncc.errors import InputError
     show_default=True,
     help="pip's ziglang, Debian's cross compilers (Raspberry Pi), or the NDK of ANDROID_NDK_HOME (Android).",
 )
-@click.option(
-    "--tflite-library",
-    type=FILE,
-    metavar="libtensorflowlite_jni.so",
-    help="Android: TensorFlow Lite's library, for a program that runs the network in adb shell.",
-)
 @click.option("--force", is_flag=True, help="Replace an older bundle.")
 def bundle_command(
     path: Path,
@@ -36,15 +30,16 @@ def bundle_command(
     output: Path,
     data: str | None,
     compiler: str,
-    tflite_library: Path | None,
     force: bool,
 ) -> None:
     """Write a folder with all that a device needs to run FILE.tflite.
 
     The model, the delegate compiled for the device, a program that runs them, labels and preprocessing, a README.  For
-    Android also a Kotlin class that adds the delegate to an app's Interpreter.
+    Android the program is one for `adb shell` that needs nothing else, and a Kotlin class adds the delegate to an app's
+    Interpreter.
     """
-    from bnncc.bundle import Model, write_bundle
+    from bnncc.bundle import write_bundle
+    from bnncc.inference import Model
     from bnncc.targets import find_target
 
     model = Model.read(path)
@@ -52,5 +47,5 @@ def bundle_command(
         raise InputError(f"{path} does not say for which device it was compiled: give --target")
     target = find_target(name or model.target or "")
     with Console(stderr=True).status("compiling the delegate"):  # some seconds
-        write_bundle(model, target, output, compiler=compiler, data=data, tflite_library=tflite_library, force=force)
+        write_bundle(model, target, output, compiler=compiler, data=data, force=force)
     click.echo(f"wrote {output} for {target.title}; its README.md says how to run it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnncc.bundle.android import PROGRAM, TFLITE, shell_files
+from bnncc.bundle.android import PROGRAM, shell_files
 from bnncc.deploy.bundle import find_program, is_for_android, remote_name, run, run_check
 from bnncc.errors import InputError
 
@@ -28,10 +28,8 @@ class Phone:
         if not is_for_android(folder):
             raise InputError(f"{folder} is not for Android: bnncc deploy user@host {folder}")
         files = shell_files(folder)
-        if not files:
-            raise InputError(
-                f"{folder} has no program for the shell: make the bundle again with --tflite-library {TFLITE}"
-            )
+        if folder / PROGRAM not in files:
+            raise InputError(f"{folder} has no {PROGRAM}: make the bundle again with this version of bnncc")
         remote = f"{FOLDER}/{remote_name(folder)}"
         run(self._adb("shell", f"mkdir -p {remote}"), f"making {remote} on the phone")
         run(self._adb("push", *map(str, files), f"{remote}/"), "copying to the phone")

@@ -62,6 +62,13 @@ def sources() -> list[Path]:
     return [path for part in (".", "operators", "kernels") for path in sorted((folder / part).glob("*.cc"))]
 
 
+def program_sources() -> list[Path]:
+    """What the program `bnncc_run` is made of beside the delegate: an interpreter, and the command line."""
+    folder = source_folder()
+    parts = ("interpreter", "interpreter/builtins", "program")
+    return [path for part in parts for path in sorted((folder / part).glob("*.cc"))]
+
+
 def flags() -> list[str]:
     """The flags that every file takes."""
     return (source_folder() / "flags.txt").read_text().split()

@@ -12,9 +12,18 @@ namespace bnncc::abi {
 
 enum Status : int32_t { kOk = 0, kError = 1, kDelegateError = 2 };
 
-enum Type : int32_t { kNoType = 0, kFloat32 = 1, kInt32 = 2, kBool = 6, kInt8 = 9 };
+enum Type : int32_t {
+  kNoType = 0,
+  kFloat32 = 1,
+  kInt32 = 2,
+  kUInt8 = 3,
+  kInt64 = 4,
+  kBool = 6,
+  kInt8 = 9,
+  kFloat16 = 10,
+};
 
-enum AllocationType : int32_t { kMmapRo = 1, kPersistentRo = 5 };
+enum AllocationType : int32_t { kMmapRo = 1, kArenaRw = 2, kPersistentRo = 5 };
 
 enum FusedActivation : int32_t { kActNone = 0, kActRelu = 1, kActReluN1To1 = 2, kActRelu6 = 3 };
 

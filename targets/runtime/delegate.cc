@@ -2,14 +2,14 @@
 //
 // Options (strings): threads (0: the interpreter's number), kernel (auto, or a name of kernels/dispatch.cc), fuse (1:
 // take neighbours of LCE's operators and run them together; 0: LCE's operators alone, one after the other).
+#include "delegate.h"
+
 #include "abi.h"
 #include "claim.h"
 #include "partition.h"
 
 namespace bnncc {
 namespace {
-
-using ReportFunction = void (*)(const char*);
 
 struct DelegateData {
   abi::Delegate delegate = {};
@@ -85,6 +85,9 @@ const char* set_option(const char* key, const char* value, Settings* settings) {
 }
 
 }  // namespace
+
+ThreadPool* pool_of(abi::Delegate* delegate) { return &static_cast<DelegateData*>(delegate->data_)->settings.pool; }
+
 }  // namespace bnncc
 
 #define BNNCC_EXPORT extern "C" __attribute__((visibility("default")))

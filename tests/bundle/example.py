@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import bnncc
-from bnncc.bundle import Model
 from bnncc.data import Preprocessing
+from bnncc.inference import Model
 from bnncc.options import Options
 from bnncc.passes.legalize import Padding
 

@@ -107,7 +107,9 @@ def test_the_file_s_own_target_is_the_default(file: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("target", ["android-arm64", "android-armv7"])
-def test_android_gets_the_delegate_for_apps(file: Path, tmp_path: Path, target: str) -> None:
+def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(
+    file: Path, tmp_path: Path, target: str
+) -> None:
     example.need_zig()
     folder, abi = tmp_path / "bundle", TARGETS[target].abi
     result = invoke(file, "--target", target, "-o", folder)
@@ -120,19 +122,10 @@ def test_android_gets_the_delegate_for_apps(file: Path, tmp_path: Path, target: 
     prefix = f"Java_{package[1].replace('.', '_')}_BnnccDelegate_00024Companion_"
     for function in re.findall(r"external fun (\w+)", kotlin):
         assert f"{prefix}{function}\0".encode() in library.read_bytes()
-    assert not (folder / "bnncc_run").exists()
-    assert "--tflite-library" in (folder / "README.md").read_text()
-
-
-def test_a_library_for_another_abi_is_refused(file: Path, tmp_path: Path) -> None:
-    example.need_zig()
-    (tmp_path / "library.so").write_bytes(b"\x7fELF" + bytes(60))
-    arguments = (file, "-o", tmp_path / "bundle", "--tflite-library", tmp_path / "library.so")
-    result = invoke(*arguments, "--target", "android-arm64")
-    assert result.exit_code == 2
-    assert "is no library for arm64-v8a" in result.output
-    assert "is for Android" in invoke(*arguments, "--target", "raspberry-pi-4").output
-    assert list(tmp_path.iterdir()) == [tmp_path / "library.so"]
+    program = folder / "bnncc_run"
+    assert elf(program) == MACHINES[abi]
+    assert program.stat().st_mode & 0o111
+    assert "adb push bnncc_run model.tflite check_images.npy" in (folder / "README.md").read_text()
 
 
 def test_a_folder_with_something_in_it_stays(file: Path, tmp_path: Path) -> None:
@@ -193,9 +186,7 @@ def test_debian_s_compiler_makes_the_library(file: Path, tmp_path: Path) -> None
 
 def test_an_ndk_is_called_for_the_abi(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANDROID_NDK_HOME", raising=False)
-    library = tmp_path / "libtensorflowlite_jni.so"
-    library.write_bytes(b"\x7fELF" + bytes(14) + (183).to_bytes(2, "little"))
-    arguments = (file, "-o", tmp_path / "bundle", "--compiler", "ndk", "--tflite-library", library)
+    arguments = (file, "-o", tmp_path / "bundle", "--compiler", "ndk")
     assert "ANDROID_NDK_HOME" in invoke(*arguments, "--target", "android-arm64").output
     monkeypatch.setenv("ANDROID_NDK_HOME", str(tmp_path))
     assert "which has no toolchains/llvm" in invoke(*arguments, "--target", "android-arm64").output
@@ -208,7 +199,8 @@ def test_an_ndk_is_called_for_the_abi(file: Path, tmp_path: Path, monkeypatch: p
     assert "jni.cc" in delegate
     assert "run.cc" in program
     assert "start.cc" not in program  # an NDK has its own
-    assert "bnncc_run libtensorflowlite_jni.so model.tflite" in (tmp_path / "bundle" / "README.md").read_text()
+    assert "interpreter.cc" in program
+    assert "-lm" in program.split()
 
 
 def reverse_file(axes: Sequence[int]) -> bytes:

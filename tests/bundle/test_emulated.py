@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnncc.bundle import write_bundle
+from bnncc.bundle import android_toolchain, write_bundle
 from bnncc.bundle.android import shell_files
 from bnncc.passes.legalize import Padding
 from bnncc.targets import find_target
@@ -83,10 +83,14 @@ def test_a_32_bit_raspberry_pi_computes_the_same(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Phone:
-    """An emulated phone.  folder: what `bnncc deploy --adb` pushes; libraries: Android's; root: for qemu."""
+    """An emulated phone.
+
+    folder: what `bnncc deploy --adb` pushes; delegate: the bundle's for apps; libraries: Android's; root: for qemu.
+    """
 
     abi: str
     folder: Path
+    delegate: Path
     libraries: Path
     root: Path
 
@@ -98,19 +102,16 @@ class Phone:
 @pytest.fixture(scope="module", params=["android-arm64", "android-armv7"])
 def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Phone:
     example.need_zig()
-    for name in ("npm", "mmdebstrap"):
-        example.need(shutil.which(name), name)
+    example.need(shutil.which("mmdebstrap"), "mmdebstrap")
     target = find_target(request.param)
-    library = android_emulation.tflite_library(sysroots(), target.abi)
     made, pushed, libraries = (tmp_path_factory.mktemp(name) for name in ("made", "pushed", "libraries"))
     bundle = made / "bundle"
-    write_bundle(example.model(), target, bundle, data=str(example.IMAGES), tflite_library=library)
-    assert (bundle / "libtensorflowlite_jni.so").read_bytes() == library.read_bytes()
+    write_bundle(example.model(), target, bundle, data=str(example.IMAGES))
     for path in shell_files(bundle):
         shutil.copy(path, pushed / path.name)
-    (pushed / library.name).write_bytes(android_emulation.without_versions(library.read_bytes()))
     android_emulation.make_libraries(target.abi, libraries)
-    return Phone(target.abi, pushed, libraries, android_emulation.make_glibc(sysroots(), target.abi))
+    delegate = bundle / "jniLibs" / target.abi / "libbnncc_runtime.so"
+    return Phone(target.abi, pushed, delegate, libraries, android_emulation.make_glibc(sysroots(), target.abi))
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
@@ -153,14 +154,47 @@ def test_the_program_for_android_names_what_is_wrong(phone: Phone, tmp_path: Pat
     fails("cut off", path)
 
 
-def test_the_program_for_android_tells_other_outputs_from_a_missing_library(phone: Phone, tmp_path: Path) -> None:
+def test_the_program_for_android_tells_other_outputs_from_a_damaged_file(phone: Phone, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     shutil.copytree(phone.folder, wrong)
     np.save(wrong / "check_outputs.npy", -np.load(wrong / "check_outputs.npy"))
     done = phone.run("--check", folder=wrong)
     assert done.returncode == CHECK_FAILED
     assert "check             FAILED" in done.stdout
-    (wrong / "libtensorflowlite_jni.so").unlink()
+    model = wrong / "model.tflite"
+    model.write_bytes(model.read_bytes()[:-1000])
     done = phone.run("--check", folder=wrong)
     assert done.returncode == 2
-    assert "libtensorflowlite_jni.so cannot be loaded" in done.stderr
+    assert "model.tflite: the file is damaged" in done.stderr
+    model.unlink()
+    done = phone.run("--check", folder=wrong)
+    assert done.returncode == 2
+    assert "model.tflite cannot be opened" in done.stderr
+
+
+def test_the_delegate_for_apps_runs_in_tensorflow_lite_for_android(
+    phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example.need(shutil.which("npm"), "npm")
+    library = android_emulation.tflite_library(sysroots(), phone.abi)
+    tflite = tmp_path / library.name
+    tflite.write_bytes(android_emulation.without_versions(library.read_bytes()))
+    monkeypatch.setitem(android_toolchain.STUBS, "libdl.so", ("dlerror", "dlopen", "dlsym"))
+    app = tmp_path / "app"
+    code = [android_toolchain.FILES / "start.cc", Path(__file__).with_name("app.cc")]
+    android_toolchain.compile_for_android(phone.abi, "zig", code, app)
+    np.load(phone.folder / "check_images.npy")[0].tofile(tmp_path / "image")
+    arguments = [tflite, phone.delegate, phone.folder / "model.tflite", tmp_path / "image"]
+    done = android_emulation.run(phone.abi, phone.root, phone.libraries, app, [str(path) for path in arguments])
+    assert done.returncode == 0, done.stderr
+    expected = np.load(phone.folder / "check_outputs.npy")[0].reshape(-1)
+    found = np.array(done.stdout.split(), np.float32)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_program_for_android_needs_only_the_device_s_c_library(phone: Phone) -> None:
+    names = {path.name for path in phone.folder.iterdir()}
+    assert names == {"bnncc_run", "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt"}
+    program = phone.folder / "bnncc_run"
+    shown = subprocess.run(["readelf", "--dynamic", program], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[-1] for line in shown.splitlines() if "(NEEDED)" in line} == {"[libc.so]", "[libm.so]"}

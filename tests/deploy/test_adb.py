@@ -12,7 +12,7 @@ import pytest
 
 from bnncc.cli import main
 
-FILES = ("bnncc_run", "libtensorflowlite_jni.so", "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
+FILES = ("bnncc_run", "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_files_are_pushed_then_checked_then_measured(folder: Path, record: P
     assert made == ["shell", f"mkdir -p {remote}"]
     assert pushed[0] == "push"
     assert pushed[-1] == f"{remote}/"
-    assert [Path(path).name for path in pushed[1:-1]] == [*FILES, "libbnncc_runtime.so"]
+    assert [Path(path).name for path in pushed[1:-1]] == [*FILES]
     assert all(Path(path).is_file() for path in pushed[1:-1])
     assert mode == ["shell", f"chmod 755 {remote}/bnncc_run"]
     assert checked == ["shell", f"cd {remote} && ./bnncc_run --check --threads 2"]
@@ -95,7 +95,7 @@ def test_a_bundle_without_a_program_for_the_shell_is_refused(folder: Path, recor
     (folder / "bnncc_run").unlink()
     result = invoke("--adb", folder)
     assert result.exit_code == 2
-    assert "--tflite-library" in result.output
+    assert "has no bnncc_run" in result.output
     assert not record.exists()
 
 

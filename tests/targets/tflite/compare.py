@@ -14,6 +14,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from bnncc.runners import Array, LceRunner, OrtRunner
 from bnncc.targets.tflite import emit
 from bnncc.targets.tflite.writer import unpack
+from tests.targets.interpreter.native import InterpreterRunner
 
 # Allowed difference relative to the largest magnitude of an output: sums are taken in another order.
 TOLERANCE = 1e-5
@@ -98,7 +99,8 @@ def assert_same(
     expected: Sequence[Array] | None = None,
     tolerance: float = TOLERANCE,
 ) -> bytes:
-    """Fail unless the emitted file yields ONNX Runtime's outputs (or `expected`), without and with XNNPACK.
+    """Fail unless the emitted file yields ONNX Runtime's outputs (or `expected`) in LCE's interpreter, without and
+    with XNNPACK, and in bnncc's own.
 
     Returns the file.
     """
@@ -108,15 +110,20 @@ def assert_same(
     if expected is None:
         expected = OrtRunner(model).run(arrays)
     content = emit(model)
-    for fastest in (False, True):
-        outputs = LceRunner(content, fastest=fastest).run([to_file(array) for array in arrays])
+    runners = {
+        "LCE": LceRunner(content),
+        "LCE with XNNPACK": LceRunner(content, fastest=True),
+        "bnncc's interpreter": InterpreterRunner(content),
+    }
+    for name, runner in runners.items():
+        outputs = runner.run([to_file(array) for array in arrays])
         for wanted, given in zip(expected, outputs, strict=True):
             got = from_file(given)
             assert got.shape == wanted.shape
             if wanted.dtype.kind == "f":
                 scale = float(np.abs(wanted).max(initial=0)) or 1.0
                 error = float(np.abs(got - wanted).max(initial=0))
-                assert error <= tolerance * scale, f"differs by {error:.2e} at scale {scale:.2e}, XNNPACK {fastest}"
+                assert error <= tolerance * scale, f"differs by {error:.2e} at scale {scale:.2e} in {name}"
             else:
                 np.testing.assert_array_equal(got, wanted.astype(got.dtype))
     return content

@@ -1,17 +1,10 @@
-// What run.cc takes from Android's C library, declared here so that it builds without an NDK.
+// What the program takes from the C library beside what the interpreter does, declared here as there (../libc.h): so it
+// builds for Android without an NDK.
 #pragma once
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "../interpreter/libm.h"
 
 extern "C" {
-void* malloc(size_t size);
-void free(void* pointer);
-void* memcpy(void* destination, const void* source, size_t size);
-int memcmp(const void* a, const void* b, size_t size);
-size_t strlen(const char* text);
-int strcmp(const char* a, const char* b);
 char* strstr(const char* text, const char* part);
 char* strchr(const char* text, int letter);
 char* strrchr(const char* text, int letter);
@@ -37,9 +30,6 @@ struct timespec {
 };
 int clock_gettime(int clock, timespec* time);
 
-int __system_property_get(const char* name, char* value);
-
-void* dlopen(const char* path, int flags);
-void* dlsym(void* library, const char* name);
-char* dlerror();
+// Android alone has it.
+int __system_property_get(const char* name, char* value) __attribute__((weak));
 }

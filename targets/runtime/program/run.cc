@@ -1,11 +1,11 @@
-// Runs the network of this folder in `adb shell`.  TensorFlow Lite (libtensorflowlite_jni.so) and the delegate lie
-// beside it.
+// Runs the network of its folder, model.tflite, on a command line: in `adb shell`, with nothing else on the device.
 //
 //   ./bnncc_run images.npy    prints the classes with the largest logits of each image
 //   ./bnncc_run --check       compares with the outputs of the computer that made the folder
 //   ./bnncc_run --bench       measures how long an image takes
 //
 // Options: --threads N (4), --top N (5), --runs N (50).  images.npy: float32 [count, …] as the network takes them.
+#include "../interpreter/interpreter.h"
 #include "libc.h"
 
 namespace {
@@ -105,107 +105,23 @@ Rows read_rows(const char* path) {
   return rows;
 }
 
-void* open_library(const char* name) {
-  constexpr int kNow = 2;
-  void* const library = dlopen(beside(name), kNow);
-  if (library == nullptr) fail("%s cannot be loaded: %s", name, dlerror());
-  return library;
-}
-
-template <typename Function>
-void find(void* library, const char* name, Function*& function) {
-  function = reinterpret_cast<Function*>(dlsym(library, name));
-  if (function == nullptr) fail("the library has no %s", name);
-}
-
-// TensorFlow Lite's C API (tensorflow/lite/c/c_api.h), as far as it is needed.
-struct Api {
-  void* (*TfLiteModelCreateFromFile)(const char* path);
-  void* (*TfLiteInterpreterOptionsCreate)();
-  void (*TfLiteInterpreterOptionsSetNumThreads)(void* options, int32_t threads);
-  void (*TfLiteInterpreterOptionsAddDelegate)(void* options, void* delegate);
-  void* (*TfLiteInterpreterCreate)(const void* model, const void* options);
-  int (*TfLiteInterpreterAllocateTensors)(void* interpreter);
-  int (*TfLiteInterpreterInvoke)(void* interpreter);
-  int32_t (*TfLiteInterpreterGetInputTensorCount)(const void* interpreter);
-  void* (*TfLiteInterpreterGetInputTensor)(const void* interpreter, int32_t index);
-  int32_t (*TfLiteInterpreterGetOutputTensorCount)(const void* interpreter);
-  const void* (*TfLiteInterpreterGetOutputTensor)(const void* interpreter, int32_t index);
-  int (*TfLiteTensorType)(const void* tensor);
-  int32_t (*TfLiteTensorNumDims)(const void* tensor);
-  int32_t (*TfLiteTensorDim)(const void* tensor, int32_t index);
-  size_t (*TfLiteTensorByteSize)(const void* tensor);
-  void* (*TfLiteTensorData)(const void* tensor);
-
-  explicit Api(void* library) {
-#define BNNCC_FIND(name) find(library, #name, name)
-    BNNCC_FIND(TfLiteModelCreateFromFile);
-    BNNCC_FIND(TfLiteInterpreterOptionsCreate);
-    BNNCC_FIND(TfLiteInterpreterOptionsSetNumThreads);
-    BNNCC_FIND(TfLiteInterpreterOptionsAddDelegate);
-    BNNCC_FIND(TfLiteInterpreterCreate);
-    BNNCC_FIND(TfLiteInterpreterAllocateTensors);
-    BNNCC_FIND(TfLiteInterpreterInvoke);
-    BNNCC_FIND(TfLiteInterpreterGetInputTensorCount);
-    BNNCC_FIND(TfLiteInterpreterGetInputTensor);
-    BNNCC_FIND(TfLiteInterpreterGetOutputTensorCount);
-    BNNCC_FIND(TfLiteInterpreterGetOutputTensor);
-    BNNCC_FIND(TfLiteTensorType);
-    BNNCC_FIND(TfLiteTensorNumDims);
-    BNNCC_FIND(TfLiteTensorDim);
-    BNNCC_FIND(TfLiteTensorByteSize);
-    BNNCC_FIND(TfLiteTensorData);
-#undef BNNCC_FIND
-  }
-};
-
-// The options of XNNPACK's delegate: their first field, and room for those of any version.
-struct XnnpackOptions {
-  int32_t num_threads;
-  char others[508];
-};
-
-// The delegate that runs float operators fast, which the C API does not take by itself; null where there is none.
-void* create_xnnpack_delegate(void* library, int threads) {
-  using Default = XnnpackOptions();
-  using Create = void*(const XnnpackOptions*);
-  auto* const default_options = reinterpret_cast<Default*>(dlsym(library, "TfLiteXNNPackDelegateOptionsDefault"));
-  auto* const create = reinterpret_cast<Create*>(dlsym(library, "TfLiteXNNPackDelegateCreate"));
-  if (default_options == nullptr || create == nullptr) return nullptr;
-  XnnpackOptions options = default_options();
-  options.num_threads = threads;
-  return create(&options);
-}
-
-void report(const char* message) { dprintf(2, "%s\n", message); }
-
-// model.tflite in TensorFlow Lite, LCE's operators in the delegate.
+// model.tflite of this program's folder.
 class Network {
  public:
-  explicit Network(int threads) : library_(open_library("libtensorflowlite_jni.so")), api_(library_) {
-    void* (*create_delegate)(const char* const*, const char* const*, size_t, void (*)(const char*));
-    find(open_library("libbnncc_runtime.so"), "tflite_plugin_create_delegate", create_delegate);
-    void* const delegate = create_delegate(nullptr, nullptr, 0, report);
-    void* const model = api_.TfLiteModelCreateFromFile(beside("model.tflite"));
-    if (model == nullptr) fail("model.tflite cannot be read");
-    void* const options = api_.TfLiteInterpreterOptionsCreate();
-    api_.TfLiteInterpreterOptionsSetNumThreads(options, threads);
-    api_.TfLiteInterpreterOptionsAddDelegate(options, delegate);
-    void* const xnnpack = create_xnnpack_delegate(library_, threads);
-    if (xnnpack != nullptr) api_.TfLiteInterpreterOptionsAddDelegate(options, xnnpack);
-    interpreter_ = api_.TfLiteInterpreterCreate(model, options);
-    if (interpreter_ == nullptr || api_.TfLiteInterpreterAllocateTensors(interpreter_) != 0) {
-      fail("TensorFlow Lite does not take model.tflite with the delegate");
-    }
-    if (api_.TfLiteInterpreterGetInputTensorCount(interpreter_) != 1) fail("the network takes several inputs");
-    const void* const input = api_.TfLiteInterpreterGetInputTensor(interpreter_, 0);
-    batch_ = api_.TfLiteTensorDim(input, 0);
+  explicit Network(int threads) {
+    const Content file = read(beside("model.tflite"));
+    if (file.bytes == nullptr) fail("%s cannot be opened", beside("model.tflite"));
+    interpreter_ =
+        bnncc::Interpreter::create_from(file.bytes, static_cast<size_t>(file.size), threads, error_, sizeof(error_));
+    if (interpreter_ == nullptr) fail("model.tflite: %s", error_);
+    if (interpreter_->inputs() != 1) fail("the network takes several inputs");
+    const bnncc::abi::Tensor& input = interpreter_->input(0);
+    batch_ = input.dims->size == 0 ? 1 : input.dims->data[0];
     input_size_ = elements(input);
-    const void* const logits = api_.TfLiteInterpreterGetOutputTensor(interpreter_, 0);
-    if (api_.TfLiteTensorNumDims(logits) == 2 && api_.TfLiteTensorDim(logits, 1) > 1) classes_ = elements(logits);
-    for (int i = 0; i < api_.TfLiteInterpreterGetOutputTensorCount(interpreter_); ++i) {
-      output_size_ += elements(api_.TfLiteInterpreterGetOutputTensor(interpreter_, i));
-    }
+    if (interpreter_->outputs() < 1) fail("the network has no outputs");
+    const bnncc::abi::Tensor& logits = interpreter_->output(0);
+    if (logits.dims->size == 2 && logits.dims->data[1] > 1) classes_ = elements(logits);
+    for (int i = 0; i < interpreter_->outputs(); ++i) output_size_ += elements(interpreter_->output(i));
     outputs_ = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(output_size_)));
   }
 
@@ -216,14 +132,13 @@ class Network {
 
   // A batch is filled with the image.
   void set(const float* image) {
-    float* const input =
-        static_cast<float*>(api_.TfLiteTensorData(api_.TfLiteInterpreterGetInputTensor(interpreter_, 0)));
+    float* const input = static_cast<float*>(interpreter_->input(0).data);
     const size_t size = static_cast<size_t>(input_size_);
     for (int i = 0; i < batch_; ++i) memcpy(input + static_cast<size_t>(i) * size, image, sizeof(float) * size);
   }
 
   void invoke() {
-    if (api_.TfLiteInterpreterInvoke(interpreter_) != 0) fail("TensorFlow Lite cannot run the network");
+    if (!interpreter_->invoke()) fail("the network cannot run: %s", error_);
   }
 
   // All outputs of one image, one behind the other; valid until the next call.
@@ -231,9 +146,9 @@ class Network {
     set(image);
     invoke();
     float* at = outputs_;
-    for (int i = 0; i < api_.TfLiteInterpreterGetOutputTensorCount(interpreter_); ++i) {
-      const void* const tensor = api_.TfLiteInterpreterGetOutputTensor(interpreter_, i);
-      memcpy(at, api_.TfLiteTensorData(tensor), sizeof(float) * static_cast<size_t>(elements(tensor)));
+    for (int i = 0; i < interpreter_->outputs(); ++i) {
+      const bnncc::abi::Tensor& tensor = interpreter_->output(i);
+      memcpy(at, tensor.data, sizeof(float) * static_cast<size_t>(elements(tensor)));
       at += elements(tensor);
     }
     return outputs_;
@@ -241,15 +156,13 @@ class Network {
 
  private:
   // Of one image.
-  int64_t elements(const void* tensor) const {
-    constexpr int kFloat32 = 1;
-    if (api_.TfLiteTensorType(tensor) != kFloat32) fail("the network's inputs and outputs must be float32");
-    return static_cast<int64_t>(api_.TfLiteTensorByteSize(tensor) / sizeof(float)) / batch_;
+  int64_t elements(const bnncc::abi::Tensor& tensor) const {
+    if (tensor.type != bnncc::abi::kFloat32) fail("the network's inputs and outputs must be float32");
+    return static_cast<int64_t>(tensor.bytes / sizeof(float)) / batch_;
   }
 
-  void* const library_;
-  const Api api_;
-  void* interpreter_ = nullptr;
+  bnncc::Interpreter* interpreter_ = nullptr;
+  char error_[512] = "";
   int batch_ = 1;
   int64_t input_size_ = 0;
   int64_t output_size_ = 0;
@@ -412,8 +325,8 @@ extern "C" int main(int argc, char** argv) {
   if (images != nullptr) classify(&network, images, top);
   bool passed = true;
   if (checks || measures) {
-    char name[92] = "";  // PROP_VALUE_MAX
-    __system_property_get("ro.product.model", name);
+    char name[92] = "this machine";  // PROP_VALUE_MAX
+    if (__system_property_get != nullptr) __system_property_get("ro.product.model", name);
     printf("device            %s, %ld threads\n", name, threads);
   }
   if (checks) passed = check(&network);

@@ -1,0 +1,39 @@
+// The activation that an operator applies to its output.
+#pragma once
+
+#include "../../memory.h"
+
+namespace bnncc {
+
+struct Clamp {
+  bool clamps = false;
+  float least = -__builtin_inff();
+  float most = __builtin_inff();
+
+  // From the schema's ActivationFunctionType; false for one that the interpreter does not know.
+  bool read(int8_t activation) {
+    constexpr int8_t kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
+    clamps = activation != kNone;
+    if (activation == kRelu || activation == kRelu6) least = 0;
+    if (activation == kRelu6) most = 6;
+    if (activation == kReluN1To1) {
+      least = -1;
+      most = 1;
+    }
+    return activation >= kNone && activation <= kRelu6;
+  }
+
+  void apply(float* y, int64_t size) const {
+    if (!clamps) return;
+    for (int64_t i = 0; i < size; ++i) y[i] = min(max(y[i], least), most);
+  }
+
+  void apply(int32_t* y, int64_t size) const {
+    if (!clamps) return;
+    const int32_t low = static_cast<int32_t>(least);
+    const int32_t high = most > 6 ? INT32_MAX : static_cast<int32_t>(most);
+    for (int64_t i = 0; i < size; ++i) y[i] = min(max(y[i], low), high);
+  }
+};
+
+}  // namespace bnncc
