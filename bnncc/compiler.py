@@ -185,7 +185,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         metadata=_metadata(traced, target, options),
     )
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
-    release_unused()
+    release_unused(traced.float32_bytes)
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
 

@@ -24,7 +24,6 @@ from bnncc.frontend.recording import Recording
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
 from bnncc.graph import shape_of
-from bnncc.memory import release_unused
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
 _RANDOM_INPUTS = 2
@@ -132,7 +131,6 @@ def _trace(
     check_sets = _check_sets(inputs, check_inputs)
     started = time.perf_counter()
     first = _first_run(network, check_sets[0])
-    release_unused()
     seconds["check"] += time.perf_counter() - started
     failures: list[BnnccError] = []
     for exporter in EXPORTERS:

@@ -85,7 +85,7 @@ def verify_in(
     results, doubtful = _verify_against(Reference(compiled), runtimes, inputs, outputs, progress)
     if doubtful:
         # PyTorch may flip signs against ONNX Runtime, too; then it must do so by rounding alone.
-        release_unused()
+        release_unused(compiled.float_weight_bytes)
         compiled.traced.check_against_module(doubtful)
     return results
 
@@ -100,7 +100,7 @@ def _verify_against(
     """(what was found in each runtime, the inputs on which PyTorch's `outputs` are not the traced graph's)."""
     checks = [FileCheck(reference, runtime) for runtime in runtimes]
     running = [check for check in checks if not check.is_refused()]
-    release_unused()
+    release_unused(reference.compiled.float_weight_bytes)
     doubtful = []
     for index, (arrays, network) in enumerate(zip(inputs, outputs, strict=True) if running else ()):
         if not _check_input(reference, running, arrays, network):
