@@ -137,7 +137,6 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
     flipped = sum(sign.flipped for sign in found.signs)
     explained = sum(sign.explained for sign in found.signs)
     free = sum(sign.free_running_flips for sign in found.signs)
-    zeros = sum(sign.zeros for sign in found.signs)
     rows = [
         ("verified on", f"{found.inputs} inputs, in {found.runtime.title}, against {reference}"),
         ("integer sums", f"{sums - wrong:,} of {sums:,} equal"),
@@ -151,8 +150,10 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
         moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
         effect = f"{rounded:,} of {signs:,} signs flipped{moved}; outputs off by {found.rounded_error:.1e}"
         rows[3:3] = [("the weights' rounding", effect)]
-    if zeros:
-        rows.append(("exact zeros at signs", f"{zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1"))
+    if found.zeros:
+        rows.append(
+            ("exact zeros at signs", f"{found.zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1")
+        )
     return rows
 
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnncc.bundle.toolchain import call, zig
+from bnncc.bundle.toolchain import zig
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import MACHINE_FLAGS, flags
+from bnncc.runtime.build import MACHINE_FLAGS, call, flags
 
 # Android 7.0.
 API_LEVEL = 24

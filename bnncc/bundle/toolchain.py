@@ -8,14 +8,12 @@ ndk     the NDK that ANDROID_NDK_HOME names, for Android
 from __future__ import annotations
 
 import importlib.util
-import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import GLIBC, MACHINE_FLAGS, flags, source_folder, sources
+from bnncc.runtime.build import GLIBC, compile_library
 from bnncc.targets.description import Target
 
 # The machine of each ABI, as bnncc.runtime.build calls it.
@@ -26,17 +24,11 @@ def compile_for_linux(target: Target, compiler: str, output: Path) -> None:
     """Write the delegate for `target` to `output`.  BuildError where the compiler is missing or fails."""
     if compiler == "zig":
         command = [*zig(), "c++", "-target", f"{target.abi}.{GLIBC}"]
-        libraries = ["-lpthread", "-lc"]
     elif compiler == "debian":
         command = [_debian(target.abi)]
-        libraries = ["-lpthread", "-lc", "-lgcc"]
     else:
         raise BuildError(f"--compiler {compiler} is for Android, and {target.name} runs Linux: choose zig or debian")
-    call([
-        *command, *flags(), *MACHINE_FLAGS.get(LINUX[target.abi], []), "-shared", "-nodefaultlibs", "-s",
-        *map(str, sources()), "-o", str(output), *libraries, "-Wl,--no-undefined",
-        f"-Wl,--version-script={source_folder() / 'exports.map'}",
-    ])  # fmt: skip
+    compile_library(command, LINUX[target.abi], output)
 
 
 def zig() -> list[str]:
@@ -44,13 +36,6 @@ def zig() -> list[str]:
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError("--compiler zig needs the package ziglang: pip install 'bnncc[runtime]'")
     return [sys.executable, "-m", "ziglang"]
-
-
-def call(command: list[str], folder: Path | None = None) -> None:
-    """Run a compiler, in `folder`; BuildError with its own message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    if done.returncode != 0:
-        raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")
 
 
 def _debian(abi: str) -> str:

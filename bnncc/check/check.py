@@ -222,13 +222,12 @@ def _warnings(verification: Verification | None) -> list[str]:
     """What a reader of the figures must know."""
     if verification is None:
         return []
-    zeros = sum(sign.zeros for sign in verification.signs)
-    if not zeros:
+    if not verification.zeros:
         return []
     most = max(verification.signs, key=lambda sign: sign.zeros / sign.signs)
     return [
-        f"{zeros:,} signs read an exact 0 (most at '{most.module}': {most.zeros / most.signs:.2%}), where PyTorch's "
-        "sign is 0 and a bit says +1: the file computes something else there"
+        f"{verification.zeros:,} signs read an exact 0 (most at '{most.module}': {most.zeros / most.signs:.2%}), where "
+        "PyTorch's sign is 0 and a bit says +1: the file computes something else there"
     ]
 
 

@@ -174,7 +174,7 @@ def compile_command(
         inputs = (batches or [random_inputs(compiled.traced.model, seed + index) for index in range(count)])[:count]
         with progress_bars() as progress:
             verifications = verify_in(runtimes, compiled, inputs, partial(progress, "verifying"))
-        zeros = sum(sign.zeros for sign in verifications[0].signs)
+        zeros = verifications[0].zeros
         if zeros:
             warn(
                 f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "

@@ -83,6 +83,8 @@ def state_digest(network: nn.Module) -> str:
     for name, tensor in network.state_dict().items():
         if isinstance(tensor, Tensor):
             tensor = tensor.detach().cpu()
+            if tensor.layout != torch.strided:
+                tensor = tensor.to_dense()
             arrays[name] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return digest(arrays)
 

@@ -83,7 +83,7 @@ class Network:
     def record(self, arrays: Sequence[Array]) -> Recording:
         """Run a fresh copy and keep its inner values."""
         with self.code.active(), silence():
-            return record(self.wrapped(), self.tensors(arrays), self.module.state_dict().values())
+            return record(self.wrapped(), self.tensors(arrays), [*self.module.parameters(), *self.module.buffers()])
 
     @cached_property
     def _evaluated(self) -> FlattenOutputs:

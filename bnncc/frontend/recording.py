@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -108,7 +108,9 @@ class _Copies:
     def __init__(self, kept: Iterable[Tensor]) -> None:
         self._arrays: defaultdict[object, list[Array]] = defaultdict(list)
         for tensor in kept:
-            if tensor.dtype != torch.bfloat16:
+            # Not every tensor is an array; weights, which are worth sharing, are plain ones.
+            plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+            if plain and tensor.dtype == torch.float32 and tensor.device.type == "cpu":
                 flat = _view(tensor).reshape(-1)
                 self._arrays[self._key(flat)].append(flat)
 

@@ -26,6 +26,8 @@ GLIBC = "2.17"
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7"}
 ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7": "arm-linux-gnueabihf"}
 MACHINE_FLAGS = {"armv7": ["-mfpu=neon"]}
+# Where the delegate's sources and headers lie, below `source_folder`.
+LIBRARY_FOLDERS = (".", "operators", "kernels")
 
 
 class BuildError(BnnccError):
@@ -59,7 +61,7 @@ def source_folder() -> Path:
 def sources() -> list[Path]:
     """The files to compile; headers beside them are found by their relative paths."""
     folder = source_folder()
-    return [path for part in (".", "operators", "kernels") for path in sorted((folder / part).glob("*.cc"))]
+    return [path for part in LIBRARY_FOLDERS for path in sorted((folder / part).glob("*.cc"))]
 
 
 def program_sources() -> list[Path]:
@@ -101,7 +103,8 @@ def fingerprint(target: Platform) -> str:
     for part in (target.machine, *compiler(target), *flags()):
         digest.update(part.encode() + b"\0")
     folder = source_folder()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in {".cc", ".h", ".map", ".txt"}):
+    files = (path for part in LIBRARY_FOLDERS for path in (folder / part).iterdir())
+    for path in sorted(path for path in files if path.suffix in {".cc", ".h", ".map", ".txt"}):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -115,14 +118,22 @@ def build(output: Path, target: Platform | None = None) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
         library = Path(folder) / output.name
-        command = [
-            *compiler(target), *flags(), *MACHINE_FLAGS.get(target.machine, []), "-shared", "-nodefaultlibs", "-s",
-            *map(str, sources()), "-o", str(library), "-lpthread", "-lc", "-Wl,--no-undefined",
-            f"-Wl,--version-script={source_folder() / 'exports.map'}",
-        ]  # fmt: skip
-        if "ziglang" not in command:
-            command.append("-lgcc")  # zig brings its own helpers
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")
+        compile_library(compiler(target), target.machine, library)
         os.replace(library, output)
+
+
+def compile_library(command: list[str], machine: str, output: Path) -> None:
+    """Write the library for Linux on `machine` to `output` with the C++ compiler `command`.  BuildError if it fails."""
+    own = [] if "ziglang" in command else ["-lgcc"]  # zig brings its own helpers
+    call([
+        *command, *flags(), *MACHINE_FLAGS.get(machine, []), "-shared", "-nodefaultlibs", "-s",
+        *map(str, sources()), "-o", str(output), "-lpthread", "-lc", *own, "-Wl,--no-undefined",
+        f"-Wl,--version-script={source_folder() / 'exports.map'}",
+    ])  # fmt: skip
+
+
+def call(command: list[str], folder: Path | None = None) -> None:
+    """Run a compiler, in `folder`; BuildError with its own message where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode != 0:
+        raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")

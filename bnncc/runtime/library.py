@@ -32,6 +32,11 @@ def library_path() -> Path:
     packaged = Path(__file__).parent / "libraries" / f"{target.machine}.so"
     if packaged.is_file():
         return packaged
+    return built_library(target)
+
+
+def built_library(target: Platform) -> Path:
+    """The library for `target` in the cache folder, built where it is not there.  BuildError where that fails."""
     built = cache_folder() / f"bnncc-runtime-{target.machine}-{fingerprint(target)}.so"
     if not built.is_file():
         build(built, target)

@@ -98,6 +98,11 @@ class Verification:
         return not self.problems
 
     @property
+    def zeros(self) -> int:
+        """How many inputs of signs are exactly 0, where PyTorch's sign is 0 and a bit says +1."""
+        return sum(sign.zeros for sign in self.signs)
+
+    @property
     def most_flipped(self) -> SignCheck | None:
         """The sign that differs most when the file runs by itself, as a share of its signs; None where none does."""
         flipped = [sign for sign in self.signs if sign.free_running_flips]

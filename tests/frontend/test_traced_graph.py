@@ -254,6 +254,23 @@ def test_a_tensor_that_the_constructor_computed_does_not_stand_in_the_way() -> N
     check_invariants(trace_module(Computes(), IMAGE))
 
 
+def test_a_state_that_is_no_array_does_not_stand_in_the_way() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("pattern", torch.eye(3).to_sparse())
+
+        def get_extra_state(self) -> dict[str, str]:
+            return {"version": "1"}
+
+        def set_extra_state(self, state: dict[str, str]) -> None: ...
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sign()
+
+    check_invariants(trace_module(Keeps(), IMAGE))
+
+
 def test_shapes_are_static_where_the_exporter_leaves_them_open() -> None:
     check_invariants(trace_module(ReActNet(((8, 1), (16, 2)), stem=8, classes=10), [InputSpec("x", (1, 3, 32, 32))]))
 

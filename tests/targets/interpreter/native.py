@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.evaluate import Array
-from bnncc.runtime.build import Platform, compiler, fingerprint, flags, program_sources, sources
+from bnncc.runtime.build import Platform, compiler, fingerprint, flags, program_sources, source_folder, sources
 
 HERE = Path(__file__).parent
 # Those of the C API (abi.h).
@@ -29,7 +29,8 @@ def cached(name: str, *command: str) -> Path:
     """What `command`, a compiler's with $OUT for its output, makes; once for all processes and for these sources."""
     folder = Path(tempfile.gettempdir()) / f"bnncc-tests-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    output = folder / f"{name}-{fingerprint(Platform.here())}-{hash_of(*HERE.glob('*.cc'))}"
+    program = (path for path in source_folder().rglob("*") if path.suffix in {".cc", ".h"})
+    output = folder / f"{name}-{fingerprint(Platform.here())}-{hash_of(*program, *HERE.glob('*.cc'))}"
     with (folder / f"{name}.lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         if not output.exists():

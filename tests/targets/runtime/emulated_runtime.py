@@ -17,9 +17,8 @@ from typing import IO, cast
 
 from bnncc.evaluate import Array
 from bnncc.runners import Runtime
-from bnncc.runtime import Platform, build
-from bnncc.runtime.build import fingerprint
-from bnncc.runtime.library import cache_folder
+from bnncc.runtime import Platform
+from bnncc.runtime.library import built_library
 from tests.targets.runtime import messages, sysroot
 
 # What `python -m tests.targets.runtime.sysroot` made.
@@ -37,11 +36,7 @@ class EmulationError(Exception):
 
 def library(machine: str) -> Path:
     """The delegate for `machine`, built where it is not in the cache."""
-    target = Platform(machine)
-    path = cache_folder() / f"bnncc-runtime-{machine}-{fingerprint(target)}.so"
-    if not path.is_file():
-        build(path, target)
-    return path
+    return built_library(Platform(machine))
 
 
 @contextlib.contextmanager
