@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 from bnncc.baseline import make_baseline  # noqa: E402
 from bnncc.compiler import compile_traced  # noqa: E402
-from bnncc.evaluate import Array  # noqa: E402
 from bnncc.frontend import trace  # noqa: E402
+from bnncc.inference.runners import LceRunner  # noqa: E402
+from bnncc.ir.evaluate import Array  # noqa: E402
 from bnncc.options import Options  # noqa: E402
-from bnncc.runners import LceRunner  # noqa: E402
 from bnncc.targets import find_target  # noqa: E402
 
 TARGET = "raspberry-pi-4"

@@ -26,12 +26,13 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bnncc.compiler import CompiledModel, compile_traced  # noqa: E402
+from bnncc.compiler import compile_traced  # noqa: E402
 from bnncc.errors import BnnccError  # noqa: E402
 from bnncc.frontend import trace  # noqa: E402
+from bnncc.inference.runners import LceRunner  # noqa: E402
+from bnncc.model import CompiledModel  # noqa: E402
 from bnncc.options import Options  # noqa: E402
 from bnncc.passes import PIPELINE  # noqa: E402
-from bnncc.runners import LceRunner  # noqa: E402
 from bnncc.targets import find_target  # noqa: E402
 from bnncc.targets.tflite.reader import TfliteFile  # noqa: E402
 

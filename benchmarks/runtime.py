@@ -33,9 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bnncc.compiler import Options, compile_traced  # noqa: E402
-from bnncc.evaluate import Array  # noqa: E402
 from bnncc.frontend import trace  # noqa: E402
-from bnncc.runners import LceRunner  # noqa: E402
+from bnncc.inference.runners import LceRunner  # noqa: E402
+from bnncc.ir.evaluate import Array  # noqa: E402
 from bnncc.runtime import LitertRunner, kernels  # noqa: E402
 from bnncc.targets import find_target  # noqa: E402
 from bnncc.targets.tflite.bitpack import bitpack, unpack, words  # noqa: E402

@@ -4,10 +4,11 @@
     compiled = bnncc.compile("net.py:make_net", weights="net.pth", input_shapes=["1x3x224x224"])
     compiled.save("net.tflite")
 
-In reading order: `frontend` (from PyTorch to a checked ONNX graph), `ops` (our operators), `passes`, `targets`
-(devices, and the writer of the file), `compiler` (the whole way), `verification` (the proof); `data` and `check`
-(accuracy on the user's images), `baseline` (the float file to compare with), `runtime` (the delegate), `inference` (a
-file on this machine), `bundle` and `deploy` (on the device), `cli`.
+In reading order: `ir` (the graph's own things), `frontend` (from PyTorch to a checked ONNX graph), `passes`, `targets`
+(devices, and the writer of the file), `options`, `model` (what is compiled), `compiler` (the whole way), `verification`
+(the proof); `data` and `check` (accuracy on the user's images), `baseline` (the float file to compare with), `runtime`
+(the delegate), `inference` (a file on this machine), `inspect` and `report`, `bundle` and `deploy` (on the device),
+`cli`; `system` is what all may ask of the operating system.  `docs/architecture.md` says who may import whom.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from bnncc.errors import (
 )
 
 if TYPE_CHECKING:
-    from bnncc.compiler import CompiledModel, compile
+    from bnncc.compiler import compile
+    from bnncc.model import CompiledModel
     from bnncc.options import Options
     from bnncc.verification import Verification, verify
 
 _LAZY = {
-    "CompiledModel": "bnncc.compiler",
+    "CompiledModel": "bnncc.model",
     "Options": "bnncc.options",
     "compile": "bnncc.compiler",
     "Verification": "bnncc.verification",

@@ -2,122 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 from torch import nn
 
-from bnncc import ops
 from bnncc._version import __version__
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
-from bnncc.layers import BinaryLayer, binary_layers
-from bnncc.memory import release_unused
-from bnncc.options import METADATA_NAME, FileMetadata, Options
-from bnncc.pass_runner import PassRunner
+from bnncc.ir import ops
+from bnncc.ir.evaluate import Array
+from bnncc.ir.layers import binary_layers
+from bnncc.ir.pass_runner import PassRunner
+from bnncc.ir.step import Step
+from bnncc.model import CompiledModel
+from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import BalanceRows
 from bnncc.passes.configure import configured
 from bnncc.passes.legalize import legalization
-from bnncc.passes.step import Step
-from bnncc.runners import LceRunner, Runtime
+from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
-from bnncc.targets.tflite import WeightsPrecision, emit
-from bnncc.targets.tflite.precision import SMALLEST_ROUNDED
+from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
+from bnncc.targets.tflite.reader import METADATA_NAME
 
 if TYPE_CHECKING:
-    from bnncc.baseline import Baseline
-    from bnncc.check import CheckResult
+    pass
 
 DEFAULT_TARGET = "raspberry-pi-4"
-
-
-@dataclass
-class CompiledModel:
-    """A compiled network.
-
-    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network
-    before the passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and
-    "emit"; pass_seconds: of each pass.
-    """
-
-    content: bytes
-    graph: ir.Model
-    traced: TracedModel
-    target: Target
-    layers: list[BinaryLayer]
-    options: Options
-    seconds: dict[str, float] = field(default_factory=dict)
-    pass_seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def float_weight_bytes(self) -> int:
-        """The size of the network's parameters in float32."""
-        return self.traced.float32_bytes
-
-    def as_stored(self, array: Array) -> Array:
-        """A graph input or output in PyTorch's order (NCHW), laid out as the file has it."""
-        return self.options.as_stored(array)
-
-    def check(
-        self,
-        data: Any,
-        *,
-        layers: int = 0,
-        jobs: int = 1,
-        dask: str | None = None,
-        resume: Path | str | None = None,
-        baseline: Path | str | None = None,
-        skip_bad_images: bool = False,
-        runtimes: tuple[Runtime, ...] = (Runtime.LCE,),
-        pictures: int = 0,
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> CheckResult:
-        """Accuracy of the network and of the file, and their agreement, on the user's data.
-
-        data: a .npz file, a folder of pictures, "file.py:callable", a torch Dataset, or arrays; see
-        `bnncc.data.DataSource`.  The other arguments are those of `bnncc.check.CheckOptions`; `progress` is told (what
-        is being done, how much is done, how much there is).  Raises InputError where the data do not fit.
-        """
-        from bnncc.check import CheckOptions, check_compiled
-
-        options = CheckOptions(
-            layers=layers,
-            jobs=jobs,
-            dask=dask,
-            resume=None if resume is None else Path(resume),
-            baseline=None if baseline is None else Path(baseline),
-            skip_bad_images=skip_bad_images,
-            runtimes=runtimes,
-            pictures=pictures,
-        )
-        return check_compiled(self, data, options, progress)
-
-    def baseline(self, inputs: Sequence[Sequence[Array]] = ()) -> Baseline:
-        """The float .tflite file of the same network, made by onnx2tf and TensorFlow (the extra `baseline`).
-
-        inputs: on which it is proven, one float32 array for each graph input, NCHW; random ones by default.  Raises as
-        `bnncc.baseline.make_baseline` does.
-        """
-        from bnncc.baseline import make_baseline
-
-        return make_baseline(self.traced, inputs, self.options)
-
-    def save(self, path: Path | str) -> None:
-        """Write the file: whole or not at all.  Raises InputError where that fails."""
-        write_atomically(Path(path), self.content)
-
-    def run(self, inputs: Sequence[Array], threads: int = 1) -> list[Array]:
-        """Run the file in LCE's interpreter on arrays in the file's own layout (NHWC unless compiled otherwise)."""
-        return LceRunner(self.content, threads).run(inputs)
 
 
 def compile(
@@ -163,7 +78,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     start = time.perf_counter()
     model = traced.model.clone()
     ops.register(model)
-    runner = PassRunner(options.dump_dir, options.verify_passes)
+    runner = PassRunner(options.dump_dir, options.compare_passes)
     steps = configured(
         PIPELINE,
         target.cost,
@@ -196,36 +111,6 @@ def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
         if name not in names:
             raise InputError(f"--disable-pass: there is no pass '{name}'; the passes are {', '.join(names)}")
     return [step for step in steps if step.name not in options.disabled_passes]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path` and rename, so that a failure leaves neither a partial file nor a damaged old one."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file private; give it the permissions of the older file, or those that open would.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise InputError(f"{path} cannot be written: {error.strerror}; nothing was left there") from error
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError now where `path` cannot be written later, so that nobody waits for a compilation in vain."""
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; name a file")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written: no permission to write in {path.parent}")
 
 
 def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:

@@ -13,15 +13,13 @@ import numpy as np
 from bnncc._version import __version__
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
+from bnncc.ir.pass_runner import Comparison
 from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.legalize import Padding
 from bnncc.passes.merge_replication import ReplicationMode
-from bnncc.targets.tflite import WeightsPrecision
-from bnncc.targets.tflite.reader import TfliteFile
-
-# The name of the metadata buffer in the file, which holds JSON.
-METADATA_NAME = "bnncc"
+from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Options:
     """How to compile.
 
     padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
-    dump_dir: write the model after each pass there.  verify_passes: check each pass on random inputs.
+    dump_dir: write the model after each pass there.  compare_passes: compares the graph before and
+    after each pass, as `bnncc.verification.first_difference` does on random inputs.
     disabled_passes: names of passes to leave out; the file is as exact without them, only larger or slower, or says
     which layers stay in float.
     replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
@@ -42,7 +41,7 @@ class Options:
     padding: Padding = Padding.AUTO
     channels_last: bool = True
     dump_dir: Path | None = None
-    verify_passes: bool = False
+    compare_passes: Comparison | None = None
     disabled_passes: tuple[str, ...] = ()
     replication: ReplicationMode = ReplicationMode.AUTO
     zero_weights: ZeroWeights = ZeroWeights.FLOAT

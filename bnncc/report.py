@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from bnncc.compiler import CompiledModel
 from bnncc.inspect import OperatorSummary, summarize
-from bnncc.options import METADATA_NAME
-from bnncc.targets.tflite import WeightsPrecision
-from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.verification import Verification
+from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+
+if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
+    from bnncc.model import CompiledModel
+    from bnncc.verification import Verification
 
 
 def print_compilation(

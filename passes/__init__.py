@@ -11,6 +11,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedN
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
+from bnncc.ir.step import Step
 from bnncc.passes.binary_maxpool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
@@ -31,7 +32,6 @@ from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
-from bnncc.passes.step import Step
 from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
 

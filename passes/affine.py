@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.graph import constant_of, shape_of
+from bnncc.ir.graph import constant_of, shape_of
 
 Vector = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.graph import constant_of, inherit_source, new_constant, take_over, unique_name
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over, unique_name
 
 Floats = npt.NDArray[np.float32]
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import (
     NEGATED_KEY,
     constant_of,
     inherit_source,
@@ -32,11 +32,11 @@ from bnncc.graph import (
     sole_consumer,
     take_over,
 )
+from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import affine_of, channel_vector
 from bnncc.passes.normalize_sign_input import can_negate, negate_channels
 from bnncc.passes.threshold import can_yield_bits
 from bnncc.passes.windows import windows_of
-from bnncc.value_facts import is_binary
 
 # Operators of one computed input that never fall; of these, those whose result is negative exactly where it is.
 SIGN_KEEPING = {"Tanh", "Erf", "Softsign", "Identity"}

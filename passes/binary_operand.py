@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.graph import constant_of, inherit_source, shape_of
+from bnncc.ir.graph import constant_of, inherit_source, shape_of
+from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.cost import WORD
-from bnncc.value_facts import MOVES, data_inputs, is_binary
 
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)

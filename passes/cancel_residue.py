@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnncc.graph import bypass, constant_of, inherit_source, replace_node, shape_of
+from bnncc.ir.graph import bypass, constant_of, inherit_source, replace_node, shape_of
 
 # A residue shows within a few steps; the limit keeps the search linear on long residual streams.
 MOST_OPENED = 16

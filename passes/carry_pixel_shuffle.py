@@ -18,8 +18,8 @@ import json
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.graph import (
     OUTPUT_CHANNELS_KEY,
     constant_of,
     inherit_source,

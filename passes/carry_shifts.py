@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.bit_moves import slice_ranges
-from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir import ops
+from bnncc.ir.bit_moves import slice_ranges
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Vector, affine_of
 from bnncc.passes.windows import windows_of
 

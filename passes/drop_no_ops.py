@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.graph import bypass, constant_of, shape_of
+from bnncc.ir.graph import bypass, constant_of, shape_of
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
 SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, unique_name
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, unique_name
 from bnncc.passes import piecewise
 from bnncc.passes.affine import affine_of, channel_vector
 from bnncc.passes.piecewise import Function, Matrix, Piecewise

@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of, inherit_source, new_constant, take_over
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over
 from bnncc.passes.pad_with_ones import border_sums
 from bnncc.passes.windows import windows_of
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, affine_of
 
 # Where an operator's weights have their output channels, for the operators that absorb an affine.

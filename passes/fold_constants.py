@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.evaluate import run, skeleton, weights_of
-from bnncc.graph import constant_of, set_constant, shape_of
+from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.graph import constant_of, set_constant, shape_of
 
 # Operators whose result is not a function of their inputs.
 NONDETERMINISTIC = {

@@ -11,12 +11,12 @@ import enum
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Scheme, Window, common_scheme
-from bnncc.graph import shape_of
+from bnncc.ir import ops
+from bnncc.ir.geometry import Scheme, Window, common_scheme
+from bnncc.ir.graph import shape_of
+from bnncc.ir.step import Step
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.passes.pad_with_ones import PadWithOnes
-from bnncc.passes.step import Step
 from bnncc.passes.trim_kernels import TrimKernels
 from bnncc.passes.windows import is_windowed, windows_of
 

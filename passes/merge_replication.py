@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
     OUTPUT_CHANNELS_KEY,

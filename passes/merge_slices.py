@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.bit_moves import slice_ranges
-from bnncc.graph import new_constant, replace_node, shape_of, sole_consumer
+from bnncc.ir.bit_moves import slice_ranges
+from bnncc.ir.graph import new_constant, replace_node, shape_of, sole_consumer
 
 # Before the first position: what a Slice with a negative step that includes position 0 ends on.
 BEFORE_FIRST = np.iinfo(np.int64).min

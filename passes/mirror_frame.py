@@ -23,9 +23,9 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import CROPPED_KEY, MIRRORED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import CROPPED_KEY, MIRRORED_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.windows import is_windowed, windows_of
 
 # Operators that work on each position alone, with broadcasting operands.

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import NEGATED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir import ops
+from bnncc.ir.graph import NEGATED_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.affine import Affine, affine_of
 
 # Added to a channel of which the sign is constant: larger than any activation, and far from overflow when x is added.

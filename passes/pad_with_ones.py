@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import constant_of, inherit_source, new_constant, take_over
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over
 from bnncc.passes.windows import windows_of
 
 

@@ -35,9 +35,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
     LEFT_IN_FLOAT_KEY,
@@ -51,10 +51,10 @@ from bnncc.graph import (
     sole_consumer,
     take_over,
 )
+from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
-from bnncc.value_facts import is_binary
 
 _DEPTHWISE = (
     "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.graph import bypass, take_over
+from bnncc.ir.graph import bypass, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.elementwise import (
     Candidate,

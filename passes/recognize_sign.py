@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of, inherit_source, replace_node, take_over
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, inherit_source, replace_node, take_over
+from bnncc.ir.value_facts import has_structural_zeros
 from bnncc.passes.elementwise import rests_at
-from bnncc.value_facts import has_structural_zeros
 
 
 class RecognizeSign(ir.passes.InPlacePass):

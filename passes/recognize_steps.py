@@ -40,8 +40,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import TRACED_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
+from bnncc.ir import ops
+from bnncc.ir.graph import TRACED_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY, may_equal_by_design
 from bnncc.passes.affine import affine_of
 from bnncc.passes.elementwise import (
     Candidate,
@@ -53,7 +54,6 @@ from bnncc.passes.elementwise import (
     remove_unused,
 )
 from bnncc.passes.piecewise import Matrix, Piecewise, simplified
-from bnncc.value_facts import FIRST_INPUT_ONLY, may_equal_by_design
 
 # Two values that differ by less, relative to the larger, differ by the rounding of float32 constants.
 SAME = 1e-6

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.evaluate import run, skeleton, weights_of
-from bnncc.graph import constant_of, shape_of
-from bnncc.value_facts import MOVES, data_inputs
+from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import MOVES, data_inputs
 
 Indices = npt.NDArray[np.int64]
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.graph import constant_of, new_constant, shape_of
+from bnncc.ir.graph import constant_of, new_constant, shape_of
 
 BROADCASTING = {
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu", "Where",

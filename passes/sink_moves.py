@@ -5,7 +5,7 @@
                                                              b ─ Sign ┘
 
 The sign works on each element alone, so it commutes with every move; a Pad then adds the sign of what it added.
-`bnncc.bit_moves` says which moves can be done in words.  A move that drops elements lets the sign read more than
+`bnncc.ir.bit_moves` says which moves can be done in words.  A move that drops elements lets the sign read more than
 before; it goes below only where that is less than what the float move read and wrote.
 
 Two moves disappear in the weights of the convolutions that read them:
@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words
+from bnncc.ir.graph import (
     INPUT_CHANNELS_KEY,
     NEGATED_KEY,
     constant_of,
@@ -38,7 +38,7 @@ from bnncc.graph import (
     sole_consumer,
     take_over,
 )
-from bnncc.value_facts import data_inputs, is_binary
+from bnncc.ir.value_facts import data_inputs, is_binary
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3

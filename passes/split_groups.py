@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
     LEFT_IN_FLOAT_KEY,

@@ -16,7 +16,7 @@ import json
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.binary_weights import are_steps
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.evaluate import run, skeleton, weights_of
-from bnncc.graph import OUTPUT_CHANNELS_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
+from bnncc.ir import ops
+from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.graph import OUTPUT_CHANNELS_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.passes.affine import channel_vector
 from bnncc.passes.windows import windows_of
 

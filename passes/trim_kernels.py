@@ -13,9 +13,9 @@ import json
 
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import TRIMMED_KEY, constant_of, new_constant
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import TRIMMED_KEY, constant_of, new_constant
 from bnncc.passes.windows import windows_of
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Window
-from bnncc.graph import shape_of
+from bnncc.ir import ops
+from bnncc.ir.geometry import Window
+from bnncc.ir.graph import shape_of
 
 POOLS = {"MaxPool", "AveragePool"}
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.cli import main
-from bnncc.compiler import CompiledModel
 from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.networks import randomize
 from tests.networks.binarize import ScaledBinaryConv2d

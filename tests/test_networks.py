@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pytest
 
 import bnncc
-from bnncc.compiler import CompiledModel
+from bnncc.inference.runners import LceRunner, Runtime
+from bnncc.model import CompiledModel
 from bnncc.passes.merge_replication import ReplicationMode
-from bnncc.runners import LceRunner, Runtime
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
 from tests import networks

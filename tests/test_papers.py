@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import bnncc
-from bnncc.compiler import CompiledModel
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
 from tests.networks.randomize import randomize

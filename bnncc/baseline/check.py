@@ -22,14 +22,14 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.errors import VerificationError
-from bnncc.evaluate import Array
-from bnncc.graph import describe
-from bnncc.pass_runner import JUMPS
-from bnncc.rounding import ROUNDING
-from bnncc.runners import LceRunner, OrtRunner
+from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import describe
+from bnncc.ir.rounding import ROUNDING
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification import CANCELLATION
+from bnncc.verification.passes import JUMPS
 
 # The operators of JUMPS as TensorFlow Lite has them.
 TFLITE_JUMPS = (

@@ -18,8 +18,9 @@ import onnx_ir as ir
 
 from bnncc.errors import PassError
 from bnncc.frontend import TracedModel
-from bnncc.pass_runner import PassRunner, first_difference
+from bnncc.ir.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
+from bnncc.verification.passes import first_difference
 
 STEPS = (
     "lift-constants",

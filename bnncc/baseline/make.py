@@ -14,15 +14,15 @@ from bnncc._version import __version__
 from bnncc.baseline.check import Check, check, load, stored
 from bnncc.baseline.graph import float_graph
 from bnncc.baseline.process import check_installed, convert
-from bnncc.classes import same_classes
-from bnncc.compiler import write_atomically
 from bnncc.errors import VerificationError
-from bnncc.evaluate import Array, random_inputs
 from bnncc.frontend import TracedModel
-from bnncc.options import METADATA_NAME, FileMetadata, Options
-from bnncc.rounding import relative_error
-from bnncc.runners import OrtRunner
-from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.inference.classes import same_classes
+from bnncc.inference.runners import OrtRunner
+from bnncc.ir.evaluate import Array, random_inputs
+from bnncc.ir.rounding import relative_error
+from bnncc.options import FileMetadata, Options
+from bnncc.system.files import write_atomically
+from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 from bnncc.targets.tflite.writer import Tensor, pack, unpack
 
 # The file is checked on so many random inputs where none are given.

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bnncc.baseline.convert import RESULT, SOURCE
 from bnncc.errors import BnnccError, InputError
-from bnncc.graph import describe
+from bnncc.ir.graph import describe
 
 PACKAGES = ("onnx2tf", "tensorflow")
 # So many lines of what the converter says are shown: exceptions of TensorFlow go on with all arguments of a call.

@@ -11,8 +11,8 @@ import numpy as np
 
 from bnncc.data import DataSource
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.inference import Model, open_lce, open_litert
+from bnncc.ir.evaluate import Array
 
 RANDOM_IMAGES = 8
 # So many of the user's images go into the bundle.

@@ -17,13 +17,13 @@ from bnncc.check.options import CheckOptions
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, summarize
 from bnncc.check.run import run as run_task
 from bnncc.check.task import OpenedTask, Run, Task, TaskFile, open_network, open_task
-from bnncc.compiler import CompiledModel
 from bnncc.data import DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource
-from bnncc.options import METADATA_NAME, FileMetadata
-from bnncc.runners import Runtime
-from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.inference.runners import Runtime
+from bnncc.model import CompiledModel
+from bnncc.options import FileMetadata
+from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 from bnncc.verification import Verification
 
 # Told as the check goes on: (what is being done, how much of it is done, how much there is).

@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 from bnncc._version import __version__
-from bnncc.compiler import CompiledModel, compile_traced
+from bnncc.compiler import compile_traced
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.frontend import NetworkSource, trace_source
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
+from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata
-from bnncc.runners import Runtime
 from bnncc.targets import find_target
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification, verify_in

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bnncc.classes import class_count
-from bnncc.evaluate import Array
+from bnncc.inference.classes import class_count
+from bnncc.ir.evaluate import Array
 
 # So many classes of each image are kept, most likely first.
 TOP = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ import numpy as np
 
 from bnncc.check.measurements import NOT_MEASURED, Measurements
 from bnncc.check.task import Task, measure
-from bnncc.compiler import write_atomically
 from bnncc.data import Dataset
 from bnncc.errors import InputError
+from bnncc.system.files import write_atomically
 
 # Told after each chunk: (images that are done, how many there are).
 Progress = Callable[[int, int], None]

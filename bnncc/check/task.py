@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bnncc.check.measurements import MEASURED, NO_LABEL, REFERENCE, SKIPPED, TOP, Measurements, top_classes
-from bnncc.classes import class_count
 from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace_source
+from bnncc.inference.classes import class_count
+from bnncc.inference.runners import OrtRunner, Runtime
+from bnncc.ir.evaluate import Array
 from bnncc.options import Options
-from bnncc.runners import OrtRunner, Runtime
 
 # From float32 arrays in NCHW, one for each input, to all outputs in PyTorch's order.
 Run = Callable[[Sequence[Array]], list[Array]]

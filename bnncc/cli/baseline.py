@@ -41,10 +41,10 @@ def baseline_command(network: NetworkSource, output: Path, data: DataOptions, co
     from bnncc.baseline import make_baseline
     from bnncc.baseline.process import check_installed
     from bnncc.baseline.report import print_baseline
-    from bnncc.compiler import check_writable
-    from bnncc.evaluate import random_inputs
     from bnncc.frontend import trace_source
+    from bnncc.ir.evaluate import random_inputs
     from bnncc.options import Options
+    from bnncc.system.files import check_writable
 
     check_installed()
     check_writable(output)

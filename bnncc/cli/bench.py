@@ -14,8 +14,8 @@ from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
 
 if TYPE_CHECKING:
+    from bnncc.inference.runners import Runtime
     from bnncc.inference.timing import OperatorTiming, Timing
-    from bnncc.runners import Runtime
 
 COLUMNS = {"litert": "delegate, ms", "lce": "LCE, ms"}
 TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its best"}
@@ -35,10 +35,10 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     kernel and XNNPACK).  The times include copying inputs and outputs.  Also measures every operator by itself; in the
     whole file the delegate runs neighbours in one go, so that their sum there is less.
     """
-    from bnncc.compiler import check_writable, write_atomically
     from bnncc.inference import Model, open_lce, open_litert
+    from bnncc.inference.runners import Runtime
     from bnncc.inference.timing import processor, random_arrays, take_turns, time_operators
-    from bnncc.runners import Runtime
+    from bnncc.system.files import check_writable, write_atomically
 
     if json_file is not None:
         check_writable(json_file)

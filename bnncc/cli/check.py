@@ -69,7 +69,7 @@ def check_command(
     from bnncc.check import CheckOptions, check_file
     from bnncc.check.page import MOST_IMAGES
     from bnncc.check.report import print_check
-    from bnncc.compiler import check_writable, write_atomically
+    from bnncc.system.files import check_writable, write_atomically
 
     for file in (json_file, html_file, resume):
         if file is not None:
@@ -127,8 +127,8 @@ def _share(option: str, text: str | None) -> float | None:
 
 def _write_page(html_file: Path, path: Path, result: CheckResult) -> None:
     from bnncc.check.page import write_page
-    from bnncc.compiler import write_atomically
     from bnncc.inspect import summarize
+    from bnncc.system.files import write_atomically
     from bnncc.targets.tflite.reader import TfliteFile
 
     page = write_page(result, summarize(TfliteFile.open(path)), result.pictures.get)

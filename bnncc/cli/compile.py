@@ -48,13 +48,14 @@ def _compile_options(
     from bnncc.passes.binary_weights import ZeroWeights
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
-    from bnncc.targets.tflite import WeightsPrecision
+    from bnncc.targets.tflite.precision import WeightsPrecision
+    from bnncc.verification.passes import first_difference
 
     return Options(
         padding=Padding(padding),
         channels_last=input_layout == "nhwc",
         dump_dir=dump_dir,
-        verify_passes=verify_passes,
+        compare_passes=first_difference if verify_passes else None,
         disabled_passes=tuple(disabled_passes),
         replication=ReplicationMode(replication),
         zero_weights=ZeroWeights(zero_weights),
@@ -147,9 +148,10 @@ def compile_command(
     """
     from bnncc import report
     from bnncc.check.report import print_figures
-    from bnncc.compiler import check_writable, compile_traced
-    from bnncc.evaluate import random_inputs
+    from bnncc.compiler import compile_traced
     from bnncc.frontend import trace_source
+    from bnncc.ir.evaluate import random_inputs
+    from bnncc.system.files import check_writable
     from bnncc.targets import find_target
     from bnncc.verification import verify_in
 

@@ -21,9 +21,9 @@ from bnncc.errors import InputError
 
 if TYPE_CHECKING:
     from bnncc.data import DataSource, Preprocessing
-    from bnncc.evaluate import Array
     from bnncc.frontend import InputSpec, NetworkSource
-    from bnncc.runners import Runtime
+    from bnncc.inference.runners import Runtime
+    from bnncc.ir.evaluate import Array
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -45,7 +45,7 @@ runtime_option = choice_option(
 
 def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
     """What --runtime says.  Raises InputError where it is not there."""
-    from bnncc.runners import Runtime, available_runtimes
+    from bnncc.inference.runners import Runtime, available_runtimes
 
     if name == "auto":
         found = available_runtimes()

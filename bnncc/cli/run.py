@@ -15,8 +15,8 @@ from bnncc.errors import InputError
 
 if TYPE_CHECKING:
     from bnncc.data import Dataset
-    from bnncc.evaluate import Array
     from bnncc.inference import Model
+    from bnncc.ir.evaluate import Array
 
 
 @click.command("run")
@@ -38,8 +38,8 @@ def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, outp
     Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
     Prints the classes with the largest logits.
     """
-    from bnncc.compiler import check_writable, write_atomically
     from bnncc.inference import Model, open_input, open_litert
+    from bnncc.system.files import check_writable, write_atomically
 
     model = Model.read(path)
     if output is None and model.class_count is None:

@@ -16,8 +16,8 @@ import torch
 
 from bnncc.data.preprocessing import MODES, Preprocessing
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec
+from bnncc.ir.evaluate import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image

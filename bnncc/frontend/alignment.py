@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from bnncc.frontend.recording import JUMPS, SMOOTH, Operation
 from bnncc.frontend.source import SourceLocation, source_of
-from bnncc.graph import shape_of
+from bnncc.ir.graph import shape_of
 
 _KINDS = {*JUMPS.values(), *SMOOTH.values(), "ConvTranspose"}
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bnncc.evaluate import input_dependent, run, skeleton, weights_of
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPS, Operation
+from bnncc.ir.evaluate import input_dependent, run, skeleton, weights_of
 
 
 def pin_constant_signs(model: ir.Model, pairs: Sequence[tuple[Operation, ir.Node]]) -> dict[int, int]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.evaluate import Array
 from bnncc.frontend.recording import Operation
-from bnncc.rounding import ROUNDING
+from bnncc.ir.evaluate import Array
+from bnncc.ir.rounding import ROUNDING
 
 _COMPARISONS = ("GreaterOrEqual", "Greater", "LessOrEqual", "Less", "Equal")
 

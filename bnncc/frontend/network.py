@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from bnncc.errors import InputError
-from bnncc.evaluate import Array
 from bnncc.frontend.checkpoint import load_weights
 from bnncc.frontend.command_line import parse_input_shape
 from bnncc.frontend.export import copy_of, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
 from bnncc.frontend.recording import Recording, record
 from bnncc.frontend.user_code import UserCode, load_module
+from bnncc.ir.evaluate import Array
 
 
 @dataclass(frozen=True)

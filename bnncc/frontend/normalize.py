@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 
 from bnncc.frontend.flatten_outputs import NETWORK
 from bnncc.frontend.source import location_in_doc_string, location_in_stack_trace, set_source
-from bnncc.graph import MODULE_KEY
+from bnncc.ir.graph import MODULE_KEY
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bnncc.evaluate import Array
 from bnncc.frontend.data_assignment import DATA_SET
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
+from bnncc.ir.evaluate import Array
 
 # aten operator → ONNX operator.  A jump's output changes by a whole step where its input crosses a threshold.
 JUMPS = {

@@ -18,8 +18,8 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import InputError
-from bnncc.evaluate import SMALL, input_dependent, run, skeleton, weights_of
-from bnncc.graph import describe, shape_of
+from bnncc.ir.evaluate import SMALL, input_dependent, run, skeleton, weights_of
+from bnncc.ir.graph import describe, shape_of
 
 # The element type that each NumPy type of a run's result stands for.
 _RUN_TYPES = {np.dtype(kind.numpy()): kind for kind in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,

@@ -23,7 +23,7 @@ from types import FrameType, TracebackType
 import onnx_ir as ir
 import torch
 
-from bnncc.graph import MODULE_KEY, SOURCE_KEY
+from bnncc.ir.graph import MODULE_KEY, SOURCE_KEY
 
 FILE_KEY = "bnncc.file"
 LINE_KEY = "bnncc.line"

@@ -14,7 +14,6 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
-from bnncc.evaluate import Array
 from bnncc.frontend.checkpoint import digest, state_digest
 from bnncc.frontend.export import EXPORTERS, describe_error, export
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
@@ -23,7 +22,8 @@ from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
 from bnncc.frontend.recording import Recording
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
-from bnncc.graph import shape_of
+from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import shape_of
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
 _RANDOM_INPUTS = 2

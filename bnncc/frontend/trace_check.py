@@ -24,13 +24,13 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import TraceMismatchError
-from bnncc.evaluate import Array, run, skeleton, weights_of
 from bnncc.frontend.alignment import Alignment, align
 from bnncc.frontend.constant_signs import pin_constant_signs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPS, Operation, Recording
-from bnncc.graph import describe
-from bnncc.rounding import ROUNDING, relative_error
+from bnncc.ir.evaluate import Array, run, skeleton, weights_of
+from bnncc.ir.graph import describe
+from bnncc.ir.rounding import ROUNDING, relative_error
 
 # Suffix of the graph inputs that carry the eager run's values into the graph.
 _REFERENCE = "\0reference"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnncc.errors import InputError
 from bnncc.inference.model import Model
-from bnncc.runners import FileRunner, LceRunner, Runtime
+from bnncc.inference.runners import FileRunner, LceRunner, Runtime
 from bnncc.runtime import LitertRunner, kernels
 
 

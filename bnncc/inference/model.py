@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bnncc.classes import class_count
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
-from bnncc.options import METADATA_NAME, FileMetadata, Options
-from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.inference.classes import class_count
+from bnncc.options import FileMetadata, Options
+from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 
 
 @dataclass(frozen=True)

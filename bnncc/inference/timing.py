@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from bnncc.evaluate import Array
 from bnncc.inference.interpreters import load
 from bnncc.inference.model import Model
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.runtime.library import load_delegate
 
 
 class LitertRunner:
-    """A .tflite file in LiteRT's interpreter with the delegate; used like `bnncc.runners.LceRunner`."""
+    """A .tflite file in LiteRT's interpreter with the delegate; used like `bnncc.inference.runners.LceRunner`."""
 
     def __init__(
         self, content: bytes, threads: int = 1, *, kernel: str = "auto", fuse: bool = True, delegate: bool = True

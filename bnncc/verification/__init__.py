@@ -15,27 +15,38 @@ So the file is looked at in four ways, all in one runtime, LCE's own interpreter
 Where the weights of float layers are rounded (`--weights-precision`), the file is not the network, and 3. shall not
 hide a fault behind a wide tolerance.  So 1. and 2. take the file; 3. takes the float32 file of the same graph, emitted
 anew; and the file must be that one with each weight rounded to the nearest step, all else equal to the bit
-(`bnncc.rounded_weights`).  What then remains is what int8 kernels do to their inputs at run time: each is fed the
-float32 file's own input, and must be within the bound that `bnncc.targets.tflite.precision` derives of a float kernel
-with the same rounded weights.  How many signs the rounding flips is counted and reported: fed the reference's signs,
+(`rounded_weights.py`).  What then remains is what int8 kernels do to their inputs at run time: each is fed the float32
+file's own input, and must be within the bound that `bnncc.targets.tflite.precision` derives of a float kernel with the
+same rounded weights.  How many signs the rounding flips is counted and reported: fed the reference's signs,
 and free-running.
 
 The reference is the traced network in ONNX Runtime, which the frontend has compared with PyTorch, and PyTorch itself.
 A bit cannot say 0, which is PyTorch's sign of 0.  Such zeros are counted, and 1. to 3. take the network in which the
 sign of 0 is +1, so that zeros hide nothing else; 4. compares with PyTorch as it is.
 
-How a value of the file corresponds to one of the traced network is told by its name and metadata (`bnncc.graph`).
+How a value of the file corresponds to one of the traced network is told by its name and metadata (`bnncc.ir.graph`).
+
+In reading order:
+
+- `result.py`           what was found
+- `reference.py`        the value of the traced network that a value of the file stands for
+- `reference_side.py`   what the network computes
+- `cancellation.py`     how far off LCE's cancelling sums may be
+- `tolerance.py`        what follows for signs and outputs
+- `rounded_weights.py`  a file whose float weights are rounded
+- `file_side.py`        what the file computes, in one runtime
+- `passes.py`           `--verify-passes`: each pass by itself
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bnncc.compiler import CompiledModel
-from bnncc.evaluate import Array
-from bnncc.memory import release_unused
-from bnncc.rounding import ROUNDING
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
+from bnncc.ir.rounding import ROUNDING
+from bnncc.model import CompiledModel
+from bnncc.system.memory import release_unused
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference, network_outputs
 from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, Verification

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnncc.classes import same_classes
-from bnncc.evaluate import Array
-from bnncc.graph import MODULE_KEY
-from bnncc.rounding import ROUNDING
-from bnncc.runners import Runtime
+from bnncc.inference.classes import same_classes
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import MODULE_KEY
+from bnncc.ir.rounding import ROUNDING
 from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.cancellation import cancellation_bounds
-from bnncc.compiler import CompiledModel
-from bnncc.evaluate import Array, run, skeleton, weights_of
-from bnncc.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
-from bnncc.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
-from bnncc.rounded_weights import compare
-from bnncc.runners import OrtRunner
-from bnncc.targets.tflite import WeightsPrecision, emit, packed_layouts
+from bnncc.inference.runners import OrtRunner
+from bnncc.ir.evaluate import Array, run, skeleton, weights_of
+from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
+from bnncc.targets.tflite.emit import emit, packed_layouts
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
+from bnncc.verification.cancellation import cancellation_bounds
+from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
+from bnncc.verification.rounded_weights import compare
 from bnncc.verification.tolerance import channel_scale
 
 # Float layers that are compared one by one: those with weights.  4-D results have the channels last in the file.
@@ -53,7 +54,7 @@ class BinaryLayer:
 class Point:
     """A packed tensor of the file whose bits the reference knows, and the operator that makes it.
 
-    cancellation: of what the sign reads, see `bnncc.cancellation`.
+    cancellation: of what the sign reads, see `bnncc.verification.cancellation`.
     """
 
     module: str

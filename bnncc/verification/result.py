@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
 
 # The largest share of exact zeros at a sign that counts as chance.  Sums of K products of ±1 that nothing shifts are 0
 # in √(2/πK) of all cases: 3 % for K = 576, 9 % for K = 72.  More comes from a ReLU or an empty background, and such a

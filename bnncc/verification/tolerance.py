@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.evaluate import Array
-from bnncc.rounding import ROUNDING
+from bnncc.ir.evaluate import Array
+from bnncc.ir.rounding import ROUNDING
 
 # The part of the largest magnitude of a whole tensor that rounding may leave in a channel of small values.
 CANCELLATION = 1e-5

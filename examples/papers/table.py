@@ -18,8 +18,8 @@ from rich.progress import track
 from train import DATA, NETWORKS, WEIGHTS, load, make_network
 
 import bnncc
-from bnncc.compiler import CompiledModel
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify
 

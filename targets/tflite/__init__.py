@@ -1,10 +1,6 @@
 """Emission: an ONNX graph in, the bytes of a TensorFlow Lite file out.
 
 In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `precision` (float16 and int8 weights), `context`
-(what a lowering works with), `lowerings` (one function an operator), `emit` (the walk over the graph).
+(what a lowering works with), `lowerings` (one function an operator), `emit` (the walk over the graph); `reader` reads a
+file back, and needs none of the others but `writer`: `bnncc inspect` waits for no graph library.
 """
-
-from bnncc.targets.tflite.emit import emit, packed_layouts
-from bnncc.targets.tflite.precision import WeightsPrecision
-
-__all__ = ["WeightsPrecision", "emit", "packed_layouts"]

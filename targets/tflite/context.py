@@ -14,7 +14,7 @@ from ai_edge_litert.schema_py_generated import (
     TransposeOptionsT,
 )
 
-from bnncc import ops
+from bnncc.ir import ops
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, ordered
 from bnncc.targets.tflite.precision import (
     SMALLEST_ROUNDED,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from bnncc.bit_moves import runs_on_words
 from bnncc.errors import UnsupportedOperatorsError
-from bnncc.graph import describe
+from bnncc.ir.bit_moves import runs_on_words
+from bnncc.ir.graph import describe
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS

@@ -30,7 +30,7 @@ import bnncc
 from bnncc.cli import main
 from bnncc.cli.terminal import INTERRUPTED
 from bnncc.frontend import NetworkSource, load_network
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 

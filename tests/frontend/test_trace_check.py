@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from bnncc.errors import InputError, TraceMismatchError
-from bnncc.evaluate import Array
 from bnncc.frontend import InputSpec, trace_module
 from bnncc.frontend.alignment import align
 from bnncc.frontend.constant_signs import pin_constant_signs
@@ -16,7 +15,8 @@ from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import Operation, Recording, record
 from bnncc.frontend.trace_check import check_trace
-from bnncc.rounding import ROUNDING, relative_error
+from bnncc.ir.evaluate import Array
+from bnncc.ir.rounding import ROUNDING, relative_error
 
 SHAPE = (1, 2, 6, 6)
 

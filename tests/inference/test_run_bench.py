@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import bnncc
 from bnncc.cli import main
 from bnncc.data import Preprocessing
+from bnncc.inference.runners import LceRunner
 from bnncc.inference.timing import take_turns
 from bnncc.options import Options
-from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.bundle import example
 

@@ -18,8 +18,8 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 
-from bnncc import ops
-from bnncc.graph import MIRRORED_KEY, MODULE_KEY, NEGATED_KEY, SOURCE_KEY
+from bnncc.ir import ops
+from bnncc.ir.graph import MIRRORED_KEY, MODULE_KEY, NEGATED_KEY, SOURCE_KEY
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import bnncc
-from bnncc.compiler import CompiledModel
-from bnncc.graph import shape_of
+from bnncc.inference.runners import LceRunner
+from bnncc.ir.graph import shape_of
+from bnncc.model import CompiledModel
 from bnncc.options import Options
-from bnncc.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END
 from tests.networks.randomize import randomize

@@ -8,11 +8,11 @@ import pytest
 from torch import nn
 
 from bnncc import compile
-from bnncc.evaluate import run, skeleton, weights_of
-from bnncc.graph import constant_of
+from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.graph import constant_of
 from bnncc.options import Options
 from bnncc.passes.balance_rows import BalanceRows
-from bnncc.targets.tflite import WeightsPrecision
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify
 from tests.passes.helpers import build, operators

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
+from bnncc.ir.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from tests.passes.helpers import array_of, build, check_pass, node_of, normal, operators, signs
 

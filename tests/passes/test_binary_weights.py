@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.graph import LEFT_IN_FLOAT_KEY
+from bnncc.ir.graph import LEFT_IN_FLOAT_KEY
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.recognize_binary_conv import ZERO_WEIGHTS_KEY, RecognizeBinaryConv

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnncc.graph import OUTPUT_CHANNELS_KEY
+from bnncc.ir.graph import OUTPUT_CHANNELS_KEY
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.verification import verify
 from tests.networks.vgg_small import BinaryConv2d

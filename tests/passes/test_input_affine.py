@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from bnncc.graph import LEFT_IN_FLOAT_KEY, TRACED_KEY
+from bnncc.ir.graph import LEFT_IN_FLOAT_KEY, TRACED_KEY
 from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from bnncc.graph import OUTPUT_CHANNELS_KEY
+from bnncc.ir.graph import OUTPUT_CHANNELS_KEY
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
@@ -218,7 +218,7 @@ def test_torchs_ways_to_repeat_are_merged(repeat: torch.nn.Module) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.tanh(repeat(self.conv(x)))
 
-    from bnncc.pass_runner import PassRunner
+    from bnncc.ir.pass_runner import PassRunner
     from bnncc.passes import PIPELINE
 
     model = export(Network(), 1, 3, 6, 6)

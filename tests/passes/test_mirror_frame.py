@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from bnncc.geometry import Scheme, common_scheme
-from bnncc.graph import MIRRORED_KEY
+from bnncc.ir.geometry import Scheme, common_scheme
+from bnncc.ir.graph import MIRRORED_KEY
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.passes.windows import is_windowed, windows_of
 from tests.passes.helpers import (

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from bnncc.graph import NEGATED_KEY
+from bnncc.ir.graph import NEGATED_KEY
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from tests.passes.helpers import Array, build, check_pass, node_of, normal, operators, signs
 

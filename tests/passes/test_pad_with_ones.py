@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from bnncc.geometry import Window
+from bnncc.ir.geometry import Window
 from bnncc.passes.legalize import zero_padding_is_exact
 from bnncc.passes.pad_with_ones import PadWithOnes, border_sums
 from tests.passes.convolutions import GEOMETRIES, Geometry, binary_conv_model, some_scales, torch_sums

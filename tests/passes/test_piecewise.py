@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.evaluate import run, skeleton, weights_of
+from bnncc.ir.evaluate import run, skeleton, weights_of
 from bnncc.passes import piecewise
 from bnncc.passes.elementwise import Candidate, interpret
 from bnncc.passes.piecewise import constant, identity

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnncc.pass_runner import first_difference
+from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding, legalization
-from bnncc.passes.step import Step
+from bnncc.verification.passes import first_difference
 from tests.networks import BiRealNet18, ReActNet, randomize
 from tests.networks.binarize import ClippedSign, ScaledBinaryConv2d
 from tests.passes.helpers import assert_same, export, operators

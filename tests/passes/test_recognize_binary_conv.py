@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
+from bnncc.ir.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv, split_weights
 from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, run_model, signs
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnncc.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
+from bnncc.ir.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
+from bnncc.ir.pass_runner import PassRunner
 from bnncc.options import Options
-from bnncc.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding
 from bnncc.passes.sink_moves import SinkMoves

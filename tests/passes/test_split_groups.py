@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from bnncc.graph import INPUT_CHANNELS_KEY, LEFT_IN_FLOAT_KEY, OUTPUT_CHANNELS_KEY
-from bnncc.layers import binary_layers
+from bnncc.ir.graph import INPUT_CHANNELS_KEY, LEFT_IN_FLOAT_KEY, OUTPUT_CHANNELS_KEY
+from bnncc.ir.layers import binary_layers
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.targets import find_target

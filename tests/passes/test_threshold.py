@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bnncc.graph import CONV_KEY, OUTPUT_CHANNELS_KEY
+from bnncc.inference.runners import LceRunner
+from bnncc.ir.graph import CONV_KEY, OUTPUT_CHANNELS_KEY
 from bnncc.passes.threshold import Threshold, thresholds_of
-from bnncc.runners import LceRunner
-from bnncc.targets.tflite import emit
+from bnncc.targets.tflite.emit import emit
 from tests.networks.vgg_small import BinaryConv2d
 from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, signs
 from tests.passes.networks import assert_equals_torch, compile_randomized

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
-from bnncc.compiler import CompiledModel
+from bnncc.model import CompiledModel
 from bnncc.options import Options
 from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.verification import verify

@@ -6,7 +6,7 @@ A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defi
 In reading order: `operands` (helpers; up to which rank kernels broadcast), `elementwise`, `comparison`, `activation`,
 `windows` (padding of convolutions and pools), `convolution`, `pooling`, `reduction`, `linear`, `shape` (data movement),
 `resize`; `lce` for the operators of our own domain; `bit_moves` for data movement of packed tensors, which
-`emit` prefers to `shape` where `bnncc.bit_moves` allows it.
+`emit` prefers to `shape` where `bnncc.ir.bit_moves` allows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from bnncc import ops
+from bnncc.ir import ops
 from bnncc.targets.tflite.context import LoweringContext
 from bnncc.targets.tflite.lowerings import (
     activation,

@@ -1,6 +1,6 @@
 """Operators that only move elements, on packed tensors: TensorFlow Lite's own, on int32 words.
 
-`bnncc.bit_moves` says which nodes these are.  ONNX's axis 1 is the last one of the file, and counts words.
+`bnncc.ir.bit_moves` says which nodes these are.  ONNX's axis 1 is the last one of the file, and counts words.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc import bit_moves
-from bnncc.graph import constant_of
+from bnncc.ir import bit_moves
+from bnncc.ir.graph import constant_of
 from bnncc.targets.tflite.bitpack import WORD_BITS
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST

@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 from flatbuffers import flexbuffers
 
-from bnncc import ops
-from bnncc.bit_moves import has_bit_reader, has_float_reader
-from bnncc.geometry import Scheme, Window, common_scheme
+from bnncc.ir import ops
+from bnncc.ir.bit_moves import has_bit_reader, has_float_reader
+from bnncc.ir.geometry import Scheme, Window, common_scheme
 from bnncc.targets.tflite.bitpack import bitpack, words
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.geometry import Window
+from bnncc.ir.geometry import Window
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.lowerings.operands import input_of
 from bnncc.targets.tflite.lowerings.windows import (

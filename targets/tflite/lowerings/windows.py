@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.geometry import Scheme, Window, common_scheme
+from bnncc.ir.geometry import Scheme, Window, common_scheme
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
 from bnncc.targets.tflite.lowerings.operands import input_of, integers

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.runtime.build import Platform, compiler, fingerprint, flags, program_sources, source_folder, sources
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner
 from bnncc.targets.tflite.writer import ModelWriter, Quantization
 from tests.targets.interpreter.native import InterpreterRunner

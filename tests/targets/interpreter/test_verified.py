@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import bnncc
-from bnncc.runners import Runtime
-from bnncc.targets.tflite import WeightsPrecision
+from bnncc.inference.runners import Runtime
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.verification import verify
 from tests.networks import randomize
 from tests.targets.interpreter.native import InterpreterRunner
@@ -21,7 +21,7 @@ NETWORKS = [*SMALL, "short_reactnet", "short_rep_reactnet"]
 
 
 class _Interpreter:
-    """Used like `bnncc.runners.Runtime`."""
+    """Used like `bnncc.inference.runners.Runtime`."""
 
     title = "bnncc's interpreter"
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from bnncc.evaluate import Array
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import Platform
 from bnncc.runtime.library import built_library
 from tests.targets.runtime import messages, sysroot
@@ -79,7 +79,7 @@ def emulated_runtimes() -> Iterator[dict[str, Runtime]]:
 
 
 class EmulatedRuntime:
-    """LiteRT (aarch64) or tflite-runtime (armv7) with the delegate, under qemu; used like `bnncc.runners.Runtime`.
+    """LiteRT (aarch64) or tflite-runtime (armv7) with the delegate, under qemu; used like `runners.Runtime`.
 
     Made by `emulated`.
     """
@@ -132,7 +132,7 @@ class EmulatedRuntime:
 
 
 class EmulatedRunner:
-    """A .tflite file, loaded in the process of an `EmulatedRuntime`; used like `bnncc.runners.LceRunner`."""
+    """A .tflite file, loaded in the process of an `EmulatedRuntime`; used like `bnncc.inference.runners.LceRunner`."""
 
     def __init__(self, runtime: EmulatedRuntime, content: bytes) -> None:
         self._runtime = runtime

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from flatbuffers import flexbuffers
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.bitpack import bitpack, unpack, words
 from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 

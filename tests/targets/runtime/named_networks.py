@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import bnncc
-from bnncc.compiler import CompiledModel
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
+from bnncc.model import CompiledModel
 from tests import test_papers
 from tests.targets.runtime.networks import short_reactnet, short_rep_reactnet
 

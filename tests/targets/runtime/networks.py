@@ -7,8 +7,8 @@ import functools
 import numpy as np
 
 from bnncc.compiler import Options, compile_traced
-from bnncc.evaluate import Array
 from bnncc.frontend import trace
+from bnncc.ir.evaluate import Array
 from bnncc.targets import find_target
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.networks import ReActNet, RepReActNet, randomize

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner
 from bnncc.runtime.build import GLIBC
 from tests.targets.runtime import sysroot

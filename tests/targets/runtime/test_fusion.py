@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.evaluate import Array
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner, kernels
 from tests.targets.runtime.graphs import RandomGraph
 

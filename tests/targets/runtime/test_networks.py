@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
 from bnncc.runtime import LitertRunner, kernels
 from tests.targets.runtime.networks import NETWORKS, binary_part, compiled, inputs_of
 

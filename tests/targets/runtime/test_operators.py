@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnncc.evaluate import Array
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner, kernels
 from bnncc.targets.tflite.bitpack import bitpack
 from tests.targets.runtime.models import (

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner, kernels
 from bnncc.runtime.build import flags, source_folder, sources
 from tests.targets.runtime.graphs import RandomGraph

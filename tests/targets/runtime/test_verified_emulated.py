@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import bnncc
-from bnncc.compiler import CompiledModel
-from bnncc.runners import Runtime
-from bnncc.targets.tflite import WeightsPrecision
+from bnncc.inference.runners import Runtime
+from bnncc.model import CompiledModel
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.verification import verify, verify_in
 from tests.networks import randomize
 from tests.targets.runtime.emulated_runtime import CAN_EMULATE, FOLDER, EmulationError, emulated, emulated_runtimes
 from tests.targets.runtime.named_networks import SIZES, compiled, images
 from tests.targets.tflite import test_precision
 from tests.test_papers import SMALL
-from tests.test_verification import BINARY_LAYERS, INPUTS, Net, flip_one_bit, with_constant
+from tests.verification.test_verification import BINARY_LAYERS, INPUTS, Net, flip_one_bit, with_constant
 
 pytestmark = pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 COUNT = 2

@@ -18,9 +18,9 @@ from typing import cast
 
 import numpy as np
 
-from bnncc.compiler import CompiledModel
-from bnncc.evaluate import Array
-from bnncc.runners import Runtime
+from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
+from bnncc.model import CompiledModel
 from bnncc.verification import Verification, verify
 from tests.targets.runtime import sysroot
 from tests.targets.runtime.emulated_runtime import emulated

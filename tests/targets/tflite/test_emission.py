@@ -5,8 +5,8 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.errors import UnsupportedOperatorsError
-from bnncc.graph import MODULE_KEY, SOURCE_KEY
-from bnncc.targets.tflite import emit
+from bnncc.ir.graph import MODULE_KEY, SOURCE_KEY
+from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, ordered, reshaped_order
 from bnncc.targets.tflite.writer import BUFFER_ALIGNMENT, unpack
 from tests.targets.tflite.compare import assert_same, export, node_model, normal, operators

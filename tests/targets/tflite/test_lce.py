@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bnncc.evaluate import Array
-from bnncc.runners import LceRunner, OrtRunner
-from bnncc.targets.tflite import emit
+from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.ir.evaluate import Array
+from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END
 from tests.passes.helpers import build, draw, signs

@@ -20,12 +20,13 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.cli import main
-from bnncc.compiler import CompiledModel, compile_traced
-from bnncc.evaluate import random_inputs
+from bnncc.compiler import compile_traced
+from bnncc.inference.runners import LceRunner, OrtRunner, Runtime
 from bnncc.inspect import summarize
-from bnncc.runners import LceRunner, OrtRunner, Runtime
-from bnncc.targets.tflite import WeightsPrecision, emit
-from bnncc.targets.tflite.precision import SMALLEST_ROUNDED_CONSTANT
+from bnncc.ir.evaluate import random_inputs
+from bnncc.model import CompiledModel
+from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.precision import SMALLEST_ROUNDED_CONSTANT, WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import verify

@@ -8,9 +8,9 @@ from pathlib import Path
 SCRIPT = """
 import numpy as np, onnx, onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
-from bnncc import ops
-from bnncc.runners import LceRunner
-from bnncc.targets.tflite import emit
+from bnncc.ir import ops
+from bnncc.inference.runners import LceRunner
+from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.writer import pack, unpack
 
 CONVOLUTIONS = 7

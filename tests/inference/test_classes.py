@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnncc.classes import class_count, same_classes
+from bnncc.inference.classes import class_count, same_classes
 
 
 @pytest.mark.parametrize(("shape", "count"), [((4, 10), 10), ((1, 2), 2), ((4, 1), None), ((10,), None), ((), None)])

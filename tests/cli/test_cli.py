@@ -25,11 +25,11 @@ from torch import nn
 
 import bnncc.compiler
 from bnncc.cli import main
-from bnncc.runners import LceRunner
+from bnncc.inference.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 SHAPE = ("--input-shape", "1x3x8x8")
 # Twelve images, the last three with wrong labels.
 IMAGES, RIGHT = 12, 9

@@ -1,22 +1,15 @@
-"""Run the passes, and on request write the model after each and check that none changed what the graph computes."""
+"""Does a pass keep what the graph computes?  What `--verify-passes` asks behind each of them."""
 
 from __future__ import annotations
-
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.errors import InputError, PassError
-from bnncc.evaluate import Array, cut, random_inputs, run, skeleton, weights_of
-from bnncc.graph import describe
-from bnncc.passes.step import Step
-from bnncc.reference import oriented
-from bnncc.rounding import ROUNDING, relative_error
+from bnncc.ir import ops
+from bnncc.ir.evaluate import Array, cut, random_inputs, run, skeleton, weights_of
+from bnncc.ir.graph import describe
+from bnncc.ir.rounding import ROUNDING, relative_error
+from bnncc.verification.reference import oriented
 
 # Operators whose result jumps where their operand crosses a threshold.
 JUMPS = {
@@ -31,51 +24,6 @@ JUMPS = {
     "Equal",
     "BinaryConvSign",
 }
-
-
-@dataclass
-class PassRunner:
-    """Runs steps on one model.
-
-    dump_dir: write `00-traced.onnx`, `01-lift-constants.onnx`, … there.  verify: compare before and after each pass.
-    seconds: the time of every step, without dumps and checks.
-    """
-
-    dump_dir: Path | None = None
-    verify: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
-    _count: int = 0
-
-    def run(self, model: ir.Model, steps: Sequence[Step]) -> None:
-        """Apply `steps` in place.  Raises PassError, with the name of the pass, where one changed the result."""
-        if self._count == 0:
-            self._dump(model, "traced")
-        for step in steps:
-            before = model.clone() if self.verify else None
-            start = time.perf_counter()
-            step.make()(model)
-            self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.perf_counter() - start
-            self._count += 1
-            self._dump(model, step.name)
-            if before is not None:
-                try:
-                    difference = first_difference(before, model)
-                except Exception as error:  # ONNX Runtime's own errors have no common base class
-                    raise PassError(f"pass '{step.name}' left a graph that does not run: {error}") from error
-                if difference is not None:
-                    raise PassError(f"pass '{step.name}' changed the result: {difference}")
-
-    def _dump(self, model: ir.Model, name: str) -> None:
-        if self.dump_dir is None:
-            return
-        path = self.dump_dir / f"{self._count:02}-{name}.onnx"
-        try:
-            self.dump_dir.mkdir(parents=True, exist_ok=True)
-            # A dump stands alone: it must not refer to the weights beside the user's .onnx file.
-            ir.external_data.load_to_model(model)
-            ir.save(model, path)
-        except OSError as error:
-            raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror}") from error
 
 
 def first_difference(before: ir.Model, after: ir.Model, seed: int = 0) -> str | None:

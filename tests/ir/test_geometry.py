@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bnncc.geometry import Scheme, Window, common_scheme
+from bnncc.ir.geometry import Scheme, Window, common_scheme
 
 WINDOWS = st.builds(
     Window,

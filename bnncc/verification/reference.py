@@ -1,6 +1,6 @@
 """Which values of the traced network a compiled graph's binary values and convolutions stand for.
 
-Passes keep the name of a value that keeps its meaning; where they cannot, they leave metadata (`bnncc.graph`):
+Passes keep the name of a value that keeps its meaning; where they cannot, they leave metadata (`bnncc.ir.graph`):
 
     TRACED_KEY            s = scale · traced + offset         a {0, 1} activation as ±1
     NEGATED_KEY           channels that hold -s               γ < 0 in front of a sign or below a max-pool
@@ -20,9 +20,9 @@ import onnx_ir as ir
 import torch
 from torch.nn import functional as F
 
-from bnncc import ops
-from bnncc.evaluate import Array
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
@@ -35,9 +35,9 @@ from bnncc.graph import (
     constant_of,
     shape_of,
 )
+from bnncc.ir.value_facts import data_inputs
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.layout import Layout
-from bnncc.value_facts import data_inputs
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 
 # Rounding errors of float32 sums, relative to the largest magnitude of the result.  One rounding is 6e-8; a sum of some
 # thousand products with cancellation loses a few decimal digits more.

@@ -1,11 +1,8 @@
-"""The file's bytes: deterministic, written whole or not at all, bits packed as LCE reads them, variants for looking
-inside.
-"""
+"""The file's bytes: deterministic, bits packed as LCE reads them, variants for looking inside."""
 
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,16 +18,16 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor, nn
 
 import bnncc
-from bnncc.compiler import CompiledModel, compile_traced, write_atomically
-from bnncc.errors import InputError
-from bnncc.runners import LceRunner
+from bnncc.compiler import compile_traced
+from bnncc.inference.runners import LceRunner
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack, unpack, words
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import BUFFER_ALIGNMENT, ModelWriter
 from tests.networks import randomize
 from tests.networks.binarize import ScaledBinaryConv2d
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Net(nn.Module):
@@ -65,7 +62,7 @@ def test_compiling_the_same_traced_network_twice_gives_the_same_bytes(compiled: 
 
 def test_the_bytes_do_not_depend_on_the_process_or_its_hash_seed() -> None:
     code = (
-        "import hashlib, bnncc\nfrom tests.test_writer import make_net\n"
+        "import hashlib, bnncc\nfrom tests.targets.tflite.test_writer import make_net\n"
         "print(hashlib.sha256(bnncc.compile(make_net(), input_shapes=['1x3x8x8']).content).hexdigest())"
     )
     digests = set()
@@ -86,62 +83,6 @@ def test_other_weights_give_other_bytes_and_another_digest(compiled: CompiledMod
     other = bnncc.compile(network, input_shapes=["1x3x8x8"])
     assert other.content != compiled.content
     assert other.traced.weights_digest != compiled.traced.weights_digest
-
-
-# The file on disk
-
-
-def test_a_new_file_gets_the_permissions_that_open_would_give(tmp_path: Path) -> None:
-    mask = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "written", b"content")
-        (tmp_path / "opened").write_bytes(b"content")
-    finally:
-        os.umask(mask)
-    written, opened = ((tmp_path / name).stat().st_mode for name in ("written", "opened"))
-    assert stat.S_IMODE(written) == stat.S_IMODE(opened) == 0o640
-
-
-def test_an_older_file_keeps_its_permissions(tmp_path: Path) -> None:
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"older")
-    path.chmod(0o604)
-    write_atomically(path, b"newer")
-    assert path.read_bytes() == b"newer"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o604
-
-
-def test_an_older_file_is_replaced_whole(compiled: CompiledModel, tmp_path: Path) -> None:
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"older" * 10_000)
-    compiled.save(path)
-    assert path.read_bytes() == compiled.content
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_reader_of_the_older_file_keeps_reading_it(compiled: CompiledModel, tmp_path: Path) -> None:
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"older")
-    with path.open("rb") as stream:
-        compiled.save(path)
-        assert stream.read() == b"older"
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
-def test_a_failure_at_any_step_leaves_the_older_file_and_no_temporary_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    def fail(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "net.tflite"
-    path.write_bytes(b"older")
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(InputError, match=r"net\.tflite cannot be written: No space left on device"):
-        write_atomically(path, b"newer")
-    monkeypatch.undo()
-    assert path.read_bytes() == b"older"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # Bits

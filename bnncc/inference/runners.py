@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from bnncc.evaluate import Array, between, given_name, session, skeleton, weights_of
+from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
 
 
 class OrtRunner:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bnncc.value_facts import has_structural_zeros, is_binary
+from bnncc.ir.value_facts import has_structural_zeros, is_binary
 from tests.passes.helpers import build, normal, signs
 
 X = "float[1, 4, 6, 6] x"

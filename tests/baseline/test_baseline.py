@@ -34,18 +34,18 @@ from bnncc.baseline.graph import float_graph
 from bnncc.baseline.process import ConversionError
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError, VerificationError
-from bnncc.evaluate import Array, random_inputs
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
+from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.ir.evaluate import Array, random_inputs
+from bnncc.ir.rounding import relative_error
 from bnncc.options import FileMetadata, Options
-from bnncc.rounding import relative_error
-from bnncc.runners import LceRunner, OrtRunner
-from bnncc.targets.tflite import emit
+from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from tests.fuzz.networks import Network, RandomNetwork, networks
 from tests.networks.randomize import randomize
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "fashion_mnist"
 # On maps that are not square, so that no axis is taken for another.
 SHAPE = "1x3x12x8"
@@ -266,7 +266,7 @@ def test_a_flip_by_rounding_is_no_fault() -> None:
 CONVERT = """
 import pathlib
 import onnx_ir as ir
-from bnncc.targets.tflite import emit
+from bnncc.targets.tflite.emit import emit
 
 def convert(input_onnx_file_path, output_folder_path, non_verbose):
     assert pathlib.Path("{calibration}").exists()

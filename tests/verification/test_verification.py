@@ -14,7 +14,7 @@ from flatbuffers import flexbuffers
 from torch import Tensor, nn
 
 import bnncc
-from bnncc.compiler import CompiledModel
+from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import Verification, verify

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bnncc import ops
+from bnncc.ir import ops
 from tests.passes.helpers import build, draw, normal, run_model, signs
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.geometry import Scheme, common_scheme
-from bnncc.graph import (
+from bnncc.ir import ops
+from bnncc.ir.geometry import Scheme, common_scheme
+from bnncc.ir.graph import (
     CONV_KEY,
     LEFT_IN_FLOAT_KEY,
     MIRRORED_KEY,

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.evaluate import Array
-from bnncc.graph import constant_of
+from bnncc.ir import ops
+from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import constant_of
 
 # Two products and two sums, each rounded to half a unit in the last place of a float32.
 ROUNDINGS = 4 * 2.0**-24

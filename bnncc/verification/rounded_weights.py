@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bnncc.evaluate import Array
+from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.precision import LARGEST_INT8, along
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of, shape_of
-from bnncc.value_facts import data_inputs, is_binary
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import data_inputs, is_binary
 
 WORD = 32
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")

@@ -7,10 +7,11 @@ import onnx_ir as ir
 import pytest
 
 from bnncc.errors import InputError, PassError
-from bnncc.pass_runner import PassRunner, first_difference
+from bnncc.ir.pass_runner import PassRunner
+from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
 from bnncc.passes.legalize import Padding, legalization
-from bnncc.passes.step import Step
+from bnncc.verification.passes import first_difference
 from tests.passes.helpers import Array, array_of, build, draw, normal, run_proto, signs
 
 X = "float[1, 4, 8, 9] x"
@@ -153,7 +154,7 @@ def test_a_broken_pass_is_named(change: Callable[[ir.Graph], None], place: str) 
     broken = Step("broken-pass", lambda: Break(change), "a bug")
     steps = [broken, *correct] if place == "first" else [*correct, broken]
     with pytest.raises(PassError, match="pass 'broken-pass'"):
-        PassRunner(verify=True).run(network(), steps)
+        PassRunner(compare=first_difference).run(network(), steps)
 
 
 def test_without_verify_nothing_is_compared() -> None:
@@ -162,13 +163,15 @@ def test_without_verify_nothing_is_compared() -> None:
 
 def test_the_message_says_which_sign_flipped_and_where_it_comes_from() -> None:
     with pytest.raises(PassError, match=r"Sign 'layer\.7' \(net\.py:7 in forward.*of 288 values differ"):
-        PassRunner(verify=True).run(network(), [Step("broken-pass", lambda: Break(shift_a_threshold), "a bug")])
+        PassRunner(compare=first_difference).run(
+            network(), [Step("broken-pass", lambda: Break(shift_a_threshold), "a bug")]
+        )
 
 
 @pytest.mark.parametrize("padding", list(Padding))
 def test_the_pipeline_passes_and_its_times_are_kept(padding: Padding) -> None:
     model = network()
-    runner = PassRunner(verify=True)
+    runner = PassRunner(compare=first_difference)
     runner.run(model, PIPELINE)
     steps = legalization(model, padding)
     runner.run(model, steps)

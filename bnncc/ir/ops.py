@@ -24,7 +24,7 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
-from bnncc.geometry import Window
+from bnncc.ir.geometry import Window
 
 DOMAIN = "bnncc"
 VERSION = 1

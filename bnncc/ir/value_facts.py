@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc import ops
-from bnncc.graph import constant_of
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of
 
 # Operators that move elements without changing them.
 MOVES = {
