@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
+from bnncc.runtime import BuildError, LitertRunner, library_path
 
 
 class OrtRunner:
@@ -81,8 +82,6 @@ class Runtime(Enum):
         """True where it is installed; the delegate also where this machine can build it."""
         if self is Runtime.LCE:
             return importlib.util.find_spec("larq_compute_engine") is not None
-        from bnncc.runtime import BuildError, library_path
-
         try:
             library_path()
         except BuildError:
@@ -93,8 +92,6 @@ class Runtime(Enum):
         """The file, on one thread; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
         if self is Runtime.LCE:
             return LceRunner(content, fastest=fastest)
-        from bnncc.runtime import LitertRunner
-
         with _silent_stderr():  # XNNPACK announces itself
             return LitertRunner(content)
 
