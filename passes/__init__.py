@@ -7,12 +7,8 @@ the target.  Behind them, `legalize` chooses how padding is expressed.
 
 from __future__ import annotations
 
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
-from onnxscript.rewriter import RewritePass
-from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
-
 from bnncc.ir.step import Step
-from bnncc.passes.binary_maxpool import BinaryMaxPool
+from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
@@ -20,6 +16,8 @@ from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
+from bnncc.passes.fuse_pad import FusePad
+from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.merge_duplicates import MergeDuplicates
 from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
@@ -28,6 +26,7 @@ from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
+from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.split_groups import SplitGroups
@@ -36,24 +35,18 @@ from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
 
 PIPELINE: tuple[Step, ...] = (
-    Step(
-        "lift-constants",
-        lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        "Constant nodes become initializers",
-    ),
+    Step("lift-constants", LiftConstants, "Constant nodes become initializers"),
     Step("drop-no-ops", DropNoOps, "identities, inference dropout, casts and shapes that change nothing"),
     Step("merge-duplicates", MergeDuplicates, "equal expressions become one value, so that residue can be seen"),
     Step("cancel-residue", CancelResidue, "straight-through estimators: (s - p) + p is s"),
-    Step("remove-unused", RemoveUnusedNodesPass, "what only the residue needed"),
+    Step("remove-unused", RemoveUnused, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
-    Step(
-        "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
-    ),
+    Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
@@ -68,5 +61,5 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
-    Step("clean-up", RemoveUnusedNodesPass, "what the passes left over"),
+    Step("remove-unused", RemoveUnused, "what the passes left over"),
 )

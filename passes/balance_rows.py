@@ -16,11 +16,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over, unique_name
+from bnncc.ir.step import Step
 
 Floats = npt.NDArray[np.float32]
 
 # 2^k is no smaller: a processor may take subnormal numbers for 0.
 SMALLEST_EXPONENT = -100
+
+
+def balancing(smallest: int) -> Step:
+    """The step for a file whose weights of `smallest` elements and more are rounded to int8."""
+    return Step("balance-rows", lambda: BalanceRows(smallest), "bring the rows of Linears to one size")
 
 
 class BalanceRows(ir.passes.InPlacePass):

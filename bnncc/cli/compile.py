@@ -99,7 +99,8 @@ compile_options = as_one(
             "disabled_passes",
             multiple=True,
             metavar="PASS",
-            help="Leave a pass out, to see its share; repeat for several. -v lists their names.",
+            help="Leave a pass out, to see its share; repeat for several. -v lists their names: merge-slices is "
+            "passes/merge_slices.py.",
         ),
     ),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 import onnx_ir as ir
 import pytest
@@ -13,6 +16,7 @@ from torch.nn import functional as F
 
 from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
+from bnncc.passes.balance_rows import balancing
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.verification.passes import first_difference
 from tests.networks import BiRealNet18, ReActNet, randomize
@@ -140,3 +144,18 @@ def test_two_runs_from_the_same_model_give_the_same_bytes(name: str) -> None:
             step.make()(model)
         contents.add(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
     assert len(contents) == 1
+
+
+def every_step() -> list[Step]:
+    empty = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+    legalizations = [legalization(empty, padding) for padding in (Padding.MIRRORED, Padding.ONE_PADDED)]
+    return [*PIPELINE, *(step for steps in legalizations for step in steps), balancing(1)]
+
+
+@pytest.mark.parametrize("step", every_step(), ids=lambda step: step.name)
+def test_a_pass_has_the_name_of_the_file_and_of_the_class_in_it(step: Step) -> None:
+    module = import_module(f"bnncc.passes.{step.name.replace('-', '_')}")
+    assert Path(module.__file__ or "").name == f"{step.name.replace('-', '_')}.py"
+    made = type(step.make())
+    assert inspect.getmodule(made) is module
+    assert made.__name__.lower() == step.name.replace("-", "")

@@ -12,7 +12,7 @@ import bnncc
 from bnncc.ir.graph import NEGATED_KEY
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
-from bnncc.passes.binary_maxpool import BinaryMaxPool
+from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.verification.passes import first_difference
