@@ -59,7 +59,7 @@ def print_compilation(
     for layer in compiled.layers:
         if layer.reason is not None:
             place = f" ({layer.source})" if layer.source else ""
-            console.print(f"in float: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
+            console.print(f"{layer.in_float}: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
 
 
 def print_explanation(console: Console, compiled: CompiledModel) -> None:
@@ -68,7 +68,7 @@ def print_explanation(console: Console, compiled: CompiledModel) -> None:
         console.print(f"{layer.module}: {layer.operator}", markup=False)
         if layer.source:
             console.print(f"    {layer.source}", markup=False)
-        for clause in layer.explanation or (f"in float: {layer.reason}",):
+        for clause in layer.explanation or (f"{layer.in_float}: {layer.reason}",):
             console.print(f"    - {clause}", markup=False)
 
 

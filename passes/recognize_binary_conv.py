@@ -40,7 +40,6 @@ from bnncc.ir.geometry import Window
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
-    LEFT_IN_FLOAT_KEY,
     STEP_WEIGHTS_KEY,
     TRACED_KEY,
     ZERO_WEIGHTS_KEY,
@@ -51,13 +50,15 @@ from bnncc.ir.graph import (
     sole_consumer,
     take_over,
 )
+from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
 
-_DEPTHWISE = (
-    "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply"
+_DEPTHWISE = Reason(
+    "depthwise-conv",
+    "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply",
 )
 
 
@@ -80,80 +81,85 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                 found.emit(materializer)
                 _remove_unused(model.graph, inputs)
                 changed = True
-            elif found and node.metadata_props.get(LEFT_IN_FLOAT_KEY) != found:
-                node.metadata_props[LEFT_IN_FLOAT_KEY] = found
+            elif found is not None:
+                leave_in_float(node, found)
         return ir.passes.PassResult(model, modified=changed)
 
-    def _recognize(self, node: ir.Node) -> _Layer | str:
-        """The binary layer that `node` is; or why it is none, "" where nothing about it is binary."""
+    def _recognize(self, node: ir.Node) -> _Layer | Reason | None:
+        """The binary layer that `node` is; or why it is none; None where nothing about it is binary."""
         x, weight = node.inputs[0], node.inputs[1]
         assert x is not None
         assert weight is not None
         if constant_of(x) is not None:
-            return "its weights are the first operand of the product" if binary_operand(weight) is not None else ""
+            return (
+                Reason("weights-first", "its weights are the first operand of the product")
+                if binary_operand(weight) is not None
+                else None
+            )
         operand = binary_operand(x)
         if operand is not None and node.op_type != "Conv" and is_binary(x):
             operand = unfolded(x)
         filters = constant_of(weight)
         if filters is None:
-            return "its weights are computed at run time" if operand is not None else ""
+            return Reason("computed-weights", "its weights are computed at run time") if operand is not None else None
         if node.op_type != "Conv":
             filters = _output_first(node, filters)
         if filters.ndim < 2:
-            return "its weights are a vector" if operand is not None else ""
+            return Reason("vector-weights", "its weights are a vector") if operand is not None else None
         if operand is None:
             return self._reason_for_float_input(x, filters)
         return self._check(node, operand, filters)
 
-    def _reason_for_float_input(self, x: ir.Value, filters: npt.NDArray[np.generic]) -> str:
+    def _reason_for_float_input(self, x: ir.Value, filters: npt.NDArray[np.generic]) -> Reason | None:
         # One weight a channel is always "equal in magnitude": that says nothing.
         binary_weights = split_weights(filters) is not None and filters.size > filters.shape[0]
         if _is_step(x):
             if split_weights(filters) is None:
-                return "its input is binary but its weights are not"
-            return "its input holds zeros by design, which no bit says"
-        return "its weights are binary but its input is not" if binary_weights else ""
+                return Reason("step-input", "its input is binary but its weights are not")
+            return Reason("zeros-by-design", "its input holds zeros by design, which no bit says")
+        return Reason("float-input", "its weights are binary but its input is not") if binary_weights else None
 
-    def _check(self, node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic]) -> _Layer | str:
+    def _check(self, node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic]) -> _Layer | Reason:
         x = node.inputs[0]
         assert x is not None
         size = shape_of(x)
         if size is None or shape_of(node.outputs[0]) is None:
-            return "its input has no static shape"
+            return Reason("dynamic-shape", "its input has no static shape")
         group = node.attributes["group"].as_int() if "group" in node.attributes else 1
         if not (np.all(operand.affine.scale > 0) or np.all(operand.affine.scale < 0)):
-            return "its input is ±1 times a scale whose sign differs between channels"
+            return Reason("mixed-sign-scales", "its input is ±1 times a scale whose sign differs between channels")
         scaled = _scale_inputs(node, operand, filters, int(group))
         if scaled is None:
-            return "its input is ±1 times a scale that differs between the rows of a product"
+            return Reason("unequal-scales", "its input is ±1 times a scale that differs between the rows of a product")
         zeros = 0
         split = split_weights(scaled)
         if split is None and (zeros := count_zeros(scaled)):
             if self.zero_weights is ZeroWeights.FLOAT:
-                return (
+                return Reason(
+                    "weights-exactly-zero",
                     f"{zeros:,} of its {filters.size:,} weights {'is' if zeros == 1 else 'are'} exactly 0, which no "
-                    "bit says (--zero-weights plus-one reads them as +1)"
+                    "bit says (--zero-weights plus-one reads them as +1)",
                 )
             scaled = zeros_to_plus_one(scaled)
             filters = zeros_to_plus_one(filters)
             split = split_weights(scaled)
         if split is None:
             if are_steps(scaled):
-                return "its weights are 0 and one other value, not of two signs"
-            return "its input is binary but its weights are not"
+                return Reason("one-sign-weights", "its weights are 0 and one other value, not of two signs")
+            return Reason("float-weights", "its input is binary but its weights are not")
         bias = _bias(node)
         if bias is None:
-            return "its bias is computed at run time"
+            return Reason("computed-bias", "its bias is computed at run time")
         if node.op_type == "Conv":
             if filters.ndim not in (3, 4):
-                return f"it is a {filters.ndim - 2}-D convolution"
+                return Reason("not-two-dimensional", f"it is a {filters.ndim - 2}-D convolution")
             if group > 1 and filters.shape[1] == 1:
                 return _DEPTHWISE
         geometry = _geometry(node, filters, size)
         padded = _padding(operand, geometry, filters.shape[2:], size[2:]) if node.op_type == "Conv" else (geometry, 0.0)
-        if isinstance(padded, str) and is_binary(x) and operand.signs is not x:
+        if isinstance(padded, Reason) and is_binary(x) and operand.signs is not x:
             return self._check(node, unfolded(x), filters)
-        if isinstance(padded, str):
+        if isinstance(padded, Reason):
             return padded
         signs, scales = split
         affine = Affine(scales * np.sign(operand.affine.scale[0]), _sum_of_offsets(node, operand, filters, int(group)))
@@ -327,7 +333,7 @@ def _geometry(node: ir.Node, filters: npt.NDArray[np.generic], size: tuple[int, 
 
 def _padding(
     operand: BinaryOperand, geometry: ops.ConvGeometry, kernel: tuple[int, ...], size: tuple[int, ...]
-) -> tuple[ops.ConvGeometry, float] | str:
+) -> tuple[ops.ConvGeometry, float] | Reason:
     """The geometry with the operand's own pads, and what the signs are padded with; or why there is no such value."""
     if len(kernel) == 1:
         kernel, size = (1, *kernel), (1, *size)
@@ -335,9 +341,11 @@ def _padding(
     own = any(operand.pads)
     zero = operand.preimage(0.0)
     if reached and zero is None:
-        return "its zero padding means different things for different channels of its input"
+        return Reason(
+            "channel-dependent-padding", "its zero padding means different things for different channels of its input"
+        )
     if reached and own and zero != operand.fill:
-        return "it is padded twice, with different values"
+        return Reason("padded-twice", "it is padded twice, with different values")
     pads = tuple(a + b for a, b in zip(geometry.pads, operand.pads, strict=True))
     value = operand.fill if own else (zero if reached and zero is not None else 0.0)
     geometry = ops.ConvGeometry(

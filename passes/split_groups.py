@@ -29,7 +29,6 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
-    LEFT_IN_FLOAT_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
@@ -40,6 +39,7 @@ from bnncc.ir.graph import (
     shape_of,
     take_over,
 )
+from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
 
 KEPT = (CONV_KEY, TRACED_KEY)
@@ -251,10 +251,11 @@ class _Grouped:
             geometry = ops.ConvGeometry(geometry.strides, geometry.dilations, group=geometry.group)
         weight = new_constant(graph, filters.astype(np.float32), f"{name}/float_weight")
         conv = ir.node("Conv", [x, weight, new_constant(graph, bias, f"{name}/bias")], dict(geometry.attributes()))
-        conv.metadata_props[LEFT_IN_FLOAT_KEY] = (
+        reason = (
             f"it has {self.group} groups of {self.channels} channels, for which float is estimated to be faster on the "
             "target: bits are multiplied in words of 32 channels"
         )
+        leave_in_float(conv, Reason("small-groups", reason))
         conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
         replace_node(graph, node, conv)
 

@@ -116,7 +116,7 @@ def test_weights_of_zero_and_one_are_told_apart() -> None:
     model = build("s = bnncc.Sign (x)\ny = Conv (s, w)", X, w=steps.reshape(3, 4, 2, 5))
     assert not RecognizeBinaryConv()(model).modified
     reason = node_of(model, "Conv").metadata_props[LEFT_IN_FLOAT_KEY]
-    assert reason == "its weights are 0 and one other value, not of two signs"
+    assert reason == "one-sign-weights: its weights are 0 and one other value, not of two signs"
 
 
 def test_zero_weights_are_read_as_plus_one_on_request() -> None:
