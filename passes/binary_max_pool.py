@@ -34,6 +34,7 @@ from bnncc.ir.graph import (
 )
 from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import affine_of, channel_vector
+from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.normalize_sign_input import can_negate, negate_channels
 from bnncc.passes.threshold import can_yield_bits
 from bnncc.passes.windows import windows_of
@@ -47,16 +48,18 @@ class BinaryMaxPool(ir.passes.InPlacePass):
     """Move every MaxPool that allows it below the Sign behind it, and let those that read signs pool bits."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if ops.is_sign(node):
-                changed |= _move_below(model.graph, node)
-            elif node.domain == "" and node.op_type == "MaxPool" and node.inputs[0] is not None:
-                windows = _windows(node)
-                if windows is not None and is_binary(node.inputs[0]):
-                    replace_node(model.graph, node, ops.binary_max_pool(node.inputs[0], windows))
-                    changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+    if ops.is_sign(node):
+        return _move_below(graph, node)
+    x = node.inputs[0] if node.domain == "" and node.op_type == "MaxPool" else None
+    windows = _windows(node) if x is not None else None
+    if x is None or windows is None or not is_binary(x):
+        return False
+    replace_node(graph, node, ops.binary_max_pool(x, windows))
+    return True
 
 
 def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:

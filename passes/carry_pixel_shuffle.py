@@ -30,6 +30,7 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.each_node import rewrite_each
 
 # [N, C, b, b, h, w] → [N, C, h, b, w, b]
 SHUFFLE = [0, 1, 4, 2, 5, 3]
@@ -40,11 +41,7 @@ class CarryPixelShuffle(ir.passes.InPlacePass):
     """Rewrite every pixel_shuffle that is all that reads a BinaryConv of one group."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if node.graph is model.graph:
-                changed |= _rewrite(model.graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
 
 
 def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:

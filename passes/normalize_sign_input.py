@@ -23,6 +23,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import NEGATED_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.each_node import rewrite_each
 
 # Added to a channel of which the sign is constant: larger than any activation, and far from overflow when x is added.
 DECISIVE = 1e30
@@ -32,16 +33,13 @@ class NormalizeSignInput(ir.passes.InPlacePass):
     """Rewrite every Sign whose operand is a Mul by a per-channel constant, with or without an Add behind it."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if ops.is_sign(node) and _normalize(model.graph, node):
-                changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _normalize))
 
 
 def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     operand = node.inputs[0]
-    assert operand is not None
+    if not ops.is_sign(node) or operand is None:
+        return False
     x, total = operand, None
     while (producer := x.producer()) is not None and (step := affine_of(producer)) is not None:
         total = step[1] if total is None else step[1].then(total)

@@ -39,6 +39,7 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.ir.value_facts import data_inputs, is_binary
+from bnncc.passes.each_node import rewrite_each
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3
@@ -49,17 +50,9 @@ class SinkMoves(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
-        while _sweep(model.graph):
+        while rewrite_each(model.graph, _step):
             modified = True
         return ir.passes.PassResult(model, modified=modified)
-
-
-def _sweep(graph: ir.Graph) -> bool:
-    changed = False
-    for node in list(graph):
-        if node.graph is graph:
-            changed |= _step(graph, node)
-    return changed
 
 
 def _step(graph: ir.Graph, node: ir.Node) -> bool:

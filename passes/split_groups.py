@@ -41,6 +41,7 @@ from bnncc.ir.graph import (
 )
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
+from bnncc.passes.each_node import rewrite_each
 
 KEPT = (CONV_KEY, TRACED_KEY)
 # The opset in which Split got the attribute num_outputs.
@@ -60,19 +61,17 @@ class SplitGroups(ir.passes.InPlacePass):
         self.grouped_kernel = grouped_kernel
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if not ops.is_binary_conv(node):
-                continue
-            layer = _Grouped.of(node)
-            if layer is None or (self.grouped_kernel and layer.channels % WORD == 0):
-                continue
-            if self.cost is not None and layer.is_faster_in_float(self.cost):
-                layer.return_to_float(model.graph)
-            else:
-                layer.split(model.graph)
-            changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, self._split))
+
+    def _split(self, graph: ir.Graph, node: ir.Node) -> bool:
+        layer = _Grouped.of(node) if ops.is_binary_conv(node) else None
+        if layer is None or (self.grouped_kernel and layer.channels % WORD == 0):
+            return False
+        if self.cost is not None and layer.is_faster_in_float(self.cost):
+            layer.return_to_float(graph)
+        else:
+            layer.split(graph)
+        return True
 
 
 @dataclass

@@ -19,20 +19,19 @@ import onnx_ir as ir
 from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, inherit_source, new_constant, shape_of
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.binary_weights import are_steps
+from bnncc.passes.each_node import rewrite_each
 
 
 class SplitStepWeights(ir.passes.InPlacePass):
     """Rewrite every ungrouped two-dimensional Conv of a binary input with such weights."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if node.domain == "" and node.op_type == "Conv" and STEP_WEIGHTS_KEY not in node.metadata_props:
-                changed |= _split(model.graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _split))
 
 
 def _split(graph: ir.Graph, node: ir.Node) -> bool:
+    if node.domain != "" or node.op_type != "Conv" or STEP_WEIGHTS_KEY in node.metadata_props:
+        return False
     x, weight = node.inputs[0], node.inputs[1]
     filters, shape = constant_of(weight), shape_of(x) if x is not None else None
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 
 from bnncc.ir.geometry import Window
+from bnncc.passes.border import border_sums
 from bnncc.passes.legalize import zero_padding_is_exact
-from bnncc.passes.pad_with_ones import PadWithOnes, border_sums
+from bnncc.passes.pad_with_ones import PadWithOnes
 from tests.passes.convolutions import GEOMETRIES, Geometry, binary_conv_model, some_scales, torch_sums
 from tests.passes.helpers import build, check_pass, draw, node_of, normal, operators, run_model, signs
 
