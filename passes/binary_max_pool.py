@@ -35,6 +35,7 @@ from bnncc.ir.graph import (
 from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import affine_of, channel_vector
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
 from bnncc.passes.normalize_sign_input import can_negate, negate_channels
 from bnncc.passes.threshold import can_yield_bits
 from bnncc.passes.windows import windows_of
@@ -81,12 +82,12 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     for node in between:
         operands = [value if operand is previous.outputs[0] else operand for operand in node.inputs]
         moved = ir.node(node.op_type, operands, dict(node.attributes))
-        value, previous = _insert(graph, moved, sign, node, x, f"{node.outputs[0].name}/unpooled"), node
+        value, previous = insert(graph, moved, sign, name=f"{node.outputs[0].name}/unpooled", like=x, origin=node), node
     if falling.size:
         factor = new_constant(graph, direction.astype(np.float32).reshape(1, -1, 1, 1), f"{y.name}/direction")
-        value = _insert(graph, ir.node("Mul", [value, factor]), sign, sign, x, f"{y.name}/rising")
+        value = insert(graph, ir.node("Mul", [value, factor]), sign, name=f"{y.name}/rising", like=x)
     inner = ops.sign(value)
-    _insert(graph, inner, sign, sign, x, f"{y.name}/unpooled")
+    insert(graph, inner, sign, name=f"{y.name}/unpooled", like=x)
     pooled = ops.binary_max_pool(inner.outputs[0], windows)
     inherit_source([pooled], pool)
     graph.insert_before(sign, pooled)
@@ -98,15 +99,6 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     if NEGATED_KEY in pooled.outputs[0].metadata_props:
         inner.outputs[0].metadata_props[NEGATED_KEY] = pooled.outputs[0].metadata_props[NEGATED_KEY]
     return True
-
-
-def _insert(graph: ir.Graph, node: ir.Node, before: ir.Node, origin: ir.Node, like: ir.Value, name: str) -> ir.Value:
-    """Put `node` in; its output is called `name` and has the shape and type of `like`."""
-    result = node.outputs[0]
-    result.name, result.shape, result.type = name, like.shape, like.type
-    inherit_source([node], origin)
-    graph.insert_before(before, node)
-    return result
 
 
 def _find(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | None:

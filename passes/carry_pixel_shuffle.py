@@ -13,8 +13,6 @@ constants repeated b² times, where `fold-affine` makes it part of the convoluti
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import onnx_ir as ir
 
@@ -22,7 +20,6 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     OUTPUT_CHANNELS_KEY,
     constant_of,
-    inherit_source,
     new_constant,
     replace_node,
     shape_of,
@@ -31,6 +28,8 @@ from bnncc.ir.graph import (
 )
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
+from bnncc.passes.traced import choose_channels
 
 # [N, C, b, b, h, w] → [N, C, h, b, w, b]
 SHUFFLE = [0, 1, 4, 2, 5, 3]
@@ -99,8 +98,7 @@ def _permute_filters(graph: ir.Graph, conv: ir.Node, order: np.ndarray[tuple[int
         assert array is not None
         assert value is not None
         conv.replace_input_with(index, new_constant(graph, array[order], f"{value.name}/reordered"))
-    known = json.loads(conv.metadata_props.get(OUTPUT_CHANNELS_KEY, json.dumps(list(range(order.size)))))
-    conv.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps([known[index] for index in order.tolist()])
+    choose_channels(conv, OUTPUT_CHANNELS_KEY, order, order.size)
     conv.outputs[0].name = f"{conv.outputs[0].name}/reordered"  # it no longer holds what the traced value holds
 
 
@@ -129,11 +127,7 @@ def _carry_affines(graph: ir.Graph, shuffle: ir.Node, block: int) -> None:
         if np.any(vector != unit):
             repeated = np.tile(vector, block**2).astype(np.float32).reshape(1, -1, 1, 1)
             node = ir.node(operator, [x, new_constant(graph, repeated, f"{name}/{operator.lower()}_constant")])
-            result = node.outputs[0]
-            result.name, result.shape, result.type = f"{name}/{operator.lower()}", x.shape, x.type
-            inherit_source([node], shuffle)
-            graph.insert_before(shuffle, node)
-            x = result
+            x = insert(graph, node, shuffle, name=f"{name}/{operator.lower()}", like=x)
     shuffle.replace_input_with(0, x)
 
 

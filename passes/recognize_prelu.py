@@ -26,15 +26,7 @@ import onnx_ir as ir
 
 from bnncc.ir.graph import bypass, take_over
 from bnncc.passes.affine import affine_of
-from bnncc.passes.elementwise import (
-    Candidate,
-    Chain,
-    exclusive,
-    interpret,
-    is_absorbed,
-    is_elementwise,
-    remove_unused,
-)
+from bnncc.passes.elementwise import Candidate, Chain, exclusive, interpret, is_absorbed, is_elementwise, remove_unused
 from bnncc.passes.piecewise import Matrix, Piecewise, simplified
 
 # A jump, or a kink, smaller than this share of its surroundings is the rounding of float32 constants.

@@ -44,15 +44,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import TRACED_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.ir.value_facts import FIRST_INPUT_ONLY, may_equal_by_design
 from bnncc.passes.affine import affine_of
-from bnncc.passes.elementwise import (
-    Candidate,
-    Chain,
-    exclusive,
-    interpret,
-    is_absorbed,
-    is_elementwise,
-    remove_unused,
-)
+from bnncc.passes.elementwise import Candidate, Chain, exclusive, interpret, is_absorbed, is_elementwise, remove_unused
 from bnncc.passes.piecewise import Matrix, Piecewise, simplified
 
 # Two values that differ by less, relative to the larger, differ by the rounding of float32 constants.

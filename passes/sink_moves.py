@@ -19,8 +19,6 @@ Two moves disappear in the weights of the convolutions that read them:
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -40,6 +38,7 @@ from bnncc.ir.graph import (
 )
 from bnncc.ir.value_facts import data_inputs, is_binary
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.traced import choose_channels, negated_channels, set_negated_channels
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3
@@ -181,8 +180,7 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
     for conv in dict.fromkeys(convs):
         _permute_inputs(graph, conv, order)
     if NEGATED_KEY in signs.metadata_props:
-        negated = json.loads(signs.metadata_props[NEGATED_KEY])
-        signs.metadata_props[NEGATED_KEY] = json.dumps(np.flatnonzero(np.isin(order, negated)).tolist())
+        set_negated_channels(signs, np.flatnonzero(np.isin(order, negated_channels(signs))).tolist())
     # Neither holds what the traced value of its name holds.
     for renamed in dict.fromkeys((value, signs)):
         renamed.name = f"{renamed.name}/space_to_depth"
@@ -226,8 +224,7 @@ def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]
     assert weight is not None
     assert signs is not None
     conv.replace_input_with(1, new_constant(graph, signs[:, order], f"{weight.name}/reordered"))
-    known = json.loads(conv.metadata_props.get(INPUT_CHANNELS_KEY, json.dumps(list(range(order.size)))))
-    conv.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([known[index] for index in order])
+    choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
 
 
 def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:

@@ -42,8 +42,8 @@ from bnncc.ir.graph import (
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.traced import hand_on, negated_channels, set_negated_channels, traced_channels
 
-KEPT = (CONV_KEY, TRACED_KEY)
 # The opset in which Split got the attribute num_outputs.
 NUM_OUTPUTS_SINCE = 18
 
@@ -121,8 +121,8 @@ class _Grouped:
         assert bias is not None
         parts = self._parts(graph)
         results = []
-        inputs = _traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
-        outputs = _traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
+        inputs = traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
+        outputs = traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
         for index in range(self.group):
             reads = slice(index * self.channels, (index + 1) * self.channels)
             rows = slice(index * self.filters, (index + 1) * self.filters)
@@ -138,9 +138,7 @@ class _Grouped:
                 single,
                 pad_value=pad_value,
             )
-            for key in KEPT:
-                if key in node.metadata_props:
-                    part.metadata_props[key] = node.metadata_props[key]
+            hand_on(node, part, (CONV_KEY, TRACED_KEY))
             part.metadata_props[INPUT_CHANNELS_KEY] = json.dumps(inputs[reads])
             part.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(outputs[rows])
             inherit_source([part], node)
@@ -209,11 +207,11 @@ class _Grouped:
     def _hand_on_negated(self, part: ir.Value, index: int) -> None:
         """Tell which of the channels of the `index`-th group are held negated."""
         first = index * self.channels
-        negated = json.loads(self.x.metadata_props.get(NEGATED_KEY, "[]"))
+        negated = negated_channels(self.x)
         own = [channel - first for channel in negated if first <= channel < first + self.channels]
         part.metadata_props.pop(NEGATED_KEY, None)
         if own:
-            part.metadata_props[NEGATED_KEY] = json.dumps(own)
+            set_negated_channels(part, own)
 
     @property
     def _part_shape(self) -> tuple[int, ...]:
@@ -257,8 +255,3 @@ class _Grouped:
         leave_in_float(conv, Reason("small-groups", reason))
         conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
         replace_node(graph, node, conv)
-
-
-def _traced_channels(node: ir.Node, key: str, count: int) -> list[int]:
-    entry = node.metadata_props.get(key)
-    return json.loads(entry) if entry else list(range(count))

@@ -16,10 +16,11 @@ import json
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, new_constant, shape_of
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.binary_weights import are_steps
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
 
 
 class SplitStepWeights(ir.passes.InPlacePass):
@@ -45,11 +46,8 @@ def _split(graph: ir.Graph, node: ir.Node) -> bool:
     doubled = np.concatenate([halves, np.broadcast_to(scale, filters.shape)], axis=1).astype(filters.dtype)
     name = node.outputs[0].name
     twice = ir.node("Concat", [x, x], {"axis": 1})
-    twice.outputs[0].name, twice.outputs[0].type = f"{name}/twice", x.type
-    twice.outputs[0].shape = ir.Shape((shape[0], 2 * shape[1], *shape[2:]))
-    inherit_source([twice], node)
-    graph.insert_before(node, twice)
-    node.replace_input_with(0, twice.outputs[0])
+    doubled_shape = (shape[0], 2 * shape[1], *shape[2:])
+    node.replace_input_with(0, insert(graph, twice, node, name=f"{name}/twice", like=x, shape=doubled_shape))
     node.replace_input_with(1, new_constant(graph, doubled, f"{weight.name}/halves"))
     node.metadata_props[STEP_WEIGHTS_KEY] = "1"
     node.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(shape[1])] * 2)
