@@ -12,8 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.ir import bit_moves
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.lowerings.bit_moves import LOWERINGS
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END
 from tests.passes.helpers import build, draw, signs
@@ -195,6 +197,10 @@ CONSTANTS = {
     "rows": ints(3, 0, -1),
     "blocks": np.concatenate([np.arange(32) + 32 * block for block in (2, 0, 1, 2)]),
 }
+
+
+def test_each_move_that_the_graph_admits_has_a_lowering() -> None:
+    assert set(LOWERINGS) == bit_moves.MOVES
 
 
 @pytest.mark.parametrize(("move", "channels", "moved", "expected"), MOVES, ids=[move[0] for move in MOVES])
