@@ -20,6 +20,7 @@ from bnncc.bundle import write_bundle
 from bnncc.runtime import library_path
 from bnncc.targets import find_target
 from tests.bundle import example
+from tests.needs import debian, need, need_zig
 
 # Debian's sshd is not in the path of users, and wants to be called by its whole path.
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -70,8 +71,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    example.need(SSHD and SFTP.is_file(), "Debian's openssh-server")
-    example.need(shutil.which("scp"), "Debian's openssh-client")
+    need(SSHD and SFTP.is_file(), debian("sshd", "openssh-server"))
+    need(shutil.which("scp"), debian("scp", "openssh-client"))
     assert SSHD is not None
     folder = tmp_path_factory.mktemp("sshd")
     (folder / "home").mkdir()
@@ -117,7 +118,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for a Raspberry Pi, with this machine's delegate in it, as the host of the test is this machine."""
-    example.need_zig()
+    need_zig()
     folder = tmp_path_factory.mktemp("bundle") / "fashion net"
     write_bundle(example.model(), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
     shutil.copyfile(library_path(), folder / "libbnncc_runtime.so")

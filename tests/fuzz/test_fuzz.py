@@ -2,7 +2,7 @@
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from tests.fuzz.check import check
 from tests.fuzz.networks import Layer, Network, networks
@@ -15,7 +15,7 @@ NETWORKS = 150
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_networks_compile_to_files_that_compute_the_same(chunk: int) -> None:
     @hypothesis.seed(chunk)
-    @settings(max_examples=NETWORKS // CHUNKS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=NETWORKS // CHUNKS)
     @given(networks())
     def run(spec: Network) -> None:
         check(spec)

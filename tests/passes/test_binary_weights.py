@@ -58,7 +58,7 @@ def test_every_constant_expression_of_two_values_a_channel_is_binary(expression:
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     exponents=st.lists(st.floats(-8, 3), min_size=1, max_size=6),
     flips=st.lists(st.booleans(), min_size=6, max_size=6),

@@ -15,7 +15,7 @@ def nothing_is_expressible(windows: tuple[Window, Window]) -> bool:
     return False
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(geometry=GEOMETRIES)
 def test_the_integer_sums_are_torchs_exactly(geometry: Geometry) -> None:
     model = binary_conv_model(geometry)
@@ -26,7 +26,7 @@ def test_the_integer_sums_are_torchs_exactly(geometry: Geometry) -> None:
     np.testing.assert_array_equal(run_model(model, feeds)["y"], expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(geometry=GEOMETRIES)
 def test_with_scales_of_both_signs_and_a_bias(geometry: Geometry) -> None:
     multiplier, bias = some_scales()
@@ -38,7 +38,7 @@ def test_with_scales_of_both_signs_and_a_bias(geometry: Geometry) -> None:
     np.testing.assert_allclose(run_model(model, feeds)["y"], expected, rtol=1e-5, atol=1e-4)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(geometry=GEOMETRIES)
 def test_the_border_is_the_convolution_of_the_frame_by_the_signs(geometry: Geometry) -> None:
     weight = signs(4, 3, *geometry.kernel, seed=7)

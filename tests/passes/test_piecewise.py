@@ -79,7 +79,7 @@ def expressions(draw: st.DrawFn) -> tuple[str, dict[str, Array]]:
 
 
 @given(expressions())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_interpreted_expression_is_the_expression(expression: tuple[str, dict[str, Array]]) -> None:
     body, constants = expression
     width = 160

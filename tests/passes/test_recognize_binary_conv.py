@@ -41,7 +41,7 @@ def test_a_scale_per_channel_and_the_bias_become_multiplier_and_bias() -> None:
     assert node.metadata_props[CONV_KEY] == "y"
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     exponents=st.lists(st.floats(-6, 1), min_size=1, max_size=9),
     channels=st.integers(1, 5),
