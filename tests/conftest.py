@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 import hypothesis
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from hypothesis import HealthCheck
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
+
+from tests.needs import skipped_line
 
 SEED = 0
 
@@ -48,14 +49,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
         seed_generators()
 
 
-def skipped_line(reasons: list[str]) -> str:
-    """How many tests are skipped and what each kind of them needs, as one line."""
-    counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
-    kinds = [reason if len(counts) == 1 else f"{count} {reason}" for reason, count in counts.most_common()]
-    return f"{len(reasons)} skipped: {'; '.join(kinds)}"
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.stats.get("skipped", [])
     if reports:
-        terminalreporter.line(skipped_line([report.longrepr[2] for report in reports]))
+        terminalreporter.line(skipped_line([report.longrepr[2].removeprefix("Skipped: ") for report in reports]))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -39,6 +41,13 @@ def need_zig() -> None:
 def needs(found: object, reason: str) -> pytest.MarkDecorator:
     """A mark: skip where `found` is false.  In CI the test runs, and fails at what is missing."""
     return pytest.mark.skipif(not found and not IN_CI, reason=reason)
+
+
+def skipped_line(reasons: Sequence[str]) -> str:
+    """How many tests are skipped, and for each reason how many, as one line; reasons: one a test."""
+    counts = Counter(reasons)
+    kinds = [reason if len(counts) == 1 else f"{count}: {reason}" for reason, count in counts.most_common()]
+    return f"{len(reasons)} skipped: {'; '.join(kinds)}"
 
 
 needs_zig = needs(HAS_ZIG, NO_ZIG)
