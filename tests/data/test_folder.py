@@ -242,7 +242,7 @@ def test_a_picture_that_vanished_is_a_bad_image(tmp_path):
         dataset.read(0)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything (run it as another user)")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything (use another user)")
 def test_what_must_not_be_read_is_an_input_error(tmp_path):
     path = put(tmp_path / "a" / "1.png")
     path.chmod(0)
