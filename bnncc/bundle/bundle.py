@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bnncc._version import __version__
 from bnncc.bundle.android import write_android
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.check_data import make_check_data
+from bnncc.bundle.manifest import MANIFEST, write_manifest
 from bnncc.bundle.raspberry_pi import write_raspberry_pi
 from bnncc.errors import InputError
 from bnncc.inference import Model
 from bnncc.targets.description import Target
 
-# Tells a bundle from other folders, and run.py how to treat pictures.
-MANIFEST = "bundle.json"
 # On 32-bit Linux there is no later interpreter than TensorFlow Lite 2.14, and apps for Android may have it.
 OLD_INTERPRETER = ("arm-linux-gnueabihf", *ABIS)
 
@@ -51,6 +50,7 @@ def write_bundle(
             write_android(model, target, compiler, check, folder)
         else:
             write_raspberry_pi(model, target, compiler, check, folder)
+        write_manifest(folder, _settings(model, target))
         _put(folder, output, Path(temporary) / "old")
 
 
@@ -99,11 +99,14 @@ def _write_common(model: Model, target: Target, folder: Path) -> None:
     (folder / "model.tflite").write_bytes(model.content)
     if model.classes:
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes), encoding="utf-8")
-    manifest = {
+
+
+def _settings(model: Model, target: Target) -> dict[str, Any]:
+    """What the manifest says beside the list of files."""
+    return {
         "bnncc": __version__,
         "target": target.name,
         "abi": target.abi,
         "input_layout": "NHWC" if model.options.channels_last else "NCHW",
         "preprocessing": model.preprocessing.as_json(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bnncc.bundle import android_toolchain, write_bundle
-from bnncc.bundle.android import shell_files
+from bnncc.bundle.android import SHELL_FILES
 from bnncc.passes.legalize import Padding
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
@@ -107,7 +107,7 @@ def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made, pushed, libraries = (tmp_path_factory.mktemp(name) for name in ("made", "pushed", "libraries"))
     bundle = made / "bundle"
     write_bundle(example.model(), target, bundle, data=str(example.IMAGES))
-    for path in shell_files(bundle):
+    for path in filter(Path.is_file, (bundle / name for name in SHELL_FILES)):
         shutil.copy(path, pushed / path.name)
     android_emulation.make_libraries(target.abi, libraries)
     delegate = bundle / "jniLibs" / target.abi / "libbnncc_runtime.so"

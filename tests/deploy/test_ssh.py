@@ -175,3 +175,26 @@ def test_an_address_is_no_option_of_ssh(server: Server, bundle: Path) -> None:
     done = server.deploy("--", "-oProxyCommand=false", bundle, address="--port=22")
     assert done.returncode == 2
     assert "write user@host" in done.stderr
+
+
+def test_names_that_ssh_or_a_shell_could_read_otherwise_stay_names(
+    server: Server, bundle: Path, tmp_path: Path
+) -> None:
+    """A bundle in a folder, from a folder and beside files with such names; each would leave the file `mark`."""
+    mark = tmp_path / "mark"
+    parent = tmp_path / f"-oProxyCommand=touch {mark};a"
+    folder = parent / f"-x:b'$(touch {mark.name})`touch {mark.name}`"
+    shutil.copytree(bundle, folder)
+    for name in ("-oProxyCommand=touch mark", "host:file", ";touch mark", "$(touch mark)"):
+        (folder / name).write_text("")
+    options = ("--port", server.port, "--identity", server.folder / "user_key", "--python", sys.executable)
+    start = "from bnncc.cli import main; main()"
+    address = f"{getpass.getuser()}@127.0.0.1"
+    command = [sys.executable, "-c", start, "deploy", *map(str, options), address, "."]
+    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "4 of " in done.stderr
+    (remote,) = [path for path in (server.home / "bnncc").iterdir() if "touch" in path.name]
+    assert {path.name for path in remote.iterdir()} == {path.name for path in bundle.iterdir()}
+    assert not list(tmp_path.rglob("mark"))
+    assert not list(server.home.rglob("mark"))
