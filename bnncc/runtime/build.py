@@ -83,7 +83,10 @@ def compiler(target: Platform) -> list[str]:
     """
     native = target == Platform.here()
     if native and os.environ.get("CXX"):
-        return shlex.split(os.environ["CXX"])
+        try:
+            return shlex.split(os.environ["CXX"])
+        except ValueError as error:
+            raise BuildError(f"$CXX is no command: {error}") from error
     if native:
         for name in ("c++", "g++", "clang++"):
             found = shutil.which(name)
@@ -119,6 +122,7 @@ def build(output: Path, target: Platform | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
         library = Path(folder) / output.name
         compile_library(compiler(target), target.machine, library)
+        library.chmod(0o755)  # whatever the umask: a library that others may write is not loaded
         os.replace(library, output)
 
 
@@ -134,6 +138,9 @@ def compile_library(command: list[str], machine: str, output: Path) -> None:
 
 def call(command: list[str], folder: Path | None = None) -> None:
     """Run a compiler, in `folder`; BuildError with its own message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
+    except OSError as error:
+        raise BuildError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:
         raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")

@@ -13,7 +13,8 @@ from bnncc.deploy.ssh import Host
 from bnncc.errors import InputError
 
 STRANGE_NAMES = (
-    "-oProxyCommand=true", "a:b", "../net.pth", "/etc/hostname", "a b", "$(true)", "a;b", "`a`", ".hidden", "", "a//b", ".",
+    "-oProxyCommand=true", "a:b", "../net.pth", "/etc/hostname", "a b", "$(true)", "a;b", "`a`", ".hidden", "",
+    "a//b", ".",
 )  # fmt: skip
 DAMAGED = (
     "", "[]", "null", "{}", '{"abi": "x"}', '{"abi": "x", "files": "run.py"}', '{"abi": "x", "files": [1]}',
