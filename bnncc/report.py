@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
@@ -111,7 +112,10 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     console.print(_totals(rows), markup=False)
     for name, content in file.metadata().items():
         if name == METADATA_NAME:
-            entries = json.loads(content)
+            try:
+                entries = dict(json.loads(content))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"its metadata '{name}' are damaged: {error}") from error
             console.print(", ".join(f"{key} {value}" for key, value in entries.items()), markup=False)
 
 
