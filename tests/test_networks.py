@@ -23,12 +23,12 @@ from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
 from tests import networks
 from tests.networks.binarize import ScaledBinaryConv2d
+from tests.networks.full_size import SHAPE, compiled, shares
 from tests.targets.runtime.emulated_runtime import emulated_runtimes
 
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parent.parent
-SHAPE = (1, 3, 224, 224)
 INPUTS = 32
 # Of `bnncc compile` for ReActNet-A.
 LARGEST_PEAK_BYTES = 2e9
@@ -55,10 +55,12 @@ NETWORKS = (
 )
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=lambda expected: expected.network)
+@pytest.fixture(
+    scope="module", params=[pytest.param(each, marks=shares(each.network), id=each.network) for each in NETWORKS]
+)
 def case(request: pytest.FixtureRequest) -> tuple[Expected, CompiledModel]:
     expected: Expected = request.param
-    return expected, bnncc.compile(f"tests.networks:{expected.network}", input_shapes=["x".join(map(str, SHAPE))])
+    return expected, compiled(expected.network)
 
 
 def image(seed: int) -> Array:
