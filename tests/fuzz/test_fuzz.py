@@ -85,6 +85,17 @@ REGRESSIONS = {
         False,
         0,
     ),
+    "a float convolution of bits whose terms all cancel, in windows of padding alone": Network(
+        (10, 1),
+        25,
+        (
+            layer("sign", 24, (1, 1), 2, shift=True, norm=True),
+            layer("relu", 16, (1, 1), 2, padding=(1, 0, 2, 1), groups=2, repeat=2, weights="ste", norm=True),
+        ),
+        "flatten",
+        False,
+        663,
+    ),
     "two steps on maps of one position": Network(
         (4, 4),
         127,
