@@ -20,6 +20,8 @@ from pathlib import Path
 import bnncc.targets
 from bnncc.errors import BnnccError
 
+# The command of pip's ziglang.
+ZIG = (sys.executable, "-m", "ziglang")
 # The oldest glibc a library by ziglang needs: any Raspberry Pi OS has a later one.
 GLIBC = "2.17"
 
@@ -92,12 +94,23 @@ def compiler(target: Platform) -> list[str]:
             found = shutil.which(name)
             if found is not None:
                 return [found]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "c++", "-target", f"{ZIG_TARGETS[target.machine]}.{GLIBC}"]
+    if zig_folder() is not None:
+        return zig_for_linux(target.machine)
     wanted = "a C++ compiler (c++, g++, clang++, or $CXX) or " if native else ""
     raise BuildError(
         f"building the delegate for {target.machine} needs {wanted}the package ziglang (pip install ziglang)"
     )
+
+
+def zig_folder() -> Path | None:
+    """Where pip's ziglang lies; None where it is not installed."""
+    spec = importlib.util.find_spec("ziglang")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def zig_for_linux(machine: str) -> list[str]:
+    """The command of ziglang's C++ compiler for Linux with glibc on `machine`."""
+    return [*ZIG, "c++", "-target", f"{ZIG_TARGETS[machine]}.{GLIBC}"]
 
 
 def fingerprint(target: Platform) -> str:
