@@ -3,6 +3,33 @@
 Each works on the ONNX graph in place, keeps what the graph computes up to float rounding (`Sign` at an exact zero
 aside), and keeps the name of every value that keeps its meaning: verification finds the reference by it.  None knows
 the target.  Behind them, `legalize` chooses how padding is expressed.
+
+To read: `PIPELINE` below, each step the file of its name; then `legalize.py` with `trim_kernels.py`, `mirror_frame.py`
+and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, from the general to the particular:
+
+- `each_node.py`              go through a graph while it is rewritten
+- `insertion.py`              put a node into a graph
+- `traced.py`                 what is left in the graph for verification
+- `configure.py`              what the user and the target choose
+- `cost.py`                   what operators cost on a target
+- `affine.py`                 an operator as an affine function a channel
+- `windows.py`                the windows of a convolution or pool
+- `border.py`                 what padding adds to the sums of a convolution
+- `piecewise.py`              piecewise-linear functions
+- `piecewise_operations.py`   … and what is computed of them
+- `elementwise.py`            an expression as such a function of each value behind it
+- `elementwise_operators.py`  … what each operator computes
+- `expression.py`             … replaced by a chain of operators
+- `steps.py`                  such a function as two values and a jump
+- `binarizer.py`              … as a sign and an affine
+- `binary_operand.py`         a value as an affine function of bits
+- `binary_weights.py`         weights as signs and scales
+- `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
+- `binary_product.py`         … replaced by a BinaryConv
+- `replication.py`            copies along the channels, however they are spelt
+- `repeat_channels.py`        … computed by the operator in front
+- `hoist_branches.py`         … brought in front of what each copy has for itself
+- `rotated_operators.py`      operators on maps that are rotated by 180°
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnncc.passes
 from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import balancing
@@ -159,3 +161,13 @@ def test_a_pass_has_the_name_of_the_file_and_of_the_class_in_it(step: Step) -> N
     made = type(step.make())
     assert inspect.getmodule(made) is module
     assert made.__name__.lower() == step.name.replace("-", "")
+
+
+def test_the_folder_lists_every_file_that_is_no_step() -> None:
+    docstring = bnncc.passes.__doc__ or ""
+    steps = {step.name.replace("-", "_") for step in every_step()}
+    files = {path.stem for path in Path(bnncc.passes.__file__ or "").parent.glob("*.py")} - {"__init__"}
+    assert steps <= files
+    listed = re.findall(r"`(\w+)\.py`", docstring)
+    assert len(set(listed)) == len(listed)
+    assert files - steps <= set(listed) <= files
