@@ -29,6 +29,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `replication.py`            copies along the channels, however they are spelt
 - `repeat_channels.py`        … computed by the operator in front
 - `hoist_branches.py`         … brought in front of what each copy has for itself
+- `pixel_shuffle.py`          pixel_shuffle and pixel_unshuffle, as exporters spell them
 - `rotated_operators.py`      operators on maps that are rotated by 180°
 """
 

@@ -29,10 +29,9 @@ from bnncc.ir.graph import (
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert
+from bnncc.passes.pixel_shuffle import find_shuffle
 from bnncc.passes.traced import choose_channels
 
-# [N, C, b, b, h, w] → [N, C, h, b, w, b]
-SHUFFLE = [0, 1, 4, 2, 5, 3]
 SPATIAL_AXES = {2, 3}
 
 
@@ -44,10 +43,10 @@ class CarryPixelShuffle(ir.passes.InPlacePass):
 
 
 def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:
-    found = _find_shuffle(graph, last)
+    found = find_shuffle(graph, last)
     if found is None:
         return False
-    x, block, between = found
+    x, block = found.x, found.block
     conv = x.producer()
     if conv is None or not ops.is_binary_conv(conv) or sole_consumer(graph, x) is None:
         return False
@@ -57,38 +56,9 @@ def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:
     _permute_filters(graph, conv, np.arange(channels).reshape(-1, block**2).T.reshape(-1))
     shuffle = ir.node("DepthToSpace", [x], {"blocksize": block, "mode": "DCR"})
     replace_node(graph, last, shuffle)
-    graph.remove(between, safe=True)
+    graph.remove(found.between, safe=True)
     _carry_affines(graph, shuffle, block)
     return True
-
-
-def _find_shuffle(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, int, list[ir.Node]] | None:
-    """(the value that is shuffled, the block's size, the nodes in front of `last`, backwards)."""
-    x = last.inputs[0] if last.inputs else None
-    if last.domain != "" or x is None:
-        return None
-    if last.op_type == "DepthToSpace":
-        mode = last.attributes.get_string("mode", "DCR")
-        return (x, last.attributes["blocksize"].as_int(), []) if mode == "CRD" else None
-    if last.op_type != "Reshape":
-        return None
-    transpose = x.producer()
-    if transpose is None or transpose.domain != "" or transpose.op_type != "Transpose" or transpose.inputs[0] is None:
-        return None
-    if list(transpose.attributes["perm"].as_ints() if "perm" in transpose.attributes else ()) != SHUFFLE:
-        return None
-    first = transpose.inputs[0].producer()
-    if first is None or first.domain != "" or first.op_type != "Reshape" or first.inputs[0] is None:
-        return None
-    if any(sole_consumer(graph, node.outputs[0]) is None for node in (first, transpose)):
-        return None
-    before, parts, after = (shape_of(value) for value in (first.inputs[0], first.outputs[0], last.outputs[0]))
-    if before is None or parts is None or after is None or len(before) != 4:
-        return None
-    batch, channels, rows, columns, height, width = parts
-    whole = before == (batch, channels * rows * columns, height, width)
-    shuffled = after == (batch, channels, height * rows, width * columns)
-    return (first.inputs[0], rows, [transpose, first]) if rows == columns and whole and shuffled else None
 
 
 def _permute_filters(graph: ir.Graph, conv: ir.Node, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
