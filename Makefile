@@ -17,7 +17,7 @@ help: ## list the targets
 demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and check the file on 1,000 test images
 	mkdir -p $(dir $(DEMO_FILE))
 	$(BIN)/bnncc compile $(EXAMPLE)/net.py:make_net --weights $(EXAMPLE)/net.pth --data $(EXAMPLE)/test_images.npz \
-		--input-shape 1x1x28x28 --target raspberry-pi-4 -o $(DEMO_FILE)
+		--pixels 0..255 --input-shape 1x1x28x28 --target raspberry-pi-4 -o $(DEMO_FILE)
 
 # Two workers of one thread each: numeric libraries that start a thread per core would only fight each other.  Tests that
 # share a compiled network (xdist_group) run in one of them.

@@ -236,16 +236,19 @@ def _with_preprocessing(
 ) -> FileMetadata:
     """What is given beside the file, where the file has none of its own."""
     options = metadata.options
-    none = Preprocessing()
+    none, kept = Preprocessing(), metadata.options.preprocessing
     given = preprocessing or none
-    if given != none and options.preprocessing not in (none, given):
+    if kept == none:
+        kept = given
+    elif given.says_pixels and not kept.says_pixels and replace(given, mean=(), std=(), pixels="") in (none, kept):
+        kept = replace(kept, mean=given.mean, std=given.std, pixels=given.pixels)
+    elif given not in (none, kept):
         raise InputError(
-            f"the file was compiled with the preprocessing {options.preprocessing.as_json()}, which its metadata keep: "
-            "leave --resize, --crop, --mean and --std out, or compile it again"
+            f"the file was compiled with the preprocessing {kept.as_json()}, which its metadata keep: leave --resize, "
+            "--crop, --mean, --std and --pixels out, or compile it again"
         )
     if classes and options.classes not in ((), classes):
         raise InputError("the file was compiled with other --classes, which its metadata keep: leave them out")
-    kept = given if options.preprocessing == none else options.preprocessing
     return replace(metadata, options=replace(options, preprocessing=kept, classes=options.classes or classes))
 
 

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from bnncc.cli.options import FILE
+from bnncc.cli.terminal import warn
 from bnncc.errors import InputError
 
 
@@ -39,12 +40,18 @@ def bundle_command(
     Interpreter.
     """
     from bnncc.bundle import write_bundle
+    from bnncc.data.preprocessing import takes_pictures
     from bnncc.inference import Model
     from bnncc.targets import find_target
 
     model = Model.read(path)
     if name is None and model.target is None:
         raise InputError(f"{path} does not say for which device it was compiled: give --target")
+    if takes_pictures([spec.shape for spec in model.inputs]) and not model.preprocessing.says_pixels:
+        warn(
+            f"{path} does not say what pixels become, so the bundle takes no pictures, only arrays of floats: compile "
+            "the network with --mean and --std, or with --pixels"
+        )
     target = find_target(name or model.target or "")
     with Console(stderr=True).status("compiling the delegate"):  # some seconds
         write_bundle(model, target, output, compiler=compiler, data=data, force=force)

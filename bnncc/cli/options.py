@@ -133,6 +133,11 @@ def data_options(text: str, *, required: bool = False, skip_bad_images: bool = T
             "--mean", metavar="R,G,B", help="Subtract from uint8 pixels scaled to 0…1, as Normalize(mean, std) does."
         ),
         click.option("--std", metavar="R,G,B", help="Divide by it, behind --mean."),
+        click.option(
+            "--pixels",
+            type=click.Choice(["0..1", "0..255"]),
+            help="What pixels become where there is no --mean and --std: scaled to 0…1, or as they are.",
+        ),
         choice_option("--interpolation", ("bilinear", "bicubic"), "How --resize computes pixels."),
         click.option("--classes", type=FILE, help="Names of the classes, one a line, in the order of the logits."),
     ]
@@ -148,6 +153,7 @@ def _data(
     crop: str | None,
     mean: str | None,
     std: str | None,
+    pixels: str | None,
     interpolation: str,
     classes: Path | None,
     skip_bad_images: bool = False,
@@ -156,7 +162,9 @@ def _data(
 
     return DataOptions(
         None if data is None else DataSource(data),
-        Preprocessing(resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation),
+        Preprocessing(
+            resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation, pixels or ""
+        ),
         _class_names(classes),
         skip_bad_images,
     )

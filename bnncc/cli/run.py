@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
-def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None) -> None:
+@click.option(
+    "--pixels", type=click.Choice(["0..1", "0..255"]), help="What pixels become, for a file whose metadata do not say."
+)
+def run_command(
+    path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, pixels: str | None
+) -> None:
     """Run FILE.tflite in LiteRT, with bnncc's delegate, on your own images.
 
     Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
@@ -42,6 +47,8 @@ def run_command(path: Path, inputs: Sequence[Path], threads: int, top: int, outp
     from bnncc.system.files import check_writable, write_atomically
 
     model = Model.read(path)
+    if pixels is not None:
+        model = model.with_pixels(pixels)
     if output is None and model.class_count is None:
         shape = "x".join(map(str, model.file.outputs[0].shape))
         raise InputError(f"{path} yields {shape}, no row of logits: write the outputs to a file, -o OUT.npz")

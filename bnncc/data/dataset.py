@@ -72,7 +72,10 @@ class Dataset(ABC):
         """(one float32 array for each graph input, NCHW without N; the label).  Raises as `read` does."""
         sample = self.read(row)
         with np.errstate(over="ignore"):  # a float64 that is too large for float32 becomes infinite
-            arrays = [self.preprocessing.normalize(array) for array in sample.inputs]
+            try:
+                arrays = [self.preprocessing.normalize(array) for array in sample.inputs]
+            except InputError as error:
+                raise InputError(f"--data: {self.name(row)}: {error}") from error
         if not all(np.all(np.isfinite(array)) for array in arrays):
             raise BadImageError(f"--data: {self.name(row)} holds NaN or infinity")
         return arrays, sample.label
@@ -109,7 +112,7 @@ class Dataset(ABC):
         if len(shape) != 3 or shape[0] not in MODES:
             raise InputError(f"--data: {name} is a picture, and the input '{spec.name}' takes {shape}")
         try:
-            pixels = self.preprocessing.pixels(picture, shape[0])
+            pixels = self.preprocessing.decode(picture, shape[0])
         except InputError as error:
             raise InputError(f"--data: {name}: {error}") from error
         except Exception as error:  # Pillow's decoders raise errors of many types

@@ -1,6 +1,11 @@
 """From a picture to the numbers that the network was trained on: resize, centre crop, mean and standard deviation.
 
     picture ─ resize (shorter side) ─ centre crop ─ uint8 pixels ─ (pixels / 255 − mean) / std ─ float32
+                                                                 ─ pixels / 255, with pixels "0..1"
+                                                                 ─ pixels, with pixels "0..255"
+
+A network that was trained on one of the three is wrong on the others without a sign of it, so none is taken for
+granted.
 
 The steps and their rounding are those of torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images, which
 is what training scripts use.  They are given once, when the network is compiled, and kept in the file's metadata.
@@ -9,7 +14,7 @@ is what training scripts use.  They are given once, when the network is compiled
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +26,23 @@ from bnncc.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# What pixels become where there is no mean and std.
+PIXELS = ("0..1", "0..255")
 INTERPOLATIONS = ("bilinear", "bicubic")
 # Pillow's mode for a network input of so many channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+UNSAID = (
+    "pixels are numbers from 0 to 255, and nobody said what the network takes: give --mean and --std as in training's "
+    "Normalize, --pixels 0..1 where training only scaled them (ToTensor), or --pixels 0..255 where it took them as "
+    "they are"
+)
+
+
+def takes_pictures(shapes: Sequence[Sequence[int]]) -> bool:
+    """True for a network of one input [N, C, H, W] whose channels are a picture's."""
+    return len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] in MODES
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Preprocessing:
     """How pictures and uint8 pixels become the network's input; floats are taken as they are.
 
     resize: the shorter side becomes so many pixels.  crop: (height, width) of the centre that is kept.
-    mean, std: per channel, or one for all, of pixels scaled to 0…1; without them pixels stay 0…255.
+    mean, std: per channel, or one for all, of pixels scaled to 0…1.  pixels: one of PIXELS, or "" where nobody said.
     """
 
     resize: int | None = None
@@ -39,10 +58,15 @@ class Preprocessing:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     interpolation: str = "bilinear"
+    pixels: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.mean) != bool(self.std):
             raise InputError("--mean and --std go together, as in torchvision's Normalize(mean, std)")
+        if self.pixels not in ("", *PIXELS):
+            raise InputError(f"--pixels: {self.pixels!r} is none of {', '.join(PIXELS)}")
+        if self.pixels and self.mean:
+            raise InputError("--pixels goes without --mean and --std, which are of pixels scaled to 0…1 already")
         if self.mean and len(self.mean) != len(self.std):
             raise InputError(f"--mean has {len(self.mean)} values and --std has {len(self.std)}")
         if not all(np.isfinite(self.mean)) or not all(np.isfinite(value) and value > 0 for value in self.std):
@@ -62,6 +86,7 @@ class Preprocessing:
             tuple(entry.get("mean", ())),
             tuple(entry.get("std", ())),
             entry.get("interpolation", "bilinear"),
+            entry.get("pixels", ""),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -73,11 +98,18 @@ class Preprocessing:
             entry["crop"] = list(self.crop)
         if self.mean:
             entry["mean"], entry["std"] = list(self.mean), list(self.std)
+        if self.pixels:
+            entry["pixels"] = self.pixels
         if self.resize is not None or self.interpolation != INTERPOLATIONS[0]:
             entry["interpolation"] = self.interpolation
         return entry
 
-    def pixels(self, picture: Image, channels: int) -> npt.NDArray[np.uint8]:
+    @property
+    def says_pixels(self) -> bool:
+        """True where it is known what pixels become."""
+        return bool(self.mean or self.pixels)
+
+    def decode(self, picture: Image, channels: int) -> npt.NDArray[np.uint8]:
         """The picture, resized and cropped, [channels, H, W].
 
         Raises InputError where the picture is smaller than the crop; Pillow's errors where it cannot be decoded.
@@ -103,9 +135,17 @@ class Preprocessing:
         return np.ascontiguousarray(array.reshape(*array.shape[:2], channels).transpose(2, 0, 1))
 
     def normalize(self, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """float32 from an input [C, …]: uint8 pixels are normalised, floats are handed on as they are."""
-        if array.dtype != np.uint8 or not self.mean:
+        """float32 from an input [C, …]: uint8 pixels are normalised, floats are handed on as they are.
+
+        Raises InputError for pixels of which nobody said what they become.
+        """
+        if array.dtype != np.uint8:
             return array.astype(np.float32)
+        if not self.says_pixels:
+            raise InputError(UNSAID)
+        if not self.mean:
+            scale = np.float32(255 if self.pixels == "0..1" else 1)
+            return array.astype(np.float32) / scale
         if len(self.mean) not in (1, array.shape[0]):
             raise InputError(f"--mean has {len(self.mean)} values, and the images have {array.shape[0]} channels")
         shape = (-1, *[1] * (array.ndim - 1))

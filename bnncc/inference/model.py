@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnncc.data import Preprocessing
@@ -38,6 +38,13 @@ class Model:
             if tensor.dtype != "float32" or not tensor.shape:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
         return cls(path, file) if metadata is None else cls(path, file, metadata.target, metadata.options)
+
+    def with_pixels(self, pixels: str) -> Model:
+        """The same file, with what its metadata do not say.  Raises InputError where they say it."""
+        if self.preprocessing.says_pixels:
+            raise InputError(f"--pixels: {self.path} says what pixels become: {self.preprocessing.as_json()}")
+        preprocessing = replace(self.preprocessing, pixels=pixels)
+        return replace(self, options=replace(self.options, preprocessing=preprocessing))
 
     @property
     def content(self) -> bytes:

@@ -25,7 +25,9 @@ CLASSES = (
 @functools.cache
 def content(padding: Padding = Padding.ONE_PADDED) -> bytes:
     """The network, compiled with classes and a preprocessing."""
-    options = Options(padding=padding, classes=CLASSES, preprocessing=Preprocessing(resize=28, crop=(28, 28)))
+    options = Options(
+        padding=padding, classes=CLASSES, preprocessing=Preprocessing(resize=28, crop=(28, 28), pixels="0..255")
+    )
     network = f"{EXAMPLE / 'net.py'}:make_net"
     return bnncc.compile(
         network, weights=EXAMPLE / "net.pth", input_shapes=["1x1x28x28"], target="raspberry-pi-4", options=options

@@ -98,10 +98,10 @@ def test_what_is_no_picture_is_one_line(folder: Path) -> None:
 @pytest.mark.parametrize(
     "preprocessing",
     [
-        Preprocessing(),
+        Preprocessing(pixels="0..255"),
         Preprocessing(resize=9, crop=(8, 6), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3)),
         Preprocessing(resize=20, crop=(8, 6), mean=(0.5,), std=(0.25,), interpolation="bicubic"),
-        Preprocessing(crop=(7, 5)),
+        Preprocessing(crop=(7, 5), pixels="0..1"),
     ],
 )
 def test_pictures_become_what_bnncc_makes_of_them(
@@ -113,7 +113,7 @@ def test_pictures_become_what_bnncc_makes_of_them(
     pixels = np.random.default_rng(0).integers(0, 256, (17, 13, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:
-        expected = preprocessing.normalize(preprocessing.pixels(picture, 3)).transpose(1, 2, 0)
+        expected = preprocessing.normalize(preprocessing.decode(picture, 3)).transpose(1, 2, 0)
     found = module["normalize"](module["load_picture"](str(tmp_path / "x.png"), expected.shape))
     np.testing.assert_array_equal(found, expected)
     turned = module["channels_last"](expected.transpose(2, 0, 1), expected.shape)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 import bnncc
 from bnncc.cli import main
 from bnncc.cli.terminal import INTERRUPTED
+from bnncc.data import Preprocessing
 from bnncc.frontend import NetworkSource, load_network
 from bnncc.inference.runners import LceRunner
 from bnncc.targets.tflite.reader import Operator, TfliteFile
@@ -38,6 +39,8 @@ Array = npt.NDArray[Any]
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "fashion_mnist"
 NETWORK = (f"{EXAMPLE}/net.py:make_net", "--weights", f"{EXAMPLE}/net.pth")
 COUNT = 96
+# Both networks take pixels as they are.
+RAW = bnncc.Options(preprocessing=Preprocessing(pixels="0..255"))
 
 # Two binary convolutions without padding, so that the first one's output is thresholds, and a third one with a sign in
 # front that reads exact zeros: a max-pool of a ReLU.
@@ -104,11 +107,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     with np.load(EXAMPLE / "test_images.npz") as data:
         images, labels = data["images"][:COUNT], data["labels"][:COUNT]
     np.savez(folder / "data.npz", images=images, labels=labels)
-    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=RAW)
     compiled.save(folder / "net.tflite")
     (folder / "thresholds.py").write_text(THRESHOLDS)
     source = f"{folder}/thresholds.py:make_net"
-    bnncc.compile(source, input_shapes=["1x1x28x28"]).save(folder / "thresholds.tflite")
+    bnncc.compile(source, input_shapes=["1x1x28x28"], options=RAW).save(folder / "thresholds.tflite")
     return Workspace(
         folder, images, labels, f"{folder}/data.npz", f"{folder}/net.tflite", (f"{folder}/thresholds.tflite", source)
     )
@@ -184,7 +187,7 @@ def test_without_labels_there_is_agreement_and_no_accuracy(workspace: Workspace,
 
 def test_a_compiled_model_is_checked_from_python_with_the_same_figures(workspace: Workspace, tmp_path: Path) -> None:
     shipped(workspace, "--json", f"{tmp_path}/out.json")
-    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=RAW)
     told: list[tuple[str, int, int]] = []
     result = compiled.check((workspace.images, workspace.labels), progress=lambda *news: told.append(news))
     expected = json.loads((tmp_path / "out.json").read_text())
@@ -197,7 +200,7 @@ def test_a_network_with_a_batch_of_several_images_gets_them_in_whole_batches(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     shipped(workspace, "--json", f"{tmp_path}/one.json")
-    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["7x1x28x28"])
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["7x1x28x28"], options=RAW)
     compiled.save(tmp_path / "seven.tflite")
     result = check(
         f"{tmp_path}/seven.tflite", "--model", *NETWORK, "--data", workspace.npz, "--json", f"{tmp_path}/seven.json"
@@ -209,7 +212,7 @@ def test_a_network_with_a_batch_of_several_images_gets_them_in_whole_batches(
 
 
 def test_a_float_file_is_put_beside_the_compiled_one(workspace: Workspace, tmp_path: Path) -> None:
-    options = bnncc.Options(disabled_passes=("recognize-binary-conv",))
+    options = replace(RAW, disabled_passes=("recognize-binary-conv",))
     floats = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=options)
     floats.save(tmp_path / "float.tflite")
     result = shipped(workspace, "--baseline", f"{tmp_path}/float.tflite", "--json", f"{tmp_path}/out.json")
@@ -263,7 +266,7 @@ def test_the_layout_of_a_file_is_its_own_where_the_shapes_do_not_tell(
 
 
 def test_as_many_pictures_of_changed_images_are_kept_as_asked_for(workspace: Workspace, tmp_path: Path) -> None:
-    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=RAW)
     wrong = replace(compiled, content=Path(worse(workspace, tmp_path)).read_bytes())
     result = wrong.check((workspace.images[:8], workspace.labels[:8]), pictures=2)
     assert len(result.changed) > 2
@@ -274,10 +277,10 @@ def test_as_many_pictures_of_changed_images_are_kept_as_asked_for(workspace: Wor
 
 
 def test_an_onnx_file_is_the_network_and_takes_no_weights(workspace: Workspace, tmp_path: Path) -> None:
-    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"])
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=RAW)
     network = str(tmp_path / "net.onnx")
     ir.save(compiled.traced.model, network)
-    bnncc.compile(network).save(tmp_path / "net.tflite")
+    bnncc.compile(network, options=RAW).save(tmp_path / "net.tflite")
     arguments = (f"{tmp_path}/net.tflite", "--model", network, "--data", workspace.npz)
     result = check(*arguments)
     assert result.exit_code == 0, result.output
@@ -374,7 +377,7 @@ def test_exact_zeros_at_a_sign_are_counted_with_their_share(workspace: Workspace
     (tmp_path / "zeros.py").write_text(THRESHOLDS.replace("stride=2)", "stride=2, bias=False)"))
     source = f"{tmp_path}/zeros.py:make_net"
     np.savez(tmp_path / "data.npz", images=images)
-    bnncc.compile(source, input_shapes=["1x1x28x28"]).save(tmp_path / "zeros.tflite")
+    bnncc.compile(source, input_shapes=["1x1x28x28"], options=RAW).save(tmp_path / "zeros.tflite")
     result = check(f"{tmp_path}/zeros.tflite", "--model", source, "--data", f"{tmp_path}/data.npz", "--layers")
     assert "signs read an exact 0 (most at '" in result.stderr
 

@@ -14,7 +14,7 @@ from bnncc.frontend import InputSpec
 
 COLOUR = [InputSpec("x", (1, 3, 4, 5))]
 GREY = [InputSpec("x", (1, 1, 4, 5))]
-NONE = Preprocessing()
+NONE = Preprocessing(pixels="0..255")
 
 
 def images(*shape, dtype=np.float32, seed=0):

@@ -28,6 +28,7 @@ def put(path, value=0, size=(8, 6)):
 
 
 def opened(root, classes=(), specs=SPECS, **preprocessing):
+    preprocessing.setdefault("pixels", "" if "mean" in preprocessing else "0..255")
     return FolderDataset(root, specs, Preprocessing(**preprocessing), classes)
 
 

@@ -57,7 +57,7 @@ def test_resize_crop_and_normalize_equal_torchvisions(size, interpolation):
     picture = noise(*size)
     preprocessing = Preprocessing(32, (27, 28), MEAN, STD, interpolation)
     expected = torchvision_pixels(picture, 32, (27, 28), interpolation)
-    pixels = preprocessing.pixels(picture, 3)
+    pixels = preprocessing.decode(picture, 3)
     np.testing.assert_array_equal(pixels, expected.transpose(2, 0, 1))
     np.testing.assert_array_equal(preprocessing.normalize(pixels), torchvision_tensor(expected, MEAN, STD))
 
@@ -68,25 +68,40 @@ def test_every_size_is_resized_and_cropped_as_torchvision_does(width, height, re
     crop = (data.draw(st.integers(1, resize)), data.draw(st.integers(1, resize)))
     picture = noise(width, height, "L")
     expected = torchvision_pixels(picture, resize, crop)
-    np.testing.assert_array_equal(Preprocessing(resize, crop).pixels(picture, 1), expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal(Preprocessing(resize, crop).decode(picture, 1), expected.transpose(2, 0, 1))
 
 
 def test_the_crop_of_odd_margins_rounds_half_to_even():
     columns = Image.fromarray(np.tile(np.arange(11, dtype=np.uint8), (11, 1)))
-    starts = {size: int(Preprocessing(crop=(size, size)).pixels(columns, 1)[0, 0, 0]) for size in (10, 8, 6, 4)}
+    starts = {size: int(Preprocessing(crop=(size, size)).decode(columns, 1)[0, 0, 0]) for size in (10, 8, 6, 4)}
     assert starts == {10: 0, 8: 2, 6: 2, 4: 4}  # the margins 0.5, 1.5, 2.5 and 3.5
 
 
 def test_without_options_the_pixels_are_the_pictures_own():
     picture = noise(7, 5)
-    pixels = Preprocessing().pixels(picture, 3)
+    pixels = Preprocessing().decode(picture, 3)
     np.testing.assert_array_equal(pixels, np.asarray(picture).transpose(2, 0, 1))
-    np.testing.assert_array_equal(Preprocessing().normalize(pixels), pixels.astype(np.float32))
+    for said, scale in (("0..255", 1), ("0..1", 255)):
+        normalized = Preprocessing(pixels=said).normalize(pixels)
+        np.testing.assert_array_equal(normalized, pixels.astype(np.float32) / np.float32(scale))
+
+
+def test_pixels_of_which_nobody_said_what_they_become_are_refused_and_floats_are_not():
+    pixels = np.zeros((3, 2, 2), np.uint8)
+    with pytest.raises(InputError, match=r"give --mean and --std .*--pixels 0\.\.1 .*--pixels 0\.\.255"):
+        Preprocessing(resize=3).normalize(pixels)
+    np.testing.assert_array_equal(Preprocessing().normalize(pixels.astype(np.float64)), pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("options", [{"pixels": "0..2"}, {"pixels": "0..1", "mean": (0.5,), "std": (1.0,)}])
+def test_what_pixels_become_is_said_once(options):
+    with pytest.raises(InputError, match="--pixels"):
+        Preprocessing(**options)
 
 
 def test_a_grey_picture_fills_the_three_channels():
     grey = noise(6, 5, "L")
-    pixels = Preprocessing().pixels(grey, 3)
+    pixels = Preprocessing().decode(grey, 3)
     np.testing.assert_array_equal(pixels, np.stack([np.asarray(grey)] * 3))
 
 
@@ -94,12 +109,12 @@ def test_a_colour_picture_becomes_its_luma_for_a_one_channel_network():
     picture = noise(6, 5)
     red, green, blue = np.asarray(picture).astype(np.int64).transpose(2, 0, 1)
     luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16  # ITU-R 601-2, in 16 bits
-    np.testing.assert_array_equal(Preprocessing().pixels(picture, 1)[0], luma)
+    np.testing.assert_array_equal(Preprocessing().decode(picture, 1)[0], luma)
 
 
 def test_transparency_is_dropped_and_not_blended():
     picture = noise(6, 5, "RGBA")
-    np.testing.assert_array_equal(Preprocessing().pixels(picture, 3), np.asarray(picture)[..., :3].transpose(2, 0, 1))
+    np.testing.assert_array_equal(Preprocessing().decode(picture, 3), np.asarray(picture)[..., :3].transpose(2, 0, 1))
 
 
 def test_a_palette_is_looked_up_before_the_picture_is_resized():
@@ -110,7 +125,7 @@ def test_a_palette_is_looked_up_before_the_picture_is_resized():
     assert picture.mode == "P"
     colours = Image.fromarray(palette[indices])
     expected = torchvision_pixels(colours, 10, None)
-    np.testing.assert_array_equal(Preprocessing(10).pixels(picture, 3), expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal(Preprocessing(10).decode(picture, 3), expected.transpose(2, 0, 1))
 
 
 def test_a_palette_with_transparency_prints_no_warning():
@@ -120,7 +135,7 @@ def test_a_palette_with_transparency_prints_no_warning():
     picture.save(file, "PNG", transparency=bytes(range(16)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pixels = Preprocessing().pixels(Image.open(file), 3)
+        pixels = Preprocessing().decode(Image.open(file), 3)
     np.testing.assert_array_equal(pixels[:, 0, 0], [0, 1, 2])
 
 
@@ -128,7 +143,7 @@ def test_cmyk_becomes_rgb():
     ink = np.random.default_rng(3).integers(0, 256, (5, 6, 4), np.uint8)
     light = 255 - ink.astype(np.float64)
     expected = (light[..., :3] * light[..., 3:] / 255).transpose(2, 0, 1)
-    found = Preprocessing().pixels(Image.fromarray(ink, "CMYK"), 3)
+    found = Preprocessing().decode(Image.fromarray(ink, "CMYK"), 3)
     assert np.abs(found - expected).max() <= 1  # Pillow's own rounding
 
 
@@ -137,7 +152,7 @@ def test_a_16_bit_picture_saturates_as_pillows_convert_does():
     file = io.BytesIO()
     Image.fromarray(np.array([[0, 100, 255], [256, 1000, 65535]], np.uint16)).save(file, "PNG")
     for channels in (1, 3):
-        pixels = Preprocessing().pixels(Image.open(file), channels)
+        pixels = Preprocessing().decode(Image.open(file), channels)
         np.testing.assert_array_equal(pixels, [[[0, 100, 255], [255, 255, 255]]] * channels)
 
 
@@ -148,12 +163,12 @@ def test_the_exif_orientation_is_not_applied():
     exif[0x0112] = 6  # turn by 90 degrees
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
-    np.testing.assert_array_equal(Preprocessing().pixels(Image.open(file), 1)[0], np.asarray(picture))
+    np.testing.assert_array_equal(Preprocessing().decode(Image.open(file), 1)[0], np.asarray(picture))
 
 
 def test_a_crop_that_is_larger_than_the_picture_is_refused():
     with pytest.raises(InputError, match="5x6, smaller than the crop of 5x7: give --resize"):
-        Preprocessing(crop=(5, 7)).pixels(noise(6, 5), 3)
+        Preprocessing(crop=(5, 7)).decode(noise(6, 5), 3)
 
 
 def test_one_mean_and_std_serve_all_channels():

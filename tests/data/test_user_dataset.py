@@ -36,12 +36,13 @@ TENSORS = TensorDataset(torch.tensor(IMAGES), torch.tensor(LABELS))
 
 
 def opened(data, specs=ONE, **preprocessing):
+    preprocessing.setdefault("pixels", "" if "mean" in preprocessing else "0..255")
     return UserDataset(lambda: data, specs, Preprocessing(**preprocessing), "data")
 
 
 def of_code(folder, code, specs=ONE, name="make"):
     (folder / "own_data.py").write_text(textwrap.dedent(code))
-    return DataSource(f"{folder / 'own_data.py'}:{name}").open(specs, Preprocessing())
+    return DataSource(f"{folder / 'own_data.py'}:{name}").open(specs, Preprocessing(pixels="0..255"))
 
 
 def assert_holds_everything(dataset, labels=LABELS, count=COUNT):
@@ -190,7 +191,7 @@ def test_a_generator_function_is_called_again_for_an_earlier_row():
         calls.append(1)
         yield from PAIRS
 
-    dataset = UserDataset(make, ONE, Preprocessing(), "data")
+    dataset = UserDataset(make, ONE, Preprocessing(pixels="0..255"), "data")
     calls.clear()
     for row in (0, 1, 3):
         dataset.read(row)
@@ -202,7 +203,7 @@ def test_a_generator_function_is_called_again_for_an_earlier_row():
 
 
 def test_a_row_may_be_asked_for_twice():
-    dataset = UserDataset(lambda: iter(PAIRS), ONE, Preprocessing(), "data")
+    dataset = UserDataset(lambda: iter(PAIRS), ONE, Preprocessing(pixels="0..255"), "data")
     for row in (0, 0, 3, 3, 6, 6):
         np.testing.assert_array_equal(dataset.read(row).inputs[0], IMAGES[row])
 
@@ -210,7 +211,7 @@ def test_a_row_may_be_asked_for_twice():
 def test_a_generator_that_ends_earlier_the_next_time_is_an_error():
     once = iter(PAIRS)
     with pytest.raises(InputError, match="yielded 7 images at first, and fewer when asked again"):
-        UserDataset(lambda: once, ONE, Preprocessing(), "data").read(0)
+        UserDataset(lambda: once, ONE, Preprocessing(pixels="0..255"), "data").read(0)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +596,7 @@ def test_the_fingerprint_changes_with_the_first_the_middle_and_the_last_image(ro
 def test_the_fingerprint_changes_with_the_number_of_images_and_the_name():
     one = [PAIRS[0]]
     found = {opened(data).fingerprint for data in (one, one * 2, one * 3)}
-    other = UserDataset(lambda: one, ONE, Preprocessing(), "others")
+    other = UserDataset(lambda: one, ONE, Preprocessing(pixels="0..255"), "others")
     assert len({*found, other.fingerprint}) == 4
 
 

@@ -172,3 +172,27 @@ def test_runs_take_turns_and_those_that_warm_up_do_not_count() -> None:
     timings = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 1, 3)
     assert calls == ["a", "b"] * 4
     assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
+
+
+def test_a_picture_is_refused_where_nobody_said_what_pixels_become(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 28), torch.nn.Flatten())
+    path, picture = tmp_path / "net.tflite", example.write_picture(tmp_path / "boot.png")
+    bnncc.compile(network, input_shapes=["1x1x28x28"]).save(path)
+    result = invoke("run", path, "--input", picture)
+    assert result.exit_code == 2
+    assert "--pixels 0..1" in result.output
+    rows = {}
+    for pixels in ("0..1", "0..255"):
+        result = invoke("run", path, "--input", picture, "--pixels", pixels, "-o", tmp_path / "out.npz")
+        assert result.exit_code == 0, result.output
+        (rows[pixels],) = np.load(tmp_path / "out.npz").values()
+    with torch.no_grad():
+        image = torch.from_numpy(example.images()[:1].astype(np.float32))
+        np.testing.assert_allclose(rows["0..255"], network(image).numpy(), rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(rows["0..1"], network(image / 255).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_metadata_say_of_pixels_is_not_said_again(file: Path, tmp_path: Path) -> None:
+    result = invoke("run", file, "--input", example.write_picture(tmp_path / "boot.png"), "--pixels", "0..1")
+    assert result.exit_code == 2
+    assert "says what pixels become" in result.output

@@ -127,8 +127,12 @@ def load_picture(path: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 def normalize(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """float32 from an image, channels last: uint8 pixels are normalised, floats are taken as they are."""
-    if image.dtype != np.uint8 or "mean" not in PREPROCESSING:
+    if image.dtype != np.uint8:
         return image.astype(np.float32)
+    if "mean" not in PREPROCESSING:
+        if "pixels" not in PREPROCESSING:
+            sys.exit("bundle.json does not say what pixels become: compile with --mean and --std, or --pixels")
+        return image.astype(np.float32) / np.float32(255 if PREPROCESSING["pixels"] == "0..1" else 1)
     mean, std = (np.array(PREPROCESSING[name], np.float32) for name in ("mean", "std"))
     return (image.astype(np.float32) / np.float32(255) - mean) / std
 
