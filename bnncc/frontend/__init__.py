@@ -4,6 +4,7 @@
 - `network.py`           the network in PyTorch, and what names it
 - `command_line.py`      the spellings name=value and 1x3x224x224
 - `user_code.py`         find, import and call the user's code
+- `copying.py`           a copy of the network, whatever it holds
 - `cpu_only.py`          code that asks for a GPU
 - `checkpoint.py`        load the weights
 - `flatten_outputs.py`   call the network, name its outputs
@@ -12,7 +13,8 @@
 - `onnx_file.py`         .onnx files
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
-- `shapes.py`            static shapes
+- `sequences.py`, `cast_like.py`, `shapes.py`
+                         plain operators with static shapes
 - `recording.py`, `alignment.py`, `flips.py`, `constant_signs.py`, `trace_check.py`
                          does the graph compute what PyTorch computes?
 """

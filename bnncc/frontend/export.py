@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bnncc.errors import ExportError
+from bnncc.frontend.copying import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
 from bnncc.frontend.source import location_in_traceback
 
@@ -26,19 +26,6 @@ OPSET = 18
 
 # torch's messages go on for pages of hints; the first lines hold the cause.
 _QUOTED_LINES = 3
-
-
-def copy_of(network: nn.Module) -> nn.Module:
-    """A deep copy in eval mode: user code may change itself in forward.
-
-    Tensors that a constructor computed and kept as attributes, which copy.deepcopy refuses, are detached.
-    """
-    memo: dict[int, object] = {}
-    for child in network.modules():
-        for value in vars(child).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(network, memo).eval()
 
 
 def export_with_torch_export(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:

@@ -15,7 +15,8 @@ from torch import nn
 from bnncc.errors import InputError
 from bnncc.frontend.checkpoint import load_weights
 from bnncc.frontend.command_line import parse_input_shape
-from bnncc.frontend.export import copy_of, silence
+from bnncc.frontend.copying import copy_of
+from bnncc.frontend.export import silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
 from bnncc.frontend.recording import Recording, record
 from bnncc.frontend.user_code import UserCode, load_module

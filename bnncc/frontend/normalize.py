@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -59,6 +60,7 @@ def tidy(model: ir.Model) -> None:
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
     model.functions.clear()
+    _make_contiguous(model.graph)
     for index, value in enumerate(model.graph.outputs):
         if value.is_initializer() or value.is_graph_input() or value in model.graph.outputs[:index]:
             node = ir.node("Identity", [value])
@@ -72,6 +74,17 @@ def tidy(model: ir.Model) -> None:
     for value in _all_values(model.graph):
         value.metadata_props.clear()
         value.doc_string = None
+
+
+def _make_contiguous(graph: ir.Graph) -> None:
+    """Lay out initializers as their shapes say; those of a module in channels_last have other strides."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype == ir.DataType.STRING:
+            continue
+        array = tensor.numpy()
+        if not array.flags.c_contiguous:
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
 
 
 def all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:

@@ -37,7 +37,7 @@ def complete_shapes(model: ir.Model) -> None:
         assert value.const_value is not None
         value.shape, value.type = ir.Shape(value.const_value.shape.numpy()), ir.TensorType(value.const_value.dtype)
     if _incomplete(model):
-        _infer(model)
+        infer_shapes(model)
     remaining = _incomplete(model)
     if not remaining:
         return
@@ -76,7 +76,8 @@ def _incomplete(model: ir.Model) -> list[ir.Value]:
     return [value for node in model.graph for value in node.outputs if value.name and not is_complete(value)]
 
 
-def _infer(model: ir.Model) -> None:
+def infer_shapes(model: ir.Model) -> None:
+    """Set those of the missing shapes and element types that ONNX's own inference finds, in place."""
     proto = skeleton(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)

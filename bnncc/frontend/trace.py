@@ -14,12 +14,14 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
+from bnncc.frontend.cast_like import resolve_cast_like
 from bnncc.frontend.checkpoint import digest, state_digest
 from bnncc.frontend.export import EXPORTERS, describe_error, export
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
 from bnncc.frontend.recording import Recording
+from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
 from bnncc.ir.evaluate import Array
@@ -176,6 +178,8 @@ def _first_run(network: Network, arrays: Sequence[Array]) -> Recording:
     """The first eager run, which also shows whether the given shapes are right."""
     try:
         recording = network.record(arrays)
+    except BnnccError:
+        raise
     except Exception as error:
         shapes = ", ".join(f"{spec.name} of {shape_text(spec.shape)}" for spec in network.inputs)
         raise InputError(
@@ -194,7 +198,14 @@ def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
     if names != wanted:
         raise ExportError(f"the exported graph's inputs are {', '.join(map(str, names))}, not {', '.join(wanted)}")
     normalize_exported(model, {name for name, _ in network.module.named_modules()}, outputs)
+    _complete(model)
+
+
+def _complete(model: ir.Model) -> None:
+    """Shapes and types, and what can be written plainly once they are known."""
+    expand_sequences(model)
     complete_shapes(model)
+    resolve_cast_like(model)
 
 
 def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]], started: float) -> TracedModel:
@@ -203,7 +214,7 @@ def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]]
     names = [value.name or "" for value in model.graph.inputs]
     set_input_shapes(model, shapes_by_name(names, shapes, f"{path}"))
     inputs = [InputSpec(value.name or "", shape_of(value) or ()) for value in model.graph.inputs]
-    complete_shapes(model)
+    _complete(model)
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}

@@ -10,7 +10,7 @@ from bnncc.errors import InputError, TraceMismatchError
 from bnncc.frontend import InputSpec, trace_module
 from bnncc.frontend.alignment import align
 from bnncc.frontend.constant_signs import pin_constant_signs
-from bnncc.frontend.export import copy_of
+from bnncc.frontend.copying import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import Operation, Recording, record
