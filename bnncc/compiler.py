@@ -42,6 +42,7 @@ def compile(
     weights: Path | str | None = None,
     arguments: Mapping[str, object] | None = None,
     input_shapes: Sequence[str | Sequence[int]] = (),
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
     allow_partial_weights: bool = False,
     check_inputs: Sequence[Sequence[Array]] = (),
     options: Options | None = None,
@@ -51,22 +52,26 @@ def compile(
     source: "path/to/file.py:callable", "package.module:callable", a .onnx file, or an nn.Module.
     weights: a checkpoint for the network that the callable makes (not with a Module or a .onnx file).
     arguments: keyword arguments of the callable.
-    input_shapes: one for each input, "1x3x224x224", "name=1x3x224x224" or a sequence of ints; NCHW, batch included.
+    input_shapes: one for each input, "1x3x224x224", "name=1x3x224x224", "name=1x128:int64" or a sequence of ints; NCHW,
+        batch included.  `name` is a parameter of forward, or a part of one that is a dict or list: `batch.image`.
+    input_ranges: by input; its random values are at least the first number and below the second.
     check_inputs: arrays on which, besides random ones, the trace is compared with PyTorch.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
     shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in input_shapes]
+    ranges = [f"{name}={low}:{high}" for name, (low, high) in (input_ranges or {}).items()]
     if isinstance(source, nn.Module):
         if weights is not None or arguments:
             raise InputError("weights and arguments go with a callable; load them into the module instead")
-        traced = trace_module(source, input_specs(source, shapes), check_inputs=check_inputs)
+        traced = trace_module(source, input_specs(source, shapes, ranges), check_inputs=check_inputs)
     else:
         traced = trace(
             source,
             weights=None if weights is None else Path(weights),
             arguments=arguments or {},
             input_shapes=shapes,
+            input_ranges=ranges,
             allow_partial_weights=allow_partial_weights,
             check_inputs=check_inputs,
         )

@@ -50,8 +50,12 @@ class Options:
     classes: tuple[str, ...] = ()
 
     def as_stored(self, array: Array) -> Array:
-        """An input or output of the network [N, …] in PyTorch's order (NCHW), laid out as the file has it."""
+        """An input or output of the network [N, …] in PyTorch's order (NCHW), laid out as the file has it.
+
+        The file has int32 where the network has int64.
+        """
         moves = self.channels_last and array.ndim == 4
+        array = array.astype(np.int32) if array.dtype == np.int64 else array
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1) if moves else array)
 
     def as_nchw(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -37,11 +37,14 @@ def write_bundle(
     compiler: zig, debian or ndk.  data: images for the device's check, as `DataSource` takes them; random ones without.
     force: an older bundle in `output` is replaced.
 
-    Raises InputError where the folder cannot be made or the file is of several inputs; BuildError of the compiler.
+    Raises InputError where the folder cannot be made or the file takes something else than one image; BuildError of
+    the compiler.
     """
     _check_output(output, force)
     if len(model.inputs) != 1:
         raise InputError(f"{model.path} takes {len(model.inputs)} inputs; the runner of a bundle feeds one")
+    if not model.inputs[0].is_float:
+        raise InputError(f"{model.path} takes {model.inputs[0].dtype}; the runner of a bundle feeds images")
     _check_operators(model, target)
     with _temporary_folder(output) as temporary:
         folder = Path(temporary) / "bundle"

@@ -172,6 +172,7 @@ def open_network(source: NetworkSource) -> OpenedNetwork:
         traced = trace_source(source)
         return OpenedNetwork(OrtRunner(traced.model).run, tuple(traced.inputs), traced.weights_digest)
     network, _ = load_network(source)
+    network.complete_inputs()
     return OpenedNetwork(network.run, tuple(network.inputs), state_digest(network.module))
 
 

@@ -37,13 +37,13 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     """
     from bnncc.inference import Model, open_lce, open_litert
     from bnncc.inference.runners import Runtime
-    from bnncc.inference.timing import processor, random_arrays, take_turns, time_operators
+    from bnncc.inference.timing import processor, random_images, take_turns, time_operators
     from bnncc.system.files import check_writable, write_atomically
 
     if json_file is not None:
         check_writable(json_file)
     model = Model.read(path)
-    arrays = random_arrays(model.file.inputs)
+    arrays = random_images(model)
     runners = {Runtime.LITERT: open_litert(model, threads, kernel)}
     lce = open_lce(model, threads)
     if lce is not None:

@@ -75,8 +75,15 @@ def network_options(source: Decorator) -> Decorator:
             "--input-shape",
             "input_shapes",
             multiple=True,
-            metavar="[NAME=]1x3x224x224",
-            help="Shape of an input, NCHW; repeat for several.",
+            metavar="[NAME=]1x3x224x224[:TYPE]",
+            help="Shape of an input, NCHW, and its type if not float32 (ids=1x128:int64); repeat for several.",
+        ),
+        click.option(
+            "--input-range",
+            "input_ranges",
+            multiple=True,
+            metavar="[NAME=]LOW:HIGH",
+            help="Random values of an input: LOW and up, below HIGH (ids=0:100); repeat for several.",
         ),
         click.option(
             "--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint."
@@ -90,12 +97,13 @@ def _network_source(
     weights: Path | None,
     arguments: Sequence[str],
     input_shapes: Sequence[str],
+    input_ranges: Sequence[str],
     allow_partial_weights: bool,
 ) -> NetworkSource:
     from bnncc.frontend import NetworkSource, parse_argument
 
     parsed = dict(parse_argument(argument) for argument in arguments)
-    return NetworkSource(source, weights, parsed, tuple(input_shapes), allow_partial_weights)
+    return NetworkSource(source, weights, parsed, tuple(input_shapes), tuple(input_ranges), allow_partial_weights)
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,14 @@ class Dataset(ABC):
         return f"image {row}"
 
     def sample(self, row: int) -> tuple[list[Array], int | None]:
-        """(one float32 array for each graph input, NCHW without N; the label).  Raises as `read` does."""
+        """(an array for each graph input, of its type, NCHW without N; the label).  Raises as `read` does."""
         sample = self.read(row)
         with np.errstate(over="ignore"):  # a float64 that is too large for float32 becomes infinite
             try:
-                arrays = [self.preprocessing.normalize(array) for array in sample.inputs]
+                arrays = [
+                    self.preprocessing.normalize(array) if spec.is_float else spec.convert(array)
+                    for array, spec in zip(sample.inputs, self.specs, strict=True)
+                ]
             except InputError as error:
                 raise InputError(f"--data: {self.name(row)}: {error}") from error
         if not all(np.all(np.isfinite(array)) for array in arrays):
@@ -128,7 +131,7 @@ class Dataset(ABC):
     def batches(self, count: int, skip_bad: bool) -> list[list[Array]]:
         """The first `count` batches in the network's own batch size, fewer where the data end.
 
-        A batch holds one float32 array [N, …] for each graph input, NCHW; the last one is filled up with its last
+        A batch holds one array [N, …] for each graph input, NCHW; the last one is filled up with its last
         sample.  Raises InputError where an image cannot be used, a bad one only without `skip_bad`, or none can.
         """
         size = self.specs[0].shape[0]
@@ -192,12 +195,18 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
 
 
 def fit(array: npt.NDArray[Any], spec: InputSpec, name: str) -> npt.NDArray[Any]:
-    """`array` as one sample of the input `spec`: its shape in NCHW without N, from NCHW or NHWC; uint8 or float.
+    """`array` as one sample of the input `spec`: its shape in NCHW without N, from NCHW or NHWC.
 
-    Raises InputError, in which the data are called `name`.
+    It is uint8 or float for an input of floats, and of the input's own type for others.  Raises InputError, in which
+    the data are called `name`.
     """
     wanted = spec.shape[1:]
-    if array.dtype.kind != "f" and array.dtype != np.uint8:
+    if not spec.is_float:
+        try:
+            array = spec.convert(array)
+        except InputError as error:
+            raise InputError(f"--data: {name}: {error}") from error
+    elif array.dtype.kind != "f" and array.dtype != np.uint8:
         raise InputError(f"--data: {name}: images must be uint8 or float, not {array.dtype}")
     if array.shape == wanted:
         return array

@@ -2,12 +2,17 @@
 
 - `trace.py`             the entry points `trace`, `trace_source` and `trace_module`
 - `network.py`           the network in PyTorch, and what names it
-- `command_line.py`      the spellings name=value and 1x3x224x224
+- `command_line.py`      the spellings name=value, 1x3x224x224 and 0:100
+- `input_spec.py`, `input_types.py`
+                         an input; its type and range where the user does not say them
+- `first_run.py`         does the network take these inputs?
 - `user_code.py`         find, import and call the user's code
 - `copying.py`           a copy of the network, whatever it holds
+- `plain_module.py`      without wrappers, in float32
 - `cpu_only.py`          code that asks for a GPU
 - `checkpoint.py`        load the weights
-- `flatten_outputs.py`   call the network, name its outputs
+- `flatten_outputs.py`, `signature.py`, `named_tensors.py`
+                         call the network with flat inputs, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
 - `onnx_file.py`         .onnx files
@@ -20,12 +25,14 @@
 """
 
 from bnncc.frontend.checkpoint import state_digest
-from bnncc.frontend.command_line import parse_argument
-from bnncc.frontend.network import InputSpec, Network, NetworkSource, input_specs, load_network
+from bnncc.frontend.command_line import INPUT_TYPES, parse_argument
+from bnncc.frontend.input_spec import InputSpec
+from bnncc.frontend.network import Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
 from bnncc.frontend.trace import TracedModel, trace, trace_module, trace_source
 
 __all__ = [
+    "INPUT_TYPES",
     "InputSpec",
     "Network",
     "NetworkSource",

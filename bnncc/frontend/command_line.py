@@ -1,13 +1,31 @@
-"""The spellings of the command line: `depth=18` for an argument, `1x3x224x224` or `x=1x3x224x224` for a shape."""
+"""The spellings of the command line.
+
+`depth=18` is an argument; `1x3x224x224`, `x=1x3x224x224` and `ids=1x128:int64` are inputs; `ids=0:100` is the range of
+the random values of one.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 
 from bnncc.errors import InputError
 
-_SHAPE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<shape>[1-9]\d*(?:[x,][1-9]\d*)*)")
+# The types that an input may have, and that a file can hold.
+INPUT_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+_SHAPE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<shape>[1-9]\d*(?:[x,][1-9]\d*)*)(?::(?P<dtype>\w+))?")
+_RANGE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<low>[^:=]+):(?P<high>[^:=]+)")
+
+
+@dataclass(frozen=True)
+class GivenShape:
+    """What the user says of an input: its name, its shape (NCHW, batch included), its type; None where not said."""
+
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str | None = None
 
 
 def parse_argument(text: str) -> tuple[str, object]:
@@ -25,16 +43,40 @@ def parse_argument(text: str) -> tuple[str, object]:
         return name, value
 
 
-def parse_input_shape(text: str) -> tuple[str | None, tuple[int, ...]]:
-    """`"1x3x224x224"` → `(None, (1, 3, 224, 224))`; `"x=1x3x224x224"` → `("x", (1, 3, 224, 224))`.
+def parse_input_shape(text: str) -> GivenShape:
+    """`"1x3x224x224"`, `"x=1x3x224x224"` and `"ids=1x128:int64"` as a `GivenShape`.
 
     Raises:
-        InputError: it is not a list of positive integers.
+        InputError: it is not a list of positive integers, or the type is none of `INPUT_TYPES`.
     """
     match = _SHAPE.fullmatch(text.replace(" ", ""))
     if match is None:
         raise InputError(
             f"cannot read the input shape {text!r}: write the sizes in PyTorch's order with x between them, "
-            "for example 1x3x224x224, or image=1x3x224x224 for the input named image"
+            "for example 1x3x224x224, image=1x3x224x224 for the input named image, or ids=1x128:int64 for integers"
         )
-    return match["name"], tuple(int(size) for size in re.split("[x,]", match["shape"]))
+    dtype = match["dtype"]
+    if dtype is not None and dtype not in INPUT_TYPES:
+        raise InputError(
+            f"the input shape {text!r}: an input cannot be {dtype}; the types are {', '.join(INPUT_TYPES)}"
+        )
+    return GivenShape(match["name"], tuple(int(size) for size in re.split("[x,]", match["shape"])), dtype)
+
+
+def parse_input_range(text: str) -> tuple[str | None, tuple[float, float]]:
+    """`"ids=0:100"` → `("ids", (0, 100))`: from the first number on, below the second, as Python's slices.
+
+    Raises:
+        InputError: these are no two numbers in rising order.
+    """
+    match = _RANGE.fullmatch(text.replace(" ", ""))
+    try:
+        low, high = (float(match[key]) for key in ("low", "high")) if match else (0.0, 0.0)
+    except ValueError:
+        low = high = 0.0
+    if match is None or not low < high or high - low == float("inf"):
+        raise InputError(
+            f"cannot read the input range {text!r}: write the smallest value and the one behind the largest, "
+            "for example 0:100, or ids=0:100 for the input named ids"
+        )
+    return match["name"], (low, high)

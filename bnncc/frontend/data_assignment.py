@@ -72,7 +72,9 @@ def attributes_restored(module: nn.Module) -> Iterator[None]:
     torch.export refuses a forward that leaves such a trace, and it runs forward more than once: an attribute of the
     first run would hold a tensor of a trace that is over.
     """
-    modules = [(child, dict(vars(child))) for child in module.modules()]
+    modules = [
+        (child, dict(vars(child))) for child in module.modules() if not isinstance(child, torch.jit.ScriptModule)
+    ]
     tensors = [*module.parameters(), *module.buffers()]
     known = [(tensor, set(vars(tensor))) for tensor in tensors]
     try:

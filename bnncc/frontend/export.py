@@ -49,8 +49,9 @@ def export_with_torchscript(network: FlattenOutputs, inputs: Sequence[Tensor], i
     """torch.jit.trace and the older ONNX exporter.  `verbose` makes it write source lines into doc_string."""
     content = io.BytesIO()
     with torch.no_grad(), _file_descriptor_silenced(1):
+        traced = _traced(network, inputs) if has_torchscript(network) else network
         torch.onnx.export(
-            network,
+            traced,
             tuple(inputs),
             content,  # type: ignore[arg-type]  # PyTorch takes a buffer for this exporter, and says otherwise.
             dynamo=False,
@@ -60,6 +61,17 @@ def export_with_torchscript(network: FlattenOutputs, inputs: Sequence[Tensor], i
             input_names=input_names,
         )
     return ir.from_proto(onnx.load_from_string(content.getvalue()))
+
+
+def _traced(network: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:
+    """The exporter's own trace stops at modules that are TorchScript already; this one goes through them."""
+    traced: nn.Module = torch.jit.trace(network, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+    return traced
+
+
+def has_torchscript(network: nn.Module) -> bool:
+    """Whether a part of `network` was traced or scripted, which torch.export does not take."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
 
 
 EXPORTERS: dict[str, Callable[[FlattenOutputs, Sequence[Tensor], Sequence[str]], ir.Model]] = {

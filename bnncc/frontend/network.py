@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,21 +14,17 @@ from torch import nn
 
 from bnncc.errors import InputError
 from bnncc.frontend.checkpoint import load_weights
-from bnncc.frontend.command_line import parse_input_shape
+from bnncc.frontend.command_line import GivenShape, parse_input_range, parse_input_shape
 from bnncc.frontend.copying import copy_of
 from bnncc.frontend.export import silence
-from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
+from bnncc.frontend.flatten_outputs import FlattenOutputs
+from bnncc.frontend.input_spec import InputSpec, shape_text
+from bnncc.frontend.input_types import IndexRanges, annotated_type, find_types
+from bnncc.frontend.plain_module import plain_module, unwrapped
 from bnncc.frontend.recording import Recording, record
+from bnncc.frontend.signature import EMPTY, VAR_KEYWORD, VAR_POSITIONAL, numbered, root_of, signature_of
 from bnncc.frontend.user_code import UserCode, load_module
 from bnncc.ir.evaluate import Array
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input: the name of forward's parameter, and its shape in PyTorch's order (NCHW), batch included; float32."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,9 @@ class NetworkSource:
         source: "path/to/file.py:callable", "package.module:callable", or a path that ends in ".onnx".
         weights: a checkpoint, see `load_weights`.
         arguments: keywords for the callable.
-        input_shapes: "1x3x224x224" or "name=1x3x224x224", one for each input; a .onnx file may need none.
+        input_shapes: "1x3x224x224", "name=1x3x224x224" or "name=1x128:int64", one for each input; a .onnx file may need
+            none.
+        input_ranges: "0:100" or "name=0:100", of the random values of an input.
         allow_partial_weights: keys that the checkpoint lacks, or has too many, are no error.
     """
 
@@ -47,6 +45,7 @@ class NetworkSource:
     weights: Path | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
     input_shapes: tuple[str, ...] = ()
+    input_ranges: tuple[str, ...] = ()
     allow_partial_weights: bool = False
 
     @property
@@ -60,9 +59,14 @@ class NetworkSource:
         return self.source.endswith(".onnx")
 
     @property
-    def shapes(self) -> list[tuple[str | None, tuple[int, ...]]]:
+    def shapes(self) -> list[GivenShape]:
         """The input shapes, parsed.  Raises InputError."""
         return [parse_input_shape(text) for text in self.input_shapes]
+
+    @property
+    def ranges(self) -> list[tuple[str | None, tuple[float, float]]]:
+        """The input ranges, parsed.  Raises InputError."""
+        return [parse_input_range(text) for text in self.input_ranges]
 
 
 @dataclass
@@ -78,8 +82,10 @@ class Network:
         return FlattenOutputs(copy_of(self.module), [spec.name for spec in self.inputs])
 
     def tensors(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
-        """The inputs as float32 tensors of their own."""
-        return [torch.from_numpy(np.array(array, dtype=np.float32)) for array in arrays]
+        """The inputs as tensors of their own, each of its type."""
+        return [
+            torch.from_numpy(np.array(array, dtype=spec.dtype)) for spec, array in zip(self.inputs, arrays, strict=True)
+        ]
 
     def record(self, arrays: Sequence[Array]) -> Recording:
         """Run a fresh copy and keep its inner values."""
@@ -92,10 +98,54 @@ class Network:
         return self.wrapped()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """All tensor outputs, in order, for float32 arrays in NCHW, one for each input."""
+        """All tensor outputs, in order, for arrays in NCHW, one for each input."""
         with self.code.active(), silence():
             outputs = self._evaluated.outputs(*self.tensors(arrays))
-        return [tensor.detach().numpy() for tensor in outputs.values()]
+        return [as_array(tensor) for tensor in outputs.values()]
+
+    def complete_inputs(self) -> list[str]:
+        """Find the types and ranges of inputs that the user has not given; returns warnings that name them.
+
+        Nothing changes where forward takes floats, or fails for other reasons.
+        """
+        found = find_types(self.inputs, self._try)
+        warnings = []
+        if found is not None:
+            before, (self.inputs, complaint) = self.inputs, found
+            changed = [spec for spec, old in zip(self.inputs, before, strict=True) if spec != old]
+            spelt = " ".join(f"--input-shape {spec.name}={shape_text(spec.shape)}:{spec.dtype}" for spec in changed)
+            warnings.append(
+                f"{', '.join(f'{spec.name} is taken as {spec.dtype}' for spec in changed)}: of floats forward says "
+                f'"{str(complaint).splitlines()[0]}" ({spelt})'
+            )
+        if any(not spec.is_float and spec.range is None for spec in self.inputs):
+            warnings += self._find_ranges()
+        return warnings
+
+    def _find_ranges(self) -> list[str]:
+        tensors = self.tensors([spec.zeros() for spec in self.inputs])
+        ranges = IndexRanges(tensors)
+        try:
+            with self.code.active(), silence(), ranges:
+                self.wrapped().outputs(*tensors)
+        except Exception:  # the first run with values will say it
+            return []
+        warnings = []
+        for number, spec in enumerate(self.inputs):
+            if spec.is_float or spec.range is not None:
+                continue
+            if number in ranges.limits:
+                self.inputs[number] = replace(spec, range=(0, ranges.limits[number]))
+            elif np.dtype(spec.dtype).itemsize > 1:
+                warnings.append(
+                    f"the random values of {spec.name} are 0 and 1: give the range of its values, "
+                    f"--input-range {spec.name}=0:100"
+                )
+        return warnings
+
+    def _try(self, specs: Sequence[InputSpec]) -> None:
+        with self.code.active(), silence():
+            self.wrapped().outputs(*(torch.from_numpy(spec.zeros()) for spec in specs))
 
 
 def load_network(source: NetworkSource) -> tuple[Network, list[str]]:
@@ -106,62 +156,131 @@ def load_network(source: NetworkSource) -> tuple[Network, list[str]]:
         WeightsError: the checkpoint cannot.
     """
     module, code = load_module(source.source, source.arguments)
-    warnings = []
+    module, warnings = unwrapped(module), []
     if source.weights is not None:
         warnings = load_weights(module, source.weights, allow_partial=source.allow_partial_weights)
     with code.active():
-        inputs = _match_inputs(module, source.shapes)
+        module, converted = plain_module(module)
+        warnings += converted
+        inputs = _match_inputs(module, source.shapes, source.ranges)
     return Network(module, inputs, code), warnings
 
 
-def input_specs(module: nn.Module, input_shapes: Sequence[str]) -> list[InputSpec]:
-    """The inputs of `module.forward` with the shapes "1x3x224x224" or "name=1x3x224x224" given for them.
+def input_specs(module: nn.Module, input_shapes: Sequence[str], input_ranges: Sequence[str] = ()) -> list[InputSpec]:
+    """The inputs of `module.forward` with the shapes and ranges given for them, as `NetworkSource` has them.
 
     Raises:
-        InputError: a shape cannot be read, names no input, or is missing.
+        InputError: one cannot be read, names no input, or is missing.
     """
-    return _match_inputs(module, [parse_input_shape(text) for text in input_shapes])
+    shapes, ranges = map(parse_input_shape, input_shapes), map(parse_input_range, input_ranges)
+    return _match_inputs(unwrapped(module), list(shapes), list(ranges))
 
 
-def _match_inputs(module: nn.Module, shapes: Sequence[tuple[str | None, tuple[int, ...]]]) -> list[InputSpec]:
+def _match_inputs(
+    module: nn.Module, shapes: Sequence[GivenShape], ranges: Sequence[tuple[str | None, tuple[float, float]]]
+) -> list[InputSpec]:
     """The parameters of forward with the shapes given for them."""
-    parameters = forward_parameters(module)
-    names = [parameter.name for parameter in parameters]
-    required = [p.name for p in parameters if p.default is inspect.Parameter.empty]
-    if not names:  # forward(*args)
-        names = [f"input_{index}" for index in range(len(shapes))]
+    parameters = signature_of(module)
+    names, required, annotated = _input_names(parameters, shapes)
     if not shapes:
         example = "--input-shape 1x3x224x224" if len(required) < 2 else f"--input-shape {required[0]}=1x3x224x224"
         raise InputError(
             f"give the input's shape, batch first: {example} (forward takes {', '.join(names) or '*args'})"
         )
     chosen = shapes_by_name(names, shapes, "forward")
-    missing = [name for name in required if name not in chosen]
+    missing = [name for name in required if name not in {root_of(key) for key in chosen}]
     if missing:
-        raise InputError(f"forward also needs {', '.join(missing)}: give --input-shape {missing[0]}=... as well")
-    return [InputSpec(name, chosen[name]) for name in names if name in chosen]
+        problem = f"forward also needs {', '.join(missing)}: give --input-shape {missing[0]}=... as well"
+        kind = next(p.annotation for p in parameters if p.name == missing[0])
+        if kind in (bool, int, float, str, "bool", "int", "float", "str"):
+            problem = f"forward needs a value for {missing[0]}, which is no tensor: give it a default in forward"
+        raise InputError(problem)
+    specs = [
+        InputSpec(name, chosen[name].shape, chosen[name].dtype or annotated.get(name) or "float32")
+        for name in names
+        if name in chosen
+    ]
+    return with_ranges(specs, ranges, "forward")
 
 
-def shapes_by_name(
-    names: Sequence[str], shapes: Sequence[tuple[str | None, tuple[int, ...]]], owner: str
-) -> dict[str, tuple[int, ...]]:
+def _input_names(
+    parameters: Sequence[inspect.Parameter], shapes: Sequence[GivenShape]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """(the inputs that forward may have, those that it needs, the types that annotations say).
+
+    The parts of a dict or list stand in its place, in the order given; `*args` takes what is left over, `**kwargs` any
+    name.
+    """
+    given = [shape.name for shape in shapes if shape.name is not None]
+    names: list[str] = []
+    required: list[str] = []
+    annotated: dict[str, str] = {}
+    for parameter in parameters:
+        if parameter.kind is VAR_POSITIONAL:
+            count = len(shapes) - len(names)
+            # A network that takes nothing else has no better name for its inputs.
+            base = "input" if len(parameters) == 1 else parameter.name
+            names += [numbered(base, index) for index in range(max(count, 0))]
+        elif parameter.kind is VAR_KEYWORD:
+            names += [name for name in given if name not in names]
+        else:
+            names += [name for name in given if root_of(name) == parameter.name != name] or [parameter.name]
+            dtype = annotated_type(parameter)
+            if dtype is not None:
+                annotated[parameter.name] = dtype
+            if parameter.default is EMPTY:
+                required.append(parameter.name)
+    return names, required, annotated
+
+
+def with_ranges(
+    specs: Sequence[InputSpec], ranges: Sequence[tuple[str | None, tuple[float, float]]], owner: str
+) -> list[InputSpec]:
+    """The inputs with the ranges given for them; one without a name goes to the only input, or the only integer one.
+
+    Raises InputError where it names none, or its numbers do not fit the type.
+    """
+    found = {spec.name: spec for spec in specs}
+    for name, within in ranges:
+        if name is None:
+            integers = [spec.name for spec in specs if not spec.is_float]
+            candidates = integers if len(integers) == 1 else list(found)
+            if len(candidates) != 1:
+                raise InputError(f"--input-range: say which input: {', '.join(f'{key}=0:100' for key in found)}")
+            name = candidates[0]
+        if name not in found:
+            raise InputError(f"--input-range {name}: no such input of {owner}, which takes {', '.join(found)}")
+        spec = found[name]
+        low, high = within
+        if not spec.is_float:
+            kind = np.dtype(spec.dtype)
+            least, most = (0, 1) if kind == np.bool_ else (np.iinfo(kind).min, np.iinfo(kind).max)
+            if not (low.is_integer() and high.is_integer() and least <= low and high <= most + 1):
+                raise InputError(f"--input-range {name}={low:g}:{high:g}: these are no values of {spec.dtype}")
+        found[name] = replace(spec, range=within)
+    return list(found.values())
+
+
+def shapes_by_name(names: Sequence[str], shapes: Sequence[GivenShape], owner: str) -> dict[str, GivenShape]:
     """The shape of each of `names` that has one; shapes without a name go to the inputs that are left, in order."""
-    chosen: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes:
+    chosen: dict[str, GivenShape] = {}
+    for shape in shapes:
+        name = shape.name
         if name is None:
             continue
         if name not in names or name in chosen:
             problem = "given twice" if name in chosen else f"no input of {owner}, which takes {', '.join(names)}"
-            raise InputError(f"--input-shape {name}={shape_text(shape)}: {name!r} is {problem}")
+            raise InputError(f"--input-shape {name}={shape_text(shape.shape)}: {name!r} is {problem}")
         chosen[name] = shape
     free = [name for name in names if name not in chosen]
-    unnamed = [shape for name, shape in shapes if name is None]
+    unnamed = [shape for shape in shapes if shape.name is None]
     if len(unnamed) > len(free):
         raise InputError(f"{len(shapes)} input shapes are given, but {owner} takes {len(names)}: {', '.join(names)}")
     chosen.update(zip(free, unnamed, strict=False))
     return chosen
 
 
-def shape_text(shape: Sequence[int]) -> str:
-    """As the command line spells it: 1x3x224x224."""
-    return "x".join(map(str, shape)) or "a scalar"
+def as_array(tensor: torch.Tensor) -> Array:
+    """An output as an array; bfloat16, which NumPy lacks, becomes float32."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -12,6 +12,7 @@ computed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,7 +56,8 @@ def complete_shapes(model: ir.Model) -> None:
     try:
         proto = skeleton(model, remaining, dict.fromkeys(given))
         read = {entry.name for entry in proto.graph.input}
-        zeros = {value.name or "": np.zeros(shape_of(value) or (), np.float32) for value in given if value.name in read}
+        fed = [value for value in (*given, *model.graph.inputs) if value.name in read]
+        zeros = {value.name or "": np.zeros(shape_of(value) or (), _numpy_type(value)) for value in fed}
         results = run(proto, {**weights_of(model), **zeros})
     except Exception as error:
         producer = remaining[0].producer()
@@ -64,6 +66,11 @@ def complete_shapes(model: ir.Model) -> None:
     for value in remaining:
         array = results[value.name or ""]
         value.shape, value.type = ir.Shape(array.shape), ir.TensorType(_RUN_TYPES[array.dtype])
+
+
+def _numpy_type(value: ir.Value) -> np.dtype[Any]:
+    assert value.dtype is not None
+    return value.dtype.numpy()
 
 
 def is_complete(value: ir.Value) -> bool:

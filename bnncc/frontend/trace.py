@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from torch import nn
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
 from bnncc.frontend.cast_like import resolve_cast_like
 from bnncc.frontend.checkpoint import digest, state_digest
-from bnncc.frontend.export import EXPORTERS, describe_error, export
-from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
+from bnncc.frontend.export import EXPORTERS, export, has_torchscript
+from bnncc.frontend.first_run import first_run
+from bnncc.frontend.input_spec import InputSpec, shape_text
+from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
-from bnncc.frontend.recording import Recording
+from bnncc.frontend.plain_module import plain_module
 from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
-from bnncc.ir.evaluate import Array
+from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
@@ -77,11 +80,12 @@ def trace(
     weights: Path | None = None,
     arguments: Mapping[str, object] = _NO_ARGUMENTS,
     input_shapes: Sequence[str] = (),
+    input_ranges: Sequence[str] = (),
     allow_partial_weights: bool = False,
     check_inputs: Sequence[Sequence[Array]] = (),
 ) -> TracedModel:
     """`trace_source`, of a network whose `NetworkSource` has these attributes."""
-    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights)
+    named = NetworkSource(source, weights, arguments, tuple(input_shapes), tuple(input_ranges), allow_partial_weights)
     return trace_source(named, check_inputs=check_inputs)
 
 
@@ -101,7 +105,7 @@ def trace_source(source: NetworkSource, *, check_inputs: Sequence[Sequence[Array
     if source.is_onnx_file:
         if source.weights is not None or source.arguments:
             raise InputError(f"{source.source} has its weights inside and takes no arguments")
-        traced = _trace_file(Path(source.source), source.shapes, started)
+        traced = _trace_file(source, started)
     else:
         network, warnings = load_network(source)
         traced = _trace(network, check_inputs, warnings, started)
@@ -121,21 +125,24 @@ def trace_module(
     Raises:
         InputError, ExportError, TraceMismatchError: as for `trace_source`.
     """
-    return _trace(Network(module, list(inputs)), check_inputs, [], time.perf_counter())
+    started = time.perf_counter()
+    plain, warnings = plain_module(module)
+    return _trace(Network(plain, list(inputs)), check_inputs, warnings, started)
 
 
 def _trace(
     network: Network, check_inputs: Sequence[Sequence[Array]], warnings: list[str], started: float
 ) -> TracedModel:
-    inputs = network.inputs
     weights_digest = state_digest(network.module)
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
-    check_sets = _check_sets(inputs, check_inputs)
     started = time.perf_counter()
-    first = _first_run(network, check_sets[0])
+    first, found = first_run(network, _SEED)
+    warnings += found
+    inputs = network.inputs
+    check_sets = _check_sets(inputs, check_inputs)
     seconds["check"] += time.perf_counter() - started
     failures: list[BnnccError] = []
-    for exporter in EXPORTERS:
+    for exporter in ("TorchScript",) if has_torchscript(network.module) else EXPORTERS:
         try:
             started = time.perf_counter()
             with network.code.active():
@@ -174,22 +181,6 @@ def _check(model: ir.Model, network: Network, inputs: Sequence[Sequence[Array]])
     return check_trace(model, inputs, network.run, network.record, network.record(inputs[0]))
 
 
-def _first_run(network: Network, arrays: Sequence[Array]) -> Recording:
-    """The first eager run, which also shows whether the given shapes are right."""
-    try:
-        recording = network.record(arrays)
-    except BnnccError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(f"{spec.name} of {shape_text(spec.shape)}" for spec in network.inputs)
-        raise InputError(
-            f"forward fails on {shapes}:\n  {describe_error(error)}\nCheck the input shape (--input-shape)."
-        ) from error
-    if not recording.outputs:
-        raise InputError("forward returns no tensor")
-    return recording
-
-
 def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
     """Names, metadata and shapes."""
     del model.graph.outputs[len(outputs) :]  # Buffers that forward changes come behind the network's own outputs.
@@ -199,6 +190,14 @@ def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
         raise ExportError(f"the exported graph's inputs are {', '.join(map(str, names))}, not {', '.join(wanted)}")
     normalize_exported(model, {name for name, _ in network.module.named_modules()}, outputs)
     _complete(model)
+    _note_ranges(model, network.inputs)
+
+
+def _note_ranges(model: ir.Model, inputs: Sequence[InputSpec]) -> None:
+    """Tell those who run the graph on random inputs."""
+    for value, spec in zip(model.graph.inputs, inputs, strict=True):
+        if spec.range is not None:
+            value.metadata_props[RANGE_KEY] = json.dumps(spec.range)
 
 
 def _complete(model: ir.Model) -> None:
@@ -208,28 +207,36 @@ def _complete(model: ir.Model) -> None:
     resolve_cast_like(model)
 
 
-def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]], started: float) -> TracedModel:
+def _trace_file(source: NetworkSource, started: float) -> TracedModel:
+    path = Path(source.source)
     model = load_onnx(path)
     normalize_file(model)
     names = [value.name or "" for value in model.graph.inputs]
-    set_input_shapes(model, shapes_by_name(names, shapes, f"{path}"))
-    inputs = [InputSpec(value.name or "", shape_of(value) or ()) for value in model.graph.inputs]
+    set_input_shapes(model, shapes_by_name(names, source.shapes, f"{path}"))
+    inputs = with_ranges([_spec_of(value) for value in model.graph.inputs], source.ranges, f"{path}")
     _complete(model)
+    _note_ranges(model, inputs)
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
     return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [], lambda inputs: [])
 
 
+def _spec_of(value: ir.Value) -> InputSpec:
+    assert value.dtype is not None
+    return InputSpec(value.name or "", shape_of(value) or (), value.dtype.numpy().name)
+
+
 def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -> list[list[Array]]:
+    """Random inputs, then those that are given.  Raises InputError where these do not fit."""
     generator = np.random.default_rng(_SEED)
-    sets = [[generator.standard_normal(spec.shape, dtype=np.float32) for spec in inputs] for _ in range(_RANDOM_INPUTS)]
+    sets = [[spec.random(generator) for spec in inputs] for _ in range(_RANDOM_INPUTS)]
     for index, arrays in enumerate(given):
         shapes = [np.shape(array) for array in arrays]
         if shapes != [spec.shape for spec in inputs]:
             raise InputError(
                 f"check input {index} has the shapes {', '.join(map(shape_text, shapes))}; the network takes "
-                + ", ".join(f"{spec.name} of {shape_text(spec.shape)}" for spec in inputs)
+                + ", ".join(spec.text for spec in inputs)
             )
-        sets.append([np.asarray(array, dtype=np.float32) for array in arrays])
+        sets.append([spec.convert(array) for spec, array in zip(inputs, arrays, strict=True)])
     return sets

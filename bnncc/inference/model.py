@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
+from bnncc.frontend import INPUT_TYPES, InputSpec
 from bnncc.inference.classes import class_count
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
@@ -28,14 +28,14 @@ class Model:
 
     @classmethod
     def read(cls, path: Path) -> Model:
-        """Raises InputError where the file cannot be read, or takes something else than float32 arrays."""
+        """Raises InputError where the file cannot be read, or takes something else than arrays of numbers."""
         file = TfliteFile.open(path)
         try:
             metadata = FileMetadata.read(file) if METADATA_NAME in file.metadata() else None
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         for tensor in file.inputs:
-            if tensor.dtype != "float32" or not tensor.shape:
+            if tensor.dtype not in INPUT_TYPES or not tensor.shape:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
         return cls(path, file) if metadata is None else cls(path, file, metadata.target, metadata.options)
 
@@ -54,7 +54,9 @@ class Model:
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """The inputs in PyTorch's order (NCHW)."""
-        return tuple(InputSpec(tensor.name, self.options.as_nchw(tensor.shape)) for tensor in self.file.inputs)
+        return tuple(
+            InputSpec(tensor.name, self.options.as_nchw(tensor.shape), tensor.dtype) for tensor in self.file.inputs
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:

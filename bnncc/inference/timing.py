@@ -19,7 +19,7 @@ import numpy as np
 from bnncc.inference.interpreters import load
 from bnncc.inference.model import Model
 from bnncc.inference.runners import Runtime
-from bnncc.ir.evaluate import Array
+from bnncc.ir.evaluate import Array, random_array
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
@@ -53,6 +53,13 @@ class OperatorTiming:
 
     operator: Operator
     medians: Mapping[Runtime, float]
+
+
+def random_images(model: Model) -> list[Array]:
+    """Reproducible values for the file's inputs; of integers such as an index into any table may be."""
+    generator = np.random.default_rng(0)
+    tensors = model.file.inputs
+    return [random_array(generator, tensor.shape, np.dtype(tensor.dtype), None) for tensor in tensors]
 
 
 def random_arrays(tensors: tuple[Tensor, ...]) -> list[Array]:

@@ -5,6 +5,7 @@ The graph is serialised without its large initializers; they become graph inputs
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ Array = npt.NDArray[Any]
 SMALL = 64
 # Suffix of the graph inputs that carry given values into a cut graph.
 _GIVEN = "\0given"
+# On a graph input, as a JSON list: its random values are at least the first number and below the second.
+RANGE_KEY = "bnncc.range"
 
 
 def skeleton(
@@ -172,17 +175,31 @@ def given_name(name: str) -> str:
 
 
 def random_inputs(model: ir.Model, seed: int) -> list[Array]:
-    """Normally distributed float32 arrays (small non-negative ones for integer inputs) for the graph inputs."""
+    """`random_array` for each graph input, in the range that its metadata give."""
     generator = np.random.default_rng(seed)
     arrays = []
     for value in model.graph.inputs:
         shape = tuple(int(size) for size in value.shape.numpy()) if value.shape is not None else ()
         dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
-        if np.issubdtype(dtype, np.floating):
-            arrays.append(generator.standard_normal(shape).astype(dtype))
-        else:
-            arrays.append(generator.integers(0, 2, shape).astype(dtype))
+        text = value.metadata_props.get(RANGE_KEY)
+        arrays.append(random_array(generator, shape, dtype, None if text is None else tuple(json.loads(text))))
     return arrays
+
+
+def random_array(
+    generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], within: tuple[float, float] | None
+) -> Array:
+    """Values from the first number of `within` on and below the second.
+
+    Without a range: normally distributed floats; all values of bools and of 8-bit integers; 0 and 1 of wider integers,
+    which an index into anything may be.
+    """
+    if np.issubdtype(dtype, np.floating):
+        return (generator.standard_normal(shape) if within is None else generator.uniform(*within, shape)).astype(dtype)
+    if within is None:
+        is_byte = dtype.itemsize == 1 and dtype != np.bool_
+        within = (np.iinfo(dtype).min, np.iinfo(dtype).max + 1) if is_byte else (0, 2)
+    return generator.integers(int(within[0]), int(within[1]), shape).astype(dtype)
 
 
 def _name(value: ir.Value) -> str:

@@ -2,7 +2,7 @@ import pytest
 
 from bnncc.errors import InputError
 from bnncc.frontend import parse_argument
-from bnncc.frontend.command_line import parse_input_shape
+from bnncc.frontend.command_line import GivenShape, parse_input_shape
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ def test_an_argument_without_a_name_is_refused(text: str) -> None:
 
 
 def test_a_shape_may_carry_the_name_of_its_input() -> None:
-    assert parse_input_shape("1x3x224x224") == (None, (1, 3, 224, 224))
-    assert parse_input_shape("image=1,3,8,8") == ("image", (1, 3, 8, 8))
+    assert parse_input_shape("1x3x224x224") == GivenShape(None, (1, 3, 224, 224))
+    assert parse_input_shape("image=1,3,8,8") == GivenShape("image", (1, 3, 8, 8))
 
 
 @pytest.mark.parametrize("text", ["", "1x", "1x0x3", "-1x3", "axb", "3x224x224px"])

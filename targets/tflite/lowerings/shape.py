@@ -22,7 +22,7 @@ from bnncc.targets.tflite.lowerings.moves import (
     strided_slice,
     take,
 )
-from bnncc.targets.tflite.lowerings.operands import alias, broadcast, input_of, integers, optional_input, scalar
+from bnncc.targets.tflite.lowerings.operands import alias, apply, broadcast, input_of, integers, optional_input, scalar
 from bnncc.targets.tflite.writer import Tensor
 
 
@@ -198,6 +198,9 @@ def _pad_by_gather(
 def lower_gather(node: ir.Node, context: LoweringContext) -> None:
     """y = x at constant `indices` of one axis; a scalar index removes the axis."""
     x, output = input_of(node, 0), node.outputs[0]
+    if context.constant_value(input_of(node, 1)) is None:
+        _gather_computed(node, context)
+        return
     shape = context.shape(x)
     rank = len(shape)
     axis = node.attributes.get_int("axis", 0) % rank
@@ -209,6 +212,23 @@ def lower_gather(node: ir.Node, context: LoweringContext) -> None:
         result_layout = ordered([kept.index(other) for other in layout.permutation(rank) if other != axis])
     tensor = context.use(x, layout)
     gather(tensor, indices, layout.axis(axis, rank), context, context.define(output, result_layout))
+
+
+def _gather_computed(node: ir.Node, context: LoweringContext) -> None:
+    """y = x at indices that are only known at run time, as those of an embedding are.
+
+    ONNX counts negative indices from the end, and GATHER refuses them; into a table of constants, which is what an
+    embedding is, PyTorch's are never negative.
+    """
+    x, indices, output = input_of(node, 0), input_of(node, 1), node.outputs[0]
+    shape = context.shape(x)
+    axis = node.attributes.get_int("axis", 0) % len(shape)
+    operands = [context.use(x, PLAIN), context.use(indices, PLAIN)]
+    if context.constant_value(x) is None:
+        operands[1] = apply(context, BuiltinOperator.FLOOR_MOD, operands[1], integers(context, shape[axis], "size"))
+    options = schema.GatherOptionsT()
+    options.axis = axis
+    context.emit(BuiltinOperator.GATHER, operands, [context.define(output, PLAIN)], options)
 
 
 def lower_tile(node: ir.Node, context: LoweringContext) -> None:

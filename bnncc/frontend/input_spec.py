@@ -1,0 +1,65 @@
+"""What one input of a network is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bnncc.errors import InputError
+from bnncc.ir.evaluate import Array, random_array
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input.
+
+    Attributes:
+        name: of forward's parameter; `batch.image` and `maps.0` are parts of a dict and of a list.
+        shape: in PyTorch's order (NCHW), batch included.
+        dtype: NumPy's name of its type.
+        range: random values are at least the first number and below the second; None for normally distributed floats,
+            or for integers that every type has.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    range: tuple[float, float] | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether pictures are normalised for it."""
+        return self.dtype == "float32"
+
+    @property
+    def text(self) -> str:
+        """For a message: `ids of 1x16:int64`."""
+        return f"{self.name} of {shape_text(self.shape)}" + ("" if self.is_float else f":{self.dtype}")
+
+    def random(self, generator: np.random.Generator) -> Array:
+        """Values to try the network on."""
+        return random_array(generator, self.shape, np.dtype(self.dtype), self.range)
+
+    def zeros(self) -> Array:
+        """The least that it may hold where a range is given, zeros otherwise."""
+        return np.full(self.shape, 0 if self.range is None else self.range[0], self.dtype)
+
+    def convert(self, array: Array) -> Array:
+        """`array` in this type.  Raises InputError where that changes an integer's value."""
+        given = np.asarray(array)
+        with np.errstate(invalid="ignore", over="ignore"):
+            converted = given.astype(self.dtype)
+        if not self.is_float and not np.array_equal(converted, given):
+            raise InputError(f"the input '{self.name}' takes {self.dtype}, and {given.dtype} values do not fit into it")
+        return converted
+
+    def with_dtype(self, dtype: str) -> InputSpec:
+        """The same input of another type."""
+        return replace(self, dtype=dtype)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """As the command line spells it: 1x3x224x224."""
+    return "x".join(map(str, shape)) or "a scalar"
