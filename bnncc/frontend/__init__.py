@@ -6,7 +6,8 @@
 - `input_spec.py`, `input_types.py`
                          an input; its type and range where the user does not say them
 - `first_run.py`         does the network take these inputs?
-- `user_code.py`         find, import and call the user's code
+- `user_code.py`, `user_file.py`
+                         find, import and call the user's code
 - `copying.py`           a copy of the network, whatever it holds
 - `plain_module.py`      without wrappers, in float32
 - `cpu_only.py`          code that asks for a GPU

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -20,6 +19,7 @@ from torch import nn
 from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.cpu_only import cpu_only
 from bnncc.frontend.source import location_in_traceback
+from bnncc.frontend.user_file import Elsewhere, import_user_file, place_of
 
 
 @dataclass
@@ -28,10 +28,13 @@ class UserCode:
 
     Modules that were imported from these folders are in `sys.modules` only while `active()`, so that two repositories
     that both have a `utils.py` can be used in one process.
+
+    elsewhere: finds what the user's file means by its own name.
     """
 
     folders: list[Path] = field(default_factory=list)
     modules: dict[str, ModuleType] = field(default_factory=dict)
+    elsewhere: Elsewhere | None = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -43,8 +46,10 @@ class UserCode:
         sys.path[:0] = [str(folder) for folder in self.folders]
         sys.dont_write_bytecode = True
         sys.modules.update(self.modules)
+        finder = contextlib.nullcontext() if self.elsewhere is None else self.elsewhere.active()
         try:
-            yield
+            with finder:
+                yield
         finally:
             sys.path[:] = path
             sys.dont_write_bytecode = writes_bytecode
@@ -54,9 +59,9 @@ class UserCode:
             sys.modules.update(hidden)
 
     def _is_own(self, module: ModuleType) -> bool:
-        file = getattr(module, "__file__", None)
-        return file is not None and any(
-            Path(file).is_relative_to(folder) and "site-packages" not in Path(file).parts for folder in self.folders
+        place = place_of(module)
+        return place is not None and any(
+            place.is_relative_to(folder) and "site-packages" not in place.parts for folder in self.folders
         )
 
 
@@ -169,32 +174,19 @@ def _attribute(module: ModuleType, name: str, location: str) -> Any:
 
 def _import_file(file: Path, code: UserCode) -> ModuleType:
     """Import `file` under its stem; as part of its package where it uses relative imports."""
-    name = file.stem if file.stem not in sys.modules else f"_bnncc_user_{file.stem}"
     try:
-        return _import_as(name, file)
+        module, code.elsewhere = import_user_file(file)
     except ImportError as error:
         if "relative import" not in str(error):
             raise
+    else:
+        return module
     root = file.parent
     while (root.parent / "__init__.py").is_file() and root.parent != root:
         root = root.parent
     code.folders.append(root.parent)
     sys.path.insert(0, str(root.parent))
     return importlib.import_module(".".join(file.relative_to(root.parent).with_suffix("").parts))
-
-
-def _import_as(name: str, file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 @contextlib.contextmanager
