@@ -33,9 +33,12 @@ _BNNCC = str(Path(__file__).parent.parent)
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 # The file that calls the user's network: no frame outside of it belongs to the network.
 _BOUNDARY = str(Path(__file__).with_name("flatten_outputs.py"))
+# And the file in which PyTorch calls a module that the user has traced.
+_TRACER = str(Path(torch.jit._trace.__file__))
 
 _STACK_TRACE_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 _DOC_STRING_FRAME = re.compile(r"^(?P<file>.+)\((?P<line>\d+)\): (?P<function>.+)$", re.MULTILINE)
+_SCRIPT_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)\n(?P<listing>.*?)(?=File "|\Z)', re.DOTALL)
 _SOURCE = re.compile(r"^.*:(?P<line>\d+) in (?P<function>\S+): (?P<text>.*)$", re.DOTALL)
 
 
@@ -62,7 +65,7 @@ def _is_user_file(file: str) -> bool:
 def _innermost_user_frame(frames: Iterable[tuple[str, int, str]]) -> SourceLocation | None:
     """The first user frame of `frames` (file, line, function), which start at the innermost and end at the boundary."""
     for file, line, function in frames:
-        if file == _BOUNDARY:
+        if file in (_BOUNDARY, _TRACER):
             return None
         if _is_user_file(file):
             return SourceLocation(file, line, function, linecache.getline(file, line).strip())
@@ -97,8 +100,14 @@ def location_in_stack_trace(text: str) -> SourceLocation | None:
 
 
 def location_in_doc_string(text: str) -> SourceLocation | None:
-    """The user's line in the TorchScript exporter's doc_string ("file(line): function", innermost frame first)."""
+    """The user's line in the TorchScript exporter's doc_string: "file(line): function", innermost frame first.
+
+    Of a scripted module it is an excerpt of the file, with the line before it.
+    """
     frames = [(m["file"], int(m["line"]), m["function"]) for m in _DOC_STRING_FRAME.finditer(text)]
+    for match in _SCRIPT_FRAME.finditer(text):
+        function = re.search(r"def (\w+)\(", match["listing"])
+        frames.append((match["file"], int(match["line"]), function[1] if function else "forward"))
     return _innermost_user_frame(frames)
 
 
