@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sysroots test-emulated verify-emulated lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ NETWORKS ?=
 
 verify-emulated: sysroots ## prove all networks, full-size ones too, here and on emulated ARM, and print a table
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.runtime.verify_emulated --sysroots $(SYSROOTS) $(NETWORKS)
+
+onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node tests, and write docs/onnx_operators.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.tflite.onnx_backend
 
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check

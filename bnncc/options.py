@@ -56,7 +56,7 @@ class Options:
         """
         moves = self.channels_last and array.ndim == 4
         array = array.astype(np.int32) if array.dtype == np.int64 else array
-        return np.ascontiguousarray(array.transpose(0, 2, 3, 1) if moves else array)
+        return np.asarray(array.transpose(0, 2, 3, 1) if moves else array, order="C")
 
     def as_nchw(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in PyTorch's order of what the file has in `shape`."""

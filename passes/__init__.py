@@ -40,6 +40,7 @@ from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
+from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fold_affine import FoldAffine
@@ -55,6 +56,7 @@ from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
 from bnncc.passes.remove_unused import RemoveUnused
+from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.split_groups import SplitGroups
@@ -64,11 +66,13 @@ from bnncc.passes.trim_kernels import TrimKernels
 
 PIPELINE: tuple[Step, ...] = (
     Step("lift-constants", LiftConstants, "Constant nodes become initializers"),
+    Step("replace-cast-like", ReplaceCastLike, "types that follow another value's are known"),
     Step("drop-no-ops", DropNoOps, "identities, inference dropout, casts and shapes that change nothing"),
     Step("merge-duplicates", MergeDuplicates, "equal expressions become one value, so that residue can be seen"),
     Step("cancel-residue", CancelResidue, "straight-through estimators: (s - p) + p is s"),
     Step("remove-unused", RemoveUnused, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
+    Step("decompose", Decompose, "normalisations, attention, recurrent layers, … become arithmetic and data movement"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),

@@ -61,7 +61,7 @@ def _fold_shapes(graph: ir.Graph) -> bool:
     for node in list(graph):
         if node.domain == "" and node.op_type in ("Shape", "Size") and node.inputs[0] is not None:
             shape = shape_of(node.inputs[0])
-            if shape is None or node.outputs[0] in graph.outputs:
+            if shape is None:
                 continue
             start = node.attributes["start"].as_int() if "start" in node.attributes else 0
             end = node.attributes["end"].as_int() if "end" in node.attributes else len(shape)

@@ -19,7 +19,7 @@
 - `onnx_file.py`         .onnx files
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
-- `sequences.py`, `cast_like.py`, `shapes.py`
+- `sequences.py`, `shapes.py`
                          plain operators with static shapes
 - `recording.py`, `alignment.py`, `flips.py`, `constant_signs.py`, `trace_check.py`
                          does the graph compute what PyTorch computes?

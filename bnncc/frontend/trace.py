@@ -15,7 +15,6 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
-from bnncc.frontend.cast_like import resolve_cast_like
 from bnncc.frontend.checkpoint import digest, state_digest
 from bnncc.frontend.export import EXPORTERS, export, has_torchscript
 from bnncc.frontend.first_run import first_run
@@ -204,7 +203,6 @@ def _complete(model: ir.Model) -> None:
     """Shapes and types, and what can be written plainly once they are known."""
     expand_sequences(model)
     complete_shapes(model)
-    resolve_cast_like(model)
 
 
 def _trace_file(source: NetworkSource, started: float) -> TracedModel:

@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 
 # Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
 SMALL = 64
+# ONNX Runtime refuses a graph that names a newer one, whatever operators are in it.
+LATEST_OPSET = 26
 # Suffix of the graph inputs that carry given values into a cut graph.
 _GIVEN = "\0given"
 # On a graph input, as a JSON list: its random values are at least the first number and below the second.
@@ -131,6 +133,10 @@ def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False  # an arena keeps its peak, which for folded weights is hundreds of MB
     options.enable_mem_pattern = False  # from the second run on, a block as large as everything that a run computes
     options.intra_op_num_threads = 1  # As in `one_thread`.
+    for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        for entry in imports:
+            if entry.domain == "":
+                entry.version = min(entry.version, LATEST_OPSET)
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -35,6 +35,8 @@ TRIMMED_KEY = "bnncc.trimmed"
 CROPPED_KEY = "bnncc.cropped"
 # On a node that has a binary operand and yet stays in float: why, as `bnncc.ir.left_in_float` writes it.
 LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
+# On a node that decomposes into others, but not as it is here: why.
+NOT_DECOMPOSED_KEY = "bnncc.not_decomposed"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.
 MIRRORED_KEY = "bnncc.mirrored"
 

@@ -24,7 +24,7 @@ from bnncc.targets.tflite.precision import (
     fits_int8,
     quantize,
 )
-from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
+from bnncc.targets.tflite.writer import TENSOR_TYPES, ModelWriter, Quantization, Tensor
 
 # Activations that a TensorFlow Lite operator applies to its own output, by the bounds of the equivalent Clip.
 FUSED_CLIPS: dict[tuple[float, float], int] = {
@@ -38,6 +38,7 @@ DEQUANTIZE_FLOAT16_VERSION = 3
 
 # The first version of TRANSPOSE whose kernel takes these ranks.
 TRANSPOSE_VERSIONS = {5: 4, 6: 6}
+TRANSPOSE_RANK = 6
 
 
 class UnsupportedError(Exception):
@@ -93,7 +94,10 @@ class LoweringContext:
             raise UnsupportedError(f"{value.name} has no known element type")
         narrowed = {"int64": "int32", "float64": "float32"}
         name = value.dtype.numpy().name
-        return np.dtype(narrowed.get(name, name))
+        name = narrowed.get(name, name)
+        if name not in TENSOR_TYPES:
+            raise UnsupportedError(f"{value.name} is of type {name}")
+        return np.dtype(name)
 
     def is_fused(self, node: ir.Node) -> bool:
         """True where an earlier lowering emitted this node together with its own."""
@@ -286,6 +290,8 @@ class LoweringContext:
         moved = [axis for axis in permutation if tensor.shape[axis] != 1]
         if moved == sorted(moved):
             return self.reshape(tensor, shape, output)
+        if len(shape) > TRANSPOSE_RANK:
+            raise UnsupportedError(f"a transpose at rank {len(shape)}")
         if output is None:
             output = self.temporary(f"{tensor.name}/transpose", shape, tensor.dtype)
         order = self.constant(np.asarray(permutation, np.int32), "permutation")
@@ -322,4 +328,8 @@ def _narrow(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """int64 and float64 constants as int32 and float32, as `LoweringContext.dtype` does for activations."""
     if array.dtype == np.int64:
         return np.clip(array, np.iinfo(np.int32).min, np.iinfo(np.int32).max).astype(np.int32)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    if array.dtype == np.float64:
+        return array.astype(np.float32)
+    if array.dtype.name not in TENSOR_TYPES:
+        raise UnsupportedError(f"a constant of type {array.dtype}")
+    return array

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from bnncc.errors import UnsupportedOperatorsError
 from bnncc.ir.bit_moves import runs_on_words
-from bnncc.ir.graph import describe
+from bnncc.ir.graph import NOT_DECOMPOSED_KEY, describe
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
@@ -59,7 +60,8 @@ def _walk(
     context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
-    problems = []
+    empty = [value.name for value in model.graph.outputs if 0 in context.shape(value)]
+    problems = [f"output '{name}': a tensor without elements" for name in empty]
     for node in model.graph:
         if not context.is_fused(node):
             problem = _lower(node, context)
@@ -75,13 +77,13 @@ def _lower(node: ir.Node, context: LoweringContext) -> str | None:
     lowering = lower_bit_move if runs_on_words(node) else LOWERINGS.get((node.domain, node.op_type))
     try:
         if lowering is None:
-            raise UnsupportedError("no lowering")
+            raise UnsupportedError(node.metadata_props.get(NOT_DECOMPOSED_KEY, "no lowering"))
         lowering(node, context)
     except UnsupportedError as reason:
         # Later nodes are lowered all the same, so that one run finds every problem.
         for value in node.outputs:
-            if value.shape is not None and value.shape.is_static() and value.dtype is not None:
-                context.define(value, PLAIN)
+            if value.shape is not None and value.shape.is_static():
+                context.bind(value, PLAIN, context.temporary(value.name or "value", context.shape(value), np.float32))
         return f"{describe(node)}: {reason}"
     return None
 

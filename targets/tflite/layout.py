@@ -52,7 +52,8 @@ class Layout:
                 raise ValueError(f"a constant of shape {array.shape} does not follow a flattened {self.flat}")
             parts = array.reshape(*array.shape[:-1], *self.flat)
             return np.ascontiguousarray(np.moveaxis(parts, array.ndim - 1, -1).reshape(array.shape))
-        return np.ascontiguousarray(array.transpose(self.permutation(array.ndim)))
+        # np.ascontiguousarray would make an array of one axis of a scalar.
+        return np.asarray(array.transpose(self.permutation(array.ndim)), order="C")
 
     def restore(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """The inverse of `arrange` for an array of the value's full shape."""

@@ -28,6 +28,9 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             child.bias.copy_(normal(child.bias.shape, 0.3))
             child.running_mean.copy_(normal(child.running_mean.shape, 0.3 * weight_scale))
             child.running_var.copy_(uniform(child.running_var.shape, 0.5, 2.0) * weight_scale**2)
+        elif isinstance(child, nn.LayerNorm):
+            child.weight.copy_(uniform(child.weight.shape, 0.4, 1.6))
+            child.bias.copy_(normal(child.bias.shape, 0.3))
         elif isinstance(child, nn.PReLU):
             child.weight.copy_(uniform(child.weight.shape, -0.1, 0.5))
         elif isinstance(child, nn.Conv2d | nn.Linear):

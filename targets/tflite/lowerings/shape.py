@@ -274,12 +274,18 @@ def lower_depth_to_space(node: ir.Node, context: LoweringContext) -> None:
 
 
 def lower_space_to_depth(node: ir.Node, context: LoweringContext) -> None:
-    """b×b blocks of pixels to channels ordered (row, column, c), as SPACE_TO_DEPTH does."""
+    """b×b blocks of pixels to channels ordered (row, column, c), as SPACE_TO_DEPTH does, or (c, row, column): CRD."""
     options = schema.SpaceToDepthOptionsT()
     options.blockSize = node.attributes.get_int("blocksize", 1)
     tensor = context.use(input_of(node, 0), CHANNELS_LAST)
     result = context.define(node.outputs[0], CHANNELS_LAST)
-    context.emit(BuiltinOperator.SPACE_TO_DEPTH, [tensor], [result], options)
+    if node.attributes.get_string("mode", "DCR") == "DCR":
+        context.emit(BuiltinOperator.SPACE_TO_DEPTH, [tensor], [result], options)
+        return
+    block = options.blockSize
+    batch, height, width, channels = tensor.shape
+    parts = context.reshape(tensor, (batch, height // block, block, width // block, block, channels))
+    context.reshape(context.transpose(parts, (0, 1, 3, 5, 2, 4)), result.shape, result)
 
 
 LOWERINGS = {

@@ -1,0 +1,50 @@
+"""Write operators that networks use and few targets have by others that any target has.
+
+Before:  x ─ LayerNormalization(γ, β) ─ y
+After:   x ─ ReduceMean ─ Sub ─┬─ Mul(itself) ─ ReduceMean ─ Add(ε) ─ Sqrt ─ Reciprocal ─┐
+                               └───────────────────────────────────────────────────────── Mul ─ Mul(γ) ─ Add(β) ─ y
+
+What a decomposition contains may decompose further.  Each new node has the module path and the source line of the
+operator it stands for, and the operator's outputs keep their names.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bnncc.ir.graph import NOT_DECOMPOSED_KEY
+from bnncc.passes.decompositions import DECOMPOSITIONS
+from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
+from bnncc.passes.fold_constants import FoldConstants
+
+
+class Decompose(ir.passes.InPlacePass):
+    """Apply `DECOMPOSITIONS` to every node of the main graph."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        pending = [node for node in graph if _can_try(node)]
+        if not pending:
+            return ir.passes.PassResult(model, modified=False)
+        names = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
+        names |= {value.name or "" for node in graph for value in node.outputs}
+        changed = False
+        pending.reverse()
+        while pending:
+            node = pending.pop()
+            build = Builder(graph, node, names)
+            try:
+                made = build.finish(DECOMPOSITIONS[node.op_type](build))
+            except NotDecomposableError as reason:
+                build.discard()
+                node.metadata_props[NOT_DECOMPOSED_KEY] = str(reason)
+                continue
+            changed = True
+            pending.extend(inner for inner in reversed(made) if _can_try(inner))
+        if changed:
+            FoldConstants()(model)
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _can_try(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type in DECOMPOSITIONS

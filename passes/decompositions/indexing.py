@@ -1,0 +1,262 @@
+"""Gathers and scatters by single elements, and what is a choice by position: GatherElements, ScatterND, OneHot, …
+
+A tensor of shape [a, b, c] is one row of a·b·c elements: element (i, j, k) is number (i·b + j)·c + k.  So a gather by
+several coordinates is a Gather from the flattened tensor, by one index that is their sum weighted with the strides.
+A scatter by constant indices is a gather as well: each element of the result comes from the data or from the updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc.ir.graph import constant_of
+from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
+
+Indices = npt.NDArray[Any]
+
+
+def gather_elements(build: Builder) -> Sequence[ir.Value | None]:
+    """y[i, j, k] = x[i, index[i, j, k], k] for axis 1."""
+    x, index = build.input(0), build.input(1)
+    shape, chosen = build.shape(x), build.shape(index)
+    axis = build.integer("axis", 0) % len(shape)
+    strides = _strides(shape)
+    positions = np.indices(chosen)
+    rest = sum((positions[other] * strides[other] for other in range(len(shape)) if other != axis), np.zeros(chosen))
+    flat = build.reshape(x, (int(np.prod(shape)),))
+    array: Indices | None = constant_of(index)
+    if array is not None:
+        numbers = (array % shape[axis]) * strides[axis] + rest
+        return [build.op("Gather", flat, build.ints(numbers), axis=0)]
+    number = _scaled_index(build, _non_negative(build, index, shape[axis]), strides[axis])
+    return [build.op("Gather", flat, build.op("Add", number, build.ints(rest)), axis=0)]
+
+
+def gather_nd(build: Builder) -> Sequence[ir.Value | None]:
+    """y[b, i] = x[b, index[b, i, 0], index[b, i, 1], …]."""
+    x, index = build.input(0), build.input(1)
+    shape, chosen = build.shape(x), build.shape(index)
+    batch, depth = build.integer("batch_dims", 0), chosen[-1]
+    outer = shape[: batch + depth]
+    strides = _strides(outer)
+    positions = np.indices(chosen[:-1])
+    rest = sum((positions[axis] * strides[axis] for axis in range(batch)), np.zeros(chosen[:-1]))
+    rows = build.reshape(x, (int(np.prod(outer)), *shape[batch + depth :]))
+    array = constant_of(index)
+    if array is not None:
+        coordinates = array % np.asarray(shape[batch : batch + depth])
+        numbers = (coordinates * np.asarray(strides[batch:])).sum(-1) + rest
+        return [build.op("Gather", rows, build.ints(numbers), axis=0)]
+    terms = []
+    for position in range(depth):
+        part = build.take(index, len(chosen) - 1, position)
+        part = _non_negative(build, part, shape[batch + position])
+        terms.append(_scaled_index(build, part, strides[batch + position]))
+    if batch:
+        terms.append(build.ints(rest))
+    return [build.op("Gather", rows, build.sum(terms), axis=0)]
+
+
+def scatter_elements(build: Builder) -> Sequence[ir.Value | None]:
+    """y = x, but y[i, index[i, j, k], k] = updates[i, j, k] for axis 1."""
+    x, index, updates = build.input(0), build.array(1, "the index"), build.input(2)
+    shape = build.shape(x)
+    axis = build.integer("axis", 0) % len(shape)
+    positions = list(np.indices(index.shape))
+    positions[axis] = index.astype(np.int64) % shape[axis]
+    numbers = np.ravel_multi_index(tuple(positions), shape).reshape(-1)
+    count = int(np.prod(shape))
+    flat, given = build.reshape(x, (count,)), build.reshape(updates, (numbers.size,))
+    return [build.reshape(_scatter(build, flat, given, numbers), shape)]
+
+
+def scatter_nd(build: Builder) -> Sequence[ir.Value | None]:
+    """y = x, but y[index[i, 0], index[i, 1], …] = updates[i]."""
+    x, index, updates = build.input(0), build.array(1, "the index"), build.input(2)
+    shape = build.shape(x)
+    depth = index.shape[-1]
+    outer, inner = shape[:depth], shape[depth:]
+    coordinates = index.astype(np.int64).reshape(-1, depth) % np.asarray(outer)
+    numbers = (coordinates * np.asarray(_strides(outer))).sum(-1)
+    rows = build.reshape(x, (int(np.prod(outer)), *inner))
+    given = build.reshape(updates, (numbers.size, *inner))
+    return [build.reshape(_scatter(build, rows, given, numbers), shape)]
+
+
+def _scatter(build: Builder, rows: ir.Value, updates: ir.Value, numbers: Indices) -> ir.Value:
+    """`rows` where row numbers[u] is replaced by, or reduced with, row u of `updates`; the last one wins."""
+    count, *inner = build.shape(rows)
+    reduction = build.text("reduction", "none")
+    if not numbers.size:
+        return rows
+    if reduction == "none":
+        sources = np.arange(count)
+        sources[numbers] = count + np.arange(numbers.size)
+        return build.op("Gather", build.concat([rows, updates], 0), build.ints(sources), axis=0)
+    operator = {"add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}[reduction]
+    # A row that is met several times takes one update a round; where there is none, the operator meets what it ignores.
+    waiting = np.arange(numbers.size)
+    while waiting.size:
+        _, first = np.unique(numbers[waiting], return_index=True)
+        chosen = waiting[first]
+        if reduction in ("max", "min"):
+            sources, others = np.arange(count), rows
+        else:
+            number = build.scalar(reduction == "mul", rows)
+            sources, others = np.zeros(count, np.int64), build.op("Expand", number, build.ints((1, *inner)))
+        sources[numbers[chosen]] = build.shape(others)[0] + chosen
+        operand = build.op("Gather", build.concat([others, updates], 0), build.ints(sources), axis=0)
+        rows = build.op(operator, rows, operand)
+        waiting = np.setdiff1d(waiting, chosen)
+    return rows
+
+
+def one_hot(build: Builder) -> Sequence[ir.Value | None]:
+    """`on` at the position that the index names along a new axis, `off` elsewhere; everywhere if it is out of range."""
+    depth = int(build.array(1, "the depth").reshape(-1)[0])
+    index, values = build.cast(build.input(0), ir.DataType.INT64), build.input(2)
+    rank = len(build.shape(index)) + 1
+    axis = build.integer("axis", -1) % rank
+    hit = _hits(build, _non_negative(build, index, depth), axis, depth)
+    off, on = (build.take(values, 0, position) for position in (0, 1))
+    return [build.op("Where", hit, on, off)]
+
+
+def hardmax(build: Builder) -> Sequence[ir.Value | None]:
+    """1 at the first largest element along `axis`, 0 elsewhere."""
+    x = build.input(0)
+    shape = build.shape(x)
+    axis = build.integer("axis", -1) % len(shape)
+    index = build.op("ArgMax", x, axis=axis, keepdims=0)
+    return [build.op("Where", _hits(build, index, axis, shape[axis]), build.scalar(1, x), build.scalar(0, x))]
+
+
+def arg_of_last(build: Builder) -> Sequence[ir.Value | None]:
+    """ArgMax with select_last_index: the first one of the reversed axis, counted from the other end."""
+    x = build.input(0)
+    if not build.integer("select_last_index", 0):
+        raise NotDecomposableError("the first one is an operator's own")
+    axis = build.integer("axis", 0) % len(build.shape(x))
+    keep = build.integer("keepdims", 1)
+    index = build.op(build.origin.op_type, reversed_axis(build, x, axis), axis=axis, keepdims=keep)
+    return [build.op("Sub", build.ints(build.shape(x)[axis] - 1), index)]
+
+
+def trilu(build: Builder) -> Sequence[ir.Value | None]:
+    """x on one side of a diagonal of its last two axes, 0 on the other."""
+    x = build.input(0)
+    k = 0 if build.optional(1) is None else int(build.array(1, "the diagonal").reshape(-1)[0])
+    rows, columns = build.shape(x)[-2:]
+    distance = np.arange(columns)[None, :] - np.arange(rows)[:, None]
+    kept = distance >= k if build.integer("upper", 1) else distance <= k
+    return [build.op("Where", build.constant(kept), x, build.scalar(0, x))]
+
+
+def cumulative_sum(build: Builder) -> Sequence[ir.Value | None]:
+    """Σ of x up to each position: in step i the sums of 2ⁱ elements gain those of the 2ⁱ elements in front of them."""
+    x = build.input(0)
+    size_of = build.shape(x)
+    axis = int(build.array(1, "the axis").reshape(-1)[0]) % len(size_of)
+    size = size_of[axis]
+    backwards = bool(build.integer("reverse", 0))
+    total = reversed_axis(build, x, axis) if backwards else x
+    if build.integer("exclusive", 0):
+        total = _shifted(build, total, axis, 1)
+    step = 1
+    while step < size:
+        total = build.op("Add", total, _shifted(build, total, axis, step))
+        step *= 2
+    return [reversed_axis(build, total, axis) if backwards else total]
+
+
+def _shifted(build: Builder, x: ir.Value, axis: int, by: int) -> ir.Value:
+    """x moved along `axis`, zeros in front."""
+    size_of = list(build.shape(x))
+    front = build.op("Expand", build.scalar(0, x), build.ints([*size_of[:axis], by, *size_of[axis + 1 :]]))
+    if by >= size_of[axis]:
+        return front
+    return build.concat([front, build.slice(x, axis, 0, size_of[axis] - by)], axis)
+
+
+def compress(build: Builder) -> Sequence[ir.Value | None]:
+    """The slices along `axis` (the elements, without one) where a constant condition holds."""
+    x, condition = build.input(0), build.array(1, "the condition")
+    chosen = np.flatnonzero(condition)
+    if "axis" not in build.origin.attributes:
+        flat = build.reshape(x, (int(np.prod(build.shape(x))),))
+        return [build.op("Gather", flat, build.ints(chosen), axis=0)]
+    return [build.op("Gather", x, build.ints(chosen), axis=build.integer("axis", 0) % len(build.shape(x)))]
+
+
+def reverse_sequence(build: Builder) -> Sequence[ir.Value | None]:
+    """The first lengths[b] positions of each sequence backwards, for constant lengths."""
+    x, lengths = build.input(0), build.array(1, "the length of the sequences")
+    shape = build.shape(x)
+    batch, time = build.integer("batch_axis", 1), build.integer("time_axis", 0)
+    order = np.tile(np.arange(shape[time]), (shape[batch], 1))
+    for row, length in enumerate(lengths.astype(np.int64)):
+        order[row, :length] = order[row, :length][::-1]
+    rest = [axis for axis in range(len(shape)) if axis not in (batch, time)]
+    permutation = [batch, time, *rest]
+    moved = build.transpose(x, permutation)
+    rows = build.reshape(moved, (shape[batch] * shape[time], *(shape[axis] for axis in rest)))
+    numbers = (order + np.arange(shape[batch])[:, None] * shape[time]).reshape(-1)
+    taken = build.op("Gather", rows, build.ints(numbers), axis=0)
+    return [build.transpose(build.reshape(taken, build.shape(moved)), np.argsort(permutation).tolist())]
+
+
+def reversed_axis(build: Builder, x: ir.Value, axis: int) -> ir.Value:
+    """x backwards along one axis."""
+    size = build.shape(x)[axis]
+    return build.op("Slice", x, build.ints([-1]), build.ints([-size - 1]), build.ints([axis]), build.ints([-1]))
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    """How many elements apart neighbours along each axis are."""
+    return [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+
+
+def _scaled_index(build: Builder, index: ir.Value, stride: int) -> ir.Value:
+    return index if stride == 1 else build.op("Mul", index, build.scalar(stride, index))
+
+
+def _non_negative(build: Builder, index: ir.Value, size: int) -> ir.Value:
+    """An index that counts from the end where it is negative, counted from the beginning, as int64."""
+    index = build.cast(index, ir.DataType.INT64)
+    array: Indices | None = constant_of(index)
+    if array is not None:
+        return build.ints(np.where(array < 0, array + size, array))
+    producer = index.producer()
+    if producer is not None and producer.op_type in ("ArgMax", "ArgMin", "TopK"):
+        return index
+    negative = build.op("Less", index, build.ints(0))
+    return build.op("Where", negative, build.op("Add", index, build.ints(size)), index)
+
+
+def _hits(build: Builder, index: ir.Value, axis: int, depth: int) -> ir.Value:
+    """True where the position along a new axis is the index."""
+    column = build.op("Unsqueeze", index, build.ints([axis]))
+    rank = len(build.shape(column))
+    positions = np.arange(depth).reshape([-1 if other == axis else 1 for other in range(rank)])
+    return build.op("Equal", column, build.ints(positions))
+
+
+DECOMPOSITIONS = {
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
+    "OneHot": one_hot,
+    "Hardmax": hardmax,
+    "ArgMax": arg_of_last,
+    "ArgMin": arg_of_last,
+    "Trilu": trilu,
+    "CumSum": cumulative_sum,
+    "Compress": compress,
+    "ReverseSequence": reverse_sequence,
+}
