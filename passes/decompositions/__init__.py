@@ -4,7 +4,8 @@ A decomposition takes a `Builder` for the node, builds nodes, and returns a valu
 for one that nothing uses).  It raises `NotDecomposableError` where this node has none.
 
 In reading order: `builder`; `function_body` (ONNX's own definition, for operators that have one); `normalization`,
-`elementwise`, `indexing`, `windows`, `recurrent`.
+`elementwise`, `indexing`, `windows`, `resize`,
+`grid_sample`, `recurrent`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from bnncc.passes.decompositions import elementwise, indexing, normalization, recurrent, windows
+from bnncc.passes.decompositions import elementwise, grid_sample, indexing, normalization, recurrent, resize, windows
 from bnncc.passes.decompositions.builder import Builder
 from bnncc.passes.decompositions.function_body import inline_function_body
 
@@ -23,7 +24,7 @@ Decomposition = Callable[[Builder], Sequence[ir.Value | None]]
 FUNCTIONS = (
     "AffineGrid", "Attention", "Bernoulli", "BlackmanWindow", "CausalConvWithState", "CenterCropPad",
     "DynamicQuantizeLinear", "HammingWindow", "HannWindow", "LinearAttention", "NegativeLogLikelihoodLoss", "Range",
-    "ReduceLogSum", "ReduceLogSumExp", "RotaryEmbedding", "Shrink", "SoftmaxCrossEntropyLoss", "SwiGLU", "Swish",
+    "ReduceLogSum", "RotaryEmbedding", "Shrink", "SoftmaxCrossEntropyLoss", "SwiGLU", "Swish",
     "ThresholdedRelu",
 )  # fmt: skip
 
@@ -34,4 +35,6 @@ DECOMPOSITIONS: Mapping[str, Decomposition] = {
     **recurrent.DECOMPOSITIONS,
     **windows.DECOMPOSITIONS,
     **elementwise.DECOMPOSITIONS,
+    **grid_sample.DECOMPOSITIONS,
+    **resize.DECOMPOSITIONS,
 }

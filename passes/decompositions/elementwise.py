@@ -72,6 +72,22 @@ def _contract(
     return build.reshape(build.op("MatMul", a, b), [sizes[label] for label in labels]), "".join(labels)
 
 
+def log_sum_exp(build: Builder) -> Sequence[ir.Value | None]:
+    """log Σ eˣ = m + log Σ e^(x - m) with m = max x, which does not overflow as ONNX's function body does."""
+    x = build.input(0)
+    rank = len(build.shape(x))
+    axes = build.array(1, "axes").reshape(-1).tolist() if build.optional(1) is not None else build.integers("axes", ())
+    if not axes and build.integer("noop_with_empty_axes", 0):
+        return [build.op("Identity", x)]
+    axes = [axis % rank for axis in axes] or list(range(rank))
+    if 0 in build.shape(x):
+        raise NotDecomposableError("a tensor without elements")
+    largest = build.reduce("ReduceMax", x, axes)
+    total = build.reduce("ReduceSum", build.op("Exp", build.op("Sub", x, largest)), axes)
+    y = build.op("Add", build.op("Log", total), largest)
+    return [y if build.integer("keepdims", 1) else build.op("Squeeze", y, build.ints(axes))]
+
+
 def dropout(build: Builder) -> Sequence[ir.Value | None]:
     """In inference the input, and a mask that lets everything through."""
     if build.optional(2) is not None and constant_of(build.optional(2)) != np.False_:
@@ -128,6 +144,7 @@ def power(build: Builder) -> Sequence[ir.Value | None]:
 
 DECOMPOSITIONS = {
     "Einsum": einsum,
+    "ReduceLogSumExp": log_sum_exp,
     "Dropout": dropout,
     "IsNaN": is_nan,
     "IsInf": is_inf,

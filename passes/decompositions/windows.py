@@ -7,12 +7,13 @@ combines the slices: a sum for a convolution, the operator itself along D for a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.graph import constant_of
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 
 
@@ -84,6 +85,8 @@ def conv(build: Builder) -> Sequence[ir.Value | None]:
     y[d] = Σₖ conv(x[d·s + k], w[k]); with groups, the sum of one convolution for each k.
     """
     x, weight, bias = build.input(0), build.input(1), build.optional(2)
+    if constant_of(weight) is None or (bias is not None and constant_of(bias) is None):
+        return [_product_with_patches(build)]
     shape, wanted = build.shape(x), build.shape(build.origin.outputs[0])
     if len(shape) != 5:
         raise NotDecomposableError("1 and 2 spatial axes are an operator's own")
@@ -102,6 +105,87 @@ def conv(build: Builder) -> Sequence[ir.Value | None]:
         ]
         y = build.sum(terms)
     return [_from_planes(build, y, shape[0])]
+
+
+def _product_with_patches(build: Builder) -> ir.Value:
+    """Conv with weights that are computed at run time: each output is a patch of x by a matrix of weights.
+
+    Patches [N, G, positions, K·C/G] by weights [G, K·C/G, O/G], for G groups and K taps.
+    """
+    x, weight, bias = build.input(0), build.input(1), build.optional(2)
+    batch, channels, *_ = build.shape(x)
+    outputs, depth, *kernel = build.shape(weight)
+    sizes = build.shape(build.origin.outputs[0])[2:]
+    groups = build.integer("group", 1)
+    axes = _axes(build, kernel, sizes)
+    amounts = [(axis.begin, max(axis.reached - axis.begin - axis.size, 0)) for axis in axes]
+    if any(map(any, amounts)):
+        x = build.op("Pad", x, build.ints(np.pad(np.transpose(amounts), ((0, 0), (2, 0))).reshape(-1)))
+    parts = [x]
+    for position, axis in enumerate(axes, 2):
+        inner = replace(axis, size=build.shape(x)[position], begin=0, end=0)
+        parts = [tap for part in parts for tap in _taps(build, part, position, inner, 0.0)]
+    count, positions = len(parts), int(np.prod(sizes))
+    last = [0, *range(2, len(kernel) + 2), 1]
+    rows = [
+        build.reshape(build.transpose(part, last), (batch, positions, groups, channels // groups)) for part in parts
+    ]
+    patches = build.transpose(build.concat(rows, 3), (0, 2, 1, 3))
+    taps = build.reshape(weight, (groups, outputs // groups, depth, count))
+    matrix = build.reshape(build.transpose(taps, (0, 3, 2, 1)), (groups, count * depth, outputs // groups))
+    y = build.transpose(build.op("MatMul", patches, matrix), (0, 2, 1, 3))
+    y = build.reshape(y, (batch, *sizes, outputs))
+    if bias is not None:
+        y = build.op("Add", y, bias)
+    return build.transpose(y, [0, len(kernel) + 1, *range(1, len(kernel) + 1)])
+
+
+def conv_transpose(build: Builder) -> Sequence[ir.Value | None]:
+    """auto_pad and output_shape become pads; with computed weights, columns by a MatMul, added up by a Col2Im."""
+    x, weight, bias = build.input(0), build.input(1), build.optional(2)
+    batch, channels, *sizes = build.shape(x)
+    _, depth, *kernel = build.shape(weight)
+    outputs = list(build.shape(build.origin.outputs[0])[2:])
+    count, groups = len(sizes), build.integer("group", 1)
+    strides, dilations = build.integers("strides", [1] * count), build.integers("dilations", [1] * count)
+    spans = [(kernel[axis] - 1) * dilations[axis] + 1 for axis in range(count)]
+    auto = build.text("auto_pad", "NOTSET")
+    pads = build.integers("pads", [0] * 2 * count)
+    extra = build.integers("output_padding", [0] * count)
+    implied = auto in ("SAME_UPPER", "SAME_LOWER") or "output_shape" in build.origin.attributes
+    if implied:
+        for axis in range(count):
+            total = (sizes[axis] - 1) * strides[axis] + extra[axis] + spans[axis] - outputs[axis]
+            small = max(total, 0) // 2
+            begin = small if auto == "SAME_UPPER" else max(total, 0) - small
+            pads[axis], pads[count + axis] = begin, max(total, 0) - begin
+            extra[axis] += max(-total, 0)
+    elif auto == "VALID":
+        pads = [0] * 2 * count
+    attributes: dict[str, Any] = {"strides": strides, "dilations": dilations, "pads": pads}
+    computed = constant_of(weight) is None or (bias is not None and constant_of(bias) is None)
+    if not computed:
+        if auto == "NOTSET" and not implied:
+            raise NotDecomposableError("explicit pads are an operator's own")
+        inputs = [x, weight, *([] if bias is None else [bias])]
+        return [build.op("ConvTranspose", *inputs, output_padding=extra, group=groups, **attributes)]
+    if count > 2:
+        raise NotDecomposableError(f"{count} spatial axes")
+    positions, taps = int(np.prod(sizes)), int(np.prod(kernel))
+    maps = build.reshape(x, (batch, groups, channels // groups, positions))
+    matrix = build.reshape(weight, (groups, channels // groups, depth * taps))
+    columns = build.op("MatMul", build.transpose(matrix, (0, 2, 1)), maps)
+    columns = build.reshape(columns, (batch * groups * depth, taps, *[1] * (2 - count), *sizes))
+    flat = [0] * (2 - count)
+    attributes["pads"] = [*flat, *pads[:count], *flat, *pads[count:]]
+    attributes["strides"], attributes["dilations"] = [*[1] * (2 - count), *strides], [*[1] * (2 - count), *dilations]
+    kernel = [*[1] * (2 - count), *kernel]
+    one = build.constant(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel))
+    y = build.op("ConvTranspose", columns, one, output_padding=[*flat, *extra], kernel_shape=kernel, **attributes)
+    y = build.reshape(y, (batch, groups * depth, *outputs))
+    if bias is not None:
+        y = build.op("Add", y, build.reshape(bias, (groups * depth, *[1] * count)))
+    return [y]
 
 
 def _as_planes(build: Builder, x: ir.Value) -> ir.Value:
@@ -222,6 +306,7 @@ def col2im(build: Builder) -> Sequence[ir.Value | None]:
 
 DECOMPOSITIONS = {
     "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "MaxPool": max_pool,
     "AveragePool": average_pool,
     "LpPool": lp_pool,

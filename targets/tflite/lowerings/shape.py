@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.bit_moves import ranges_of
+from bnncc.ir.graph import constant_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, flattened, ordered, reshaped_order
 from bnncc.targets.tflite.lowerings.moves import (
@@ -22,8 +23,22 @@ from bnncc.targets.tflite.lowerings.moves import (
     strided_slice,
     take,
 )
-from bnncc.targets.tflite.lowerings.operands import alias, apply, broadcast, input_of, integers, optional_input, scalar
+from bnncc.targets.tflite.lowerings.operands import (
+    alias,
+    apply,
+    broadcast,
+    emit_broadcast,
+    input_of,
+    integers,
+    optional_input,
+    scalar,
+)
 from bnncc.targets.tflite.writer import Tensor
+
+# Operators that move, round or convert elements: none becomes negative.
+_KEEPS_SIGN = (
+    "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Cast", "Slice", "Expand", "Floor", "Round",
+)  # fmt: skip
 
 
 def lower_identity(node: ir.Node, context: LoweringContext) -> None:
@@ -198,13 +213,15 @@ def _pad_by_gather(
 def lower_gather(node: ir.Node, context: LoweringContext) -> None:
     """y = x at constant `indices` of one axis; a scalar index removes the axis."""
     x, output = input_of(node, 0), node.outputs[0]
-    if context.constant_value(input_of(node, 1)) is None:
-        _gather_computed(node, context)
-        return
     shape = context.shape(x)
     rank = len(shape)
     axis = node.attributes.get_int("axis", 0) % rank
-    indices = context.require_constant(node, 1, "the index").astype(np.int64) % shape[axis]
+    index = input_of(node, 1)
+    array = context.constant_value(index)
+    if array is None:
+        _gather_computed(node, axis, context)
+        return
+    indices = array.astype(np.int64) % shape[axis]
     layout = context.axes_layout(x) if indices.ndim < 2 else PLAIN
     result_layout = layout
     if indices.ndim == 0:
@@ -214,21 +231,52 @@ def lower_gather(node: ir.Node, context: LoweringContext) -> None:
     gather(tensor, indices, layout.axis(axis, rank), context, context.define(output, result_layout))
 
 
-def _gather_computed(node: ir.Node, context: LoweringContext) -> None:
-    """y = x at indices that are only known at run time, as those of an embedding are.
+def _gather_computed(node: ir.Node, axis: int, context: LoweringContext) -> None:
+    """y = x at indices that are computed at run time; a negative one counts from the end, and GATHER refuses it.
 
-    ONNX counts negative indices from the end, and GATHER refuses them; into a table of constants, which is what an
-    embedding is, PyTorch's are never negative.
+    Into a table of constants, which is what an embedding is, PyTorch takes no negative ones.
     """
-    x, indices, output = input_of(node, 0), input_of(node, 1), node.outputs[0]
-    shape = context.shape(x)
-    axis = node.attributes.get_int("axis", 0) % len(shape)
-    operands = [context.use(x, PLAIN), context.use(indices, PLAIN)]
-    if context.constant_value(x) is None:
-        operands[1] = apply(context, BuiltinOperator.FLOOR_MOD, operands[1], integers(context, shape[axis], "size"))
+    x, index = input_of(node, 0), input_of(node, 1)
+    shape, dtype = context.shape(x), context.dtype(index)
+    if dtype != np.int32:
+        raise UnsupportedError(f"an index of type {dtype}")
+    where = context.use(index, PLAIN)
+    if constant_of(x) is None and not _is_never_negative(index):
+        negative = context.temporary(f"{where.name}/negative", where.shape, np.bool_)
+        emit_broadcast(
+            context, BuiltinOperator.LESS, [where, scalar(context, 0, np.int32)], negative, schema.LessOptionsT()
+        )
+        size = scalar(context, shape[axis], np.int32)
+        wrapped = apply(context, BuiltinOperator.ADD, where, size, options=schema.AddOptionsT())
+        positive = context.temporary(f"{where.name}/positive", where.shape, np.int32)
+        emit_broadcast(
+            context, BuiltinOperator.SELECT_V2, [negative, wrapped, where], positive, schema.SelectV2OptionsT()
+        )
+        where = positive
     options = schema.GatherOptionsT()
     options.axis = axis
-    context.emit(BuiltinOperator.GATHER, operands, [context.define(output, PLAIN)], options)
+    result = context.define(node.outputs[0], PLAIN)
+    version = 3 if result.dtype == "bool" else 1
+    context.emit(BuiltinOperator.GATHER, [context.use(x, PLAIN), where], [result], options, version)
+
+
+def _is_never_negative(value: ir.Value | None) -> bool:
+    """True where what computed `value` shows that no element is below 0."""
+    array = None if value is None else constant_of(value)
+    if array is not None:
+        return not np.any(np.less(array, 0))
+    node = None if value is None else value.producer()
+    if node is None or node.domain != "":
+        return False
+    if node.op_type in ("ArgMax", "ArgMin", "Relu", "Sigmoid", "Abs"):
+        return True
+    if node.op_type == "TopK" and value is node.outputs[1]:
+        return True
+    if node.op_type in ("Add", "Mul"):
+        return all(_is_never_negative(operand) for operand in node.inputs)
+    if node.op_type == "Clip" and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None:
+        return _is_never_negative(node.inputs[1])
+    return node.op_type in _KEEPS_SIGN and _is_never_negative(node.inputs[0])
 
 
 def lower_tile(node: ir.Node, context: LoweringContext) -> None:
