@@ -150,22 +150,31 @@ class Builder:
             value.shape = ir.Shape([size.dim_value for size in tensor.shape.dim])
             value.type = ir.TensorType(ir.DataType(tensor.elem_type))
 
-    # Common steps
+    # Common steps.  What moves a constant yields a constant: an operator that needs one sees one.
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape, none where the shape is that already."""
+        array = constant_of(x)
         if self.shape(x) == tuple(shape):
             return x
+        if array is not None:
+            return self.constant(array.reshape(tuple(shape)))
         return self.op("Reshape", x, self.ints(shape), **({"allowzero": 1} if 0 in shape else {}))
 
     def transpose(self, x: ir.Value, order: Sequence[int]) -> ir.Value:
         """Transpose, none where the order is that already."""
+        array = constant_of(x)
+        if array is not None:
+            return self.constant(array.transpose(order))
         return x if list(order) == sorted(order) else self.op("Transpose", x, perm=list(order))
 
     def slice(self, x: ir.Value, axis: int, begin: int, end: int, step: int = 1) -> ir.Value:
         """x[begin:end:step] along one axis, with numbers as Python's slice has them and an end that may be behind."""
+        array = constant_of(x)
         if begin == 0 and end >= self.shape(x)[axis] and step == 1:
             return x
+        if array is not None:
+            return self.constant(array[(slice(None),) * axis + (slice(begin, end, step),)])
         return self.op("Slice", x, self.ints([begin]), self.ints([end]), self.ints([axis]), self.ints([step]))
 
     def take(self, x: ir.Value, axis: int, index: int) -> ir.Value:
@@ -177,6 +186,10 @@ class Builder:
 
     def concat(self, values: Sequence[ir.Value], axis: int) -> ir.Value:
         """Concat, none of one value."""
+        arrays = [constant_of(value) for value in values]
+        known = [array for array in arrays if array is not None]
+        if len(known) == len(values) > 1:
+            return self.constant(np.concatenate(known, axis))
         return values[0] if len(values) == 1 else self.op("Concat", *values, axis=axis)
 
     def stack(self, values: Sequence[ir.Value], axis: int) -> ir.Value:

@@ -14,6 +14,9 @@ from tests.passes.helpers import build, check_pass, normal, operators
 X = "float[2, 6, 5, 7] x"
 
 
+PLAIN = {"Mul", "Transpose", "MatMul", "Add", "Softmax", "Reshape", "Unsqueeze", "Identity", "Where"}
+
+
 def ints(*numbers: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(numbers, np.int64)
 
@@ -168,7 +171,7 @@ def test_computed_weights(groups: int) -> None:
 
 def test_columns_add_up_where_their_windows_lie() -> None:
     body = "y = Col2Im<strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 2]>(x, s, k)"
-    model = build(body, "float[2, 18, 20] x", s=ints(8, 6), k=ints(2, 3))
+    model = build(body, "float[2, 18, 15] x", s=ints(8, 6), k=ints(2, 3))
     check_pass(model, Decompose())
 
 
@@ -200,11 +203,11 @@ def test_grid_sample(mode: str, padding: str, align: int) -> None:
 def test_a_function_body_may_hold_what_decomposes_further() -> None:
     inputs = "float[2, 3, 5, 8] q, float[2, 3, 7, 8] k, float[2, 3, 7, 8] v"
     model = check_pass(build("y = Attention<is_causal=1>(q, k, v)", inputs, opset=23), Decompose())
-    assert set(operators(model)) <= {"Mul", "Transpose", "MatMul", "Add", "Softmax", "Cast", "Where", "Identity"}
+    assert set(operators(model)) <= PLAIN
 
 
 def test_a_refusal_keeps_its_reason() -> None:
-    model = build("y = ScatterElements(x, i, x)", f"{X}, int64[2, 6, 5, 7] i", opset=18)
+    model = build("y = ScatterElements(x, i, x)", "float[7, 6, 5, 7] x, int64[7, 6, 5, 7] i")
     assert not Decompose()(model).modified
     assert "the index is not a constant" in str(next(iter(model.graph)).metadata_props)
 
