@@ -11,7 +11,7 @@ from torch import nn
 
 from bnncc._version import __version__
 from bnncc.errors import InputError
-from bnncc.frontend import TracedModel, input_specs, trace, trace_module
+from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import binary_layers
@@ -43,6 +43,8 @@ def compile(
     arguments: Mapping[str, object] | None = None,
     input_shapes: Sequence[str | Sequence[int]] = (),
     allow_partial_weights: bool = False,
+    weights_key: str | None = None,
+    strip_prefixes: Sequence[str] = (),
     check_inputs: Sequence[Sequence[Array]] = (),
     options: Options | None = None,
 ) -> CompiledModel:
@@ -51,6 +53,8 @@ def compile(
     source: "path/to/file.py:callable", "package.module:callable", a .onnx file, or an nn.Module.
     weights: a checkpoint for the network that the callable makes (not with a Module or a .onnx file).
     arguments: keyword arguments of the callable.
+    weights_key, strip_prefixes: which of the checkpoint's state_dicts, as "model.state_dict", and what its keys begin
+    with and the network's do not; by default what fits best is found.
     input_shapes: one for each input, "1x3x224x224", "name=1x3x224x224" or a sequence of ints; NCHW, batch included.
     check_inputs: arrays on which, besides random ones, the trace is compared with PyTorch.
     Raises BnnccError, or one of its subclasses, with a message for the user.
@@ -68,6 +72,7 @@ def compile(
             arguments=arguments or {},
             input_shapes=shapes,
             allow_partial_weights=allow_partial_weights,
+            weights_choice=WeightsChoice(weights_key, tuple(strip_prefixes)),
             check_inputs=check_inputs,
         )
     return compile_traced(traced, device, options or Options())

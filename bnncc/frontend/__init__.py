@@ -6,6 +6,8 @@
 - `user_code.py`         find, import and call the user's code
 - `cpu_only.py`          code that asks for a GPU
 - `checkpoint.py`        load the weights
+- `checkpoint_file.py`, `safetensors_file.py`, `restricted_pickle.py`, `state_dicts.py`
+                         checkpoints of all formats, read without running code; the state_dict that fits the network
 - `flatten_outputs.py`   call the network, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
@@ -17,7 +19,7 @@
                          does the graph compute what PyTorch computes?
 """
 
-from bnncc.frontend.checkpoint import state_digest
+from bnncc.frontend.checkpoint import WeightsChoice, state_digest
 from bnncc.frontend.command_line import parse_argument
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
@@ -29,6 +31,7 @@ __all__ = [
     "NetworkSource",
     "SourceLocation",
     "TracedModel",
+    "WeightsChoice",
     "input_specs",
     "load_network",
     "parse_argument",

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bnncc.errors import InputError
-from bnncc.frontend.checkpoint import load_weights
+from bnncc.frontend.checkpoint import WeightsChoice, load_weights
 from bnncc.frontend.command_line import parse_input_shape
 from bnncc.frontend.export import copy_of, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs, forward_parameters
@@ -40,6 +40,7 @@ class NetworkSource:
         arguments: keywords for the callable.
         input_shapes: "1x3x224x224" or "name=1x3x224x224", one for each input; a .onnx file may need none.
         allow_partial_weights: keys that the checkpoint lacks, or has too many, are no error.
+        weights_choice: which of the checkpoint's state_dicts, under which names.
     """
 
     source: str
@@ -47,6 +48,7 @@ class NetworkSource:
     arguments: Mapping[str, object] = field(default_factory=dict)
     input_shapes: tuple[str, ...] = ()
     allow_partial_weights: bool = False
+    weights_choice: WeightsChoice = field(default_factory=WeightsChoice)
 
     @property
     def name(self) -> str:
@@ -107,7 +109,10 @@ def load_network(source: NetworkSource) -> tuple[Network, list[str]]:
     module, code = load_module(source.source, source.arguments)
     warnings = []
     if source.weights is not None:
-        warnings = load_weights(module, source.weights, allow_partial=source.allow_partial_weights)
+        with code.active():  # load hooks are the user's code
+            warnings = load_weights(
+                module, source.weights, allow_partial=source.allow_partial_weights, choice=source.weights_choice
+            )
     with code.active():
         inputs = _match_inputs(module, source.shapes)
     return Network(module, inputs, code), warnings

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
-from bnncc.frontend.checkpoint import digest, state_digest
+from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.export import EXPORTERS, describe_error, export
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
 from bnncc.frontend.normalize import normalize_exported, normalize_file
@@ -76,10 +76,12 @@ def trace(
     arguments: Mapping[str, object] = _NO_ARGUMENTS,
     input_shapes: Sequence[str] = (),
     allow_partial_weights: bool = False,
+    weights_choice: WeightsChoice | None = None,
     check_inputs: Sequence[Sequence[Array]] = (),
 ) -> TracedModel:
     """`trace_source`, of a network whose `NetworkSource` has these attributes."""
-    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights)
+    choice = weights_choice or WeightsChoice()
+    named = NetworkSource(source, weights, arguments, tuple(input_shapes), allow_partial_weights, choice)
     return trace_source(named, check_inputs=check_inputs)
 
 
