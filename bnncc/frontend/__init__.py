@@ -11,7 +11,9 @@
 - `flatten_outputs.py`   call the network, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
-- `onnx_file.py`         .onnx files
+- `onnx_file.py`         .onnx files; for them
+  `onnx_structure.py`, `qonnx.py`, `single_precision.py`, `constant_branches.py`, `channels_first.py`, `onnx_run.py`
+- `parameter_values.py`  NaN, infinite parameters, negative variances
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
 - `shapes.py`            static shapes

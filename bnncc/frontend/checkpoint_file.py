@@ -76,8 +76,6 @@ def read_checkpoint(path: Path) -> CheckpointContent:
 
 def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
     start = content[:_START]
-    if not content:
-        raise WeightsError(f"{name} is empty; download or save it again")
     _refuse_what_is_no_checkpoint(start, name)
     for magic, (compression, decompress) in _COMPRESSIONS.items():
         if start.startswith(magic):
@@ -102,22 +100,32 @@ def _unpacked(content: bytes, name: str, note: str, depth: int) -> CheckpointCon
     return CheckpointContent(found.content, [note, *found.notes])
 
 
-def _refuse_what_is_no_checkpoint(start: bytes, name: str) -> None:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+def mistaken_for(content: bytes) -> str | None:
+    """What a file is that was to hold a network or its weights, where a download went wrong; None otherwise."""
+    if not content:
+        return "empty; download or save it again"
+    text = content[:_START].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{name} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`")
+        return "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        raise WeightsError(
-            f"{name} is a web page (HTML), not a checkpoint: the download gave a page that asks for a login or a "
-            "confirmation. Download the file itself"
+        return (
+            "a web page (HTML): the download gave a page that asks for a login or a confirmation. "
+            "Download the file itself"
         )
+    return None
+
+
+def _refuse_what_is_no_checkpoint(start: bytes, name: str) -> None:
+    mistaken = mistaken_for(start)
+    if mistaken is not None:
+        raise WeightsError(f"{name} is {mistaken}")
     if start.startswith(_HDF5):
         raise WeightsError(f"{name} is an HDF5 file, as Keras writes them, not a checkpoint of PyTorch")
     if start[4:8] == b"TFL3":
         raise WeightsError(f"{name} is a TensorFlow Lite file, not a checkpoint of PyTorch")
     if start.startswith(b"\x08") and b"\x12" in start[:4]:
         raise WeightsError(f"{name} looks like an ONNX model: give it as NETWORK, under a name that ends in .onnx")
-    if text.startswith((b"{", b"[")) and not looks_like_safetensors(start):
+    if start.lstrip().startswith((b"{", b"[")) and not looks_like_safetensors(start):
         raise WeightsError(f"{name} is a text file (JSON), not a checkpoint: name the file with the tensors")
 
 

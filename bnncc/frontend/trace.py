@@ -14,11 +14,15 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
+from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
+from bnncc.frontend.constant_branches import inline_constant_branches
 from bnncc.frontend.export import EXPORTERS, describe_error, export
 from bnncc.frontend.network import InputSpec, Network, NetworkSource, load_network, shape_text, shapes_by_name
 from bnncc.frontend.normalize import normalize_exported, normalize_file
-from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
+from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, standardize
+from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values
+from bnncc.frontend.parameter_values import check_parameter_values
 from bnncc.frontend.recording import Recording
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
@@ -197,19 +201,47 @@ def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
         raise ExportError(f"the exported graph's inputs are {', '.join(map(str, names))}, not {', '.join(wanted)}")
     normalize_exported(model, {name for name, _ in network.module.named_modules()}, outputs)
     complete_shapes(model)
+    check_parameter_values(model, {name for name, _ in network.module.named_parameters(remove_duplicate=False)})
 
 
 def _trace_file(path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]], started: float) -> TracedModel:
-    model = load_onnx(path)
-    normalize_file(model)
-    names = [value.name or "" for value in model.graph.inputs]
-    set_input_shapes(model, shapes_by_name(names, shapes, f"{path}"))
+    file = load_onnx(path)
+    try:
+        model, notes = _read_file(file, path, shapes)
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+    except Exception as error:  # What check_structure does not know of: the libraries' own words, without a traceback.
+        raise InputError(f"{path} cannot be read as an ONNX model: {describe_error(error)}") from error
     inputs = [InputSpec(value.name or "", shape_of(value) or ()) for value in model.graph.inputs]
-    complete_shapes(model)
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
-    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [], lambda inputs: [])
+    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, notes, lambda inputs: [])
+
+
+def _read_file(
+    file: OnnxFile, path: Path, shapes: Sequence[tuple[str | None, tuple[int, ...]]]
+) -> tuple[ir.Model, list[str]]:
+    """The graph of a file as `TracedModel.model`, and what the user should know.  Raises InputError."""
+    model = file.model
+    normalize_file(model)
+    standardize(file, path)
+    names = [value.name or "" for value in model.graph.inputs]
+    set_input_shapes(model, shapes_by_name(names, shapes, f"{path}"))
+    inline_constant_branches(model)
+    normalize_file(model)
+    complete_shapes(model)
+    refuse_empty_values(model, path)
+    check_parameter_values(model)
+    model, moved = to_channels_first(model)
+    check_against_file(model, file, moved.inputs, moved.outputs, path)
+    notes = list(file.notes)
+    for name in moved.inputs:
+        notes.append(
+            f"{path}: its input {name!r} is NHWC there; here it is NCHW, as images are given to bnncc, and in the "
+            ".tflite file NHWC again"
+        )
+    return model, notes
 
 
 def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -> list[list[Array]]:
