@@ -75,11 +75,6 @@ def load_weights(
     problems = _group("of another shape", wrong)
     partial = _group("missing from the file", missing) + _group("in the file but not in the network", unexpected)
     others = _alternatives(chosen, fits)
-    if needed and not wrong and needed <= set(missing):
-        raise WeightsError(
-            f"{_where(path, chosen.candidate)} has no key in common with the network: {', '.join(list(given)[:3])}, …"
-            + _hint(chosen, fits)
-        )
     if wrong or (partial and not allow_partial):
         advice = "Check that the network is built with the arguments it was trained with"
         if not wrong:
@@ -88,6 +83,12 @@ def load_weights(
             f"{_where(path, chosen.candidate)} does not fit the network:\n"
             + "\n".join(problems + partial)
             + f"\n{advice}.{_hint(chosen, fits)}"
+            + "".join(f"\n{note}" for note in notes)
+        )
+    if needed and not wrong and needed <= set(missing):
+        raise WeightsError(
+            f"{_where(path, chosen.candidate)} has no key in common with the network: {', '.join(list(given)[:3])}, …"
+            + _hint(chosen, fits)
         )
     warnings = [*read.notes, *_chosen_notes(chosen, others, path), *notes]
     return warnings + ([f"{path}: " + "\n".join(partial).strip()] if partial else [])
