@@ -23,6 +23,8 @@ from bnncc.frontend.single_precision import to_float32
 LOWEST_OPSET = 9
 # The IR version of opset 18; older files keep their weights among the inputs, or name what it does not know.
 IR_VERSION = 8
+# From this opset on, Resize has modes; before, and as Upsample, it had one.
+_RESIZE_OPSET = 11
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
@@ -62,6 +64,8 @@ def load_onnx(path: Path) -> OnnxFile:
                 f"{path} uses opset {version} and cannot be converted to {OPSET}: {cause}. "
                 f"Export it again with opset {OPSET}"
             ) from error
+        if version < _RESIZE_OPSET:
+            _keep_resizing(proto)
     try:
         model = ir.from_proto(proto)
     except Exception as error:
@@ -149,6 +153,17 @@ def _refuse_training_mode(graph: onnx.GraphProto, path: Path) -> None:
             raise InputError(
                 f"{path} was exported in training mode: {describe(node)} {cause}. Call net.eval() and export again, "
                 "with training=torch.onnx.TrainingMode.EVAL where that is given"
+            )
+
+
+def _keep_resizing(proto: onnx.ModelProto) -> None:
+    """Say how Upsample and Resize took their samples before opset 11: the converter leaves the newer default there."""
+    modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for node in _all_nodes(proto.graph):
+        if node.op_type == "Resize" and node.domain in _DEFAULT_DOMAINS:
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(
+                onnx.helper.make_attribute(name, mode) for name, mode in modes.items() if name not in given
             )
 
 

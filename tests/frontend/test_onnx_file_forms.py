@@ -106,6 +106,19 @@ def test_an_older_opset_computes_the_same(tmp_path: Path, opset: int) -> None:
     np.testing.assert_allclose(compute(found, x)[0], expect(old(opset), x)[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("operator", "opset"), [("Upsample", 9), ("Resize", 10)])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resizing_of_an_older_opset_takes_its_samples_where_it_did(
+    tmp_path: Path, operator: str, opset: int, mode: str
+) -> None:
+    node = helper.make_node(operator, ["x", "s"], ["y"], mode=mode)
+    model = make(
+        [node], {"s": np.array([1, 1, 2, 3], np.float32)}, [info("x", [1, 2, 5, 4])], [info("y", None)], opset, 4
+    )
+    x = normal(0, 1, 2, 5, 4)
+    np.testing.assert_allclose(compute(traced(tmp_path, model), x)[0], expect(model, x)[0], rtol=1e-5, atol=1e-6)
+
+
 def test_weights_may_be_inputs_constants_or_of_an_old_format(tmp_path: Path) -> None:
     x, w = normal(0, 1, 3, 6, 6), normal(1, 4, 3, 3, 3)
     nodes = [
