@@ -19,9 +19,12 @@ demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and ch
 	$(BIN)/bnncc compile $(EXAMPLE)/net.py:make_net --weights $(EXAMPLE)/net.pth --data $(EXAMPLE)/test_images.npz \
 		--input-shape 1x1x28x28 --target raspberry-pi-4 -o $(DEMO_FILE)
 
-# Two workers of one thread each: numeric libraries that start a thread per core would only fight each other.
-test: $(VENV)/installed-dev ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# Two workers of one thread each: numeric libraries that start a thread per core would only fight each other.  Tests that
+# share a compiled network (xdist_group) run in one of them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test: $(VENV)/installed-dev ## run all tests, the same in every run
+	$(PYTEST)
 
 # Debian and Python packages for ARM, fetched once; tests that need them are skipped where BNNCC_SYSROOTS names none.
 SYSROOTS ?= build/sysroots
@@ -30,7 +33,7 @@ sysroots: $(VENV)/installed-dev ## fetch what emulated ARM needs (with qemu-user
 	$(BIN)/python -m tests.targets.runtime.sysroot $(SYSROOTS)
 
 test-emulated: sysroots ## run the delegate and bundles, on emulated ARM as well
-	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m pytest -n 2 tests/targets/runtime tests/bundle
+	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(PYTEST) tests/targets/runtime tests/bundle
 
 # The networks that `make verify-emulated` runs: make verify-emulated NETWORKS="reactnet_a vgg_small"
 NETWORKS ?=
@@ -46,7 +49,8 @@ lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 # How many random networks `make fuzz` compiles: make fuzz N=5000
 N ?= 1000
 
-fuzz: $(VENV)/installed-dev ## compile N random networks and prove each file (N=1000)
+fuzz: $(VENV)/installed-dev ## run the property tests on fresh examples, then compile N random networks and prove each file (N=1000)
+	$(PYTEST) -m hypothesis --hypothesis-profile fuzz
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(N)
 
 # How long `make fuzz-runtime` runs: make fuzz-runtime SECONDS=60

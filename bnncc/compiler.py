@@ -20,7 +20,7 @@ from bnncc.ir.step import Step
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
-from bnncc.passes.balance_rows import BalanceRows
+from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.legalize import legalization
 from bnncc.system.memory import release_unused
@@ -94,8 +94,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     runner.run(model, _enabled(steps, options))
     runner.run(model, legalization(model, options.padding))
     if options.weights_precision is WeightsPrecision.INT8:
-        balance = Step("balance-rows", lambda: BalanceRows(SMALLEST_ROUNDED), "bring the rows of Linears to one size")
-        runner.run(model, [balance])
+        runner.run(model, [balancing(SMALLEST_ROUNDED)])
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = emit(

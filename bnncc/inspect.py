@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from bnncc.errors import InputError
 from bnncc.targets.tflite.bitpack import WORD_BITS
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -33,7 +35,14 @@ class OperatorSummary:
 
 
 def summarize(file: TfliteFile) -> list[OperatorSummary]:
-    """Every operator of the file, in order."""
+    """Every operator of the file, in order.  Raises InputError where an operator has not what its kind needs."""
+    try:
+        return _summaries(file)
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RecursionError, struct.error) as error:
+        raise InputError(f"the TensorFlow Lite file is damaged: {type(error).__name__}: {error}") from error
+
+
+def _summaries(file: TfliteFile) -> list[OperatorSummary]:
     channels = _packed_channels(file)
     return [
         OperatorSummary(

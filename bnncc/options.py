@@ -84,7 +84,7 @@ class FileMetadata:
             return cls(
                 entry["bnncc"], entry["target"], entry["weights_sha256"], int(entry["float32_bytes"]), _options(entry)
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"its metadata are not those of bnncc {__version__}: compile the network again") from error
 
     def as_bytes(self) -> bytes:

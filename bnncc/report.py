@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
@@ -59,7 +60,7 @@ def print_compilation(
     for layer in compiled.layers:
         if layer.reason is not None:
             place = f" ({layer.source})" if layer.source else ""
-            console.print(f"in float: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
+            console.print(f"{layer.in_float}: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
 
 
 def print_explanation(console: Console, compiled: CompiledModel) -> None:
@@ -68,7 +69,7 @@ def print_explanation(console: Console, compiled: CompiledModel) -> None:
         console.print(f"{layer.module}: {layer.operator}", markup=False)
         if layer.source:
             console.print(f"    {layer.source}", markup=False)
-        for clause in layer.explanation or (f"in float: {layer.reason}",):
+        for clause in layer.explanation or (f"{layer.in_float}: {layer.reason}",):
             console.print(f"    - {clause}", markup=False)
 
 
@@ -111,7 +112,10 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     console.print(_totals(rows), markup=False)
     for name, content in file.metadata().items():
         if name == METADATA_NAME:
-            entries = json.loads(content)
+            try:
+                entries = dict(json.loads(content))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise InputError(f"its metadata '{name}' are damaged: {error}") from error
             console.print(", ".join(f"{key} {value}" for key, value in entries.items()), markup=False)
 
 

@@ -3,16 +3,40 @@
 Each works on the ONNX graph in place, keeps what the graph computes up to float rounding (`Sign` at an exact zero
 aside), and keeps the name of every value that keeps its meaning: verification finds the reference by it.  None knows
 the target.  Behind them, `legalize` chooses how padding is expressed.
+
+To read: `PIPELINE` below, each step the file of its name; then `legalize.py` with `trim_kernels.py`, `mirror_frame.py`
+and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, from the general to the particular:
+
+- `each_node.py`              go through a graph while it is rewritten
+- `insertion.py`              put a node into a graph
+- `traced.py`                 what is left in the graph for verification
+- `configure.py`              what the user and the target choose
+- `cost.py`                   what operators cost on a target
+- `affine.py`                 an operator as an affine function a channel
+- `windows.py`                the windows of a convolution or pool
+- `border.py`                 what padding adds to the sums of a convolution
+- `piecewise.py`              piecewise-linear functions
+- `piecewise_operations.py`   … and what is computed of them
+- `elementwise.py`            an expression as such a function of each value behind it
+- `elementwise_operators.py`  … what each operator computes
+- `expression.py`             … replaced by a chain of operators
+- `steps.py`                  such a function as two values and a jump
+- `binarizer.py`              … as a sign and an affine
+- `binary_operand.py`         a value as an affine function of bits
+- `binary_weights.py`         weights as signs and scales
+- `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
+- `binary_product.py`         … replaced by a BinaryConv
+- `replication.py`            copies along the channels, however they are spelt
+- `repeat_channels.py`        … computed by the operator in front
+- `hoist_branches.py`         … brought in front of what each copy has for itself
+- `pixel_shuffle.py`          pixel_shuffle and pixel_unshuffle, as exporters spell them
+- `rotated_operators.py`      operators on maps that are rotated by 180°
 """
 
 from __future__ import annotations
 
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
-from onnxscript.rewriter import RewritePass
-from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
-
 from bnncc.ir.step import Step
-from bnncc.passes.binary_maxpool import BinaryMaxPool
+from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
@@ -20,6 +44,8 @@ from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
+from bnncc.passes.fuse_pad import FusePad
+from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.merge_duplicates import MergeDuplicates
 from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
@@ -28,6 +54,7 @@ from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
+from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.split_groups import SplitGroups
@@ -36,24 +63,18 @@ from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
 
 PIPELINE: tuple[Step, ...] = (
-    Step(
-        "lift-constants",
-        lambda: LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        "Constant nodes become initializers",
-    ),
+    Step("lift-constants", LiftConstants, "Constant nodes become initializers"),
     Step("drop-no-ops", DropNoOps, "identities, inference dropout, casts and shapes that change nothing"),
     Step("merge-duplicates", MergeDuplicates, "equal expressions become one value, so that residue can be seen"),
     Step("cancel-residue", CancelResidue, "straight-through estimators: (s - p) + p is s"),
-    Step("remove-unused", RemoveUnusedNodesPass, "what only the residue needed"),
+    Step("remove-unused", RemoveUnused, "what only the residue needed"),
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
-    Step(
-        "fuse-pad", lambda: RewritePass([fuse_pad_into_conv_rule]), "a zero Pad becomes the convolution's own padding"
-    ),
+    Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
@@ -68,5 +89,5 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
-    Step("clean-up", RemoveUnusedNodesPass, "what the passes left over"),
+    Step("remove-unused", RemoveUnused, "what the passes left over"),
 )

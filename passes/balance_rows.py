@@ -16,11 +16,18 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over, unique_name
+from bnncc.ir.step import Step
+from bnncc.passes.each_node import rewrite_each
 
 Floats = npt.NDArray[np.float32]
 
 # 2^k is no smaller: a processor may take subnormal numbers for 0.
 SMALLEST_EXPONENT = -100
+
+
+def balancing(smallest: int) -> Step:
+    """The step for a file whose weights of `smallest` elements and more are rounded to int8."""
+    return Step("balance-rows", lambda: BalanceRows(smallest), "bring the rows of Linears to one size")
 
 
 class BalanceRows(ir.passes.InPlacePass):
@@ -32,12 +39,11 @@ class BalanceRows(ir.passes.InPlacePass):
         self._smallest = smallest
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            weight = _floats(node.inputs[1]) if node.domain == "" and node.op_type in ("Gemm", "MatMul") else None
-            if weight is not None and weight.size >= self._smallest:
-                changed |= _balance(model.graph, node, weight)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, self._rewrite))
+
+    def _rewrite(self, graph: ir.Graph, node: ir.Node) -> bool:
+        weight = _floats(node.inputs[1]) if node.domain == "" and node.op_type in ("Gemm", "MatMul") else None
+        return weight is not None and weight.size >= self._smallest and _balance(graph, node, weight)
 
 
 def _balance(graph: ir.Graph, node: ir.Node, weight: Floats) -> bool:

@@ -13,8 +13,6 @@ constants repeated b² times, where `fold-affine` makes it part of the convoluti
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import onnx_ir as ir
 
@@ -22,7 +20,6 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     OUTPUT_CHANNELS_KEY,
     constant_of,
-    inherit_source,
     new_constant,
     replace_node,
     shape_of,
@@ -30,9 +27,11 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
+from bnncc.passes.pixel_shuffle import find_shuffle
+from bnncc.passes.traced import choose_channels
 
-# [N, C, b, b, h, w] → [N, C, h, b, w, b]
-SHUFFLE = [0, 1, 4, 2, 5, 3]
 SPATIAL_AXES = {2, 3}
 
 
@@ -40,18 +39,14 @@ class CarryPixelShuffle(ir.passes.InPlacePass):
     """Rewrite every pixel_shuffle that is all that reads a BinaryConv of one group."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if node.graph is model.graph:
-                changed |= _rewrite(model.graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
 
 
 def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:
-    found = _find_shuffle(graph, last)
+    found = find_shuffle(graph, last)
     if found is None:
         return False
-    x, block, between = found
+    x, block = found.x, found.block
     conv = x.producer()
     if conv is None or not ops.is_binary_conv(conv) or sole_consumer(graph, x) is None:
         return False
@@ -61,38 +56,9 @@ def _rewrite(graph: ir.Graph, last: ir.Node) -> bool:
     _permute_filters(graph, conv, np.arange(channels).reshape(-1, block**2).T.reshape(-1))
     shuffle = ir.node("DepthToSpace", [x], {"blocksize": block, "mode": "DCR"})
     replace_node(graph, last, shuffle)
-    graph.remove(between, safe=True)
+    graph.remove(found.between, safe=True)
     _carry_affines(graph, shuffle, block)
     return True
-
-
-def _find_shuffle(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, int, list[ir.Node]] | None:
-    """(the value that is shuffled, the block's size, the nodes in front of `last`, backwards)."""
-    x = last.inputs[0] if last.inputs else None
-    if last.domain != "" or x is None:
-        return None
-    if last.op_type == "DepthToSpace":
-        mode = last.attributes.get_string("mode", "DCR")
-        return (x, last.attributes["blocksize"].as_int(), []) if mode == "CRD" else None
-    if last.op_type != "Reshape":
-        return None
-    transpose = x.producer()
-    if transpose is None or transpose.domain != "" or transpose.op_type != "Transpose" or transpose.inputs[0] is None:
-        return None
-    if list(transpose.attributes["perm"].as_ints() if "perm" in transpose.attributes else ()) != SHUFFLE:
-        return None
-    first = transpose.inputs[0].producer()
-    if first is None or first.domain != "" or first.op_type != "Reshape" or first.inputs[0] is None:
-        return None
-    if any(sole_consumer(graph, node.outputs[0]) is None for node in (first, transpose)):
-        return None
-    before, parts, after = (shape_of(value) for value in (first.inputs[0], first.outputs[0], last.outputs[0]))
-    if before is None or parts is None or after is None or len(before) != 4:
-        return None
-    batch, channels, rows, columns, height, width = parts
-    whole = before == (batch, channels * rows * columns, height, width)
-    shuffled = after == (batch, channels, height * rows, width * columns)
-    return (first.inputs[0], rows, [transpose, first]) if rows == columns and whole and shuffled else None
 
 
 def _permute_filters(graph: ir.Graph, conv: ir.Node, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
@@ -102,8 +68,7 @@ def _permute_filters(graph: ir.Graph, conv: ir.Node, order: np.ndarray[tuple[int
         assert array is not None
         assert value is not None
         conv.replace_input_with(index, new_constant(graph, array[order], f"{value.name}/reordered"))
-    known = json.loads(conv.metadata_props.get(OUTPUT_CHANNELS_KEY, json.dumps(list(range(order.size)))))
-    conv.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps([known[index] for index in order.tolist()])
+    choose_channels(conv, OUTPUT_CHANNELS_KEY, order, order.size)
     conv.outputs[0].name = f"{conv.outputs[0].name}/reordered"  # it no longer holds what the traced value holds
 
 
@@ -132,11 +97,7 @@ def _carry_affines(graph: ir.Graph, shuffle: ir.Node, block: int) -> None:
         if np.any(vector != unit):
             repeated = np.tile(vector, block**2).astype(np.float32).reshape(1, -1, 1, 1)
             node = ir.node(operator, [x, new_constant(graph, repeated, f"{name}/{operator.lower()}_constant")])
-            result = node.outputs[0]
-            result.name, result.shape, result.type = f"{name}/{operator.lower()}", x.shape, x.type
-            inherit_source([node], shuffle)
-            graph.insert_before(shuffle, node)
-            x = result
+            x = insert(graph, node, shuffle, name=f"{name}/{operator.lower()}", like=x)
     shuffle.replace_input_with(0, x)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.graph import bypass, constant_of, shape_of
+from bnncc.passes.each_node import rewrite_each
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
 SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
@@ -25,12 +26,11 @@ class DropNoOps(ir.passes.InPlacePass):
     order, pads by nothing, concatenations of one tensor."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph = model.graph
-        changed = False
-        for node in list(graph):
-            if node.domain == "" and _passes_on(node) and _bypass(graph, node):
-                changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _drop))
+
+
+def _drop(graph: ir.Graph, node: ir.Node) -> bool:
+    return node.domain == "" and _passes_on(node) and _bypass(graph, node)
 
 
 def _passes_on(node: ir.Node) -> bool:

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.each_node import rewrite_each
 
 # Where an operator's weights have their output channels, for the operators that absorb an affine.
 WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
@@ -27,16 +28,14 @@ class FoldAffine(ir.passes.InPlacePass):
     """Compose every maximal chain of affine operators."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph = model.graph
-        changed = False
-        for node in list(graph):
-            if node.graph is not graph:
-                continue
-            step = affine_of(node)
-            if step is None or _continues_chain(graph, step[0]):
-                continue
-            changed |= _fold_chain(graph, *_collect_chain(graph, node))
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _fold))
+
+
+def _fold(graph: ir.Graph, node: ir.Node) -> bool:
+    step = affine_of(node)
+    if step is None or _continues_chain(graph, step[0]):
+        return False
+    return _fold_chain(graph, *_collect_chain(graph, node))
 
 
 def _continues_chain(graph: ir.Graph, x: ir.Value) -> bool:

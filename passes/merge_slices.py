@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from bnncc.ir.bit_moves import slice_ranges
 from bnncc.ir.graph import new_constant, replace_node, shape_of, sole_consumer
+from bnncc.passes.each_node import rewrite_each
 
 # Before the first position: what a Slice with a negative step that includes position 0 ends on.
 BEFORE_FIRST = np.iinfo(np.int64).min
@@ -22,11 +23,7 @@ class MergeSlices(ir.passes.InPlacePass):
     """Merge every Slice that only another Slice reads into that one."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if node.graph is model.graph:
-                changed |= _merge(model.graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _merge))
 
 
 def _merge(graph: ir.Graph, second: ir.Node) -> bool:

@@ -14,15 +14,16 @@ channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import NEGATED_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir.graph import constant_of, new_constant, shape_of
 from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
+from bnncc.passes.traced import negated_channels, set_negated_channels
 
 # Added to a channel of which the sign is constant: larger than any activation, and far from overflow when x is added.
 DECISIVE = 1e30
@@ -32,16 +33,13 @@ class NormalizeSignInput(ir.passes.InPlacePass):
     """Rewrite every Sign whose operand is a Mul by a per-channel constant, with or without an Add behind it."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if ops.is_sign(node) and _normalize(model.graph, node):
-                changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _normalize))
 
 
 def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     operand = node.inputs[0]
-    assert operand is not None
+    if not ops.is_sign(node) or operand is None:
+        return False
     x, total = operand, None
     while (producer := x.producer()) is not None and (step := affine_of(producer)) is not None:
         total = step[1] if total is None else step[1].then(total)
@@ -69,10 +67,7 @@ def _replace_operand(graph: ir.Graph, node: ir.Node, x: ir.Value, affine: Affine
     values = shift.astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
     name = f"{node.outputs[0].name}/shifted"
     add = ir.node("Add", [x, new_constant(graph, values, f"{name}/shift")])
-    add.outputs[0].name, add.outputs[0].shape, add.outputs[0].type = name, x.shape, x.type
-    inherit_source([add], node)
-    graph.insert_before(node, add)
-    node.replace_input_with(0, add.outputs[0])
+    node.replace_input_with(0, insert(graph, add, node, name=name, like=x))
 
 
 def can_negate(graph: ir.Graph, value: ir.Value) -> bool:
@@ -99,5 +94,4 @@ def negate_channels(graph: ir.Graph, value: ir.Value, channels: npt.NDArray[np.i
             first = channel // width * outputs
             flipped[first : first + outputs, channel % width] *= -1
         node.replace_input_with(1, new_constant(graph, flipped, f"{weight.name}/negated"))
-    before = set(json.loads(value.metadata_props.get(NEGATED_KEY, "[]")))
-    value.metadata_props[NEGATED_KEY] = json.dumps(sorted(before ^ {int(channel) for channel in channels}))
+    set_negated_channels(value, sorted(set(negated_channels(value)) ^ {int(channel) for channel in channels}))

@@ -26,16 +26,10 @@ import onnx_ir as ir
 
 from bnncc.ir.graph import bypass, take_over
 from bnncc.passes.affine import affine_of
-from bnncc.passes.elementwise import (
-    Candidate,
-    Chain,
-    exclusive,
-    interpret,
-    is_absorbed,
-    is_elementwise,
-    remove_unused,
-)
+from bnncc.passes.elementwise import Candidate, interpret
+from bnncc.passes.expression import Chain, exclusive, is_absorbed, rewrite_expressions
 from bnncc.passes.piecewise import Matrix, Piecewise, simplified
+from bnncc.passes.remove_unused import remove_unread
 
 # A jump, or a kink, smaller than this share of its surroundings is the rounding of float32 constants.
 SAME = 1e-6
@@ -72,12 +66,7 @@ class RecognizePRelu(ir.passes.InPlacePass):
     """Rewrite every two-slope expression; the last value of one comes first."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph = model.graph
-        changed = False
-        for node in reversed(list(graph)):
-            if node.graph is graph and is_elementwise(node) and node.outputs[0].dtype == ir.DataType.FLOAT:
-                changed |= _recognize(graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_expressions(model.graph, _recognize))
 
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
@@ -93,7 +82,7 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
             best = saved, candidate, form
     if best is None or not _rewrite(graph, node, best[1].source, best[2]):
         return False
-    remove_unused(graph, best[1].nodes)
+    remove_unread(graph, best[1].nodes)
     return True
 
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, inherit_source, replace_node, take_over
 from bnncc.ir.value_facts import has_structural_zeros
+from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
 
 
@@ -24,20 +25,25 @@ class RecognizeSign(ir.passes.InPlacePass):
     """Replace ONNX's Sign where no structural zero reaches it."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            # bnncc's Sign yields float32, so that of an integer stays.
-            if node.domain == "" and node.op_type == "Sign" and node.outputs[0].dtype == ir.DataType.FLOAT:
-                assert node.inputs[0] is not None
-                pad = node.inputs[0].producer()
-                if _is_zero_pad(pad) and pad is not None and pad.inputs[0] is not None:
-                    if not has_structural_zeros(pad.inputs[0]):
-                        _move_pad_behind(model.graph, pad, node)
-                        changed = True
-                elif not has_structural_zeros(node.inputs[0]) and not rests_at(node.inputs[0], 0.0):
-                    replace_node(model.graph, node, ops.sign(node.inputs[0]))
-                    changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _recognize))
+
+
+def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
+    # bnncc's Sign yields float32, so that of an integer stays.
+    if node.domain != "" or node.op_type != "Sign" or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return False
+    x = node.inputs[0]
+    assert x is not None
+    pad = x.producer()
+    if _is_zero_pad(pad) and pad is not None and pad.inputs[0] is not None:
+        if has_structural_zeros(pad.inputs[0]):
+            return False
+        _move_pad_behind(graph, pad, node)
+        return True
+    if has_structural_zeros(x) or rests_at(x, 0.0):
+        return False
+    replace_node(graph, node, ops.sign(x))
+    return True
 
 
 def _is_zero_pad(node: ir.Node | None) -> bool:

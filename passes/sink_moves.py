@@ -19,8 +19,6 @@ Two moves disappear in the weights of the convolutions that read them:
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -39,6 +37,9 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.ir.value_facts import data_inputs, is_binary
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.pixel_shuffle import find_unshuffle
+from bnncc.passes.traced import choose_channels, negated_channels, set_negated_channels
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3
@@ -49,23 +50,15 @@ class SinkMoves(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
-        while _sweep(model.graph):
+        while rewrite_each(model.graph, _step):
             modified = True
         return ir.passes.PassResult(model, modified=modified)
-
-
-def _sweep(graph: ir.Graph) -> bool:
-    changed = False
-    for node in list(graph):
-        if node.graph is graph:
-            changed |= _step(graph, node)
-    return changed
 
 
 def _step(graph: ir.Graph, node: ir.Node) -> bool:
     if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node):
         return _absorb_flatten(graph, node)
-    if node.domain == "" and node.op_type == "Reshape" and _absorb_unshuffle(graph, node):
+    if _absorb_unshuffle(graph, node):
         return True
     return _can_sink(graph, node) and _sink(graph, node)
 
@@ -172,10 +165,10 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
 
     Its channel c·b² + r·b + q is SpaceToDepth's (r·b + q)·C + c.
     """
-    found = _find_unshuffle(graph, last)
+    found = find_unshuffle(graph, last)
     if found is None:
         return False
-    x, block = found
+    x, block = found.x, found.block
     value = last.outputs[0]
     sign = sole_consumer(graph, value)
     signs = sign.outputs[0] if sign is not None and ops.is_sign(sign) else value
@@ -188,38 +181,13 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
     for conv in dict.fromkeys(convs):
         _permute_inputs(graph, conv, order)
     if NEGATED_KEY in signs.metadata_props:
-        negated = json.loads(signs.metadata_props[NEGATED_KEY])
-        signs.metadata_props[NEGATED_KEY] = json.dumps(np.flatnonzero(np.isin(order, negated)).tolist())
+        set_negated_channels(signs, np.flatnonzero(np.isin(order, negated_channels(signs))).tolist())
     # Neither holds what the traced value of its name holds.
     for renamed in dict.fromkeys((value, signs)):
         renamed.name = f"{renamed.name}/space_to_depth"
-    transpose = last.inputs[0].producer() if last.inputs[0] is not None else None
-    first = transpose.inputs[0].producer() if transpose is not None and transpose.inputs[0] is not None else None
     replace_node(graph, last, ir.node("SpaceToDepth", [x], {"blocksize": block}))
-    graph.remove([node for node in (transpose, first) if node is not None], safe=True)
+    graph.remove(found.between, safe=True)
     return True
-
-
-def _find_unshuffle(graph: ir.Graph, last: ir.Node) -> tuple[ir.Value, int] | None:
-    """(the value that is unshuffled, the block's size)."""
-    transpose = last.inputs[0].producer() if last.inputs[0] is not None else None
-    if transpose is None or transpose.op_type != "Transpose" or transpose.domain != "":
-        return None
-    if list(transpose.attributes["perm"].as_ints() if "perm" in transpose.attributes else ()) != [0, 1, 3, 5, 2, 4]:
-        return None
-    first = transpose.inputs[0].producer() if transpose.inputs[0] is not None else None
-    if first is None or first.op_type != "Reshape" or first.domain != "" or first.inputs[0] is None:
-        return None
-    if any(sole_consumer(graph, node.outputs[0]) is None for node in (first, transpose)):
-        return None
-    x = first.inputs[0]
-    before, parts, after = shape_of(x), shape_of(first.outputs[0]), shape_of(last.outputs[0])
-    if before is None or parts is None or after is None or len(before) != 4:
-        return None
-    batch, channels, height, rows, width, columns = parts
-    expected = (batch, channels * rows * columns, height, width)
-    split = (batch, channels, height * rows, width * columns)
-    return (x, rows) if rows == columns and before == split and after == expected else None
 
 
 def _reads_channels(node: ir.Node, index: int) -> bool:
@@ -233,8 +201,7 @@ def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]
     assert weight is not None
     assert signs is not None
     conv.replace_input_with(1, new_constant(graph, signs[:, order], f"{weight.name}/reordered"))
-    known = json.loads(conv.metadata_props.get(INPUT_CHANNELS_KEY, json.dumps(list(range(order.size)))))
-    conv.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([known[index] for index in order])
+    choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
 
 
 def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:

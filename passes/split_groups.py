@@ -29,7 +29,6 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
-    LEFT_IN_FLOAT_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
@@ -40,9 +39,11 @@ from bnncc.ir.graph import (
     shape_of,
     take_over,
 )
+from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.traced import hand_on, negated_channels, set_negated_channels, traced_channels
 
-KEPT = (CONV_KEY, TRACED_KEY)
 # The opset in which Split got the attribute num_outputs.
 NUM_OUTPUTS_SINCE = 18
 
@@ -60,19 +61,17 @@ class SplitGroups(ir.passes.InPlacePass):
         self.grouped_kernel = grouped_kernel
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if not ops.is_binary_conv(node):
-                continue
-            layer = _Grouped.of(node)
-            if layer is None or (self.grouped_kernel and layer.channels % WORD == 0):
-                continue
-            if self.cost is not None and layer.is_faster_in_float(self.cost):
-                layer.return_to_float(model.graph)
-            else:
-                layer.split(model.graph)
-            changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, self._split))
+
+    def _split(self, graph: ir.Graph, node: ir.Node) -> bool:
+        layer = _Grouped.of(node) if ops.is_binary_conv(node) else None
+        if layer is None or (self.grouped_kernel and layer.channels % WORD == 0):
+            return False
+        if self.cost is not None and layer.is_faster_in_float(self.cost):
+            layer.return_to_float(graph)
+        else:
+            layer.split(graph)
+        return True
 
 
 @dataclass
@@ -122,8 +121,8 @@ class _Grouped:
         assert bias is not None
         parts = self._parts(graph)
         results = []
-        inputs = _traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
-        outputs = _traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
+        inputs = traced_channels(node, INPUT_CHANNELS_KEY, self.shape[1])
+        outputs = traced_channels(node, OUTPUT_CHANNELS_KEY, self.weight.shape[0])
         for index in range(self.group):
             reads = slice(index * self.channels, (index + 1) * self.channels)
             rows = slice(index * self.filters, (index + 1) * self.filters)
@@ -139,9 +138,7 @@ class _Grouped:
                 single,
                 pad_value=pad_value,
             )
-            for key in KEPT:
-                if key in node.metadata_props:
-                    part.metadata_props[key] = node.metadata_props[key]
+            hand_on(node, part, (CONV_KEY, TRACED_KEY))
             part.metadata_props[INPUT_CHANNELS_KEY] = json.dumps(inputs[reads])
             part.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(outputs[rows])
             inherit_source([part], node)
@@ -210,11 +207,11 @@ class _Grouped:
     def _hand_on_negated(self, part: ir.Value, index: int) -> None:
         """Tell which of the channels of the `index`-th group are held negated."""
         first = index * self.channels
-        negated = json.loads(self.x.metadata_props.get(NEGATED_KEY, "[]"))
+        negated = negated_channels(self.x)
         own = [channel - first for channel in negated if first <= channel < first + self.channels]
         part.metadata_props.pop(NEGATED_KEY, None)
         if own:
-            part.metadata_props[NEGATED_KEY] = json.dumps(own)
+            set_negated_channels(part, own)
 
     @property
     def _part_shape(self) -> tuple[int, ...]:
@@ -251,14 +248,10 @@ class _Grouped:
             geometry = ops.ConvGeometry(geometry.strides, geometry.dilations, group=geometry.group)
         weight = new_constant(graph, filters.astype(np.float32), f"{name}/float_weight")
         conv = ir.node("Conv", [x, weight, new_constant(graph, bias, f"{name}/bias")], dict(geometry.attributes()))
-        conv.metadata_props[LEFT_IN_FLOAT_KEY] = (
+        reason = (
             f"it has {self.group} groups of {self.channels} channels, for which float is estimated to be faster on the "
             "target: bits are multiplied in words of 32 channels"
         )
+        leave_in_float(conv, Reason("small-groups", reason))
         conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
         replace_node(graph, node, conv)
-
-
-def _traced_channels(node: ir.Node, key: str, count: int) -> list[int]:
-    entry = node.metadata_props.get(key)
-    return json.loads(entry) if entry else list(range(count))

@@ -16,23 +16,23 @@ import json
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir.graph import INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, constant_of, new_constant, shape_of
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.binary_weights import are_steps
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
 
 
 class SplitStepWeights(ir.passes.InPlacePass):
     """Rewrite every ungrouped two-dimensional Conv of a binary input with such weights."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if node.domain == "" and node.op_type == "Conv" and STEP_WEIGHTS_KEY not in node.metadata_props:
-                changed |= _split(model.graph, node)
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _split))
 
 
 def _split(graph: ir.Graph, node: ir.Node) -> bool:
+    if node.domain != "" or node.op_type != "Conv" or STEP_WEIGHTS_KEY in node.metadata_props:
+        return False
     x, weight = node.inputs[0], node.inputs[1]
     filters, shape = constant_of(weight), shape_of(x) if x is not None else None
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
@@ -46,11 +46,8 @@ def _split(graph: ir.Graph, node: ir.Node) -> bool:
     doubled = np.concatenate([halves, np.broadcast_to(scale, filters.shape)], axis=1).astype(filters.dtype)
     name = node.outputs[0].name
     twice = ir.node("Concat", [x, x], {"axis": 1})
-    twice.outputs[0].name, twice.outputs[0].type = f"{name}/twice", x.type
-    twice.outputs[0].shape = ir.Shape((shape[0], 2 * shape[1], *shape[2:]))
-    inherit_source([twice], node)
-    graph.insert_before(node, twice)
-    node.replace_input_with(0, twice.outputs[0])
+    doubled_shape = (shape[0], 2 * shape[1], *shape[2:])
+    node.replace_input_with(0, insert(graph, twice, node, name=f"{name}/twice", like=x, shape=doubled_shape))
     node.replace_input_with(1, new_constant(graph, doubled, f"{weight.name}/halves"))
     node.metadata_props[STEP_WEIGHTS_KEY] = "1"
     node.metadata_props[INPUT_CHANNELS_KEY] = json.dumps([*range(shape[1])] * 2)

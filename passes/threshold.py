@@ -22,6 +22,7 @@ from bnncc.ir import ops
 from bnncc.ir.evaluate import run, skeleton, weights_of
 from bnncc.ir.graph import OUTPUT_CHANNELS_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.passes.affine import channel_vector
+from bnncc.passes.traced import traced_channels
 from bnncc.passes.windows import windows_of
 
 # Operators that work on each element alone, given constants per channel.
@@ -215,9 +216,8 @@ def _tabulate(
 
 def _record_negated(node: ir.Node, negated: Bits) -> None:
     """Note the channels whose weights were negated; the traced channel o, negated, is -1 - o."""
-    known = node.metadata_props.get(OUTPUT_CHANNELS_KEY)
-    if known is None and not negated.any():
+    if OUTPUT_CHANNELS_KEY not in node.metadata_props and not negated.any():
         return
-    channels = json.loads(known) if known is not None else list(range(negated.size))
+    channels = traced_channels(node, OUTPUT_CHANNELS_KEY, negated.size)
     turned = [-1 - channel if flip else channel for channel, flip in zip(channels, negated.tolist(), strict=True)]
     node.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(turned)

@@ -3,6 +3,7 @@ parameters."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import importlib
@@ -56,16 +57,26 @@ VERIFIED_IMAGES = 4
 RESIDUAL_ACCURACY = 0.88
 
 
+@contextlib.contextmanager
+def papers_on_path() -> Iterator[None]:
+    """Their files import each other, as a script's do; no other test finds them."""
+    sys.path.insert(0, str(PAPERS))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(PAPERS))
+
+
 @pytest.fixture(autouse=True)
-def papers_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PAPERS))
+def importable_papers() -> Iterator[None]:
+    with papers_on_path():
+        yield
 
 
 def script(name: str) -> ModuleType:
     """A file of examples/papers as a module."""
-    if str(PAPERS) not in sys.path:
-        sys.path.insert(0, str(PAPERS))
-    return importlib.import_module(name)
+    with papers_on_path():
+        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +88,8 @@ def emulated() -> Iterator[dict[str, Runtime]]:
 
 @functools.cache
 def compiled_small(name: str) -> CompiledModel:
-    compiled: CompiledModel = script("table").compile_small(name)
+    with papers_on_path():
+        compiled: CompiledModel = script("table").compile_small(name)
     return compiled
 
 

@@ -33,7 +33,7 @@ STEPS = (
     "recognize-prelu",
     "fuse-pad",
     "fold-affine",
-    "clean-up",
+    "remove-unused",
 )
 
 

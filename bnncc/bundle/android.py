@@ -15,6 +15,8 @@ from bnncc.runtime.build import program_sources, sources
 from bnncc.targets.description import Target
 
 LIBRARY, PROGRAM = "libbnncc_runtime.so", "bnncc_run"
+# What the program in `adb shell` needs beside it, itself included.
+SHELL_FILES = (PROGRAM, "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
 
 README = """\
 # {name}, for {title}
@@ -67,12 +69,6 @@ def write_android(model: Model, target: Target, compiler: str, check: CheckData,
     (folder / "README.md").write_text(_readme(model, target, folder), encoding="utf-8")
 
 
-def shell_files(folder: Path) -> list[Path]:
-    """The files that the program in `adb shell` needs beside it, itself included."""
-    names = (PROGRAM, "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
 def _readme(model: Model, target: Target, folder: Path) -> str:
     shape = model.file.inputs[0].shape
     return README.format(
@@ -83,6 +79,6 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
         labels_meaning=" and what its classes are called" if model.classes else "",
         shape="x".join(map(str, shape)),
         axes=", ".join(map(str, shape[1:])),
-        files=" ".join(path.name for path in shell_files(folder)),
+        files=" ".join(name for name in SHELL_FILES if (folder / name).is_file()),
         program=PROGRAM,
     )

@@ -7,7 +7,6 @@ same symbols does: Android's own takes its place on the device.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import tempfile
@@ -15,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnncc.bundle.toolchain import zig
+from bnncc.bundle.toolchain import check_zig
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import MACHINE_FLAGS, call, flags
+from bnncc.runtime.build import MACHINE_FLAGS, ZIG, call, flags
 
 # Android 7.0.
 API_LEVEL = 24
@@ -86,31 +85,29 @@ def compile_for_android(
         raise BuildError(f"--compiler {compiler} is for Linux, not for Android: choose zig or ndk")
 
 
+def _target(abi: Abi) -> list[str]:
+    """What tells clang the ABI."""
+    return [f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, [])]
+
+
 def _compile_with_zig(abi: Abi, sources: Sequence[Path], output: Path, exports: Path | None) -> None:
-    target = [f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, [])]
+    target = _target(abi)
+    library = check_zig() / "lib"  # clang's own headers in `include`, and the builtins' source
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        include = ["-resource-dir", str(_zig_library())]
+        include = ["-resource-dir", str(library)]
         freestanding = ["-ffreestanding", "-nostdinc++"]
         paths = [str(path.resolve()) for path in (*sources, FILES / "aeabi.cc")]
-        call([*zig(), "clang", *target, *include, *flags(), *freestanding, "-c", *paths], folder)
+        call([*ZIG, "clang", *target, *include, *flags(), *freestanding, "-c", *paths], folder)
         objects = sorted(folder.glob("*.o"))
         stubs = [_stub(name, symbols, target, folder) for name, symbols in STUBS.items()]
-        builtins = [_builtins(abi, folder)] if abi.zig_target else []
+        builtins = [_builtins(abi, library, folder)] if abi.zig_target else []
         if exports is None:
             kind = ["-pie", "-dynamic-linker", abi.linker]
         else:
             kind = ["-shared", "-soname", output.name, f"--version-script={exports}"]
         inputs = [str(path) for path in (*objects, *stubs, *builtins)]
-        call([*zig(), "ld.lld", *kind, *LINKER_FLAGS, "--as-needed", *inputs, "-o", str(output.absolute())])
-
-
-def _zig_library() -> Path:
-    """zig's `lib`: clang's own headers in `include`, and the builtins' source."""
-    spec = importlib.util.find_spec("ziglang")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "lib"
+        call([*ZIG, "ld.lld", *kind, *LINKER_FLAGS, "--as-needed", *inputs, "-o", str(output.absolute())])
 
 
 def _stub(name: str, symbols: Sequence[str], target: Sequence[str], folder: Path) -> Path:
@@ -118,16 +115,16 @@ def _stub(name: str, symbols: Sequence[str], target: Sequence[str], folder: Path
     source = folder / f"{name}.s"
     source.write_text("".join(f".globl {symbol}\n.type {symbol}, %function\n{symbol}:\n" for symbol in symbols))
     library = folder / name
-    call([*zig(), "clang", *target, "-c", str(source), "-o", f"{source}.stub"])
-    call([*zig(), "ld.lld", "-shared", "-soname", name, f"{source}.stub", "-o", str(library)])
+    call([*ZIG, "clang", *target, "-c", str(source), "-o", f"{source}.stub"])
+    call([*ZIG, "ld.lld", "-shared", "-soname", name, f"{source}.stub", "-o", str(library)])
     return library
 
 
-def _builtins(abi: Abi, folder: Path) -> Path:
+def _builtins(abi: Abi, zig: Path, folder: Path) -> Path:
     """The archive of what a compiler calls where the processor has no instruction."""
     library = folder / "libbuiltins.a"
     options = ["-target", abi.zig_target, f"-mcpu={abi.zig_processor}", "-O", "ReleaseFast", f"-femit-bin={library}"]
-    call([*zig(), "build-lib", str(_zig_library() / "compiler_rt.zig"), *options], folder)
+    call([*ZIG, "build-lib", str(zig / "compiler_rt.zig"), *options], folder)
     return library
 
 
@@ -141,7 +138,7 @@ def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: 
         raise BuildError(f"ANDROID_NDK_HOME names {given}, which has no {command.relative_to(given)}")
     kind = ["-pie"] if exports is None else ["-shared", f"-Wl,-soname,{output.name}", f"-Wl,--version-script={exports}"]
     call([
-        str(command), f"--target={abi.triple}", *abi.flags, *MACHINE_FLAGS.get(abi.machine, []), *flags(),
+        str(command), *_target(abi), *flags(),
         *(str(path) for path in sources if path.name != "start.cc"),  # an NDK has its own
         *kind, "-nostdlib++", "-lm", "-Wl,--hash-style=both", "-Wl,-z,max-page-size=16384", "-Wl,-z,defs", "-s",
         "-o", str(output),

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bnncc._version import __version__
 from bnncc.bundle.android import write_android
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.check_data import make_check_data
+from bnncc.bundle.manifest import MANIFEST, write_manifest
 from bnncc.bundle.raspberry_pi import write_raspberry_pi
 from bnncc.errors import InputError
 from bnncc.inference import Model
+from bnncc.system.files import check_writable
 from bnncc.targets.description import Target
 
-# Tells a bundle from other folders, and run.py how to treat pictures.
-MANIFEST = "bundle.json"
 # On 32-bit Linux there is no later interpreter than TensorFlow Lite 2.14, and apps for Android may have it.
 OLD_INTERPRETER = ("arm-linux-gnueabihf", *ABIS)
 
@@ -42,7 +43,7 @@ def write_bundle(
     if len(model.inputs) != 1:
         raise InputError(f"{model.path} takes {len(model.inputs)} inputs; the runner of a bundle feeds one")
     _check_operators(model, target)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as temporary:
+    with _temporary_folder(output) as temporary:
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         _write_common(model, target, folder)
@@ -51,7 +52,18 @@ def write_bundle(
             write_android(model, target, compiler, check, folder)
         else:
             write_raspberry_pi(model, target, compiler, check, folder)
+        write_manifest(folder, _settings(model, target))
         _put(folder, output, Path(temporary) / "old")
+
+
+@contextmanager
+def _temporary_folder(output: Path) -> Iterator[str]:
+    """A folder beside `output`, gone afterwards.  Raises InputError where the disk is full or the like."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".bnncc-", dir=output.absolute().parent) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}; nothing was left there") from error
 
 
 def _put(folder: Path, output: Path, old: Path) -> None:
@@ -67,18 +79,18 @@ def _put(folder: Path, output: Path, old: Path) -> None:
 
 
 def _check_output(output: Path, force: bool) -> None:
-    if output.is_dir() and any(output.iterdir()):
-        if not force:
-            raise InputError(f"{output} is there already and not empty; --force replaces a bundle")
-        if not (output / MANIFEST).is_file():
-            raise InputError(f"{output} is no bundle: --force replaces nothing else")
-    elif output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; name a folder")
-    parent = output.absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{output} cannot be written: there is no directory {parent}")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{output} cannot be written: no permission to write in {parent}")
+    try:
+        if output.is_symlink() or (output.exists() and not output.is_dir()):
+            raise InputError(f"{output} is there already and no folder; name a folder")
+        is_used = output.is_dir() and any(output.iterdir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{output} cannot be written: {error}") from error
+    if is_used and not force:
+        raise InputError(f"{output} is there already and not empty; --force replaces a bundle")
+    if is_used and not (output / MANIFEST).is_file():
+        raise InputError(f"{output} is no bundle: --force replaces nothing else")
+    # As every other thing that is written: its folder is there, it may be written to, and takes the name.
+    check_writable(output.absolute() / MANIFEST if output.is_dir() else output.absolute())
 
 
 def _check_operators(model: Model, target: Target) -> None:
@@ -99,11 +111,14 @@ def _write_common(model: Model, target: Target, folder: Path) -> None:
     (folder / "model.tflite").write_bytes(model.content)
     if model.classes:
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes), encoding="utf-8")
-    manifest = {
+
+
+def _settings(model: Model, target: Target) -> dict[str, Any]:
+    """What the manifest says beside the list of files."""
+    return {
         "bnncc": __version__,
         "target": target.name,
         "abi": target.abi,
         "input_layout": "NHWC" if model.options.channels_last else "NCHW",
         "preprocessing": model.preprocessing.as_json(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -7,23 +7,22 @@ ndk     the NDK that ANDROID_NDK_HOME names, for Android
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import GLIBC, compile_library
+from bnncc.runtime.build import ZIG_TARGETS, compile_library, zig_folder, zig_for_linux
 from bnncc.targets.description import Target
 
 # The machine of each ABI, as bnncc.runtime.build calls it.
-LINUX = {"aarch64-linux-gnu": "aarch64", "arm-linux-gnueabihf": "armv7"}
+LINUX = {ZIG_TARGETS[machine]: machine for machine in ("aarch64", "armv7")}
 
 
 def compile_for_linux(target: Target, compiler: str, output: Path) -> None:
     """Write the delegate for `target` to `output`.  BuildError where the compiler is missing or fails."""
     if compiler == "zig":
-        command = [*zig(), "c++", "-target", f"{target.abi}.{GLIBC}"]
+        check_zig()
+        command = zig_for_linux(LINUX[target.abi])
     elif compiler == "debian":
         command = [_debian(target.abi)]
     else:
@@ -31,11 +30,12 @@ def compile_for_linux(target: Target, compiler: str, output: Path) -> None:
     compile_library(command, LINUX[target.abi], output)
 
 
-def zig() -> list[str]:
-    """The command of pip's ziglang."""
-    if importlib.util.find_spec("ziglang") is None:
+def check_zig() -> Path:
+    """Where pip's ziglang lies.  BuildError where it is not installed."""
+    folder = zig_folder()
+    if folder is None:
         raise BuildError("--compiler zig needs the package ziglang: pip install 'bnncc[runtime]'")
-    return [sys.executable, "-m", "ziglang"]
+    return folder
 
 
 def _debian(abi: str) -> str:

@@ -13,6 +13,7 @@ from bnncc.cli.bench import bench_command
 from bnncc.cli.bundle import bundle_command
 from bnncc.cli.check import check_command
 from bnncc.cli.compile import compile_command
+from bnncc.cli.crash import report_crash
 from bnncc.cli.deploy import deploy_command
 from bnncc.cli.inspect import inspect_command
 from bnncc.cli.run import run_command
@@ -22,7 +23,7 @@ from bnncc.errors import BnnccError
 
 
 class _Group(click.Group):
-    """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C."""
+    """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C, 3 behind a bug."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -34,9 +35,23 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            ctx.exit(report_crash(error))
 
 
-@click.group(cls=_Group)
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    the file disagrees with the network, or with a bar that was given
+  2    something is wrong with the input: the message says what, where, and what to do
+  3    a bug in bnncc: one line, and the traceback in a file
+  130  interrupted
+"""
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="bnncc")
 def main() -> None:
     """Compile PyTorch binary neural networks to TensorFlow Lite files that run on Larq Compute Engine."""

@@ -31,7 +31,9 @@ CHECK_INPUTS = 2
     show_default=True,
     help="How many inputs to check on.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the random inputs."
+)
 def baseline_command(network: NetworkSource, output: Path, data: DataOptions, count: int, seed: int) -> None:
     """Make the float TensorFlow Lite file of NETWORK, to put beside the binary one (`bnncc check --baseline`).
 

@@ -99,7 +99,8 @@ compile_options = as_one(
             "disabled_passes",
             multiple=True,
             metavar="PASS",
-            help="Leave a pass out, to see its share; repeat for several. -v lists their names.",
+            help="Leave a pass out, to see its share; repeat for several. -v lists their names: merge-slices is "
+            "passes/merge_slices.py.",
         ),
     ),
 )
@@ -124,7 +125,9 @@ compile_options = as_one(
     help="How many inputs to verify on.",
 )
 @runtime_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the random inputs."
+)
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass."
 )

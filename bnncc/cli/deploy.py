@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bnncc.cli.options import FILE
+from bnncc.cli.terminal import warn
 from bnncc.errors import InputError
 
 
@@ -34,6 +35,7 @@ def deploy_command(
     DIR.  Prints what the device says.  Exit code 1: the network yields something else there than here.
     """
     from bnncc.deploy import Host, Phone
+    from bnncc.deploy.bundle import Bundle, left_behind
 
     given = {"--port": port, "--identity": identity, "--python": python}
     foreign = [name for name, value in (given if uses_adb else {"--serial": serial}).items() if value is not None]
@@ -41,8 +43,11 @@ def deploy_command(
         raise InputError(f"{foreign[0]} does not go {'with' if uses_adb else 'without'} --adb")
     if len(arguments) != (1 if uses_adb else 2):
         raise InputError("write bnncc deploy user@host DIR, or bnncc deploy --adb DIR")
-    folder = Path(arguments[-1])
+    bundle = Bundle.open(Path(arguments[-1]))
+    word = left_behind(bundle)
+    if word is not None:
+        warn(word)
     if uses_adb:
-        Phone(serial).deploy(folder, threads)
+        Phone(serial).deploy(bundle, threads)
     else:
-        Host(arguments[0], port, identity, python or "python3").deploy(folder, threads)
+        Host(arguments[0], port, identity, python or "python3").deploy(bundle, threads)

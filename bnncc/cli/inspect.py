@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from bnncc.cli.options import FILE
+from bnncc.errors import InputError
 
 
 @click.command("inspect")
@@ -19,4 +20,7 @@ def inspect_command(path: Path) -> None:
     from bnncc.targets.tflite.reader import TfliteFile
 
     file = TfliteFile.open(path)
-    report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)
+    try:
+        report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

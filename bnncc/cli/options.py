@@ -50,11 +50,13 @@ def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
     if name == "auto":
         found = available_runtimes()
         if not found:
-            raise InputError("--runtime: neither LCE's interpreter nor a compiler for bnncc's delegate is installed")
+            reasons = "\n".join(f"  {runtime.title}: {runtime.why_missing}" for runtime in Runtime)
+            raise InputError(f"--runtime: nothing here runs the file:\n{reasons}")
         return found
     runtime = Runtime(name)
-    if not runtime.is_available:
-        raise InputError(f"--runtime: {runtime.title} is not there")
+    reason = runtime.why_missing
+    if reason is not None:
+        raise InputError(f"--runtime: {runtime.title} is not there: {reason}")
     return (runtime,)
 
 

@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
+from bnncc.runtime import BuildError, LitertRunner, library_path
 
 
 class OrtRunner:
@@ -79,22 +80,24 @@ class Runtime(Enum):
     @property
     def is_available(self) -> bool:
         """True where it is installed; the delegate also where this machine can build it."""
-        if self is Runtime.LCE:
-            return importlib.util.find_spec("larq_compute_engine") is not None
-        from bnncc.runtime import BuildError, library_path
+        return self.why_missing is None
 
+    @property
+    def why_missing(self) -> str | None:
+        """Why this machine has none; None where it has."""
+        if self is Runtime.LCE:
+            found = importlib.util.find_spec("larq_compute_engine") is not None
+            return None if found else "larq-compute-engine is not installed; it exists for x86-64"
         try:
             library_path()
-        except BuildError:
-            return False
-        return True
+        except BuildError as error:
+            return str(error)
+        return None
 
     def load(self, content: bytes, *, fastest: bool = False) -> FileRunner:
         """The file, on one thread; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
         if self is Runtime.LCE:
             return LceRunner(content, fastest=fastest)
-        from bnncc.runtime import LitertRunner
-
         with _silent_stderr():  # XNNPACK announces itself
             return LitertRunner(content)
 

@@ -97,6 +97,11 @@ def _slice(node: ir.Node) -> bool:
     return span.step == 1 and whole_words
 
 
+def word_range(channels: range) -> range:
+    """The words that hold `channels`, which are whole words in sequence: `moves_words` admits a Slice of no others."""
+    return range(channels.start // WORD, -(-channels.stop // WORD))
+
+
 def slice_ranges(node: ir.Node) -> list[range] | None:
     """The positions that a Slice takes of every axis, as Python's ranges; None where they are not constant."""
     shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
@@ -126,13 +131,18 @@ def _pad(node: ir.Node) -> bool:
     amounts = pad_amounts(node)
     if amounts is None or any(min(pair) < 0 for pair in amounts) or any(amounts[1]):
         return False
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
+    mode = pad_mode(node)
     if mode == "reflect":
         return len(amounts) <= 4
     if mode != "constant":
         return False
     fill = pad_value(node)
     return fill == 1 or (fill == -1 and _channels(node.inputs[0]) % WORD == 0)
+
+
+def pad_mode(node: ir.Node) -> str:
+    """What a Pad adds: "constant", "reflect", "edge" or "wrap"."""
+    return node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
 
 
 def pad_amounts(node: ir.Node) -> list[tuple[int, int]] | None:
@@ -203,3 +213,5 @@ _CHECKS: dict[str, Callable[[ir.Node], bool]] = {
     "SpaceToDepth": _space_to_depth,
     "DepthToSpace": _depth_to_space,
 }
+# The operators among which `moves_words` finds such moves; a target needs a lowering for each.
+MOVES = frozenset(_CHECKS)

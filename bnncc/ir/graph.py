@@ -33,7 +33,7 @@ TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,
 # w]}.
 CROPPED_KEY = "bnncc.cropped"
-# On a node that has a binary operand and yet stays in float: why.
+# On a node that has a binary operand and yet stays in float: why, as `bnncc.ir.left_in_float` writes it.
 LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.
 MIRRORED_KEY = "bnncc.mirrored"

@@ -13,7 +13,6 @@ from bnncc.ir import ops
 from bnncc.ir.geometry import Scheme, common_scheme
 from bnncc.ir.graph import (
     CONV_KEY,
-    LEFT_IN_FLOAT_KEY,
     MIRRORED_KEY,
     MODULE_KEY,
     NEGATED_KEY,
@@ -23,6 +22,7 @@ from bnncc.ir.graph import (
     TRACED_KEY,
     shape_of,
 )
+from bnncc.ir.left_in_float import Reason
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class BinaryLayer:
 
     module: the user's module path.  source: the line.  operator: what it is in the file.  macs: multiply-accumulates.
     reason: why it is not binary in the file; None where it is.  explanation: how it was lowered, one clause each.
+    word: the reason's, by which it is found in the source.
     """
 
     module: str
@@ -39,6 +40,12 @@ class BinaryLayer:
     macs: int
     reason: str | None = None
     explanation: tuple[str, ...] = ()
+    word: str | None = None
+
+    @property
+    def in_float(self) -> str:
+        """`in float [word]`, by which reports begin the reason."""
+        return f"in float [{self.word}]"
 
 
 def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
@@ -47,7 +54,7 @@ def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
     for node in graph:
         if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node):
             by_layer.setdefault(node.metadata_props.get(CONV_KEY) or node, []).append(node)
-        elif node.metadata_props.get(LEFT_IN_FLOAT_KEY):
+        elif Reason.of(node) is not None:
             by_layer[node] = [node]
     return [_describe(nodes) for nodes in by_layer.values()]
 
@@ -57,9 +64,9 @@ def _describe(nodes: Sequence[ir.Node]) -> BinaryLayer:
     module = first.metadata_props.get(MODULE_KEY) or first.metadata_props.get(CONV_KEY) or first.name or ""
     source = first.metadata_props.get(SOURCE_KEY, "")
     macs = sum(macs_of(node) for node in nodes)
-    reason = first.metadata_props.get(LEFT_IN_FLOAT_KEY)
-    if reason:
-        return BinaryLayer(module, source, first.op_type, macs, reason)
+    reason = Reason.of(first)
+    if reason is not None:
+        return BinaryLayer(module, source, first.op_type, macs, reason.text, word=reason.word)
     return BinaryLayer(module, source, "LceBconv2d", macs, None, tuple(_explain(nodes)))
 
 

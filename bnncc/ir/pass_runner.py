@@ -55,8 +55,10 @@ class PassRunner:
         path = self.dump_dir / f"{self._count:02}-{name}.onnx"
         try:
             self.dump_dir.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise InputError(f"--dump-dir: {path} is there and no file")
             # A dump stands alone: it must not refer to the weights beside the user's .onnx file.
             ir.external_data.load_to_model(model)
             ir.save(model, path)
         except OSError as error:
-            raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror}") from error
+            raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror or error}") from error

@@ -10,7 +10,10 @@ import onnx_ir as ir
 
 @dataclass(frozen=True)
 class Step:
-    """A pass in its place: its name on the command line, what makes it, what it is for."""
+    """A pass in its place: what makes it, and what it is for.
+
+    name: its file's, with - for _; on the command line, in the report and in dumps.
+    """
 
     name: str
     make: Callable[[], ir.passes.PassBase]

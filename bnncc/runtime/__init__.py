@@ -1,6 +1,7 @@
 """LCE files on a stock TensorFlow Lite or LiteRT: the delegate of `targets/runtime`, from Python.
 
-In reading order: `build` (compiles the library for this machine or another one), `library` (finds it), `runner` (runs a
+In reading order: `build` (compiles the library for this machine or another one), `trust` (which
+libraries may be loaded), `library` (finds it), `runner` (runs a
 file with it).
 """
 

@@ -20,6 +20,8 @@ from pathlib import Path
 import bnncc.targets
 from bnncc.errors import BnnccError
 
+# The command of pip's ziglang.
+ZIG = (sys.executable, "-m", "ziglang")
 # The oldest glibc a library by ziglang needs: any Raspberry Pi OS has a later one.
 GLIBC = "2.17"
 
@@ -83,18 +85,32 @@ def compiler(target: Platform) -> list[str]:
     """
     native = target == Platform.here()
     if native and os.environ.get("CXX"):
-        return shlex.split(os.environ["CXX"])
+        try:
+            return shlex.split(os.environ["CXX"])
+        except ValueError as error:
+            raise BuildError(f"$CXX is no command: {error}") from error
     if native:
         for name in ("c++", "g++", "clang++"):
             found = shutil.which(name)
             if found is not None:
                 return [found]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "c++", "-target", f"{ZIG_TARGETS[target.machine]}.{GLIBC}"]
+    if zig_folder() is not None:
+        return zig_for_linux(target.machine)
     wanted = "a C++ compiler (c++, g++, clang++, or $CXX) or " if native else ""
     raise BuildError(
         f"building the delegate for {target.machine} needs {wanted}the package ziglang (pip install ziglang)"
     )
+
+
+def zig_folder() -> Path | None:
+    """Where pip's ziglang lies; None where it is not installed."""
+    spec = importlib.util.find_spec("ziglang")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def zig_for_linux(machine: str) -> list[str]:
+    """The command of ziglang's C++ compiler for Linux with glibc on `machine`."""
+    return [*ZIG, "c++", "-target", f"{ZIG_TARGETS[machine]}.{GLIBC}"]
 
 
 def fingerprint(target: Platform) -> str:
@@ -119,6 +135,7 @@ def build(output: Path, target: Platform | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
         library = Path(folder) / output.name
         compile_library(compiler(target), target.machine, library)
+        library.chmod(0o755)  # whatever the umask: a library that others may write is not loaded
         os.replace(library, output)
 
 
@@ -134,6 +151,9 @@ def compile_library(command: list[str], machine: str, output: Path) -> None:
 
 def call(command: list[str], folder: Path | None = None) -> None:
     """Run a compiler, in `folder`; BuildError with its own message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
+    except OSError as error:
+        raise BuildError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:
         raise BuildError(f"{shlex.join(command)}\nfailed with status {done.returncode}:\n{done.stderr.strip()}")

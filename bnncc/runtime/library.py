@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from pathlib import Path
 
 from ai_edge_litert.interpreter import Delegate
 from ai_edge_litert.interpreter import load_delegate as load_external_delegate
 
+from bnncc.errors import InputError
 from bnncc.runtime.build import BuildError, Platform, build, fingerprint
+from bnncc.runtime.trust import digest_of, digest_path, is_as_built, why_no_delegate, written_by_others
+from bnncc.system.files import write_atomically
 
 LIBRARY_VARIABLE = "BNNCC_RUNTIME"
 CACHE_VARIABLE = "BNNCC_CACHE"
@@ -23,12 +27,15 @@ def library_path() -> Path:
     libraries lie in the folder that BNNCC_CACHE names, or in the user's cache folder.  BuildError where there is none
     and none can be built.
     """
+    target = Platform.here()
     given = os.environ.get(LIBRARY_VARIABLE)
     if given:
         if not Path(given).is_file():
             raise BuildError(f"{LIBRARY_VARIABLE} names {given}, which is no file")
+        reason = why_no_delegate(Path(given), target.machine)
+        if reason is not None:
+            raise BuildError(f"{LIBRARY_VARIABLE} names {given}: {reason}")
         return Path(given)
-    target = Platform.here()
     packaged = Path(__file__).parent / "libraries" / f"{target.machine}.so"
     if packaged.is_file():
         return packaged
@@ -36,19 +43,54 @@ def library_path() -> Path:
 
 
 def built_library(target: Platform) -> Path:
-    """The library for `target` in the cache folder, built where it is not there.  BuildError where that fails."""
+    """The library for `target` in the cache folder, built where it is not there or damaged.
+
+    BuildError where that fails, or where another user could have written what is there.
+    """
     built = cache_folder() / f"bnncc-runtime-{target.machine}-{fingerprint(target)}.so"
-    if not built.is_file():
-        build(built, target)
+    return _checked(built, _state(built), target)
+
+
+@functools.lru_cache(maxsize=8)
+def _checked(built: Path, state: tuple[int, ...] | None, target: Platform) -> Path:
+    """`built_library`, once for each `state` of the file: its bytes are read to compare them with their digest."""
+    try:
+        built.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_as_built(built):
+            build(built, target)
+            write_atomically(digest_path(built), f"{digest_of(built)}\n".encode())
+    except OSError as error:
+        raise BuildError(f"the folder {built.parent} for built delegates cannot be used: {error.strerror}") from error
+    except InputError as error:
+        raise BuildError(f"the folder for built delegates cannot be used: {error}") from error
+    reason = written_by_others(built)
+    if reason is not None:
+        raise BuildError(
+            f"the delegate {built} is not loaded, because another user could have written it: {reason}; mend that, or "
+            f"let {CACHE_VARIABLE} name a folder of yours"
+        )
     return built
 
 
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode, found.st_uid
+
+
 def cache_folder() -> Path:
-    """Where built libraries are kept."""
+    """Where built libraries are kept.  BuildError where the user has no home directory."""
     given = os.environ.get(CACHE_VARIABLE)
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnncc"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnncc"
+    except RuntimeError as error:
+        message = f"there is no home directory for built delegates ({error}): let {CACHE_VARIABLE} name a folder"
+        raise BuildError(message) from error
 
 
 def load_delegate(threads: int = 0, *, kernel: str = "auto", fuse: bool = True) -> Delegate:

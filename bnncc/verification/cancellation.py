@@ -1,4 +1,4 @@
-"""How far a float may be off because LCE's binary convolutions cancel large terms.
+"""How far a float may be off because large terms cancel: in LCE's convolutions, and in float layers that read ±1.
 
 With p differing bits of K products, LceBconv2d computes
 
@@ -6,6 +6,9 @@ With p differing bits of K products, LceBconv2d computes
 
 Where the sum is small, both terms are of size K·|m| all the same, and so are their roundings, however small y is.  What
 comes behind it may clip y, but does not clip the error: relative to the clipped values it can be large.
+
+A float layer that reads ±1 sums n terms ±w and a bias.  Where they cancel in every position, as in a window that reads
+padding alone, all that is left of a channel are roundings, each relative to a part of Σ|w| + |b|.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import constant_of
+from bnncc.ir.value_facts import is_binary
 
 # Two products and two sums, each rounded to half a unit in the last place of a float32.
 ROUNDINGS = 4 * 2.0**-24
+SUMS = ("Conv", "Gemm", "MatMul")
 
 
 def cancellation_bounds(graph: ir.Graph) -> Mapping[ir.Value, Array]:
@@ -30,6 +35,28 @@ def cancellation_bounds(graph: ir.Graph) -> Mapping[ir.Value, Array]:
         for value in node.outputs:
             bounds[value] = _bound(node, bounds)
     return bounds
+
+
+def float_sum_bound(value: ir.Value) -> Array:
+    """float64 [C] or [1]: what the roundings of a float layer that reads ±1 may amount to, per channel; 0 for others.
+
+    value: what the layer yields, or an activation behind it.
+    """
+    node = value.producer()
+    if node is not None and node.op_type not in SUMS and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.op_type not in SUMS:
+        return np.zeros(1)
+    data, weight = node.inputs[0], constant_of(node.inputs[1])
+    if data is None or weight is None or not is_binary(data):
+        return np.zeros(1)
+    rows_first = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
+    terms = np.abs(np.moveaxis(weight, -1 if rows_first else 0, 0).astype(np.float64))
+    bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    largest = terms.reshape(len(terms), -1).sum(axis=1) + (0.0 if bias is None else np.abs(bias.reshape(-1)))
+    # Roundings of either sign: their sum grows as the square root of their number.
+    bound: Array = 2.0**-24 * (terms[0].size + 1) ** 0.5 * largest
+    return bound
 
 
 def _bound(node: ir.Node, bounds: Mapping[ir.Value, Array]) -> Array:

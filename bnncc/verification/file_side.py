@@ -14,6 +14,7 @@ from bnncc.ir.rounding import ROUNDING
 from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
+from bnncc.verification.cancellation import float_sum_bound
 from bnncc.verification.reference_side import WEIGHTED_RANKS, BinaryLayer, Expected, Point, Reference, first_input
 from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, Verification
 from bnncc.verification.tolerance import channel_error, channel_scale, largest_error, output_error
@@ -216,7 +217,8 @@ class FileCheck:
             spreads = any(source in spread for source in node.inputs)
             module = node.metadata_props.get(MODULE_KEY, "") if node.op_type in WEIGHTED_RANKS else module
             if value in pairs:
-                error = channel_error(*pairs[value])
+                array, reference = pairs[value]
+                error = largest_error(array, reference, channel_scale(reference) + float_sum_bound(value))
                 if error > 1 and not spreads:
                     self._problem(f"layer '{module}': its floats are off by {error * ROUNDING:.2g}")
                 spreads = error > 1

@@ -11,26 +11,9 @@ halve the map:
 """
 
 import torch
+from layers import PIXEL_MEAN, PIXEL_STD, Classifier, PolynomialSign, conv_bn
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Mean and standard deviation of Fashion-MNIST's training images, on the scale 0..1.
-PIXEL_MEAN = 0.2860
-PIXEL_STD = 0.3530
-
-
-class PolynomialSign(torch.autograd.Function):
-    """sign(x) forward, the derivative of Bi-Real Net's piecewise polynomial backward: 2 - 2|x| where |x| < 1."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sign(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (2 - 2 * x.abs()).clamp(min=0)
 
 
 class FPReLU(nn.Module):
@@ -80,11 +63,8 @@ class Layer(nn.Module):
         return self.activation(self.bn(self.conv(x))) + self.shortcut(x)
 
 
-class FTBNN(nn.Module):
-    """A stem, then for each (channels, groups) of `stages` `layers` layers, global average pool, Linear.
-
-    Input: float32 [N, C, H, W], of which `mean` is subtracted and which `std` divides; output: float32, the logits.
-    """
+class FTBNN(Classifier):
+    """A stem, then for each (channels, groups) of `stages` `layers` layers, global average pool, Linear."""
 
     def __init__(
         self,
@@ -95,32 +75,21 @@ class FTBNN(nn.Module):
         mean: float = 0.0,
         std: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-        self.stem = stem
         channels, blocks = stages[0][0], []
         for width, groups in stages:
             for _ in range(layers):
                 blocks.append(Layer(channels, width, groups))
                 channels = width
-        self.layers = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(self.stem((x - self.mean) / self.std))
-        return self.fc(torch.flatten(self.pool(x), 1))
+        super().__init__(stem, blocks, nn.Linear(channels, classes), mean, std)
 
 
 def ftbnn_resnet18() -> FTBNN:
     """ResNet-18 for 224x224 images, twice as wide in four groups: as many binary products as ResNet-18."""
-    stem = nn.Sequential(
-        nn.Conv2d(3, 128, 7, 2, 3, bias=False), nn.BatchNorm2d(128), nn.MaxPool2d(3, 2, 1), FPReLU(128)
-    )
+    stem = nn.Sequential(*conv_bn(3, 128, 7, 2), nn.MaxPool2d(3, 2, 1), FPReLU(128))
     return FTBNN(stem, ((128, 4), (256, 4), (512, 4), (1024, 4)), layers=4, classes=1000)
 
 
 def ftbnn_small() -> FTBNN:
     """64 channels at 14x14, then 128 at 7x7, in two groups, for 28x28 images with pixel values 0..255."""
-    stem = nn.Sequential(nn.Conv2d(1, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), FPReLU(64))
+    stem = nn.Sequential(*conv_bn(1, 64, 3, 2), FPReLU(64))
     return FTBNN(stem, ((64, 2), (128, 2)), layers=2, classes=10, mean=255 * PIXEL_MEAN, std=255 * PIXEL_STD)

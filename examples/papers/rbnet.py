@@ -13,12 +13,9 @@ channel, before a PReLU:
 """
 
 import torch
+from layers import PIXEL_MEAN, PIXEL_STD, Classifier, conv_bn
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Mean and standard deviation of Fashion-MNIST's training images, on the scale 0..1.
-PIXEL_MEAN = 0.2860
-PIXEL_STD = 0.3530
 
 
 class BinaryActivation(nn.Module):
@@ -103,11 +100,10 @@ class Layer(nn.Module):
         return self.activation(self.bn(y) + shortcut)
 
 
-class RBNet(nn.Module):
+class RBNet(Classifier):
     """A stem, then for each stage `layers` layers of as many channels as `widths` says, global average pool, Linear.
 
-    All stages but the first halve the map.  Input: float32 [N, C, H, W], of which `mean` is subtracted and which `std`
-    divides; output: float32, the logits.
+    All stages but the first halve the map.
     """
 
     def __init__(
@@ -119,30 +115,20 @@ class RBNet(nn.Module):
         mean: float = 0.0,
         std: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-        self.stem = stem
         channels, blocks = widths[0], []
         for width, count in zip(widths, layers, strict=True):
             for _ in range(count):
                 blocks.append(Layer(channels, width, 1 if width == channels else 2))
                 channels = width
-        self.layers = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(self.stem((x - self.mean) / self.std))
-        return self.fc(torch.flatten(self.pool(x), 1))
+        super().__init__(stem, blocks, nn.Linear(channels, classes), mean, std)
 
 
 def rbnet_resnet18() -> RBNet:
     """RB-Net with ResNet-18's stages, for 224x224 images."""
-    stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.MaxPool2d(3, 2, 1))
+    stem = nn.Sequential(*conv_bn(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1))
     return RBNet(stem, (64, 128, 256, 512), (4, 4, 4, 4), classes=1000)
 
 
 def rbnet_small() -> RBNet:
     """Two layers of 64 channels at 14x14, two of 128 at 7x7, for 28x28 images with pixel values 0..255."""
-    stem = nn.Sequential(nn.Conv2d(1, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64))
-    return RBNet(stem, (64, 128), (2, 2), classes=10, mean=255 * PIXEL_MEAN, std=255 * PIXEL_STD)
+    return RBNet(conv_bn(1, 64, 3, 2), (64, 128), (2, 2), classes=10, mean=255 * PIXEL_MEAN, std=255 * PIXEL_STD)

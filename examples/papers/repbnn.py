@@ -15,12 +15,9 @@ form of each for 28x28 images.
 import math
 
 import torch
+from layers import PIXEL_MEAN, PIXEL_STD, Classifier, HardTanhSign, PolynomialSign, conv_bn, padded_shortcut
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Mean and standard deviation of Fashion-MNIST's training images, on the scale 0..1.
-PIXEL_MEAN = 0.2860
-PIXEL_STD = 0.3530
 
 
 class Repeat(nn.Module):
@@ -48,20 +45,6 @@ class RepLinear(nn.Module):
 
 
 # ReActNet-A, trained as AdamBNN proposes
-
-
-class ApproxSign(torch.autograd.Function):
-    """sign(x) forward, the derivative of Bi-Real Net's piecewise polynomial backward: 2 - 2|x| where |x| < 1."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sign(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (2 - 2 * x.abs()).clamp(min=0)
 
 
 class Shift(nn.Module):
@@ -125,9 +108,9 @@ class RepBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.widen(x)
-        half = self.bn1(self.conv3x3(ApproxSign.apply(self.shift1(x)))) + self.shortcut(x)
+        half = self.bn1(self.conv3x3(PolynomialSign.apply(self.shift1(x)))) + self.shortcut(x)
         half = self.act1(half)
-        signs = ApproxSign.apply(self.shift2(half))
+        signs = PolynomialSign.apply(self.shift2(half))
         parts = [bn(conv(signs)) + half for conv, bn in zip(self.conv1x1, self.bn2, strict=True)]
         return self.act2(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
 
@@ -148,7 +131,7 @@ class RepReActNet(nn.Module):
     def __init__(self, width: int = 2, beta: int = 4, classes: int = 1000) -> None:
         super().__init__()
         channels = 32 * width
-        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels))
+        self.stem = conv_bn(3, channels, 3, 2)
         blocks = []
         for out_channels, stride in REACTNET_A:
             blocks.append(RepBlock(channels, out_channels * width, stride, beta))
@@ -170,7 +153,7 @@ class SmallRepReActNet(nn.Module):
 
     def __init__(self, beta: int = 4) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16))
+        self.stem = conv_bn(1, 16, 3, 2)
         self.blocks = nn.Sequential(
             RepBlock(64, 128, 2, beta, repeats_input=True), RepBlock(128, 128, 1, beta), RepBlock(128, 256, 1, beta)
         )
@@ -185,20 +168,6 @@ class SmallRepReActNet(nn.Module):
 
 
 # ResNet-20 with ReCU's weights
-
-
-class HardTanhSign(torch.autograd.Function):
-    """sign(x) forward, the derivative of hardtanh backward: 1 where |x| <= 1."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sign(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (x.abs() <= 1)
 
 
 class StraightThroughSign(torch.autograd.Function):
@@ -252,17 +221,11 @@ class RepReCULayer(nn.Module):
         self.activation = nn.PReLU(out_channels)
         self.stride, self.zeros = stride, (out_channels - channels) // 2
 
-    def shortcut(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] → [N, C', H/stride, W/stride]."""
-        if self.stride == 1:
-            return x
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.zeros, self.zeros))
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.bn(self.conv(x)) + self.shortcut(x))
+        return self.activation(self.bn(self.conv(x)) + padded_shortcut(x, self.stride, self.zeros))
 
 
-class RepReCUResNet(nn.Module):
+class RepReCUResNet(Classifier):
     """ResNet for small images, a shortcut around each binary 3x3 convolution, all convolutions RepConv with ReCU.
 
     widths: channels of the stages; layers: binary convolutions in each.  `mean`, `std`: of the pixels.
@@ -279,29 +242,19 @@ class RepReCUResNet(nn.Module):
         mean: float = 0.0,
         std: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, widths[0], 3, stem_stride, 1, bias=False), nn.BatchNorm2d(widths[0])
-        )
+        stem = conv_bn(in_channels, widths[0], 3, stem_stride)
         channels, blocks = widths[0], []
         for width in widths:
             for _ in range(layers):
                 blocks.append(RepReCULayer(channels, width, 1 if width == channels else 2, beta))
                 channels = width
-        self.layers = nn.Sequential(*blocks)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Sequential(nn.BatchNorm1d(channels), nn.Linear(channels, classes))
+        super().__init__(stem, blocks, nn.Sequential(nn.BatchNorm1d(channels), nn.Linear(channels, classes)), mean, std)
 
     def set_progress(self, progress: float) -> None:
         """τ rises exponentially from 0.85 to 0.99 in the course of training (0..1)."""
         for module in self.modules():
             if isinstance(module, RepReCUConv2d):
                 module.tau.fill_(0.85 * math.exp(progress * math.log(0.99 / 0.85)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(self.stem((x - self.mean) / self.std))
-        return self.fc(torch.flatten(self.pool(x), 1))
 
 
 def rep_adambnn_reactnet_a() -> RepReActNet:

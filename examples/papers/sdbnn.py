@@ -15,12 +15,9 @@ the first two for 28x28 images.
 """
 
 import torch
+from layers import PIXEL_MEAN, PIXEL_STD, HardTanhSign, conv_bn, padded_shortcut
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Mean and standard deviation of Fashion-MNIST's training images, on the scale 0..1.
-PIXEL_MEAN = 0.2860
-PIXEL_STD = 0.3530
 
 # The fc in the middle of ASD has C/REDUCTION features, at least MIN_FEATURES.
 REDUCTION = 16
@@ -28,20 +25,6 @@ MIN_FEATURES = 4
 
 # How far WSD may move a filter, as a part of its mean.
 LARGEST_SHIFT = 0.01
-
-
-class BinarySign(torch.autograd.Function):
-    """sign(x) forward, the derivative of hardtanh backward: 1 where |x| <= 1."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sign(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (x.abs() <= 1)
 
 
 class ActivationShift(nn.Module):
@@ -69,8 +52,8 @@ class SDConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
         w = self.weight + torch.sigmoid(self.alpha) * LARGEST_SHIFT * mean
-        signs = BinarySign.apply(self.shift(x))
-        return F.conv2d(signs, BinarySign.apply(w), None, self.stride, self.padding)
+        signs = HardTanhSign.apply(self.shift(x))
+        return F.conv2d(signs, HardTanhSign.apply(w), None, self.stride, self.padding)
 
 
 class Layer(nn.Module):
@@ -86,9 +69,7 @@ class Layer(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x
-        if self.stride == 2:
-            shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.zeros, self.zeros))
+        shortcut = padded_shortcut(x, self.stride, self.zeros)
         return F.hardtanh(self.bn(self.conv(x)) + shortcut)
 
 
@@ -148,13 +129,6 @@ class VggSmall(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features((x - self.mean) / self.std).flatten(1))
-
-
-def conv_bn(in_channels: int, channels: int, kernel: int, stride: int) -> nn.Sequential:
-    """A float convolution with its batch norm."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(channels)
-    )
 
 
 def sdbnn_resnet20() -> ResNet:

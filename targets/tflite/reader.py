@@ -51,12 +51,20 @@ class TfliteFile:
             self._subgraph = self._model.subgraphs[0]
             self.tensors = tuple(self._tensor(index) for index in range(len(self._subgraph.tensors)))
             self.operators = tuple(self._operator(index) for index in range(len(self._subgraph.operators)))
+            self.inputs = tuple(self._tensor_at(index) for index in self._subgraph.inputs)
+            self.outputs = tuple(self._tensor_at(index) for index in self._subgraph.outputs)
+            self._metadata = {
+                entry.name.decode(): bytes(np.asarray(self._buffer(entry.buffer), np.uint8))
+                for entry in self._model.metadata or []
+            }
+            for tensor in self.tensors:
+                self.data(tensor)
+        except InputError:
+            raise
         except Exception as error:
             # The schema's generated code indexes the raw bytes and raises whatever that leads to.
             raise InputError(f"the TensorFlow Lite file is damaged: {type(error).__name__}: {error}") from error
         self.by_name = {tensor.name: tensor for tensor in self.tensors}
-        self.inputs = tuple(self.tensors[index] for index in self._subgraph.inputs)
-        self.outputs = tuple(self.tensors[index] for index in self._subgraph.outputs)
 
     @classmethod
     def open(cls, path: Path) -> TfliteFile:
@@ -70,10 +78,16 @@ class TfliteFile:
 
     def data(self, tensor: Tensor) -> npt.NDArray[np.generic] | None:
         """The array of a constant tensor, None for an activation."""
-        buffer = self._model.buffers[self._subgraph.tensors[tensor.index].buffer].data
-        if buffer is None or len(buffer) == 0:
+        buffer = self._buffer(self._subgraph.tensors[tensor.index].buffer)
+        if buffer is None or len(buffer) == 0 or tensor.dtype not in TENSOR_TYPES:
             return None
-        return np.asarray(buffer, np.uint8).view(np.dtype(tensor.dtype)).reshape(tensor.shape)
+        try:
+            return np.asarray(buffer, np.uint8).view(np.dtype(tensor.dtype)).reshape(tensor.shape)
+        except ValueError as error:
+            raise InputError(
+                f"the TensorFlow Lite file is damaged: the tensor {tensor.index} '{tensor.name}', {tensor.dtype} "
+                f"{tensor.shape}, has {len(buffer):,} bytes"
+            ) from error
 
     def options(self, operator: Operator) -> object | None:
         """The schema's options object of a built-in operator."""
@@ -87,8 +101,7 @@ class TfliteFile:
 
     def metadata(self) -> Mapping[str, bytes]:
         """The named metadata buffers."""
-        entries = self._model.metadata or []
-        return {entry.name.decode(): bytes(np.asarray(self._model.buffers[entry.buffer].data)) for entry in entries}
+        return self._metadata
 
     def variant(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], split: Sequence[Tensor] = ()) -> bytes:
         """The file between `inputs` and `outputs`.
@@ -133,9 +146,22 @@ class TfliteFile:
         return Operator(
             index,
             name,
-            tuple(None if i < 0 else self.tensors[i] for i in inputs),
-            tuple(self.tensors[i] for i in entry.outputs),
+            tuple(None if i == -1 else self._tensor_at(i) for i in inputs),
+            tuple(self._tensor_at(i) for i in entry.outputs),
         )
+
+    def _tensor_at(self, index: int) -> Tensor:
+        """Raises InputError where there is none; Python would count negative ones from the end."""
+        if not 0 <= index < len(self.tensors):
+            raise InputError(f"the TensorFlow Lite file is damaged: there is no tensor {index}")
+        return self.tensors[index]
+
+    def _buffer(self, index: int) -> npt.NDArray[np.uint8] | None:
+        """Raises InputError where there is none."""
+        if not 0 <= index < len(self._model.buffers):
+            raise InputError(f"the TensorFlow Lite file is damaged: there is no buffer {index}")
+        data: npt.NDArray[np.uint8] | None = self._model.buffers[index].data
+        return data
 
 
 def _quantization(entry: schema.QuantizationParametersT | None) -> Quantization | None:

@@ -23,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional as F
 
@@ -129,7 +129,7 @@ def test_the_float_graph_keeps_the_size_of_a_float_network(small: TracedModel) -
 @pytest.mark.slow
 def test_the_float_graph_of_a_random_network_computes_what_pytorch_computes() -> None:
     @hypothesis.seed(0)
-    @settings(max_examples=NETWORKS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=NETWORKS)
     @given(networks())
     def run(spec: Network) -> None:
         module = RandomNetwork(spec)

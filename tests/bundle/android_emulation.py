@@ -26,9 +26,6 @@ PACKAGE = "react-native-fast-tflite@1.2.0"
 LIBRARIES = "package/android/src/main/cpp/lib/tensorflow/jni"
 LIBRARY = "libtensorflowlite_jni.so"
 
-# Of a program, in seconds.
-TIMEOUT = 120
-
 # ELF's dynamic section: its segment, and the entries about versions of symbols (VERSYM, VERDEF, VERNEED, two counts).
 PT_DYNAMIC = 2
 DT_DEBUG = 21
@@ -144,4 +141,4 @@ def run(
     search = ":".join(map(str, (libraries, root / "lib" / emulation.triplet, root / "usr" / "lib" / emulation.triplet)))
     command = [machine.qemu, "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}", str(program), *arguments]
     environment = {**os.environ, "QEMU_CPU": machine.processor}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

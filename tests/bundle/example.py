@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 import bnncc
@@ -23,16 +20,6 @@ IMAGES = EXAMPLE / "test_images.npz"
 CLASSES = (
     "T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-
-
-def need(found: object, what: str) -> None:
-    """Skip the test where something of the machine is missing; in CI, fail."""
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {what}")
-
-
-def need_zig() -> None:
-    need(importlib.util.find_spec("ziglang"), "the package ziglang")
 
 
 @functools.cache

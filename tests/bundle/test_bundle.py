@@ -22,6 +22,7 @@ from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
 from tests.bundle import example
+from tests.needs import debian, need_zig, needs
 
 # By ABI: ELF's number of the machine, and whether its words have 64 bits.
 MACHINES = {
@@ -69,7 +70,7 @@ def test_every_target_has_a_bundle() -> None:
 
 @pytest.mark.parametrize("target", ["raspberry-pi-4", "raspberry-pi-3-32bit"])
 def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, target: str) -> None:
-    example.need_zig()
+    need_zig()
     folder = tmp_path / "bundle"
     result = invoke(file, "--target", target, "-o", folder, "--data", example.IMAGES)
     assert result.exit_code == 0, result.output
@@ -101,7 +102,7 @@ def umask() -> int:
 
 
 def test_the_file_s_own_target_is_the_default(file: Path, tmp_path: Path) -> None:
-    example.need_zig()
+    need_zig()
     assert invoke(file, "-o", tmp_path / "bundle").exit_code == 0
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["target"] == "raspberry-pi-4"
 
@@ -110,7 +111,7 @@ def test_the_file_s_own_target_is_the_default(file: Path, tmp_path: Path) -> Non
 def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(
     file: Path, tmp_path: Path, target: str
 ) -> None:
-    example.need_zig()
+    need_zig()
     folder, abi = tmp_path / "bundle", TARGETS[target].abi
     result = invoke(file, "--target", target, "-o", folder)
     assert result.exit_code == 0, result.output
@@ -142,7 +143,7 @@ def test_a_folder_with_something_in_it_stays(file: Path, tmp_path: Path) -> None
 
 
 def test_an_older_bundle_is_replaced_whole(file: Path, tmp_path: Path) -> None:
-    example.need_zig()
+    need_zig()
     folder = tmp_path / "bundle"
     folder.mkdir()
     for name in ("bundle.json", "old.txt"):
@@ -178,7 +179,7 @@ def test_debian_s_compiler_is_called_for_the_target(
     assert "is for Linux" in invoke(*arguments, "--force", "--target", "android-arm64").output
 
 
-@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="needs Debian's g++-aarch64-linux-gnu")
+@needs(shutil.which("aarch64-linux-gnu-g++"), debian("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu"))
 def test_debian_s_compiler_makes_the_library(file: Path, tmp_path: Path) -> None:
     assert invoke(file, "-o", tmp_path / "bundle", "--compiler", "debian").exit_code == 0
     assert elf(tmp_path / "bundle" / "libbnncc_runtime.so") == MACHINES["aarch64-linux-gnu"]
@@ -223,7 +224,7 @@ def test_what_tensorflow_lite_2_14_computes_wrongly_is_refused(tmp_path: Path, t
 
 
 def test_a_reversed_axis_is_taken_and_a_file_of_no_metadata_needs_a_target(tmp_path: Path) -> None:
-    example.need_zig()
+    need_zig()
     file = tmp_path / "reverse.tflite"
     file.write_bytes(reverse_file([1]))
     assert "give --target" in invoke(file, "-o", tmp_path / "bundle").output

@@ -6,7 +6,6 @@ BNNCC_SYSROOTS; what else a device would have is put there too (Pillow by pip, T
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,17 +16,18 @@ import numpy as np
 import pytest
 
 from bnncc.bundle import android_toolchain, write_bundle
-from bnncc.bundle.android import shell_files
+from bnncc.bundle.android import SHELL_FILES
 from bnncc.passes.legalize import Padding
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
+from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
 from tests.targets.runtime import sysroot
 
-FOLDER = os.environ.get("BNNCC_SYSROOTS")
 PROGRAMS = [machine.qemu for machine in sysroot.MACHINES.values()]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not FOLDER or not all(map(shutil.which, PROGRAMS)), reason="needs BNNCC_SYSROOTS and qemu"),
+    needs_sysroots,
+    needs(all(map(shutil.which, PROGRAMS)), debian("qemu", "qemu-user-static")),
 ]
 CHECK_FAILED = 3
 # Puts Pillow, which lies in a folder of its own, in the path; then runs run.py as a user does.
@@ -37,8 +37,8 @@ START = (
 
 
 def sysroots() -> Path:
-    assert FOLDER is not None
-    return Path(FOLDER)
+    assert SYSROOTS
+    return Path(SYSROOTS)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def pillow() -> Path:
 
 @pytest.mark.parametrize("padding", [Padding.ONE_PADDED, Padding.MIRRORED])
 def test_a_raspberry_pi_prints_the_class_of_a_picture(pillow: Path, tmp_path: Path, padding: Padding) -> None:
-    example.need_zig()
+    need_zig()
     folder = tmp_path / "bundle"
     write_bundle(example.model(padding), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
     picture = example.write_picture(tmp_path / "image.png")
@@ -73,7 +73,7 @@ def test_a_raspberry_pi_prints_the_class_of_a_picture(pillow: Path, tmp_path: Pa
 
 
 def test_a_32_bit_raspberry_pi_computes_the_same(tmp_path: Path) -> None:
-    example.need_zig()
+    need_zig()
     folder = tmp_path / "bundle"
     write_bundle(example.model(), find_target("raspberry-pi-4-32bit"), folder, data=str(example.IMAGES))
     shown = sysroot.run(sysroots(), "armv7", [str(folder / "run.py"), "--check", "--bench", "--runs", "3"])
@@ -101,13 +101,13 @@ class Phone:
 
 @pytest.fixture(scope="module", params=["android-arm64", "android-armv7"])
 def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Phone:
-    example.need_zig()
-    example.need(shutil.which("mmdebstrap"), "mmdebstrap")
+    need_zig()
+    need(shutil.which("mmdebstrap"), debian("mmdebstrap"))
     target = find_target(request.param)
     made, pushed, libraries = (tmp_path_factory.mktemp(name) for name in ("made", "pushed", "libraries"))
     bundle = made / "bundle"
     write_bundle(example.model(), target, bundle, data=str(example.IMAGES))
-    for path in shell_files(bundle):
+    for path in filter(Path.is_file, (bundle / name for name in SHELL_FILES)):
         shutil.copy(path, pushed / path.name)
     android_emulation.make_libraries(target.abi, libraries)
     delegate = bundle / "jniLibs" / target.abi / "libbnncc_runtime.so"
@@ -175,7 +175,7 @@ def test_the_program_for_android_tells_other_outputs_from_a_damaged_file(phone: 
 def test_the_delegate_for_apps_runs_in_tensorflow_lite_for_android(
     phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example.need(shutil.which("npm"), "npm")
+    need(shutil.which("npm"), debian("npm"))
     library = android_emulation.tflite_library(sysroots(), phone.abi)
     tflite = tmp_path / library.name
     tflite.write_bytes(android_emulation.without_versions(library.read_bytes()))

@@ -40,7 +40,9 @@ fun main() {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason="needs Debian's kotlin and a JDK")
+@pytest.mark.skipif(
+    not all(map(shutil.which, TOOLS)), reason="no kotlinc or JDK (Debian's packages kotlin, default-jdk)"
+)
 def test_the_class_makes_and_destroys_delegates(tmp_path: Path) -> None:
     def call(*command: object) -> str:
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)

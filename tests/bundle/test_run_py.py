@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import bnncc.bundle
-from bnncc.bundle.bundle import MANIFEST
 from bnncc.bundle.check_data import make_check_data
+from bnncc.bundle.manifest import MANIFEST
 from bnncc.data import Preprocessing
 from bnncc.runtime import library_path
 from tests.bundle import example

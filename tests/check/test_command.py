@@ -486,7 +486,7 @@ class Slow(Dataset):
     def __getitem__(self, row):
         if 64 <= row < 95 and not (FOLDER / "fast").exists():
             (FOLDER / "reached").touch()
-            time.sleep(60)
+            time.sleep(600)
         return self.images[row], self.labels[row]
 
 
@@ -520,7 +520,7 @@ def test_ctrl_c_prints_what_was_measured_and_a_resumed_run_gives_the_figures_of_
         wait_for(tmp_path / "reached", process)
         time.sleep(1)  # with two jobs: the other one ends its chunk
         os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate()
     finally:
         process.kill()
     assert process.returncode == INTERRUPTED, errors
@@ -540,12 +540,9 @@ def test_ctrl_c_prints_what_was_measured_and_a_resumed_run_gives_the_figures_of_
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
-        if path.exists():
-            return
+    while not path.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    raise TimeoutError(path)
 
 
 def test_a_run_is_not_resumed_with_other_data_or_another_file(workspace: Workspace, tmp_path: Path) -> None:

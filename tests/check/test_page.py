@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from bnncc.check.page.thumbnails import LARGEST_SIDE, thumbnail
 from bnncc.check.result import BASELINE, COMPILED, CheckResult, FileFacts, summarize
 from bnncc.inspect import OperatorSummary
 from bnncc.verification import LayerCheck, RoundedCheck, SignCheck, Verification
+from tests.needs import debian, need
 
 IMAGES, CLASSES = 400, 10
 WRONG, CHANGED = 30, 8
@@ -385,11 +385,8 @@ def test_what_is_no_picture_is_refused() -> None:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Headless, with a profile of its own, logging its console and every request."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        reason = "needs Debian's packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need(program, debian("chromium"))
+    need(driver, debian("chromedriver", "chromium-driver"))
     options = ChromeOptions()
     options.binary_location = program
     for argument in (

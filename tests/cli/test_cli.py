@@ -534,7 +534,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
         "COLUMNS": "200",
     }
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
     )
 
 

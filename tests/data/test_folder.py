@@ -242,7 +242,7 @@ def test_a_picture_that_vanished_is_a_bad_image(tmp_path):
         dataset.read(0)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything (use another user)")
 def test_what_must_not_be_read_is_an_input_error(tmp_path):
     path = put(tmp_path / "a" / "1.png")
     path.chmod(0)
@@ -267,7 +267,7 @@ def test_a_name_in_another_encoding_is_read_and_can_be_printed(tmp_path):
     try:
         os.rename(os.fsencode(folder / "1.png"), os.fsencode(folder) + b"/caf\xe9.png")
     except OSError:
-        pytest.skip("this file system has only UTF-8 names")
+        pytest.skip("the file system takes only UTF-8 names (put TMPDIR on another)")
     dataset = opened(tmp_path)
     assert dataset.read(0).label == 0
     assert dataset.name(0).encode("utf-8") == "a/caf\ufffd.png".encode()

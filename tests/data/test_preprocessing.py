@@ -62,7 +62,7 @@ def test_resize_crop_and_normalize_equal_torchvisions(size, interpolation):
     np.testing.assert_array_equal(preprocessing.normalize(pixels), torchvision_tensor(expected, MEAN, STD))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.data())
 def test_every_size_is_resized_and_cropped_as_torchvision_does(width, height, resize, data):
     crop = (data.draw(st.integers(1, resize)), data.draw(st.integers(1, resize)))

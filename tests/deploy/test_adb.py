@@ -10,6 +10,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
+from bnncc.bundle.manifest import write_manifest
 from bnncc.cli import main
 
 FILES = ("bnncc_run", "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
@@ -22,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     (path / "jniLibs" / "arm64-v8a").mkdir(parents=True)
     for name in (*FILES, "jniLibs/arm64-v8a/libbnncc_runtime.so", "README.md", "BnnccDelegate.kt"):
         (path / name).write_text("")
-    (path / "bundle.json").write_text(json.dumps({"abi": "arm64-v8a"}))
+    write_manifest(path, {"abi": "arm64-v8a"})
     return path
 
 
@@ -61,7 +62,7 @@ def test_the_files_are_pushed_then_checked_then_measured(folder: Path, record: P
     assert made == ["shell", f"mkdir -p {remote}"]
     assert pushed[0] == "push"
     assert pushed[-1] == f"{remote}/"
-    assert [Path(path).name for path in pushed[1:-1]] == [*FILES]
+    assert [Path(path).name for path in pushed[1:-1]] == sorted(FILES)
     assert all(Path(path).is_file() for path in pushed[1:-1])
     assert mode == ["shell", f"chmod 755 {remote}/bnncc_run"]
     assert checked == ["shell", f"cd {remote} && ./bnncc_run --check --threads 2"]
@@ -93,6 +94,7 @@ def test_a_step_that_fails_ends_the_deployment(
 
 def test_a_bundle_without_a_program_for_the_shell_is_refused(folder: Path, record: Path) -> None:
     (folder / "bnncc_run").unlink()
+    write_manifest(folder, {"abi": "arm64-v8a"})
     result = invoke("--adb", folder)
     assert result.exit_code == 2
     assert "has no bnncc_run" in result.output
@@ -107,6 +109,8 @@ def test_commands_that_do_not_fit_say_what_to_write(folder: Path, tmp_path: Path
         (("--adb", "--port", 22, folder), "--port does not go with --adb"),
         (("--serial", "R58M", "pi@host", folder), "--serial does not go without --adb"),
         (("--adb", tmp_path), "is no bundle"),
+        (("--adb", "--serial", "-e", folder), "'-e' is no serial number"),
+        (("--adb", "--serial", "a b", folder), "'a b' is no serial number"),
     ):
         result = invoke(*arguments)
         assert result.exit_code == 2

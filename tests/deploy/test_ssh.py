@@ -20,6 +20,7 @@ from bnncc.bundle import write_bundle
 from bnncc.runtime import library_path
 from bnncc.targets import find_target
 from tests.bundle import example
+from tests.needs import debian, need, need_zig
 
 # Debian's sshd is not in the path of users, and wants to be called by its whole path.
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -70,8 +71,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    example.need(SSHD and SFTP.is_file(), "Debian's openssh-server")
-    example.need(shutil.which("scp"), "Debian's openssh-client")
+    need(SSHD and SFTP.is_file(), debian("sshd", "openssh-server"))
+    need(shutil.which("scp"), debian("scp", "openssh-client"))
     assert SSHD is not None
     folder = tmp_path_factory.mktemp("sshd")
     (folder / "home").mkdir()
@@ -117,7 +118,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for a Raspberry Pi, with this machine's delegate in it, as the host of the test is this machine."""
-    example.need_zig()
+    need_zig()
     folder = tmp_path_factory.mktemp("bundle") / "fashion net"
     write_bundle(example.model(), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
     shutil.copyfile(library_path(), folder / "libbnncc_runtime.so")
@@ -174,3 +175,26 @@ def test_an_address_is_no_option_of_ssh(server: Server, bundle: Path) -> None:
     done = server.deploy("--", "-oProxyCommand=false", bundle, address="--port=22")
     assert done.returncode == 2
     assert "write user@host" in done.stderr
+
+
+def test_names_that_ssh_or_a_shell_could_read_otherwise_stay_names(
+    server: Server, bundle: Path, tmp_path: Path
+) -> None:
+    """A bundle in a folder, from a folder and beside files with such names; each would leave the file `mark`."""
+    mark = tmp_path / "mark"
+    parent = tmp_path / f"-oProxyCommand=touch {mark};a"
+    folder = parent / f"-x:b'$(touch {mark.name})`touch {mark.name}`"
+    shutil.copytree(bundle, folder)
+    for name in ("-oProxyCommand=touch mark", "host:file", ";touch mark", "$(touch mark)"):
+        (folder / name).write_text("")
+    options = ("--port", server.port, "--identity", server.folder / "user_key", "--python", sys.executable)
+    start = "from bnncc.cli import main; main()"
+    address = f"{getpass.getuser()}@127.0.0.1"
+    command = [sys.executable, "-c", start, "deploy", *map(str, options), address, "."]
+    done = subprocess.run(command, env=server.environment, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "4 of " in done.stderr
+    (remote,) = [path for path in (server.home / "bnncc").iterdir() if "touch" in path.name]
+    assert {path.name for path in remote.iterdir()} == {path.name for path in bundle.iterdir()}
+    assert not list(tmp_path.rglob("mark"))
+    assert not list(server.home.rglob("mark"))

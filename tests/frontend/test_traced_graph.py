@@ -13,7 +13,8 @@ from bnncc.errors import ExportError, InputError
 from bnncc.frontend import InputSpec, TracedModel, source_of, trace_module
 from bnncc.frontend.normalize import all_nodes
 from bnncc.frontend.source import module_of
-from tests.networks import ReActNet, reactnet_a
+from tests.networks import ReActNet
+from tests.networks.full_size import compiled, shares
 
 IMAGE = [InputSpec("x", (1, 2, 6, 6))]
 
@@ -276,8 +277,9 @@ def test_shapes_are_static_where_the_exporter_leaves_them_open() -> None:
 
 
 @pytest.mark.slow
+@shares("reactnet_a")
 def test_reactnet_a_is_traced_and_agrees_with_pytorch() -> None:
-    traced = trace_module(reactnet_a(), [InputSpec("x", (1, 3, 224, 224))])
+    traced = compiled("reactnet_a").traced
     check_invariants(traced)
     graph = traced.model.graph
     assert traced.exporter == "torch.export"

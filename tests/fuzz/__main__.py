@@ -28,7 +28,7 @@ def main() -> None:
     start = time.perf_counter()
 
     @hypothesis.seed(arguments.seed)
-    @settings(max_examples=arguments.count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=arguments.count, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(networks())
     def run(spec: Network) -> None:
         nonlocal done

@@ -2,7 +2,7 @@
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from tests.fuzz.check import check
 from tests.fuzz.networks import Layer, Network, networks
@@ -15,7 +15,7 @@ NETWORKS = 150
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_networks_compile_to_files_that_compute_the_same(chunk: int) -> None:
     @hypothesis.seed(chunk)
-    @settings(max_examples=NETWORKS // CHUNKS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=NETWORKS // CHUNKS)
     @given(networks())
     def run(spec: Network) -> None:
         check(spec)
@@ -84,6 +84,17 @@ REGRESSIONS = {
         "pool",
         False,
         0,
+    ),
+    "a float convolution of bits whose terms all cancel, in windows of padding alone": Network(
+        (10, 1),
+        25,
+        (
+            layer("sign", 24, (1, 1), 2, shift=True, norm=True),
+            layer("relu", 16, (1, 1), 2, padding=(1, 0, 2, 1), groups=2, repeat=2, weights="ste", norm=True),
+        ),
+        "flatten",
+        False,
+        663,
     ),
     "two steps on maps of one position": Network(
         (4, 4),

@@ -9,7 +9,9 @@ import onnx_ir as ir
 import torch
 from hypothesis import strategies as st
 
+from bnncc.ir.geometry import Window
 from tests.passes.helpers import Array, build, normal, signs
+from tests.windows import windows
 
 CHANNELS, FILTERS = 3, 2
 
@@ -24,12 +26,15 @@ class Geometry:
     dilations: tuple[int, int]
     pads: tuple[int, int, int, int]
 
-    @property
-    def exists(self) -> bool:
-        """True where at least one window fits into the padded map."""
-        return all(
-            self.size[axis] + self.pads[axis] + self.pads[axis + 2] > (self.kernel[axis] - 1) * self.dilations[axis]
-            for axis in (0, 1)
+    @classmethod
+    def of(cls, rows: Window, columns: Window) -> Geometry:
+        """Of one window along the height and one along the width."""
+        return cls(
+            size=(rows.size, columns.size),
+            kernel=(rows.kernel, columns.kernel),
+            strides=(rows.stride, columns.stride),
+            dilations=(rows.dilation, columns.dilation),
+            pads=(rows.begin, columns.begin, rows.end, columns.end),
         )
 
     @property
@@ -43,19 +48,13 @@ class Geometry:
         return f"float[2, {CHANNELS}, {self.size[0]}, {self.size[1]}] x"
 
 
-def _pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
-    return st.tuples(st.integers(low, high), st.integers(low, high))
+def geometries(largest_dilation: int = 3) -> st.SearchStrategy[Geometry]:
+    """Maps from 1x1 on, kernels up to 7, any padding into which a window fits; small maps come first."""
+    axis = windows(dilations=(1, largest_dilation))
+    return st.builds(Geometry.of, axis, axis)
 
 
-# Maps from 1x1 on, kernels up to 7, any padding; small maps come first.
-GEOMETRIES = st.builds(
-    Geometry,
-    size=_pairs(1, 9),
-    kernel=_pairs(1, 7),
-    strides=_pairs(1, 3),
-    dilations=_pairs(1, 3),
-    pads=st.tuples(*[st.integers(0, 6)] * 4),
-).filter(lambda geometry: geometry.exists)
+GEOMETRIES = geometries()
 
 
 def weights(geometry: Geometry) -> Array:

@@ -119,11 +119,11 @@ def test_grouped_one_dimensional_convolutions_keep_their_groups() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("t = Tanh (x)\ny = MatMul (t, v)", "its weights are binary but its input is not"),
-        ("s = bnncc.Sign (x)\ny = MatMul (s, f)", "its input is binary but its weights are not"),
+        ("t = Tanh (x)\ny = MatMul (t, v)", "float-input: its weights are binary but its input is not"),
+        ("s = bnncc.Sign (x)\ny = MatMul (s, f)", "float-weights: its input is binary but its weights are not"),
         (
             "s = bnncc.Sign (x)\nt = Transpose (s)\ny = MatMul (w, t)",
-            "its weights are the first operand of the product",
+            "weights-first: its weights are the first operand of the product",
         ),
     ],
 )

@@ -156,7 +156,7 @@ def graphs(draw: st.DrawFn) -> str:
     return "\n".join([*lines, f"k = Concat <axis = 1> ({values[-1]}, {values[-2]})", "y = GlobalAveragePool (k)"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs())
 def test_random_graphs_compute_the_same_with_no_more_elementwise_work(body: str) -> None:
     constants = {f"s{index}": shift(index) for index in range(6)}

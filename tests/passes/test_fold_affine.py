@@ -100,7 +100,7 @@ def chain(
     return build("\n".join([*lines, tail]), inputs, **constants, **more, **batch_norm())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     head=st.sampled_from([*HEADS, *LEFT_ALONE]),
     links=st.lists(st.tuples(st.integers(0, len(LINKS) - 1), st.booleans()), min_size=1, max_size=6),

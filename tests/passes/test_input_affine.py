@@ -99,7 +99,10 @@ def test_a_pad_node_and_padding_of_the_convolution_add_up_where_their_values_agr
     scaled = build(body.replace("Pad (s, p, f)", "Pad (t, p, f)").replace("u =", "t = Mul (s, a)\nu ="), X, w=W,
                    p=np.array([0, 0, 1, 0, 0, 0, 2, 1]), f=1.0, a=0.5)  # fmt: skip
     check_pass(scaled, RecognizeBinaryConv(), modified=False)
-    assert node_of(scaled, "Conv").metadata_props[LEFT_IN_FLOAT_KEY] == "it is padded twice, with different values"
+    assert (
+        node_of(scaled, "Conv").metadata_props[LEFT_IN_FLOAT_KEY]
+        == "padded-twice: it is padded twice, with different values"
+    )
 
 
 def test_reflected_signs_are_signs() -> None:
@@ -148,7 +151,10 @@ def test_padding_that_means_different_things_per_channel_stays_in_float() -> Non
     model = build(body, X, w=W, m=normal(1, 5, 1, 1))
     check_pass(model, RecognizeBinaryConv(), modified=False)
     reason = node_of(model, "Conv").metadata_props[LEFT_IN_FLOAT_KEY]
-    assert reason == "its zero padding means different things for different channels of its input"
+    assert (
+        reason
+        == "channel-dependent-padding: its zero padding means different things for different channels of its input"
+    )
 
 
 @pytest.mark.parametrize(

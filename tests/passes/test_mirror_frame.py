@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.ir.geometry import Scheme, common_scheme
@@ -23,6 +23,7 @@ from tests.passes.helpers import (
     normal,
     operators,
     run_model,
+    run_proto,
     signs,
 )
 
@@ -43,7 +44,9 @@ def rotated(
 
 
 class Network:
-    """A random network that grows node by node; shapes are inferred by onnx, one node at a time."""
+    """A random network that grows node by node; each is tried before the next one, and left out where ONNX Runtime does
+    not take it or computes another shape than onnx infers, as it does for some pools and resizes.
+    """
 
     def __init__(self, data: st.DataObject, size: tuple[int, int]) -> None:
         self.data = data
@@ -89,12 +92,21 @@ class Network:
         graph = onnx.helper.make_graph([node], "g", inputs, [], needed)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
+        feeds = {value.name: np.zeros(self.shapes[value.name], np.float32) for value in inputs}
         try:
-            found = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
-        except onnx.shape_inference.InferenceError:
+            inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
+            computed = run_proto(model, feeds)
+        except Exception as error:
+            if (
+                not isinstance(error, onnx.shape_inference.InferenceError)
+                and "onnxruntime" not in type(error).__module__
+            ):
+                raise
             return False
-        for value in found:
+        for value in inferred:
             self.shapes[value.name] = tuple(entry.dim_value for entry in value.type.tensor_type.shape.dim)
+            if self.shapes[value.name] != computed[value.name].shape:
+                return False
         return all(min(self.shapes[name]) > 0 for name in names)
 
     def follow(self, names: list[str], keep: int = 0) -> None:
@@ -126,20 +138,24 @@ class Network:
             "pads": [self.pick(st.integers(0, kernel[index % 2] - 1)) for index in range(4)],
         }
 
+    def fitting(self, geometry: dict[str, list[int]]) -> list[int]:
+        """How many windows fit along the height and the width; ONNX Runtime takes no convolution without one."""
+        _, _, *size = self.shape()
+        pads, strides = geometry["pads"], geometry["strides"]
+        extents = [(k - 1) * d + 1 for k, d in zip(geometry["kernel_shape"], geometry["dilations"], strict=True)]
+        return [(size[axis] + pads[axis] + pads[axis + 2] - extents[axis]) // strides[axis] + 1 for axis in (0, 1)]
+
     def convolution(self) -> None:
         geometry = self.geometry(7)
+        if min(self.fitting(geometry)) < 1:
+            return
         weight = self.constant(self.weights(4, self.shape()[1], *geometry["kernel_shape"]))
         self.follow(self.add("Conv", self.value, weight, self.constant(self.weights(4)), **geometry))
 
     def binary_convolution(self) -> None:
-        _, channels, height, width = self.shape()
+        channels = self.shape()[1]
         geometry = self.geometry(5)
-        kernel, pads = geometry["kernel_shape"], geometry["pads"]
-        extents = [(kernel[axis] - 1) * geometry["dilations"][axis] + 1 for axis in (0, 1)]
-        outputs = [
-            (size + pads[axis] + pads[axis + 2] - extents[axis]) // geometry["strides"][axis] + 1
-            for axis, size in enumerate((height, width))
-        ]
+        outputs = self.fitting(geometry)
         if min(outputs) < 1:
             return
         self.value = self.add("Sign", self.value, domain="bnncc")[0]
@@ -306,23 +322,14 @@ class Network:
         return finish(onnx.helper.make_model(graph, opset_imports=imports, ir_version=10))
 
 
-@settings(
-    max_examples=250,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_a_random_network_computes_the_same_in_the_mirrored_frame(data: st.DataObject) -> None:
     size = data.draw(st.sampled_from([(7, 9), (8, 8), (6, 5), (2, 2), (1, 1), (1, 4), (9, 6)]))
     network = Network(data, size)
     for _ in range(data.draw(st.integers(1, 8))):
         network.grow()
-    try:
-        model = network.finish()
-    except Exception as error:  # ONNX Runtime disagrees with onnx about a window, or does not know a mode
-        assume("onnxruntime" not in type(error).__module__)
-        raise
+    model = network.finish()
     before = model.clone()
     MirrorFrame()(model)
     assert_same(before, model, tolerance=1e-3, force_jumps=True)

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 
 from bnncc.ir.geometry import Window
+from bnncc.passes.border import border_sums
 from bnncc.passes.legalize import zero_padding_is_exact
-from bnncc.passes.pad_with_ones import PadWithOnes, border_sums
+from bnncc.passes.pad_with_ones import PadWithOnes
 from tests.passes.convolutions import GEOMETRIES, Geometry, binary_conv_model, some_scales, torch_sums
 from tests.passes.helpers import build, check_pass, draw, node_of, normal, operators, run_model, signs
 
@@ -14,7 +15,7 @@ def nothing_is_expressible(windows: tuple[Window, Window]) -> bool:
     return False
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(geometry=GEOMETRIES)
 def test_the_integer_sums_are_torchs_exactly(geometry: Geometry) -> None:
     model = binary_conv_model(geometry)
@@ -25,7 +26,7 @@ def test_the_integer_sums_are_torchs_exactly(geometry: Geometry) -> None:
     np.testing.assert_array_equal(run_model(model, feeds)["y"], expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(geometry=GEOMETRIES)
 def test_with_scales_of_both_signs_and_a_bias(geometry: Geometry) -> None:
     multiplier, bias = some_scales()
@@ -37,7 +38,7 @@ def test_with_scales_of_both_signs_and_a_bias(geometry: Geometry) -> None:
     np.testing.assert_allclose(run_model(model, feeds)["y"], expected, rtol=1e-5, atol=1e-4)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(geometry=GEOMETRIES)
 def test_the_border_is_the_convolution_of_the_frame_by_the_signs(geometry: Geometry) -> None:
     weight = signs(4, 3, *geometry.kernel, seed=7)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.ir.evaluate import run, skeleton, weights_of
-from bnncc.passes import piecewise
+from bnncc.passes import piecewise_operations as operations
 from bnncc.passes.elementwise import Candidate, interpret
-from bnncc.passes.piecewise import constant, identity
+from bnncc.passes.piecewise import Piecewise, constant, identity
 from tests.passes.helpers import Array, build
 
 CHANNELS = 3
@@ -79,7 +79,7 @@ def expressions(draw: st.DrawFn) -> tuple[str, dict[str, Array]]:
 
 
 @given(expressions())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_interpreted_expression_is_the_expression(expression: tuple[str, dict[str, Array]]) -> None:
     body, constants = expression
     width = 160
@@ -110,7 +110,7 @@ def check(candidate: Candidate, model: ir.Model, width: int) -> None:
 X = "float[1, 3, 2, 2] x"
 
 
-def function_of(body: str, inputs: str = X, **constants: Array | float) -> piecewise.Piecewise | None:
+def function_of(body: str, inputs: str = X, **constants: Array | float) -> Piecewise | None:
     candidates = [one for one in interpret(build(body, inputs, **constants).graph.outputs[0]) if one.source.name == "x"]
     return candidates[0].function if candidates else None
 
@@ -167,7 +167,7 @@ def test_an_expression_of_two_values_has_no_source_behind_them() -> None:
 
 def test_channels_keep_their_own_knots() -> None:
     shift = constant([1.0, -2.0, 0.0])
-    f = piecewise.maximum(piecewise.add(identity(), shift), constant(0.0))
+    f = operations.maximum(operations.add(identity(), shift), constant(0.0))
     assert f is not None
     np.testing.assert_array_equal(f.knots, [[-1.0], [2.0], [0.0]])
     np.testing.assert_array_equal(f(np.array([[-3.0, -1.0, 3.0]])), [[0, 0, 4], [0, 0, 1], [0, 0, 3]])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 import onnx_ir as ir
 import pytest
@@ -11,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnncc.passes
 from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
+from bnncc.passes.balance_rows import balancing
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.verification.passes import first_difference
 from tests.networks import BiRealNet18, ReActNet, randomize
@@ -140,3 +146,28 @@ def test_two_runs_from_the_same_model_give_the_same_bytes(name: str) -> None:
             step.make()(model)
         contents.add(ir.serde.serialize_model(model).SerializeToString(deterministic=True))
     assert len(contents) == 1
+
+
+def every_step() -> list[Step]:
+    empty = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+    legalizations = [legalization(empty, padding) for padding in (Padding.MIRRORED, Padding.ONE_PADDED)]
+    return [*PIPELINE, *(step for steps in legalizations for step in steps), balancing(1)]
+
+
+@pytest.mark.parametrize("step", every_step(), ids=lambda step: step.name)
+def test_a_pass_has_the_name_of_the_file_and_of_the_class_in_it(step: Step) -> None:
+    module = import_module(f"bnncc.passes.{step.name.replace('-', '_')}")
+    assert Path(module.__file__ or "").name == f"{step.name.replace('-', '_')}.py"
+    made = type(step.make())
+    assert inspect.getmodule(made) is module
+    assert made.__name__.lower() == step.name.replace("-", "")
+
+
+def test_the_folder_lists_every_file_that_is_no_step() -> None:
+    docstring = bnncc.passes.__doc__ or ""
+    steps = {step.name.replace("-", "_") for step in every_step()}
+    files = {path.stem for path in Path(bnncc.passes.__file__ or "").parent.glob("*.py")} - {"__init__"}
+    assert steps <= files
+    listed = re.findall(r"`(\w+)\.py`", docstring)
+    assert len(set(listed)) == len(listed)
+    assert files - steps <= set(listed) <= files

@@ -132,7 +132,7 @@ def test_a_part_that_something_else_reads_is_no_gain() -> None:
     st.lists(st.tuples(*[st.integers(-8, 8)] * 4), min_size=4, max_size=4),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_kink_anywhere_in_each_channel(channels: list[tuple[int, int, int, int]], folds: bool) -> None:
     position, value, below, above = (vector(*(channel[index] / 4 for channel in channels)) for index in range(4))
     front = "u = Conv (x, w)" if folds else "u = Tanh (x)"

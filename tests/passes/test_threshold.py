@@ -56,7 +56,7 @@ def per_channel(filters: int, seed: int = 0) -> Array:
     return normal(filters, 1, 1, seed=seed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=st.integers(1, 200),
     filters=st.integers(1, 70),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.system.files import write_atomically
+from bnncc.system.files import check_writable, write_atomically
 
 
 def test_a_new_file_gets_the_permissions_that_open_would_give(tmp_path: Path) -> None:
@@ -61,5 +63,97 @@ def test_a_failure_at_any_step_leaves_the_older_file_and_no_temporary_one(
     with pytest.raises(InputError, match=r"net\.tflite cannot be written: No space left on device"):
         write_atomically(path, b"newer")
     monkeypatch.undo()
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(make_fifo, "a pipe"), (make_socket, "a socket"), (Path.mkdir, "a directory")]
+)
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_refused_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str, linked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make(Path("there"))
+    before = Path("there").lstat()
+    path = tmp_path / "there"
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to("there")
+    for refuse in (check_writable, lambda name: write_atomically(name, b"content")):
+        with pytest.raises(InputError, match=f"is {kind}"):
+            refuse(path)
+    assert Path("there").lstat() == before
+
+
+def test_a_device_is_refused_and_stays() -> None:
+    before = Path("/dev/null").stat()
+    for refuse in (check_writable, lambda name: write_atomically(name, b"content")):
+        with pytest.raises(InputError, match="/dev/null is a device"):
+            refuse(Path("/dev/null"))
+    assert Path("/dev/null").stat().st_rdev == before.st_rdev
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for target in (tmp_path / "folder" / "older", tmp_path / "folder" / "missing"):
+        link = tmp_path / f"link to {target.name}"
+        link.symlink_to(target)
+        if target.name == "older":
+            target.write_bytes(b"older")
+        check_writable(link)
+        write_atomically(link, b"newer")
+        assert link.is_symlink()
+        assert target.read_bytes() == b"newer"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for refuse in (check_writable, lambda name: write_atomically(name, b"content")):
+        with pytest.raises(InputError, match="cannot be written"):
+            refuse(tmp_path / "a")
+
+
+def test_the_longest_name_is_written_and_a_longer_one_refused(tmp_path: Path) -> None:
+    longest = tmp_path / ("ä" * 127 + "x")
+    check_writable(longest)
+    write_atomically(longest, b"content")
+    assert longest.read_bytes() == b"content"
+    for refuse in (check_writable, lambda name: write_atomically(name, b"content")):
+        with pytest.raises(
+            InputError, match=r"cannot be written: (its name is longer than 255 bytes|File name too long)"
+        ):
+            refuse(tmp_path / ("x" * 256))
+    assert list(tmp_path.iterdir()) == [longest]
+
+
+def test_a_name_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "a\0b")
+
+
+def test_an_interruption_leaves_the_older_file_and_no_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"newer")
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]

@@ -105,9 +105,12 @@ struct BuiltinEntry {
 // The operator of this code; null where the interpreter has none.
 const BuiltinEntry* find_builtin(int32_t code);
 
+// An operator of a class that serves several codes; null where there is no memory.
 template <typename T>
-Builtin* create_builtin(int32_t) {
-  return create<T>();
+Builtin* create_with_code(int32_t code) {
+  auto* const created = create<T>();
+  if (created != nullptr) created->code = code;
+  return created;
 }
 
 // In builtins/.

@@ -23,6 +23,13 @@ inline Float4 load4(const float* x) { return reinterpret_cast<const Float4InMemo
 
 inline void store4(Float4 value, float* y) { reinterpret_cast<Float4InMemory*>(y)->value = value; }
 
+// y += factor · x
+inline void add_scaled(float factor, const float* x, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + 4 <= size; i += 4) store4(load4(y + i) + load4(x + i) * factor, y + i);
+  for (; i < size; ++i) y[i] += x[i] * factor;
+}
+
 class PackedMatrix {
  public:
   static constexpr int64_t kPanel = 8;
@@ -48,9 +55,8 @@ class PackedMatrix {
     return true;
   }
 
-  void set_bias(const float* bias) {
-    if (bias != nullptr) memcpy(bias_.data(), bias, static_cast<size_t>(outputs_) * sizeof(float));
-  }
+  // Of as many numbers as there are outputs.
+  void set_bias(const float* bias) { memcpy(bias_.data(), bias, static_cast<size_t>(outputs_) * sizeof(float)); }
 
   int64_t outputs() const { return outputs_; }
   int64_t depth() const { return depth_; }

@@ -41,10 +41,7 @@ inline Bits popcount(Bits x) {
 
 inline Bits accumulate(Bits counters, Bits x) { return _mm256_add_epi8(counters, x); }
 
-constexpr int kBatch = 1;
-template <int kSize>
-inline void in_order(Bits (&)[kSize]) {}
-inline void in_order(Bits&, Bits&) {}
+#include "compiler_schedule.h"
 
 inline auto widen(Bits counters) {
   typedef int32_t Ints __attribute__((vector_size(32)));

@@ -40,10 +40,7 @@ inline Bits accumulate(Bits counters, Bits x) {
   return counters;
 }
 
-constexpr int kBatch = 1;
-template <int kSize>
-inline void in_order(Bits (&)[kSize]) {}
-inline void in_order(Bits&, Bits&) {}
+#include "compiler_schedule.h"
 
 inline auto widen(Bits counters) {
   typedef int32_t Ints __attribute__((vector_size(64)));

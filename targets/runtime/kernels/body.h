@@ -21,62 +21,12 @@
 //   kUsesTables                whether tables may take the place of panels (tables.h)
 //   sign_word(x)               bit i: x[i] < 0, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
-// No include guard: every instruction set compiles its own copy.
+//
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h.  None can do without those definitions, and all are
+// part of that file's namespace: every instruction set compiles its own copy.
+#pragma once
 
-typedef float Floats __attribute__((vector_size(kLanes * 4)));
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
-typedef float UnalignedFloats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-typedef int32_t UnalignedInts __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-
-inline Floats load_floats(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
-inline Ints load_ints(const int32_t* x) { return *reinterpret_cast<const UnalignedInts*>(x); }
-inline void store(Floats value, float* y) { *reinterpret_cast<UnalignedFloats*>(y) = value; }
-inline void store(Ints value, int32_t* y) { *reinterpret_cast<UnalignedInts*>(y) = value; }
-
-// The first `size` lanes only.  Rare, and so not inlined.
-template <typename Vector, typename T>
-__attribute__((noinline)) void store_some(Vector value, T* y, int64_t size) {
-  alignas(kLanes * 4) T lanes[kLanes];
-  store(value, lanes);
-  for (int64_t i = 0; i < size; ++i) y[i] = lanes[i];
-}
-
-struct CountsOutput {
-  int32_t* y;
-  int64_t stride;
-
-  struct Constants {};
-  Constants constants(int64_t) const { return {}; }
-  Ints value(Ints counts, const Constants&) const { return counts; }
-};
-
-template <bool kClamps>
-struct FloatOutput {
-  float* y;
-  int64_t stride;
-  Affine affine;
-
-  // Of a vector of channels, those from `channel` on.
-  struct Constants {
-    Floats multiplier;
-    Floats bias;
-  };
-  Constants constants(int64_t channel) const {
-    return {load_floats(affine.multiplier + channel), load_floats(affine.bias + channel)};
-  }
-
-  Floats value(Ints counts, const Constants& constants) const {
-    Floats x = __builtin_convertvector(counts, Floats);
-    if constexpr (kClamps) {
-      const Floats least = affine.least - Floats{};
-      const Floats most = affine.most - Floats{};
-      x = x < most ? x : most;
-      x = x > least ? x : least;
-    }
-    return x * constants.multiplier + constants.bias;
-  }
-};
-
+#include "outputs.h"
 #include "tables.h"
 
 // The largest batch that divides so many vectors.

@@ -11,10 +11,7 @@ namespace {
 
 #include "neon.h"
 
-constexpr int kBatch = 1;
-template <int kSize>
-inline void in_order(Bits (&)[kSize]) {}
-inline void in_order(Bits&, Bits&) {}
+#include "compiler_schedule.h"
 
 #include "body.h"
 

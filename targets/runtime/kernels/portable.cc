@@ -33,10 +33,7 @@ inline Bits popcount(Bits x) {
 
 inline Bits accumulate(Bits counters, Bits x) { return counters + x; }
 
-constexpr int kBatch = 1;
-template <int kSize>
-inline void in_order(Bits (&)[kSize]) {}
-inline void in_order(Bits&, Bits&) {}
+#include "compiler_schedule.h"
 
 typedef int32_t SignedBits __attribute__((vector_size(16)));
 

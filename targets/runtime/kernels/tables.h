@@ -1,11 +1,14 @@
 // Counts from tables: two to four times as fast as panels as long as the tables stay in the second-level cache.
 //
-// Included by body.h.  The tables hold what each byte of a patch may add,
+// Included by body.h, which says what is defined before it.  The tables hold what each byte of a patch may add,
 //
 //     T[byte, value, filter] = popcount(value xor that byte of the filter),   p = Σ_byte T[byte, patch[byte], filter],
 //
 // and a row T[byte, value] is a vector of bytes: one load and one addition serve 4·kLanes filters.  Byte v of a row's
 // lane l is filter v·kLanes + l, so that a shift by 8·v leaves the counts of kLanes neighbours.
+#pragma once
+
+#include "outputs.h"
 
 constexpr int kTableVectors = 4;  // of output, from one of bytes
 constexpr int64_t kTableFilters = kTableVectors * kLanes;

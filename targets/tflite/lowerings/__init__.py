@@ -4,9 +4,10 @@ A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defi
 `UnsupportedError` with the reason where this node has no exact form.
 
 In reading order: `operands` (helpers; up to which rank kernels broadcast), `elementwise`, `comparison`, `activation`,
-`windows` (padding of convolutions and pools), `convolution`, `pooling`, `reduction`, `linear`, `shape` (data movement),
-`resize`; `lce` for the operators of our own domain; `bit_moves` for data movement of packed tensors, which
-`emit` prefers to `shape` where `bnncc.ir.bit_moves` allows it.
+`moves` (data movement, of tensors of the file), `windows` (padding of convolutions and pools), `convolution`,
+`pooling`, `reduction`, `linear`, `shape` (data movement, of ONNX values), `resize`; `lce` for the operators of our own
+domain; `bit_moves` for data movement of packed values, which `emit` prefers to `shape` where `bnncc.ir.bit_moves`
+allows it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,12 +15,11 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir import bit_moves
 from bnncc.ir.graph import constant_of
-from bnncc.targets.tflite.bitpack import WORD_BITS
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
 from bnncc.targets.tflite.lowerings.lce import bind_signs, packed_form, packed_output
+from bnncc.targets.tflite.lowerings.moves import check_reflects, concatenate, gather, mirror_pad, pad, split, take
 from bnncc.targets.tflite.lowerings.operands import input_of, integers, scalar
-from bnncc.targets.tflite.lowerings.windows import pad, reverse, strided_slice
 from bnncc.targets.tflite.writer import Tensor
 
 # Fills all bits of an int32 word: 32 times -1.
@@ -28,7 +28,7 @@ ALL_BITS = -1
 
 def lower_bit_move(node: ir.Node, context: LoweringContext) -> None:
     """Move the words of the packed inputs; unpack the results that a float operator reads."""
-    _LOWERINGS[node.op_type](node, context)
+    LOWERINGS[node.op_type](node, context)
 
 
 def _stored_axis(node: ir.Node, context: LoweringContext) -> int:
@@ -63,49 +63,28 @@ def _transpose(node: ir.Node, context: LoweringContext) -> None:
 
 def _concat(node: ir.Node, context: LoweringContext) -> None:
     y = node.outputs[0]
-    options = schema.ConcatenationOptionsT()
-    options.axis = _stored_axis(node, context)
     parts = [packed_form(input_of(node, index), context) for index in range(len(node.inputs))]
     result = packed_output(y, context)
-    context.emit(BuiltinOperator.CONCATENATION, parts, [result], options)
+    concatenate(parts, _stored_axis(node, context), result, context)
     bind_signs(y, result, context)
 
 
 def _split(node: ir.Node, context: LoweringContext) -> None:
     axis = _stored_axis(node, context)
     source, results = _source(node, context), [packed_output(y, context) for y in node.outputs]
-    sizes = [result.shape[axis] for result in results]
-    stored_axis = scalar(context, axis, np.int32)
-    if len(set(sizes)) == 1:
-        options = schema.SplitOptionsT()
-        options.numSplits = len(sizes)
-        context.emit(BuiltinOperator.SPLIT, [stored_axis, source], results, options, version=3)
-    else:
-        options = schema.SplitVOptionsT()
-        options.numSplits = len(sizes)
-        context.emit(
-            BuiltinOperator.SPLIT_V, [source, integers(context, sizes, "sizes"), stored_axis], results, options
-        )
+    split(source, scalar(context, axis, np.int32), [result.shape[axis] for result in results], results, context)
     for y, result in zip(node.outputs, results, strict=True):
         bind_signs(y, result, context)
 
 
 def _slice(node: ir.Node, context: LoweringContext) -> None:
-    """STRIDED_SLICE, or REVERSE_V2 where axes are only turned round."""
     y, spans = node.outputs[0], bit_moves.slice_ranges(node)
     source, result = _source(node, context), packed_output(y, context)
     if spans is None:
         raise UnsupportedError("its positions are not constant")
     stored = [spans[axis] for axis in CHANNELS_LAST.permutation(len(spans))]
-    # Along the channels, `moves_words` admits whole words in sequence alone.
-    stored[-1] = range(stored[-1].start // WORD_BITS, -(-stored[-1].stop // WORD_BITS))
-    changed = [axis for axis, span in enumerate(stored) if span != range(source.shape[axis])]
-    reversed_whole = all(stored[axis] == range(source.shape[axis])[::-1] for axis in changed)
-    if changed and reversed_whole:
-        reverse(source, changed, result, context)
-    else:
-        starts, stops, steps = ([getattr(span, part) for span in stored] for part in ("start", "stop", "step"))
-        strided_slice(source, starts, stops, steps, context, result)
+    stored[-1] = bit_moves.word_range(stored[-1])
+    take(source, stored, result, context)
     bind_signs(y, result, context)
 
 
@@ -116,13 +95,9 @@ def _pad(node: ir.Node, context: LoweringContext) -> None:
     if amounts is None:
         raise UnsupportedError("its amounts are not constant")
     stored = [amounts[axis] for axis in CHANNELS_LAST.permutation(len(amounts))]
-    if node.attributes.get_string("mode", "constant") == "reflect":
-        if any(max(pair) >= size for pair, size in zip(stored, source.shape, strict=True)):
-            raise UnsupportedError("reflect by the size of the axis or more")
-        options = schema.MirrorPadOptionsT()
-        options.mode = schema.MirrorPadMode.REFLECT
-        operands = [source, integers(context, stored, "paddings")]
-        context.emit(BuiltinOperator.MIRROR_PAD, operands, [result], options)
+    if bit_moves.pad_mode(node) == "reflect":
+        check_reflects(source, stored)
+        mirror_pad(source, integers(context, stored, "paddings"), schema.MirrorPadMode.REFLECT, result, context)
     else:
         pad(source, stored, context, 0 if bit_moves.pad_value(node) == 1 else ALL_BITS, result)
     bind_signs(y, result, context)
@@ -145,29 +120,27 @@ def _gather(node: ir.Node, context: LoweringContext) -> None:
         positions = bit_moves.word_indices(node)
     else:
         positions = [int(index) % source.shape[axis] for index in indices]
-    options = schema.GatherOptionsT()
-    options.axis = axis
-    context.emit(BuiltinOperator.GATHER, [source, integers(context, positions, "indices")], [result], options)
+    assert positions is not None
+    gather(source, positions, axis, context, result)
     bind_signs(y, result, context)
 
 
 def _space_to_depth(node: ir.Node, context: LoweringContext) -> None:
-    options = schema.SpaceToDepthOptionsT()
-    options.blockSize = node.attributes.get_int("blocksize", 1)
-    result = packed_output(node.outputs[0], context)
-    context.emit(BuiltinOperator.SPACE_TO_DEPTH, [_source(node, context)], [result], options)
-    bind_signs(node.outputs[0], result, context)
+    _move_blocks(BuiltinOperator.SPACE_TO_DEPTH, schema.SpaceToDepthOptionsT(), node, context)
 
 
 def _depth_to_space(node: ir.Node, context: LoweringContext) -> None:
-    options = schema.DepthToSpaceOptionsT()
+    _move_blocks(BuiltinOperator.DEPTH_TO_SPACE, schema.DepthToSpaceOptionsT(), node, context)
+
+
+def _move_blocks(builtin: int, options: Any, node: ir.Node, context: LoweringContext) -> None:
     options.blockSize = node.attributes.get_int("blocksize", 1)
     result = packed_output(node.outputs[0], context)
-    context.emit(BuiltinOperator.DEPTH_TO_SPACE, [_source(node, context)], [result], options)
+    context.emit(builtin, [_source(node, context)], [result], options)
     bind_signs(node.outputs[0], result, context)
 
 
-_LOWERINGS: dict[str, Callable[[ir.Node, LoweringContext], None]] = {
+LOWERINGS: dict[str, Callable[[ir.Node, LoweringContext], None]] = {
     "Identity": _identity,
     **dict.fromkeys(bit_moves.RESHAPES, _reshape),
     "Transpose": _transpose,

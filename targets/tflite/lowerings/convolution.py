@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +14,21 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOp
 
 from bnncc.ir.geometry import Window
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
+from bnncc.targets.tflite.lowerings.moves import concatenate, crop, split
 from bnncc.targets.tflite.lowerings.operands import input_of, integers, optional_input, scalar
 from bnncc.targets.tflite.lowerings.windows import (
-    crop,
     finish_spatial,
     fit_padding,
     spatial_input,
     spatial_output,
+    window_options,
     windows_of,
 )
 from bnncc.targets.tflite.writer import Tensor
 
 Array = npt.NDArray[np.float32]
 
+CHANNELS = 3  # the axis of [N, H, W, C]
 # The versions whose kernels take int8 weights with one scale a channel and a float32 input.
 HYBRID_CONV_VERSION = 5
 HYBRID_DEPTHWISE_VERSION = 6
@@ -40,17 +44,11 @@ def lower_conv(node: ir.Node, context: LoweringContext) -> None:
     activation, output = context.fuse_activation(node.outputs[0])
     tensor, padding = fit_padding(spatial_input(input_of(node, 0), context), windows, context)
     result = spatial_output(output, context)
-    if groups == 1:
-        _conv_2d(tensor, weight, bias, windows, padding, activation, result, context)
-    elif groups == tensor.shape[3]:
-        _depthwise_conv_2d(tensor, weight, bias, windows, padding, activation, result, context)
+    if groups > 1 and groups == tensor.shape[3]:
+        _depthwise_conv_2d(tensor, weight, bias, result, context, windows, padding, activation)
     else:
-        inputs = split_channels(tensor, groups, context)
-        outputs = [_part(result, groups, context) for _ in inputs]
-        filters, biases = np.split(weight, groups), np.split(bias, groups)
-        for part, filter_, bias_, result_ in zip(inputs, filters, biases, outputs, strict=True):
-            _conv_2d(part, filter_, bias_, windows, padding, activation, result_, context)
-        concatenate_channels(outputs, result, context)
+        convolve = partial(_conv_2d, context=context, windows=windows, padding=padding, activation=activation)
+        _in_groups(convolve, groups, tensor, weight, bias, result, context)
     finish_spatial(output, result, context)
 
 
@@ -73,16 +71,13 @@ def _conv_2d(
     tensor: Tensor,
     weight: Array,
     bias: Array,
+    result: Tensor,
+    context: LoweringContext,
     windows: tuple[Window, Window],
     padding: int,
     activation: int,
-    result: Tensor,
-    context: LoweringContext,
 ) -> None:
-    options = schema.Conv2DOptionsT()
-    options.padding, options.fusedActivationFunction = padding, activation
-    options.strideH, options.strideW = windows[0].stride, windows[1].stride
-    options.dilationHFactor, options.dilationWFactor = windows[0].dilation, windows[1].dilation
+    options = _options(schema.Conv2DOptionsT(), windows, padding, activation)
     filters = context.weight(weight.transpose(0, 2, 3, 1), f"{result.name}/weight", axis=0)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = HYBRID_CONV_VERSION if filters.dtype == "int8" else 1
@@ -93,16 +88,13 @@ def _depthwise_conv_2d(
     tensor: Tensor,
     weight: Array,
     bias: Array,
+    result: Tensor,
+    context: LoweringContext,
     windows: tuple[Window, Window],
     padding: int,
     activation: int,
-    result: Tensor,
-    context: LoweringContext,
 ) -> None:
-    options = schema.DepthwiseConv2DOptionsT()
-    options.padding, options.fusedActivationFunction = padding, activation
-    options.strideH, options.strideW = windows[0].stride, windows[1].stride
-    options.dilationHFactor, options.dilationWFactor = windows[0].dilation, windows[1].dilation
+    options = _options(schema.DepthwiseConv2DOptionsT(), windows, padding, activation)
     options.depthMultiplier = weight.shape[0] // tensor.shape[3]
     filters = context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=3)
     offsets = context.constant(bias, f"{result.name}/bias")
@@ -111,24 +103,36 @@ def _depthwise_conv_2d(
     context.emit(BuiltinOperator.DEPTHWISE_CONV_2D, [tensor, filters, offsets], [result], options, version)
 
 
-def split_channels(tensor: Tensor, groups: int, context: LoweringContext) -> list[Tensor]:
-    """[N, H, W, C] in `groups` equal parts of its channels."""
-    parts = [_part(tensor, groups, context) for _ in range(groups)]
-    options = schema.SplitOptionsT()
-    options.numSplits = groups
-    context.emit(BuiltinOperator.SPLIT, [scalar(context, 3, np.int32), tensor], parts, options)
-    return parts
+def _options(options: Any, windows: tuple[Window, Window], padding: int, activation: int) -> Any:
+    options.dilationHFactor, options.dilationWFactor = (window.dilation for window in windows)
+    return window_options(options, [window.stride for window in windows], padding, activation)
 
 
-def concatenate_channels(parts: Sequence[Tensor], result: Tensor, context: LoweringContext) -> None:
-    """The inverse of `split_channels`."""
-    options = schema.ConcatenationOptionsT()
-    options.axis = 3
-    context.emit(BuiltinOperator.CONCATENATION, parts, [result], options)
+def _in_groups(
+    convolve: Callable[[Tensor, Array, Array, Tensor], None],
+    groups: int,
+    tensor: Tensor,
+    weight: Array,
+    bias: Array,
+    result: Tensor,
+    context: LoweringContext,
+) -> None:
+    """`convolve(tensor, weight, bias, result)`, or so each of `groups` equal parts of the channels [N, H, W, C]."""
+    if groups == 1:
+        convolve(tensor, weight, bias, result)
+        return
+    inputs = [_part(tensor, groups, context) for _ in range(groups)]
+    split(tensor, scalar(context, CHANNELS, np.int32), [tensor.shape[CHANNELS] // groups] * groups, inputs, context)
+    outputs = [_part(result, groups, context) for _ in inputs]
+    for operands in zip(inputs, np.split(weight, groups), np.split(bias, groups), outputs, strict=True):
+        convolve(*operands)
+    concatenate(outputs, CHANNELS, result, context)
 
 
 def _part(tensor: Tensor, groups: int, context: LoweringContext) -> Tensor:
-    return context.temporary(f"{tensor.name}/group", (*tensor.shape[:3], tensor.shape[3] // groups), tensor.dtype)
+    return context.temporary(
+        f"{tensor.name}/group", (*tensor.shape[:CHANNELS], tensor.shape[CHANNELS] // groups), tensor.dtype
+    )
 
 
 def lower_conv_transpose(node: ir.Node, context: LoweringContext) -> None:
@@ -167,16 +171,8 @@ def lower_conv_transpose(node: ir.Node, context: LoweringContext) -> None:
     whole = result
     if cut:
         whole = context.temporary(f"{result.name}/whole", (result.shape[0], *full, channels), result.dtype)
-    if groups == 1:
-        _transpose_conv(tensor, weight, bias, strides, activation, whole, context)
-    else:
-        inputs = split_channels(tensor, groups, context)
-        outputs = [_part(whole, groups, context) for _ in inputs]
-        for part, filter_, bias_, result_ in zip(
-            inputs, np.split(weight, groups), np.split(bias, groups), outputs, strict=True
-        ):
-            _transpose_conv(part, filter_, bias_, strides, activation, result_, context)
-        concatenate_channels(outputs, whole, context)
+    convolve = partial(_transpose_conv, context=context, strides=strides, activation=activation)
+    _in_groups(convolve, groups, tensor, weight, bias, whole, context)
     if cut:
         ends = [begin + size for begin, size in zip(begins, result.shape[1:3], strict=True)]
         crop(whole, [0, *begins, 0], [whole.shape[0], *ends, channels], context, result)
@@ -194,14 +190,12 @@ def _transpose_conv(
     tensor: Tensor,
     weight: Array,
     bias: Array,
-    strides: Sequence[int],
-    activation: int,
     result: Tensor,
     context: LoweringContext,
+    strides: Sequence[int],
+    activation: int,
 ) -> None:
-    options = schema.TransposeConvOptionsT()
-    options.padding, options.fusedActivationFunction = schema.Padding.VALID, activation
-    options.strideH, options.strideW = strides
+    options = window_options(schema.TransposeConvOptionsT(), strides, schema.Padding.VALID, activation)
     operands = [
         integers(context, result.shape, "output_shape"),
         context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=0, hybrid=False),

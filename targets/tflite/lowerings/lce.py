@@ -8,21 +8,22 @@ bnncc.BinaryMaxPool   LceBMaxPool2d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.schema_py_generated import BuiltinOperator
 from flatbuffers import flexbuffers
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import has_bit_reader, has_float_reader
-from bnncc.ir.geometry import Scheme, Window, common_scheme
+from bnncc.ir.geometry import Scheme, common_scheme
 from bnncc.targets.tflite.bitpack import bitpack, words
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
+from bnncc.targets.tflite.lowerings.moves import gather, mirror_pad, pad
 from bnncc.targets.tflite.lowerings.operands import integers
-from bnncc.targets.tflite.lowerings.shape import gather
+from bnncc.targets.tflite.lowerings.windows import reached_padding
 from bnncc.targets.tflite.writer import Tensor
 
 # The value of LCE's `padding` option.
@@ -105,7 +106,9 @@ def _convolution(node: ir.Node, context: LoweringContext) -> tuple[Tensor, Tenso
     if scheme is Scheme.EXPLICIT:
         if not pads_with_ones:
             raise UnsupportedError(f"zero padding {geometry.pads} is not TensorFlow's SAME")
-        packed = _pad_with_ones(packed, _amounts(windows), context)
+        # PAD with zero words: 32 bits of +1.
+        amounts = reached_padding(windows)
+        packed = pad(packed, amounts, context, output=_padded(packed, amounts, context))
         scheme = Scheme.VALID
     options = _options(
         channels_in=signs.shape[1],
@@ -134,7 +137,7 @@ def lower_binary_max_pool(node: ir.Node, context: LoweringContext) -> None:
     scheme = common_scheme(windows)
     packed = packed_form(x, context)
     if scheme is Scheme.EXPLICIT:
-        packed = _repeat_border(packed, _amounts(windows), context)
+        packed = _repeat_border(packed, reached_padding(windows), context)
         scheme = Scheme.VALID
     height, width = windows
     options = _options(
@@ -183,33 +186,19 @@ def _quantize(x: ir.Value, y: ir.Value, context: LoweringContext, layout: Layout
     return packed
 
 
-def _amounts(windows: tuple[Window, Window]) -> npt.NDArray[np.int32]:
-    """The padding of a [N, H, W, words] tensor that the windows reach, (before, after) for every axis."""
-    spatial = [(max(window.begin, 0), max(window.reached_end, 0)) for window in windows]
-    return np.array([(0, 0), *spatial, (0, 0)], np.int32)
-
-
-def _padded(packed: Tensor, paddings: npt.NDArray[np.int32], context: LoweringContext) -> Tensor:
-    shape = [size + before + after for size, (before, after) in zip(packed.shape, paddings.tolist(), strict=True)]
+def _padded(packed: Tensor, amounts: Sequence[tuple[int, int]], context: LoweringContext) -> Tensor:
+    shape = [size + before + after for size, (before, after) in zip(packed.shape, amounts, strict=True)]
     return context.temporary(f"{packed.name}/padded", shape, np.int32)
 
 
-def _pad_with_ones(packed: Tensor, paddings: npt.NDArray[np.int32], context: LoweringContext) -> Tensor:
-    """PAD with zero words: 32 bits of +1."""
-    padded = _padded(packed, paddings, context)
-    context.emit(BuiltinOperator.PAD, [packed, integers(context, paddings, "paddings")], [padded], schema.PadOptionsT())
-    return padded
-
-
-def _repeat_border(packed: Tensor, paddings: npt.NDArray[np.int32], context: LoweringContext) -> Tensor:
+def _repeat_border(packed: Tensor, amounts: Sequence[tuple[int, int]], context: LoweringContext) -> Tensor:
     """Repeat the first and last row and column: MIRROR_PAD for up to one of them, else a GATHER an axis."""
-    if paddings.max() <= 1:
-        padded = _padded(packed, paddings, context)
-        options = schema.MirrorPadOptionsT()
-        options.mode = schema.MirrorPadMode.SYMMETRIC
-        context.emit(BuiltinOperator.MIRROR_PAD, [packed, integers(context, paddings, "paddings")], [padded], options)
+    if max(map(max, amounts)) <= 1:
+        padded = _padded(packed, amounts, context)
+        paddings = integers(context, amounts, "paddings")
+        mirror_pad(packed, paddings, schema.MirrorPadMode.SYMMETRIC, padded, context)
         return padded
-    for axis, (before, after) in enumerate(paddings.tolist()):
+    for axis, (before, after) in enumerate(amounts):
         if before or after:
             size = packed.shape[axis]
             packed = gather(packed, np.clip(np.arange(-before, size + after), 0, size - 1), axis, context)

@@ -10,13 +10,15 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.geometry import Window
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
+from bnncc.targets.tflite.lowerings.moves import pad
 from bnncc.targets.tflite.lowerings.operands import input_of
 from bnncc.targets.tflite.lowerings.windows import (
     finish_spatial,
     fit_padding,
-    pad,
+    reached_padding,
     spatial_input,
     spatial_output,
+    window_options,
     windows_of,
 )
 from bnncc.targets.tflite.writer import Tensor
@@ -61,8 +63,7 @@ def lower_average_pool(node: ir.Node, context: LoweringContext) -> None:
         _pool(average, tensor, windows, padding, activation, result, context)
     else:
         if padding == schema.Padding.SAME:
-            amounts = [(window.begin, max(window.reached_end, 0)) for window in windows]
-            placed = pad(tensor, [(0, 0), *amounts, (0, 0)], context)
+            placed = pad(tensor, reached_padding(windows), context)
         factors = [window.kernel / count for window, count in zip(windows, wanted, strict=True)]
         factor = (factors[0][:, None] * factors[1][None, :]).astype(np.float32)[None, :, :, None]
         if np.all(factor == 1):
@@ -105,9 +106,8 @@ def _pool(
     result: Tensor,
     context: LoweringContext,
 ) -> None:
-    options = schema.Pool2DOptionsT()
-    options.padding, options.fusedActivationFunction = padding, activation
-    options.strideH, options.strideW = windows[0].stride, windows[1].stride
+    strides = [window.stride for window in windows]
+    options = window_options(schema.Pool2DOptionsT(), strides, padding, activation)
     options.filterHeight, options.filterWidth = windows[0].kernel, windows[1].kernel
     context.emit(builtin, [tensor], [result], options)
 

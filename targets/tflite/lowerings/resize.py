@@ -18,8 +18,8 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
+from bnncc.targets.tflite.lowerings.moves import gather
 from bnncc.targets.tflite.lowerings.operands import alias, apply, input_of, integers, optional_input
-from bnncc.targets.tflite.lowerings.shape import gather
 from bnncc.targets.tflite.writer import Tensor
 
 Coordinates = npt.NDArray[np.float32]

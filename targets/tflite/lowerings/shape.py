@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
@@ -13,8 +12,17 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from bnncc.ir.bit_moves import ranges_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, flattened, ordered, reshaped_order
+from bnncc.targets.tflite.lowerings.moves import (
+    check_reflects,
+    concatenate,
+    gather,
+    mirror_pad,
+    pad,
+    split,
+    strided_slice,
+    take,
+)
 from bnncc.targets.tflite.lowerings.operands import alias, broadcast, input_of, integers, optional_input, scalar
-from bnncc.targets.tflite.lowerings.windows import pad, reverse, strided_slice
 from bnncc.targets.tflite.writer import Tensor
 
 
@@ -86,31 +94,20 @@ def lower_concat(node: ir.Node, context: LoweringContext) -> None:
     layout = context.common_layout(values)
     layout = PLAIN if layout.flat is not None else layout
     rank = len(context.shape(node.outputs[0]))
-    options = schema.ConcatenationOptionsT()
-    options.axis = layout.axis(node.attributes.get_int("axis", 0), rank)
+    axis = layout.axis(node.attributes.get_int("axis", 0), rank)
     operands = [context.use(value, layout) for value in values if 0 not in context.shape(value)]
-    context.emit(BuiltinOperator.CONCATENATION, operands, [context.define(node.outputs[0], layout)], options)
+    concatenate(operands, axis, context.define(node.outputs[0], layout), context)
 
 
 def lower_split(node: ir.Node, context: LoweringContext) -> None:
-    """x cut along `axis`; SPLIT where all parts are equal, SPLIT_V else."""
+    """x cut along `axis`."""
     x = input_of(node, 0)
     layout = context.axes_layout(x)
     axis = node.attributes.get_int("axis", 0)
     sizes = [context.shape(output)[axis] for output in node.outputs]
     stored_axis = scalar(context, layout.axis(axis, len(context.shape(x))), np.int32)
     tensor = context.use(x, layout)
-    results = [context.define(output, layout) for output in node.outputs]
-    if len(set(sizes)) == 1:
-        options = schema.SplitOptionsT()
-        options.numSplits = len(sizes)
-        version = 3 if tensor.dtype == "int32" else 1
-        context.emit(BuiltinOperator.SPLIT, [stored_axis, tensor], results, options, version)
-    else:
-        options = schema.SplitVOptionsT()
-        options.numSplits = len(sizes)
-        operands = [tensor, integers(context, sizes, "sizes"), stored_axis]
-        context.emit(BuiltinOperator.SPLIT_V, operands, results, options)
+    split(tensor, stored_axis, sizes, [context.define(output, layout) for output in node.outputs], context)
 
 
 def lower_slice(node: ir.Node, context: LoweringContext) -> None:
@@ -118,20 +115,14 @@ def lower_slice(node: ir.Node, context: LoweringContext) -> None:
     x, output = input_of(node, 0), node.outputs[0]
     shape = context.shape(x)
     ranges = _slice_ranges(node, context, shape)
-    changed = [axis for axis, span in enumerate(ranges) if span != range(shape[axis])]
     if 0 in context.shape(output):
         raise UnsupportedError("a tensor without elements")
-    if not changed:
+    if ranges == [range(size) for size in shape]:
         alias(context, output, x)
         return
     layout = context.axes_layout(x)
     tensor, result = context.use(x, layout), context.define(output, layout)
-    if all(ranges[axis] == range(shape[axis] - 1, -1, -1) for axis in changed):
-        reverse(tensor, sorted(layout.axis(axis, len(shape)) for axis in changed), result, context)
-        return
-    spans = [ranges[axis] for axis in layout.permutation(len(shape))]
-    starts, stops, steps = ([getattr(span, part) for span in spans] for part in ("start", "stop", "step"))
-    strided_slice(tensor, starts, stops, steps, context, result)
+    take(tensor, [ranges[axis] for axis in layout.permutation(len(shape))], result, context)
 
 
 def _slice_ranges(node: ir.Node, context: LoweringContext, shape: tuple[int, ...]) -> list[range]:
@@ -172,12 +163,9 @@ def lower_pad(node: ir.Node, context: LoweringContext) -> None:
             fill = context.require_constant(node, 2, "the padding value").item()
         pad(tensor, amounts, context, fill, context.define(output, layout))
     elif mode == "reflect":
-        if any(max(pair) >= size for pair, size in zip(amounts, tensor.shape, strict=True)):
-            raise UnsupportedError("reflect by the size of the axis or more")
-        options = schema.MirrorPadOptionsT()
-        options.mode = schema.MirrorPadMode.REFLECT
-        operands = [tensor, integers(context, amounts, "paddings")]
-        context.emit(BuiltinOperator.MIRROR_PAD, operands, [context.define(output, layout)], options)
+        check_reflects(tensor, amounts)
+        paddings, result = integers(context, amounts, "paddings"), context.define(output, layout)
+        mirror_pad(tensor, paddings, schema.MirrorPadMode.REFLECT, result, context)
     elif mode in ("edge", "wrap"):
         _pad_by_gather(tensor, amounts, mode, context.define(output, layout), context)
     else:
@@ -205,20 +193,6 @@ def _pad_by_gather(
         positions = np.arange(-amounts[axis][0], size + amounts[axis][1])
         positions = np.clip(positions, 0, size - 1) if mode == "edge" else positions % size
         tensor = gather(tensor, positions, axis, context, result if axis == axes[-1] else None)
-
-
-def gather(
-    tensor: Tensor, indices: npt.NDArray[np.int64], axis: int, context: LoweringContext, result: Tensor | None = None
-) -> Tensor:
-    """GATHER constant, non-negative `indices` of the stored `axis`."""
-    if result is None:
-        shape = (*tensor.shape[:axis], *indices.shape, *tensor.shape[axis + 1 :])
-        result = context.temporary(f"{tensor.name}/gather", shape, tensor.dtype)
-    options = schema.GatherOptionsT()
-    options.axis = axis
-    version = 3 if tensor.dtype == "bool" else 1
-    context.emit(BuiltinOperator.GATHER, [tensor, integers(context, indices, "indices")], [result], options, version)
-    return result
 
 
 def lower_gather(node: ir.Node, context: LoweringContext) -> None:

@@ -6,16 +6,16 @@ A 1-D operator is the 2-D one on [N, 1, L, C].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.geometry import Scheme, Window, common_scheme
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST
-from bnncc.targets.tflite.lowerings.operands import input_of, integers
+from bnncc.targets.tflite.lowerings.moves import crop, pad
+from bnncc.targets.tflite.lowerings.operands import input_of
 from bnncc.targets.tflite.writer import Tensor
 
 
@@ -104,9 +104,14 @@ def fit_padding(
     if scheme is Scheme.SAME:
         return tensor, schema.Padding.SAME
     if scheme is Scheme.EXPLICIT:
-        amounts = [(window.begin, max(window.reached_end, 0)) for window in windows]
-        tensor = pad(tensor, [(0, 0), *amounts, (0, 0)], context, fill)
+        tensor = pad(tensor, reached_padding(windows), context, fill)
     return tensor, schema.Padding.VALID
+
+
+def reached_padding(windows: tuple[Window, Window]) -> list[tuple[int, int]]:
+    """The padding of a [N, H, W, C] tensor that the windows reach, (before, after) for every axis."""
+    spatial = [(max(window.begin, 0), max(window.reached_end, 0)) for window in windows]
+    return [(0, 0), *spatial, (0, 0)]
 
 
 def _cropped(window: Window) -> Window:
@@ -114,69 +119,8 @@ def _cropped(window: Window) -> Window:
     return Window(window.size + begin, window.kernel, window.stride, window.dilation, window.begin - begin, window.end)
 
 
-def pad(
-    tensor: Tensor,
-    amounts: Sequence[tuple[int, int]],
-    context: LoweringContext,
-    fill: float = 0.0,
-    output: Tensor | None = None,
-) -> Tensor:
-    """PAD `tensor` by `amounts` (before, after) an axis with `fill`; PADV2 where that is not 0."""
-    shape = [size + before + after for size, (before, after) in zip(tensor.shape, amounts, strict=True)]
-    if len(shape) > 5:
-        raise UnsupportedError("padding at rank 6 or more")
-    if output is None:
-        output = context.temporary(f"{tensor.name}/pad", shape, tensor.dtype)
-    version = 4 if len(shape) > 4 else 1
-    paddings = integers(context, amounts, "paddings")
-    if fill == 0:
-        context.emit(BuiltinOperator.PAD, [tensor, paddings], [output], schema.PadOptionsT(), version)
-    else:
-        value = context.constant(np.asarray([fill], tensor.dtype), "padding_value")
-        context.emit(BuiltinOperator.PADV2, [tensor, paddings, value], [output], schema.PadV2OptionsT(), version)
-    return output
-
-
-def crop(
-    tensor: Tensor,
-    begins: Sequence[int],
-    ends: Sequence[int],
-    context: LoweringContext,
-    output: Tensor | None = None,
-) -> Tensor:
-    """`tensor` from `begins` to `ends`, as one STRIDED_SLICE."""
-    return strided_slice(tensor, begins, ends, [1] * len(begins), context, output)
-
-
-def reverse(tensor: Tensor, axes: Sequence[int], output: Tensor, context: LoweringContext) -> None:
-    """REVERSE_V2, one for each axis: TensorFlow Lite 2.14 reverses only one of several, and goes on."""
-    version = 2 if tensor.dtype == "bool" else 1
-    for axis in axes:
-        is_last = axis == axes[-1]
-        result = output if is_last else context.temporary(f"{output.name}/reversed", output.shape, output.dtype)
-        operands = [tensor, integers(context, [axis], "axes")]
-        context.emit(BuiltinOperator.REVERSE_V2, operands, [result], schema.ReverseV2OptionsT(), version)
-        tensor = result
-
-
-def strided_slice(
-    tensor: Tensor,
-    begins: Sequence[int],
-    ends: Sequence[int],
-    steps: Sequence[int],
-    context: LoweringContext,
-    output: Tensor | None = None,
-) -> Tensor:
-    """STRIDED_SLICE with Python's `range(begin, end, step)` on each axis; an end of -1 goes with a negative step."""
-    if len(begins) > 5:
-        raise UnsupportedError("a slice at rank 6 or more")
-    if output is None:
-        shape = [len(range(*item)) for item in zip(begins, ends, steps, strict=True)]
-        output = context.temporary(f"{tensor.name}/slice", shape, tensor.dtype)
-    options = schema.StridedSliceOptionsT()
-    # TensorFlow Lite reads an end of -1 as the last position; its mask bit means 'to the first one and including it'.
-    options.endMask = sum(1 << axis for axis, end in enumerate(ends) if end < 0)
-    operands = [tensor, *(integers(context, numbers, "slice") for numbers in (begins, ends, steps))]
-    version = 4 if len(begins) > 4 else 3 if tensor.dtype == "bool" else 1
-    context.emit(BuiltinOperator.STRIDED_SLICE, operands, [output], options, version)
-    return output
+def window_options(options: Any, strides: Sequence[int], padding: int, activation: int) -> Any:
+    """`options`, of a convolution or pool, with what they all say in the same words; strides are (H, W)."""
+    options.padding, options.fusedActivationFunction = padding, activation
+    options.strideH, options.strideW = strides
+    return options

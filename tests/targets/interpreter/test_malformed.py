@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundle import example
+from tests.needs import debian, need
 from tests.targets.interpreter.native import sanitized_driver
 from tests.targets.runtime.networks import NETWORKS, compiled
 
@@ -17,7 +17,7 @@ MUTATIONS = 1500
 @pytest.fixture(scope="module")
 def driver() -> Path:
     found = sanitized_driver()
-    example.need(found, "clang++ with its sanitizers")
+    need(found, debian("clang++ with its sanitizers", "clang"))
     assert found is not None
     return found
 

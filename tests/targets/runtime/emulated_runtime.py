@@ -6,8 +6,6 @@ One process serves all files, so that qemu, Python and NumPy start once.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
 import subprocess
 import tempfile
 import weakref
@@ -19,11 +17,10 @@ from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array
 from bnncc.runtime import Platform
 from bnncc.runtime.library import built_library
+from tests.needs import HAS_ZIG, SYSROOTS
 from tests.targets.runtime import messages, sysroot
 
-# What `python -m tests.targets.runtime.sysroot` made.
-FOLDER = os.environ.get("BNNCC_SYSROOTS", "")
-CAN_EMULATE = bool(FOLDER) and importlib.util.find_spec("ziglang") is not None
+CAN_EMULATE = bool(SYSROOTS) and HAS_ZIG
 SCRIPT = Path(__file__).with_name("served.py")
 INTERPRETERS = {"aarch64": "LiteRT", "armv7": "tflite-runtime"}
 # So much of what the process wrote to standard error is shown.
@@ -74,7 +71,7 @@ def emulated_runtimes() -> Iterator[dict[str, Runtime]]:
     """A runtime for each machine, by its name; none where `CAN_EMULATE` is false."""
     with contextlib.ExitStack() as stack:
         machines = sysroot.MACHINES if CAN_EMULATE else ()
-        started = {machine: stack.enter_context(emulated(Path(FOLDER), machine)) for machine in machines}
+        started = {machine: stack.enter_context(emulated(Path(SYSROOTS), machine)) for machine in machines}
         yield {machine: cast(Runtime, runtime) for machine, runtime in started.items()}
 
 

@@ -6,8 +6,6 @@ BNNCC_SYSROOTS; for 32-bit ARM the package ziglang as well.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
 from pathlib import Path
 
@@ -15,19 +13,15 @@ import pytest
 
 from bnncc.runtime import Platform
 from bnncc.runtime.build import compiler, source_folder
-
-FOLDER = os.environ.get("BNNCC_SYSROOTS")
-HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+from tests.needs import SYSROOTS, needs_sysroots, needs_zig
 
 
-@pytest.mark.skipif(not FOLDER, reason="needs BNNCC_SYSROOTS")
-@pytest.mark.parametrize(
-    "machine", ["here", pytest.param("armv7", marks=pytest.mark.skipif(not HAS_ZIG, reason="needs ziglang"))]
-)
+@needs_sysroots
+@pytest.mark.parametrize("machine", ["here", pytest.param("armv7", marks=needs_zig)])
 def test_every_offset_is_tensorflow_lite_s(machine: str, tmp_path: Path) -> None:
-    assert FOLDER is not None
+    assert SYSROOTS
     target = Platform.here() if machine == "here" else Platform(machine)
-    folders = [source_folder(), Path(FOLDER) / "headers"]
+    folders = [source_folder(), Path(SYSROOTS) / "headers"]
     includes = [f"-I{folder}" for folder in folders]
     command = [
         *compiler(target), "-std=c++17", "-Wno-invalid-offsetof", *includes, "-c",

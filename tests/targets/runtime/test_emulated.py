@@ -16,11 +16,14 @@ import pytest
 from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner
 from bnncc.runtime.build import GLIBC
+from tests.needs import SYSROOTS, needs_sysroots, needs_zig
 from tests.targets.runtime import sysroot
-from tests.targets.runtime.emulated_runtime import CAN_EMULATE, FOLDER, library
+from tests.targets.runtime.emulated_runtime import library
 from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
 from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
+
+pytestmark = [needs_sysroots, needs_zig]
 
 SCRIPT = Path(__file__).with_name("emulated.py")
 
@@ -59,11 +62,10 @@ def run_there(
         (folder / f"{index}.tflite").write_bytes(content)
         np.save(folder / f"{index}.x.npy", x)
     arguments = [str(SCRIPT), str(library(machine)), str(folder), *([kernel] if kernel else [])]
-    assert sysroot.run(Path(FOLDER), machine, arguments, processor).split() == [str(len(files))]
+    assert sysroot.run(Path(SYSROOTS), machine, arguments, processor).split() == [str(len(files))]
     return [np.load(folder / f"{index}.y.npy") for index in range(len(files))]
 
 
-@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 @pytest.mark.parametrize(("machine", "processor", "kernel"), RUNS)
 def test_emulated_processors_compute_the_same(machine: str, processor: str, kernel: str | None, tmp_path: Path) -> None:
     files = cases(np.random.default_rng(0))
@@ -71,7 +73,6 @@ def test_emulated_processors_compute_the_same(machine: str, processor: str, kern
         np.testing.assert_array_equal(found, LitertRunner(content).run([x])[0])
 
 
-@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 @pytest.mark.parametrize(("network", "shape"), NETWORKS)
 @pytest.mark.parametrize(("machine", "processor"), [("aarch64", "cortex-a53"), ("armv7", "cortex-a7")])
 def test_binary_layers_of_networks_compute_the_same_on_emulated_processors(
@@ -84,7 +85,6 @@ def test_binary_layers_of_networks_compute_the_same_on_emulated_processors(
     np.testing.assert_array_equal(found, LitertRunner(content).run([x])[0])
 
 
-@pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
 @pytest.mark.parametrize("machine", ["aarch64", "armv7"])
 def test_libraries_need_no_glibc_above_2_17_and_no_c_plus_plus_library(machine: str) -> None:
     command = ["readelf", "-W", "-d", "-V", str(library(machine))]

@@ -1,6 +1,11 @@
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from bnncc.inference.runners import Runtime
 from bnncc.runtime import BuildError, LitertRunner, kernels, library_path, load_delegate
 from tests.targets.runtime.models import quantize_file
 
@@ -37,6 +42,112 @@ def test_the_compiler_s_message_is_in_the_error(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("BNNCC_CACHE", str(tmp_path / "cache"))
     with pytest.raises(BuildError, match=r"(?s)failed with status 3.*no space left"):
         library_path()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of one's own, with the library in it."""
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    for path in library_path().parent.glob(library_path().name + "*"):
+        shutil.copy2(path, folder)
+    monkeypatch.setenv("BNNCC_CACHE", str(folder))
+    return folder
+
+
+def test_a_library_in_the_cache_is_loaded_as_it_is(cache: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert library_path().parent == cache
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no digest"])
+def test_a_damaged_library_is_built_again(cache: Path, damage: str) -> None:
+    library = library_path()
+    content = library.read_bytes()
+    if damage == "no digest":
+        library.with_name(library.name + ".sha256").unlink()
+    else:
+        library.write_bytes({"cut": content[:-1], "flipped": content[:-1] + b"x", "empty": b""}[damage])
+    assert library_path() == library
+    assert library.read_bytes()[:4] == b"\x7fELF"
+    assert len(library.read_bytes()) == len(content)
+    assert kernels()[-1] == "portable"
+
+
+@pytest.mark.parametrize("place", ["library", "folder"])
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_a_library_that_others_may_write_is_not_loaded(cache: Path, place: str, mode: int) -> None:
+    (cache if place == "folder" else library_path()).chmod(mode)
+    with pytest.raises(BuildError, match=rf"(?s)is not loaded.*others may write to .*mode {mode:o}"):
+        library_path()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize("place", ["library", "folder"])
+def test_a_library_of_another_user_is_not_loaded(cache: Path, place: str) -> None:
+    os.chown(cache if place == "folder" else library_path(), 12345, 12345)
+    with pytest.raises(BuildError, match=r"(?s)is not loaded.*belongs to another user"):
+        library_path()
+
+
+def test_a_cache_that_is_a_file_is_a_build_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BNNCC_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BuildError, match="cannot be used"):
+        library_path()
+    assert Runtime.LITERT.why_missing is not None
+
+
+def test_without_a_home_directory_there_is_no_delegate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BNNCC_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", fail)
+    with pytest.raises(BuildError, match="BNNCC_CACHE"):
+        library_path()
+
+
+@pytest.mark.parametrize("command", ["/nowhere/c++", "c++ 'unclosed"])
+def test_a_compiler_that_is_none_is_a_build_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setenv("CXX", command)
+    monkeypatch.setenv("BNNCC_CACHE", str(tmp_path))
+    with pytest.raises(BuildError, match=r"cannot be run: No such file|\$CXX is no command"):
+        library_path()
+
+
+def elf(bits: int, machine: int, content: bytes = b"") -> bytes:
+    return b"\x7fELF" + bytes([bits // 32, 1]) + bytes(12) + machine.to_bytes(2, "little") + content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is no shared library"),
+        (b"#!/bin/sh", "it is no shared library"),
+        (elf(64, 183), "it is for AArch64, 64 bits"),
+        (elf(32, 40), "it is for ARM, 32 bits"),
+        (elf(64, 62), "it is another library"),
+    ],
+)
+def test_a_variable_that_names_something_else_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "lib.so"
+    path.write_bytes(content)
+    monkeypatch.setenv("BNNCC_RUNTIME", str(path))
+    with pytest.raises(BuildError, match=message):
+        library_path()
+
+
+def test_a_variable_that_names_the_delegate_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = Path(shutil.copy(library_path(), tmp_path / "lib.so"))
+    monkeypatch.setenv("BNNCC_RUNTIME", str(path))
+    assert library_path() == path
 
 
 def test_inputs_may_be_resized() -> None:

@@ -19,6 +19,7 @@ import pytest
 from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner, kernels
 from bnncc.runtime.build import flags, source_folder, sources
+from tests.needs import debian, need
 from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import Conv
 
@@ -68,8 +69,7 @@ def case_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_a_sanitizer_finds_nothing_in_inference(sanitizer: str, case_folder: Path, tmp_path: Path) -> None:
     runtime = runtime_of(sanitizer)
-    if runtime is None:
-        pytest.skip(f"needs g++ with {SANITIZERS[sanitizer]}")
+    need(runtime, debian(f"g++ with {SANITIZERS[sanitizer]}", "g++"))
     library = tmp_path / "delegate.so"
     command = [str(COMPILER), *flags(), "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-shared"]
     exports = f"-Wl,--version-script={source_folder() / 'exports.map'}"

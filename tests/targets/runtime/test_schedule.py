@@ -5,19 +5,18 @@ Needs the package ziglang and llvm-mca of LLVM 19, whose models of the cores the
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 
 import pytest
 
 from benchmarks.arm import SCHEDULES, loop_figures
+from tests.needs import debian, needs, needs_zig
 
 LLVM_MCA = shutil.which("llvm-mca-19")
-HAS_ZIG = importlib.util.find_spec("ziglang") is not None
 FULL_PANEL = 16
+pytestmark = [needs(LLVM_MCA, debian("llvm-mca-19", "llvm-19")), needs_zig]
 
 
-@pytest.mark.skipif(LLVM_MCA is None or not HAS_ZIG, reason="needs llvm-mca-19 and ziglang")
 @pytest.mark.parametrize(("kernel", "core"), SCHEDULES.items())
 def test_a_full_panel_takes_at_most_1_3_of_the_cycles_its_instructions_need(kernel: str, core: str) -> None:
     assert LLVM_MCA is not None
@@ -25,7 +24,6 @@ def test_a_full_panel_takes_at_most_1_3_of_the_cycles_its_instructions_need(kern
     assert figures.cycles <= 1.3 * figures.bound
 
 
-@pytest.mark.skipif(LLVM_MCA is None or not HAS_ZIG, reason="needs llvm-mca-19 and ziglang")
 def test_narrower_panels_do_so_too_out_of_order() -> None:
     assert LLVM_MCA is not None
     for figures in loop_figures(LLVM_MCA, "neon_a72", SCHEDULES["neon_a72"]):

@@ -19,14 +19,15 @@ from bnncc.inference.runners import Runtime
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.verification import verify, verify_in
+from tests.needs import SYSROOTS, needs_sysroots, needs_zig
 from tests.networks import randomize
-from tests.targets.runtime.emulated_runtime import CAN_EMULATE, FOLDER, EmulationError, emulated, emulated_runtimes
+from tests.targets.runtime.emulated_runtime import EmulationError, emulated, emulated_runtimes
 from tests.targets.runtime.named_networks import SIZES, compiled, images
 from tests.targets.tflite import test_precision
 from tests.test_papers import SMALL
 from tests.verification.test_verification import BINARY_LAYERS, INPUTS, Net, flip_one_bit, with_constant
 
-pytestmark = pytest.mark.skipif(not CAN_EMULATE, reason="needs BNNCC_SYSROOTS and ziglang")
+pytestmark = [needs_sysroots, needs_zig]
 COUNT = 2
 # Those that are large are proven where they are compiled anyway, in tests.test_networks and tests.test_papers.
 NETWORKS = [*SMALL, "vgg_small", "short_reactnet", "short_rep_reactnet"]
@@ -97,7 +98,7 @@ def test_what_the_interpreter_refuses_is_told_and_the_process_goes_on(runtimes: 
 
 
 def test_what_ends_the_process_is_told() -> None:
-    with emulated(Path(FOLDER), "aarch64", kernel="abacus") as runtime:
+    with emulated(Path(SYSROOTS), "aarch64", kernel="abacus") as runtime:
         with pytest.raises(RuntimeError, match="this processor has no such kernel"):
             runtime.load(compiled("sdbnn_vgg_small", SIZES["sdbnn_vgg_small"]).content)
         with pytest.raises(EmulationError, match=r"ended with status 1 at 'sing': (.|\n)*KeyError"):

@@ -84,7 +84,7 @@ def test_one_dimensional(attributes, group):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_any_geometry(data):
     integer = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
     kernel, stride = [integer(1, 5), integer(1, 5)], [integer(1, 3), integer(1, 3)]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.ir import bit_moves
 from bnncc.ir.evaluate import Array
+from bnncc.ir.geometry import Window
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.lowerings.bit_moves import LOWERINGS
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END
+from tests.passes.convolutions import Geometry
 from tests.passes.helpers import build, draw, signs
 from tests.targets.tflite.compare import from_file, to_file
+from tests.windows import windows
 
 CHANNELS = st.integers(1, 200)
 
@@ -49,42 +55,30 @@ def thresholds(filters: int, products: int, seed: int = 0) -> Array:
     return values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=CHANNELS,
     filters=CHANNELS,
-    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.integers(1, 3),
-    dilation=st.integers(1, 2),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
+    axes=st.tuples(*[windows(sizes=(1, 7), kernels=(1, 4), dilations=(1, 2), pads=(0, 2))] * 2),
     seed=st.integers(0, 9),
 )
 def test_thresholded_convolutions_yield_the_signs_of_their_sums_and_clear_unused_bits(
-    channels: int,
-    filters: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: int,
-    dilation: int,
-    pads: tuple[int, int, int, int],
-    seed: int,
+    channels: int, filters: int, axes: tuple[Window, Window], seed: int
 ) -> None:
     # The second convolution counts a bit that is set where no channel is; the third output is dequantised.
-    assume(all(size[a] + pads[a] + pads[a + 2] > (kernel[a] - 1) * dilation for a in (0, 1)))
+    geometry = Geometry.of(*axes)
     model = build(
         f"""
         s = bnncc.Sign (x)
-        t = bnncc.BinaryConvSign <strides = [{stride}, {stride}], dilations = [{dilation}, {dilation}], group = 1,
-            pads = {list(pads)}, pad_value = 1.0> (s, w, a)
+        t = bnncc.BinaryConvSign <{geometry.attributes}, group = 1, pad_value = 1.0> (s, w, a)
         y = bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [0, 0, 0, 0],
             pad_value = 0.0> (t, v, m, b)
         z = Identity (t)
         """,
-        f"float[2, {channels}, {size[0]}, {size[1]}] x",
+        f"float[2, {channels}, {geometry.size[0]}, {geometry.size[1]}] x",
         "y, z",
-        w=signs(filters, channels, *kernel, seed=seed),
-        a=thresholds(filters, channels * kernel[0] * kernel[1], seed),
+        w=signs(filters, channels, *geometry.kernel, seed=seed),
+        a=thresholds(filters, channels * math.prod(geometry.kernel), seed),
         v=signs(3, filters, 1, 1, seed=seed),
         m=np.ones(3, np.float32),
         b=np.zeros(3, np.float32),
@@ -94,38 +88,31 @@ def test_thresholded_convolutions_yield_the_signs_of_their_sums_and_clear_unused
     assert operators["LceDequantize"] == 1
 
 
-@settings(max_examples=60, deadline=None)
+def smaller_than_the_kernel(kernel: int) -> int:
+    """The padding with which every window holds data: one without has no maximum."""
+    return kernel - 1
+
+
+@settings(max_examples=60)
 @given(
     channels=CHANNELS,
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    pads=st.tuples(*[st.integers(0, 4)] * 4),
+    axes=st.tuples(*[windows(kernels=(1, 5), dilations=(1, 1), pads=(0, 4), widest_pad=smaller_than_the_kernel)] * 2),
     seed=st.integers(0, 9),
 )
 def test_pooled_bits_are_the_maxima_and_padding_never_wins(
-    channels: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    seed: int,
+    channels: int, axes: tuple[Window, Window], seed: int
 ) -> None:
-    assume(all(size[a] + pads[a] + pads[a + 2] >= kernel[a] for a in (0, 1)))
-    assume(all(pads[a] < kernel[a] and pads[a + 2] < kernel[a] for a in (0, 1)))
-    # A window without data has no maximum.
-    assume(
-        all((size[a] + pads[a] + pads[a + 2] - kernel[a]) // stride[a] * stride[a] < size[a] + pads[a] for a in (0, 1))
-    )
+    geometry = Geometry.of(*axes)
+    window = f"kernel_shape = {list(geometry.kernel)}, strides = {list(geometry.strides)}, pads = {list(geometry.pads)}"
     model = build(
         f"""
         s = bnncc.Sign (x)
-        t = bnncc.BinaryMaxPool <kernel_shape = {list(kernel)}, strides = {list(stride)}, pads = {list(pads)}> (s)
+        t = bnncc.BinaryMaxPool <{window}> (s)
         y = bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [0, 0, 0, 0],
             pad_value = 0.0> (t, v, m, b)
         z = Identity (t)
         """,
-        f"float[1, {channels}, {size[0]}, {size[1]}] x",
+        f"float[1, {channels}, {geometry.size[0]}, {geometry.size[1]}] x",
         "y, z",
         v=signs(3, channels, 1, 1, seed=seed),
         m=np.ones(3, np.float32),
@@ -195,6 +182,10 @@ CONSTANTS = {
     "rows": ints(3, 0, -1),
     "blocks": np.concatenate([np.arange(32) + 32 * block for block in (2, 0, 1, 2)]),
 }
+
+
+def test_each_move_that_the_graph_admits_has_a_lowering() -> None:
+    assert set(LOWERINGS) == bit_moves.MOVES
 
 
 @pytest.mark.parametrize(("move", "channels", "moved", "expected"), MOVES, ids=[move[0] for move in MOVES])

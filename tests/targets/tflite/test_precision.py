@@ -32,13 +32,17 @@ from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import verify
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference
-from tests.networks import bireal_net_18, randomize, reactnet_a
+from tests.networks import randomize
 from tests.networks.binarize import ScaledBinaryConv2d
+from tests.networks.full_size import compiled as compiled_full_size
+from tests.networks.full_size import shares
 from tests.targets.tflite.compare import assert_same, draw, from_file, node_model, normal, operators, to_file
 
 Array = npt.NDArray[np.float32]
 FLOAT16, INT8 = WeightsPrecision.FLOAT16, WeightsPrecision.INT8
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fashion_mnist"
+# The weights of the last Linear of each full-size network.
+LINEARS = {"reactnet_a": 1000 * 1024, "bireal_net_18": 1000 * 512}
 # Of float32 sums, taken in another order.
 ROUNDING = 1e-5
 
@@ -461,12 +465,11 @@ def test_equal_constants_are_stored_once() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", [reactnet_a, bireal_net_18])
-def test_full_size_networks_shrink_and_agree_with_float32(network: Callable[[], nn.Module]) -> None:
-    full = bnncc.compile(network(), input_shapes=["1x3x224x224"])
+@pytest.mark.parametrize("network", [pytest.param(name, marks=shares(name)) for name in LINEARS])
+def test_full_size_networks_shrink_and_agree_with_float32(network: str) -> None:
+    full, linear = compiled_full_size(network), LINEARS[network]
     inputs = [random_inputs(full.traced.model, seed) for seed in range(2)]
     expected = [full.run([full.as_stored(array) for array in arrays])[0] for arrays in inputs]
-    linear = 1000 * 1024 if network is reactnet_a else 1000 * 512
     # The first signs that rounding flips flip others: what a network of random weights does not forgive, a trained
     # one does (see below).
     for precision, saved, least in ((FLOAT16, 2, 0.999), (INT8, 3, 0.9)):
@@ -475,7 +478,7 @@ def test_full_size_networks_shrink_and_agree_with_float32(network: Callable[[], 
         found = [compiled.run([compiled.as_stored(array) for array in arrays])[0] for arrays in inputs]
         for one, other in zip(found, expected, strict=True):
             cosine = float(np.sum(one * other) / np.linalg.norm(one) / np.linalg.norm(other))
-            print(network.__name__, precision.value, len(compiled.content), len(full.content), cosine)
+            print(network, precision.value, len(compiled.content), len(full.content), cosine)
             assert cosine >= least
             assert np.argmax(one) == np.argmax(other)
 

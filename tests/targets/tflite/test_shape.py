@@ -32,7 +32,7 @@ def test_reshape(target):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 def test_any_reshapes_and_transposes(data):
     """A random chain of Reshape and Transpose on the factors of 48: the layouts must not lose track."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ SETTINGS: dict[str, Any] = json.loads((HERE / "bundle.json").read_text(encoding=
 PREPROCESSING: dict[str, Any] = SETTINGS["preprocessing"]
 LABELS = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines() if (HERE / "labels.txt").exists() else []
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names of pictures with so many channels
+# By the class and the machine of an ELF file.
+MACHINES = {(1, 40): "32-bit ARM", (2, 183): "64-bit ARM", (2, 62): "x86-64"}
 WARM_UP = 5
 CHECK_FAILED = 3  # exit code: no other failure has it
 # An image agrees where its outputs differ by so much at most, as a share of the largest output; a check passes where so
@@ -44,11 +47,30 @@ CLOSE = 1e-2
 LEAST_AGREEMENT = 0.5
 
 
+def load_library(path: Path) -> Any:
+    """The delegate; exits with what the trouble is where it cannot be loaded."""
+    try:
+        header = path.read_bytes()[:20]
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}")
+    try:
+        return load_delegate(str(path))
+    except (OSError, ValueError) as error:
+        # ELF: the class (1: 32 bits) and the machine.
+        made_for = MACHINES.get((header[4], header[18])) if header[:4] == b"\x7fELF" and len(header) == 20 else None
+        what = "damaged" if made_for is None else f"for {made_for}"
+        here = f"{32 if sys.maxsize < 2**32 else 64}-bit Python on {platform.machine()}"
+        sys.exit(
+            f"{path.name} is {what}, and does not load in this {here}: {error}\n"
+            "Make the bundle for this device: bnncc targets lists them."
+        )
+
+
 class Network:
     """model.tflite in TensorFlow Lite, LCE's operators in the delegate beside it."""
 
     def __init__(self, threads: int) -> None:
-        delegate = load_delegate(str(HERE / "libbnncc_runtime.so"))
+        delegate = load_library(HERE / "libbnncc_runtime.so")
         self.interpreter = Interpreter(
             str(HERE / "model.tflite"), num_threads=threads, experimental_delegates=[delegate]
         )

@@ -192,10 +192,6 @@ class Binary : public Builtin {
 
 }  // namespace
 
-Builtin* create_binary(int32_t code) {
-  auto* const binary = create<Binary>();
-  if (binary != nullptr) binary->code = code;
-  return binary;
-}
+Builtin* create_binary(int32_t code) { return create_with_code<Binary>(code); }
 
 }  // namespace bnncc

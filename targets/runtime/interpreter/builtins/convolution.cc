@@ -1,5 +1,4 @@
 // CONV_2D: the patches of the input that the filters meet become rows of a matrix, a block of pixels at a time.
-#include "../../geometry.h"
 #include "../builtin.h"
 #include "../gemm.h"
 #include "spatial.h"
@@ -18,29 +17,10 @@ class Convolution : public Builtin {
     if (x_.rank != 4 || filter.rank != 4) return setup.fail(kNoMap);
     if (filter.dims[3] != x_.dims[3]) return setup.fail("its filters have not the input's channels");
     const FlatbufferTable& options = setup.options();
-    Windows windows;
-    windows.padding = options.number<int8_t>(0, 0);
-    windows.strides[1] = options.number<int32_t>(1, 0);
-    windows.strides[0] = options.number<int32_t>(2, 0);
-    windows.dilations[1] = options.number<int32_t>(4, 1);
-    windows.dilations[0] = options.number<int32_t>(5, 1);
-    windows.kernel[0] = filter.dims[1];
-    windows.kernel[1] = filter.dims[2];
+    const Windows windows(options, filter, 4);
     if (!clamp_.read(options.number<int8_t>(3, 0))) return setup.fail("its activation is unknown");
-    if (!windows.slide(setup, x_, axes_)) return false;
-    y_ = x_;
-    y_.dims[1] = static_cast<int>(axes_[0].output);
-    y_.dims[2] = static_cast<int>(axes_[1].output);
-    y_.dims[3] = filter.dims[0];
-    if (!setup.set_output(0, abi::kFloat32, y_)) return false;
-    Weights weights;
-    const float* bias = nullptr;
-    if (!weights.read(setup, 1, 0) || !read_bias(setup, 2, filter.dims[0], &bias)) return false;
-    const int64_t depth = filter.elements() / filter.dims[0];
-    if (!matrix_.pack(filter.dims[0], depth, [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); })) {
-      return setup.fail("out of memory");
-    }
-    matrix_.set_bias(bias);
+    if (!windows.slide(setup, x_, filter.dims[0], axes_, &y_)) return false;
+    if (!setup.set_output(0, abi::kFloat32, y_) || !read_matrix(setup, &matrix_)) return false;
     return plan(team) || setup.fail("out of memory");
   }
 

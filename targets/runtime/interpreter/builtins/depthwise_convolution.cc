@@ -30,28 +30,15 @@ class DepthwiseConvolution : public Builtin {
       return setup.fail("its filters have not a multiple of the input's channels");
     }
     const FlatbufferTable& options = setup.options();
-    Windows windows;
-    windows.padding = options.number<int8_t>(0, 0);
-    windows.strides[1] = options.number<int32_t>(1, 0);
-    windows.strides[0] = options.number<int32_t>(2, 0);
-    windows.dilations[1] = options.number<int32_t>(5, 1);
-    windows.dilations[0] = options.number<int32_t>(6, 1);
-    windows.kernel[0] = filter.dims[1];
-    windows.kernel[1] = filter.dims[2];
+    const Windows windows(options, filter, 5);
     if (!clamp_.read(options.number<int8_t>(4, 0))) return setup.fail("its activation is unknown");
-    if (!windows.slide(setup, x_, axes_)) return false;
-    y_ = x_;
-    y_.dims[1] = static_cast<int>(axes_[0].output);
-    y_.dims[2] = static_cast<int>(axes_[1].output);
-    y_.dims[3] = filter.dims[3];
+    if (!windows.slide(setup, x_, filter.dims[3], axes_, &y_)) return false;
     multiplier_ = filter.dims[3] / x_.dims[3];
     if (!setup.set_output(0, abi::kFloat32, y_)) return false;
     Weights weights;
-    const float* bias = nullptr;
-    if (!weights.read(setup, 1, 3) || !read_bias(setup, 2, filter.dims[3], &bias)) return false;
-    if (!filter_.allocate(filter.elements()) || !bias_.allocate(filter.dims[3])) return setup.fail("out of memory");
+    if (!weights.read(setup, 1, 3) || !read_bias(setup, 2, filter.dims[3], &bias_)) return false;
+    if (!filter_.allocate(filter.elements())) return setup.fail("out of memory");
     for (int64_t i = 0; i < filter.elements(); ++i) filter_[i] = weights.at(i, i % filter.dims[3]);
-    for (int64_t i = 0; bias != nullptr && i < filter.dims[3]; ++i) bias_[i] = bias[i];
     return true;
   }
 

@@ -150,10 +150,6 @@ class Gather : public Builtin {
 
 }  // namespace
 
-Builtin* create_gather(int32_t code) {
-  auto* const gather = create<Gather>();
-  if (gather != nullptr) gather->code = code;
-  return gather;
-}
+Builtin* create_gather(int32_t code) { return create_with_code<Gather>(code); }
 
 }  // namespace bnncc

@@ -179,17 +179,7 @@ class Pad : public Builtin {
 }  // namespace
 
 Builtin* create_join(int32_t) { return create<Join>(); }
-
-Builtin* create_split(int32_t code) {
-  auto* const split = create<Split>();
-  if (split != nullptr) split->code = code;
-  return split;
-}
-
-Builtin* create_pad(int32_t code) {
-  auto* const pad = create<Pad>();
-  if (pad != nullptr) pad->code = code;
-  return pad;
-}
+Builtin* create_split(int32_t code) { return create_with_code<Split>(code); }
+Builtin* create_pad(int32_t code) { return create_with_code<Pad>(code); }
 
 }  // namespace bnncc

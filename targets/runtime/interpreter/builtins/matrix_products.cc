@@ -30,14 +30,7 @@ class FullyConnected : public Builtin {
       y.dims[1] = filter.dims[0];
     }
     if (!setup.set_output(0, abi::kFloat32, y)) return false;
-    Weights weights;
-    const float* bias = nullptr;
-    if (!weights.read(setup, 1, 0) || !read_bias(setup, 2, filter.dims[0], &bias)) return false;
-    const int64_t depth = filter.dims[1];
-    if (!matrix_.pack(filter.dims[0], depth, [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); })) {
-      return setup.fail("out of memory");
-    }
-    matrix_.set_bias(bias);
+    if (!read_matrix(setup, &matrix_)) return false;
     block_ = min<int64_t>(64, round_up(ceil_div(rows_, team.threads()), PackedMatrix::kTile));
     splits_ = min(matrix_.panels(), ceil_div(team.threads(), ceil_div(rows_, block_)));
     return true;
@@ -132,12 +125,6 @@ class BatchMatmul : public Builtin {
         }
       }
     });
-  }
-
-  static void add_scaled(float factor, const float* x, float* y, int64_t size) {
-    int64_t i = 0;
-    for (; i + 4 <= size; i += 4) store4(load4(y + i) + load4(x + i) * factor, y + i);
-    for (; i < size; ++i) y[i] += x[i] * factor;
   }
 
   // Of both inputs, as the product takes them.

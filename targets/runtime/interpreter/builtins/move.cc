@@ -257,10 +257,6 @@ class Move : public Builtin {
 
 }  // namespace
 
-Builtin* create_move(int32_t code) {
-  auto* const move = create<Move>();
-  if (move != nullptr) move->code = code;
-  return move;
-}
+Builtin* create_move(int32_t code) { return create_with_code<Move>(code); }
 
 }  // namespace bnncc

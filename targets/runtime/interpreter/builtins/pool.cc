@@ -16,18 +16,12 @@ class Pool : public Builtin {
     if (setup.type(0) != abi::kFloat32) return setup.fail("it does not take this type");
     if (x_.rank != 4) return setup.fail(kNoMap);
     const FlatbufferTable& options = setup.options();
-    Windows windows;
-    windows.padding = options.number<int8_t>(0, 0);
-    windows.strides[1] = options.number<int32_t>(1, 0);
-    windows.strides[0] = options.number<int32_t>(2, 0);
+    Windows windows(options);
     windows.kernel[1] = options.number<int32_t>(3, 0);
     windows.kernel[0] = options.number<int32_t>(4, 0);
     if (!clamp_.read(options.number<int8_t>(5, 0))) return setup.fail("its activation is unknown");
-    if (!windows.slide(setup, x_, axes_)) return false;
-    Shape y = x_;
-    y.dims[1] = static_cast<int>(axes_[0].output);
-    y.dims[2] = static_cast<int>(axes_[1].output);
-    return setup.set_output(0, abi::kFloat32, y);
+    Shape y;
+    return windows.slide(setup, x_, x_.dims[3], axes_, &y) && setup.set_output(0, abi::kFloat32, y);
   }
 
   void run(const Call& call) const override {
@@ -73,10 +67,6 @@ class Pool : public Builtin {
 
 }  // namespace
 
-Builtin* create_pool(int32_t code) {
-  auto* const pool = create<Pool>();
-  if (pool != nullptr) pool->code = code;
-  return pool;
-}
+Builtin* create_pool(int32_t code) { return create_with_code<Pool>(code); }
 
 }  // namespace bnncc

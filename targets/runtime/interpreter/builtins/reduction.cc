@@ -244,16 +244,7 @@ class ArgExtreme : public Builtin {
 
 }  // namespace
 
-Builtin* create_reduction(int32_t code) {
-  auto* const reduction = create<Reduction>();
-  if (reduction != nullptr) reduction->code = code;
-  return reduction;
-}
-
-Builtin* create_arg_extreme(int32_t code) {
-  auto* const extreme = create<ArgExtreme>();
-  if (extreme != nullptr) extreme->code = code;
-  return extreme;
-}
+Builtin* create_reduction(int32_t code) { return create_with_code<Reduction>(code); }
+Builtin* create_arg_extreme(int32_t code) { return create_with_code<ArgExtreme>(code); }
 
 }  // namespace bnncc

@@ -181,11 +181,6 @@ class Cast : public Builtin {
 }  // namespace
 
 Builtin* create_select(int32_t) { return create<Select>(); }
-
-Builtin* create_cast(int32_t code) {
-  auto* const cast = create<Cast>();
-  if (cast != nullptr) cast->code = code;
-  return cast;
-}
+Builtin* create_cast(int32_t code) { return create_with_code<Cast>(code); }
 
 }  // namespace bnncc

@@ -50,10 +50,6 @@ class Softmax : public Builtin {
 
 }  // namespace
 
-Builtin* create_softmax(int32_t code) {
-  auto* const softmax = create<Softmax>();
-  if (softmax != nullptr) softmax->code = code;
-  return softmax;
-}
+Builtin* create_softmax(int32_t code) { return create_with_code<Softmax>(code); }
 
 }  // namespace bnncc

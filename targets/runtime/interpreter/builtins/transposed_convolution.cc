@@ -42,10 +42,7 @@ class TransposedConvolution : public Builtin {
       before_[i] = window.before;
     }
     Weights weights;
-    const float* bias = nullptr;
-    if (!weights.read(setup, 1, 0) || !read_bias(setup, 3, filter.dims[0], &bias)) return false;
-    if (!bias_.allocate(filter.dims[0])) return setup.fail("out of memory");
-    for (int64_t i = 0; bias != nullptr && i < filter.dims[0]; ++i) bias_[i] = bias[i];
+    if (!weights.read(setup, 1, 0) || !read_bias(setup, 3, filter.dims[0], &bias_)) return false;
     return pack(filter, weights) || setup.fail("out of memory");
   }
 
@@ -91,12 +88,6 @@ class TransposedConvolution : public Builtin {
         }
       }
     }
-  }
-
-  static void add_scaled(float factor, const float* w, float* y, int64_t size) {
-    int64_t i = 0;
-    for (; i + 4 <= size; i += 4) store4(load4(y + i) + load4(w + i) * factor, y + i);
-    for (; i < size; ++i) y[i] += w[i] * factor;
   }
 
   // The input position whose kernel position k adds to output position o.

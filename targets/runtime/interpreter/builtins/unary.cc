@@ -130,10 +130,6 @@ class Unary : public Builtin {
 
 }  // namespace
 
-Builtin* create_unary(int32_t code) {
-  auto* const unary = create<Unary>();
-  if (unary != nullptr) unary->code = code;
-  return unary;
-}
+Builtin* create_unary(int32_t code) { return create_with_code<Unary>(code); }
 
 }  // namespace bnncc

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../builtin.h"
+#include "../gemm.h"
 
 namespace bnncc {
 
@@ -45,12 +46,28 @@ class Weights {
   FlatbufferVector scales_;
 };
 
-// The bias, input `input`, of so many outputs; null where it is absent.  False after a failure.
-inline bool read_bias(Setup& setup, int input, int64_t outputs, const float** bias) {
-  *bias = nullptr;
-  if (!setup.has_input(input)) return true;
-  *bias = setup.constant<float>(input, abi::kFloat32, outputs);
-  return *bias != nullptr;
+// The bias, input `input`, of so many outputs; zeros where it is absent.  False after a failure.
+inline bool read_bias(Setup& setup, int input, int64_t outputs, Array<float>* bias) {
+  const float* const given = setup.has_input(input) ? setup.constant<float>(input, abi::kFloat32, outputs) : nullptr;
+  if (setup.has_input(input) && given == nullptr) return false;
+  if (!bias->allocate(outputs)) return setup.fail("out of memory");
+  if (given != nullptr) memcpy(bias->data(), given, static_cast<size_t>(outputs) * sizeof(float));
+  return true;
+}
+
+// Weights of inputs 1, [outputs, …], and 2, the bias, as the matrix that rows are multiplied by.  False after a failure.
+inline bool read_matrix(Setup& setup, PackedMatrix* matrix) {
+  const Shape filter = setup.shape(1);
+  const int64_t outputs = filter.dims[0];
+  Weights weights;
+  Array<float> bias;
+  if (!weights.read(setup, 1, 0) || !read_bias(setup, 2, outputs, &bias)) return false;
+  const int64_t depth = filter.elements() / outputs;
+  if (!matrix->pack(outputs, depth, [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); })) {
+    return setup.fail("out of memory");
+  }
+  matrix->set_bias(bias.data());
+  return true;
 }
 
 }  // namespace bnncc

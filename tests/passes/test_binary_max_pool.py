@@ -5,21 +5,24 @@ import json
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bnncc
+from bnncc.ir.geometry import Window
 from bnncc.ir.graph import NEGATED_KEY
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
-from bnncc.passes.binary_maxpool import BinaryMaxPool
+from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.legalize import Padding, legalization
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.verification.passes import first_difference
 from tests.networks.vgg_small import VggSmall
+from tests.passes.convolutions import Geometry
 from tests.passes.helpers import Array, build, check_pass, draw, node_of, normal, operators, run_all, signs
 from tests.passes.networks import assert_equals_torch, compile_randomized
 from tests.targets.tflite.test_lce import assert_equal_in_lce
+from tests.windows import windows
 
 POOL = "MaxPool <kernel_shape = [2, 2], strides = [2, 2]>"
 BINARY_CONV = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [{}], pad_value = 0.0>"
@@ -32,31 +35,21 @@ def test_signs_are_pooled_as_bits() -> None:
     assert node_of(after, "BinaryMaxPool").outputs[0].name == "y"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     channels=st.integers(1, 200),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
+    # PyTorch's rule: padding is at most half the kernel.
+    axes=st.tuples(*[windows(kernels=(1, 4), dilations=(1, 1), pads=(0, 2), widest_pad=lambda k: k // 2)] * 2),
     ceil_mode=st.integers(0, 1),
 )
 def test_the_sign_of_a_maximum_is_the_maximum_of_signs_for_every_window(
-    channels: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    ceil_mode: int,
+    channels: int, axes: tuple[Window, Window], ceil_mode: int
 ) -> None:
-    assume(all(2 * max(pads[axis], pads[axis + 2]) <= kernel[axis] for axis in (0, 1)))
-    assume(all(size[axis] + pads[axis] + pads[axis + 2] >= kernel[axis] for axis in (0, 1)))
-    attributes = (
-        f"kernel_shape = {list(kernel)}, strides = {list(stride)}, pads = {list(pads)}, ceil_mode = {ceil_mode}"
-    )
+    geometry = Geometry.of(*axes)
+    window = f"kernel_shape = {list(geometry.kernel)}, strides = {list(geometry.strides)}, pads = {list(geometry.pads)}"
     model = build(
-        f"p = MaxPool <{attributes}> (x)\ny = bnncc.Sign (p)",
-        f"float[1, {channels}, {size[0]}, {size[1]}] x",
+        f"p = MaxPool <{window}, ceil_mode = {ceil_mode}> (x)\ny = bnncc.Sign (p)",
+        f"float[1, {channels}, {geometry.size[0]}, {geometry.size[1]}] x",
     )
     after = check_pass(model, BinaryMaxPool())
     assert operators(after) == {"bnncc.Sign": 1, "bnncc.BinaryMaxPool": 1}

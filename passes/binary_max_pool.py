@@ -34,6 +34,8 @@ from bnncc.ir.graph import (
 )
 from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import affine_of, channel_vector
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert
 from bnncc.passes.normalize_sign_input import can_negate, negate_channels
 from bnncc.passes.threshold import can_yield_bits
 from bnncc.passes.windows import windows_of
@@ -47,16 +49,18 @@ class BinaryMaxPool(ir.passes.InPlacePass):
     """Move every MaxPool that allows it below the Sign behind it, and let those that read signs pool bits."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        changed = False
-        for node in list(model.graph):
-            if ops.is_sign(node):
-                changed |= _move_below(model.graph, node)
-            elif node.domain == "" and node.op_type == "MaxPool" and node.inputs[0] is not None:
-                windows = _windows(node)
-                if windows is not None and is_binary(node.inputs[0]):
-                    replace_node(model.graph, node, ops.binary_max_pool(node.inputs[0], windows))
-                    changed = True
-        return ir.passes.PassResult(model, modified=changed)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+    if ops.is_sign(node):
+        return _move_below(graph, node)
+    x = node.inputs[0] if node.domain == "" and node.op_type == "MaxPool" else None
+    windows = _windows(node) if x is not None else None
+    if x is None or windows is None or not is_binary(x):
+        return False
+    replace_node(graph, node, ops.binary_max_pool(x, windows))
+    return True
 
 
 def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
@@ -78,12 +82,12 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     for node in between:
         operands = [value if operand is previous.outputs[0] else operand for operand in node.inputs]
         moved = ir.node(node.op_type, operands, dict(node.attributes))
-        value, previous = _insert(graph, moved, sign, node, x, f"{node.outputs[0].name}/unpooled"), node
+        value, previous = insert(graph, moved, sign, name=f"{node.outputs[0].name}/unpooled", like=x, origin=node), node
     if falling.size:
         factor = new_constant(graph, direction.astype(np.float32).reshape(1, -1, 1, 1), f"{y.name}/direction")
-        value = _insert(graph, ir.node("Mul", [value, factor]), sign, sign, x, f"{y.name}/rising")
+        value = insert(graph, ir.node("Mul", [value, factor]), sign, name=f"{y.name}/rising", like=x)
     inner = ops.sign(value)
-    _insert(graph, inner, sign, sign, x, f"{y.name}/unpooled")
+    insert(graph, inner, sign, name=f"{y.name}/unpooled", like=x)
     pooled = ops.binary_max_pool(inner.outputs[0], windows)
     inherit_source([pooled], pool)
     graph.insert_before(sign, pooled)
@@ -95,15 +99,6 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     if NEGATED_KEY in pooled.outputs[0].metadata_props:
         inner.outputs[0].metadata_props[NEGATED_KEY] = pooled.outputs[0].metadata_props[NEGATED_KEY]
     return True
-
-
-def _insert(graph: ir.Graph, node: ir.Node, before: ir.Node, origin: ir.Node, like: ir.Value, name: str) -> ir.Value:
-    """Put `node` in; its output is called `name` and has the shape and type of `like`."""
-    result = node.outputs[0]
-    result.name, result.shape, result.type = name, like.shape, like.type
-    inherit_source([node], origin)
-    graph.insert_before(before, node)
-    return result
 
 
 def _find(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | None:

@@ -1,0 +1,41 @@
+"""The manifest of a bundle: what it is for, and which files belong to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bnncc.errors import InputError
+
+# Tells a bundle from other folders, and run.py how to treat pictures.
+MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """abi: the device's.  files: the names of all others in the folder, with "/" between folders."""
+
+    abi: str
+    files: tuple[str, ...]
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write it: `entries` (with "abi"), and a list of the files that are in `folder` now."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    content = {**entries, "files": [name for name in files if name != MANIFEST]}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises InputError where `folder` is no bundle, or one by a version that kept no list."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        abi, files = content["abi"], content.get("files")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder} is no bundle: make one with bnncc bundle") from error
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files) or not isinstance(abi, str):
+        raise InputError(f"{folder}: {MANIFEST} has no list of its files: make the bundle again with bnncc bundle")
+    return Manifest(abi, tuple(files))

@@ -1,0 +1,182 @@
+"""Put a BinaryConv in place of a layer that multiplies ±1 by ±1.
+
+    Before:  S ─ Conv(W = α_o · s, b) ─ y
+    After:   S ─ BinaryConv(s; multiplier = α_o, bias = b_o) ─ y
+
+    Before:  S [N, I] ─ Gemm(W [O, I], b) ─ BatchNormalization ─ y
+    After:   S ─ Reshape [N, I, 1, 1] ─ BinaryConv(1x1) ─ Reshape [N, O] ─ y
+
+A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W): the bits stay where they are.
+The affine operators behind a Linear or Conv1d are folded at once, as the Reshape would keep them from it.
+
+Verification compares the sums of S and s.  What S is of the layer's own input is left as TRACED_KEY on the BinaryConv,
+too: (1/a)·x - m/a for x = a·S + m, a list of one value a channel where a or m differ between channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc.ir import ops
+from bnncc.ir.graph import (
+    CONV_KEY,
+    INPUT_CHANNELS_KEY,
+    STEP_WEIGHTS_KEY,
+    TRACED_KEY,
+    ZERO_WEIGHTS_KEY,
+    constant_of,
+    inherit_source,
+    new_constant,
+    shape_of,
+    sole_consumer,
+    take_over,
+)
+from bnncc.ir.value_facts import is_binary
+from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.binary_operand import BinaryOperand, Materializer
+from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.traced import describe_signs, hand_on
+
+
+@dataclass
+class BinaryProduct:
+    """A layer that is binary: y = affine(conv(signs of the input, signs)) + bias.
+
+    signs: [O, C/group, …] as in the source, [O, I] for a Linear.  bias: [O], or [N, O] where it differs between rows.
+    """
+
+    node: ir.Node
+    operand: BinaryOperand
+    signs: npt.NDArray[np.float32]
+    affine: Affine
+    bias: npt.NDArray[np.float64]
+    geometry: ops.ConvGeometry
+    pad_value: float
+    zeros: int
+
+    def emit(self, materializer: Materializer) -> None:
+        """Put the BinaryConv, between Reshapes where the source is not a Conv2d, in place of the node."""
+        graph, node = materializer.graph, self.node
+        x = materializer.value_of(self.operand.signs)
+        name, shape = node.outputs[0].name, shape_of(node.outputs[0])
+        assert shape is not None
+        if node.op_type == "Conv" and self.signs.ndim == 4:
+            binary = self._binary_conv(graph, x, self.signs, Affine(self.affine.scale, self.affine.shift + self.bias))
+            graph.insert_before(node, binary)
+            self._finish(graph, node, binary.outputs[0])
+            return
+        x, signs = self._four_dimensional(graph, x)
+        last, axis = node, 1 if node.op_type == "Conv" else len(shape) - 1
+        per_row = self.bias.ndim > 1
+        total = Affine(self.affine.scale, self.affine.shift + (0.0 if per_row else self.bias))
+        while not per_row and (following := sole_consumer(graph, last.outputs[0])) is not None:
+            step = affine_of(following) if axis == 1 else _added_to_last_axis(following, last.outputs[0])
+            if step is None:
+                break
+            total, last = total.then(step if isinstance(step, Affine) else step[1]), following
+        # Behind `last`, not behind the layer: where the chain ends is where its result is known.
+        binary = self._binary_conv(graph, x, signs, total)
+        rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+        along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
+        result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
+        value = insert_reshape(graph, result, shape, f"{name}/reshape", node)
+        if per_row:
+            add = ir.node("Add", [value, new_constant(graph, self.bias.astype(np.float32), f"{name}/bias")])
+            value = insert(graph, add, node, name=f"{name}/biased", like=node.outputs[0])
+        chain = [last]
+        while chain[-1] is not node:
+            previous = next(v for v in chain[-1].inputs if v is not None and constant_of(v) is None).producer()
+            assert previous is not None
+            chain.append(previous)
+        self._finish(graph, last, value)
+        for passed in chain[1:]:
+            graph.remove(passed, safe=True)
+
+    def _finish(self, graph: ir.Graph, last: ir.Node, value: ir.Value) -> None:
+        take_over(last.outputs[0], value)
+        value.metadata_props.update(last.outputs[0].metadata_props)
+        graph.remove(last, safe=True)
+
+    def _binary_conv(self, graph: ir.Graph, x: ir.Value, signs: npt.NDArray[np.float32], affine: Affine) -> ir.Node:
+        name = self.node.outputs[0].name
+        binary = ops.binary_conv(
+            x,
+            new_constant(graph, signs, f"{name}/weight"),
+            new_constant(graph, affine.scale.astype(np.float32), f"{name}/multiplier"),
+            new_constant(graph, affine.shift.astype(np.float32), f"{name}/bias"),
+            self.geometry,
+            pad_value=self.pad_value,
+        )
+        inherit_source([binary], self.node)
+        binary.metadata_props[CONV_KEY] = name or ""
+        hand_on(self.node, binary, (INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY))
+        layer_input, operand = self.node.inputs[0], self.operand.affine
+        if layer_input is not None and (np.any(operand.scale != 1) or np.any(operand.shift != 0)):
+            describe_signs(binary, layer_input.name, operand.scale, operand.shift)
+        if self.zeros:
+            binary.metadata_props[ZERO_WEIGHTS_KEY] = str(self.zeros)
+        return binary
+
+    def _four_dimensional(self, graph: ir.Graph, x: ir.Value) -> tuple[ir.Value, npt.NDArray[np.float32]]:
+        """The input and the weights of a Linear or Conv1d as those of a two-dimensional convolution."""
+        node, signs = self.node, self.signs
+        name, shape = node.outputs[0].name, shape_of(x)
+        assert shape is not None
+        if node.op_type == "Conv":
+            return insert_reshape(graph, x, (*shape[:2], 1, shape[2]), f"{name}/signs", node), signs[:, :, None, :]
+        if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1:
+            shape = (shape[1], shape[0])
+            moved = ir.node("Transpose", [x], {"perm": [1, 0]})
+            x = insert(graph, moved, node, name=f"{name}/transposed", like=x, shape=shape)
+        source = _flattened_map(x)
+        if source is not None:
+            return source, signs.reshape(signs.shape[0], *(shape_of(source) or ())[1:])
+        rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+        sign = x.producer()
+        if len(shape) > 2 and sign is not None and _serves_only(graph, sign, node):
+            # Bits are packed along the channels, here another axis than in front of the Reshape: pack behind it.
+            assert sign.inputs[0] is not None
+            floats = insert_reshape(graph, sign.inputs[0], rows, f"{x.name}/rows", sign)
+            packed = insert(graph, ops.sign(floats), sign, name=f"{name}/signs", like=floats)
+            return packed, signs[:, :, None, None]
+        return insert_reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
+
+
+def _added_to_last_axis(node: ir.Node, x: ir.Value) -> Affine | None:
+    """The affine of `MatMul(…) + b` with b along the last axis."""
+    other = next((value for value in node.inputs if value is not x), None)
+    array = constant_of(other)
+    shape = shape_of(x)
+    if (
+        node.domain != ""
+        or node.op_type != "Add"
+        or array is None
+        or shape is None
+        or shape != shape_of(node.outputs[0])
+    ):
+        return None
+    if any(size != 1 for size in array.shape[:-1]):
+        return None
+    return Affine(np.ones(shape[-1]), np.broadcast_to(array.reshape(-1).astype(np.float64), (shape[-1],)).copy())
+
+
+def _serves_only(graph: ir.Graph, sign: ir.Node, node: ir.Node) -> bool:
+    """True where `node` alone reads the signs, and they are no stand-in that verification knows by their name."""
+    value = sign.outputs[0]
+    return ops.is_sign(sign) and sole_consumer(graph, value) is node and TRACED_KEY not in value.metadata_props
+
+
+def _flattened_map(x: ir.Value) -> ir.Value | None:
+    """The binary map [N, C, H, W] of which `x` [N, C·H·W] is a Reshape or Flatten."""
+    node = x.producer()
+    source = (
+        node.inputs[0] if node is not None and node.domain == "" and node.op_type in ("Reshape", "Flatten") else None
+    )
+    before, after = shape_of(source) if source is not None else None, shape_of(x)
+    if source is None or before is None or after is None or len(before) != 4 or len(after) != 2:
+        return None
+    return source if before[0] == after[0] and is_binary(source) else None

@@ -1,0 +1,40 @@
+"""An exception that nothing expected is exit code 3, one line, and a file with the traceback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from bnncc.cli import main
+from bnncc.targets.tflite.reader import TfliteFile
+
+
+def test_a_bug_is_one_line_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> TfliteFile:
+        raise IndexError("list index out of range\nand more")
+
+    monkeypatch.setattr(TfliteFile, "open", fail)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    result = click.testing.CliRunner().invoke(main, ["inspect", "net.tflite"])
+    assert result.exit_code == 3
+    assert len(result.output.splitlines()) == 1
+    found = re.search(r"a bug in bnncc: IndexError: list index out of range; report it .* with (\S+),", result.output)
+    assert found is not None
+    content = Path(found[1]).read_text()
+    assert "Traceback" in content
+    assert "list index out of range\nand more" in content
+
+
+def test_a_mistake_on_the_command_line_stays_exit_code_2() -> None:
+    for arguments in (["inspect"], ["nothing"], ["compile", "--seed", "-1", "x.py:f", "-o", "x"]):
+        assert click.testing.CliRunner().invoke(main, arguments).exit_code == 2
+
+
+def test_the_exit_codes_are_in_the_help() -> None:
+    output = click.testing.CliRunner().invoke(main, ["--help"]).output
+    for line in ("0    done", "1    the file disagrees", "2    something is wrong", "3    a bug", "130  interrupted"):
+        assert line in output

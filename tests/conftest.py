@@ -1,0 +1,55 @@
+"""What every run has: seeds of its own for each test, hypothesis' profiles, and one line that says what is skipped."""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
+
+from tests.needs import skipped_line
+
+SEED = 0
+
+# How long an example takes, or drawing it, depends on what else the machine does.
+TIMELESS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# `make test`: the same examples in every run, whatever ran before.
+hypothesis.settings.register_profile("test", derandomize=True, database=None, **TIMELESS)
+# `make fuzz`: other examples in every run; a failure prints the line that draws its example again.
+hypothesis.settings.register_profile("fuzz", database=None, print_blob=True, **TIMELESS)
+hypothesis.settings.load_profile("test")
+
+# Hypothesis also draws numbers that stand in the project's modules, those that are loaded by then: what a test draws
+# would depend on which tests ran before it.
+providers._get_local_constants = Constants
+
+
+def seed_generators() -> None:
+    """Bring the libraries' own random generators to a known state."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def own_seed() -> None:
+    """A test that draws without a generator of its own draws the same, whatever ran before it."""
+    seed_generators()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
+    """What several tests share is made by the first of them, whichever that is: it has its own seed too."""
+    if request.scope != "function":
+        seed_generators()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get("skipped", [])
+    if reports:
+        terminalreporter.line(skipped_line([report.longrepr[2].removeprefix("Skipped: ") for report in reports]))

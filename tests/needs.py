@@ -1,0 +1,54 @@
+"""What tests need of the machine: a test whose need is not met is skipped, and in CI fails.
+
+A reason says what is missing and, in brackets, what brings it.  The run's last lines name each reason once
+(`tests/conftest.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+# Set by `.ci/run`, which installs all that is needed.
+IN_CI = bool(os.environ.get("CI"))
+HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+# What `python -m tests.targets.runtime.sysroot` made; empty where nothing did.
+SYSROOTS = os.environ.get("BNNCC_SYSROOTS", "")
+
+NO_ZIG = "no package ziglang (pip install 'bnncc[runtime]')"
+NO_SYSROOTS = "BNNCC_SYSROOTS names no packages for emulated ARM (make sysroots)"
+
+
+def debian(program: str, package: str = "") -> str:
+    """The reason where a program of Debian's is missing."""
+    return f"no {program} (Debian's package {package or program})"
+
+
+def need(found: object, reason: str) -> None:
+    """Inside a test or a fixture: skip where `found` is false."""
+    if not found:
+        (pytest.fail if IN_CI else pytest.skip)(reason)
+
+
+def need_zig() -> None:
+    need(HAS_ZIG, NO_ZIG)
+
+
+def needs(found: object, reason: str) -> pytest.MarkDecorator:
+    """A mark: skip where `found` is false.  In CI the test runs, and fails at what is missing."""
+    return pytest.mark.skipif(not found and not IN_CI, reason=reason)
+
+
+def skipped_line(reasons: Sequence[str]) -> str:
+    """How many tests are skipped, and for each reason how many, as one line; reasons: one a test."""
+    counts = Counter(reasons)
+    kinds = [reason if len(counts) == 1 else f"{count}: {reason}" for reason, count in counts.most_common()]
+    return f"{len(reasons)} skipped: {'; '.join(kinds)}"
+
+
+needs_zig = needs(HAS_ZIG, NO_ZIG)
+needs_sysroots = needs(SYSROOTS, NO_SYSROOTS)

@@ -1,0 +1,75 @@
+"""Damaged .tflite files: `bnncc inspect` prints them or says what is wrong, and never ends in a traceback."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import click.testing
+import pytest
+import torch
+
+import bnncc
+from bnncc.cli import main
+from bnncc.errors import InputError
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import pack
+from tests.networks import VggSmall, randomize
+
+FILES = 150
+# The structure of a file lies at its ends; most of what is between are weights.
+ENDS = (400, 9000)
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    torch.manual_seed(0)
+    network = VggSmall((8, 16, 16), padding=1)
+    network(torch.zeros(2, 3, 16, 16))
+    return bnncc.compile(randomize(network), input_shapes=["1x3x16x16"]).content
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    data, size = bytearray(content), len(content)
+
+    def place() -> int:
+        return rng.choice((rng.randrange(min(ENDS[0], size)), size - 1 - rng.randrange(min(ENDS[1], size))))
+
+    kind = rng.choice(("bytes", "word", "cut", "zeros"))
+    if kind == "bytes":
+        for _ in range(rng.choice((1, 2, 8))):
+            data[place()] = rng.randrange(256)
+    elif kind == "word":
+        start = place() & ~3
+        data[start : start + 4] = struct.pack("<I", rng.choice((0, 1, 2**31 - 1, 2**32 - 1, rng.getrandbits(32))))
+    elif kind == "cut":
+        del data[rng.randrange(size) :]
+    else:
+        start = place()
+        data[start : start + 64] = bytes(64)
+    return bytes(data)
+
+
+def test_inspect_prints_a_damaged_file_or_says_what_is_wrong(content: bytes, tmp_path: Path) -> None:
+    rng, path = random.Random(0), tmp_path / "net.tflite"
+    codes = []
+    for _ in range(FILES):
+        path.write_bytes(damaged(content, rng))
+        result = click.testing.CliRunner().invoke(main, ["inspect", str(path)])
+        assert result.exit_code in (0, 2), (result.output, result.exception)
+        if result.exit_code == 2:
+            assert str(path) in result.output
+        codes.append(result.exit_code)
+    # Both kinds were met: the test is about files, not about one early check.
+    assert min(codes.count(0), codes.count(2)) > FILES // 10
+
+
+def test_a_constant_of_too_few_bytes_is_named(content: bytes) -> None:
+    file = TfliteFile(content)
+    entry = next(tensor for tensor in file.tensors if file.data(tensor) is not None)
+    model = file._model
+    buffer = model.buffers[file._subgraph.tensors[entry.index].buffer]
+    buffer.data = buffer.data[:-1]
+    with pytest.raises(InputError, match=rf"the tensor \d+ '.*', {entry.dtype} .*, has .* bytes"):
+        TfliteFile(pack(model))
