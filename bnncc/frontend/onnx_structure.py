@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from bnncc.errors import InputError
+from bnncc.frontend.qonnx import DOMAINS as QONNX_DOMAINS
 
 # TensorFlow Lite's shapes, and sizes in bytes, are signed 32-bit integers.
 LARGEST_SIZE = 2**31 - 1
@@ -53,6 +54,7 @@ def check_structure(model: onnx.ModelProto, path: Path) -> None:
         for info in model.graph.input:
             _check_input(info, path)
         _check_graph(model.graph, set(), path)
+        _check_domains(model, path)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is damaged: a name in it is not UTF-8 ({error.reason} in {error.object!r})"
@@ -104,6 +106,16 @@ def _check_graph(graph: onnx.GraphProto, outer: Collection[str], path: Path) -> 
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.dim_value < 0 or dimension.dim_value > LARGEST_SIZE:
                 raise InputError(f"{path}: the value {info.name!r} has a dimension of {dimension.dim_value}")
+
+
+def _check_domains(model: onnx.ModelProto, path: Path) -> None:
+    """Of which version an operator is, the file has to say."""
+    imported = {entry.domain for entry in model.opset_import} | {"", "ai.onnx", *QONNX_DOMAINS}
+    for node in model.graph.node:
+        if node.domain not in imported:
+            raise InputError(
+                f"{path}: {describe(node)} is of the domain {node.domain!r}, of which no version is imported"
+            )
 
 
 def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:

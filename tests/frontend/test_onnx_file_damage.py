@@ -120,6 +120,10 @@ def no_outputs(proto: ModelProto) -> None:
     del proto.graph.output[:]
 
 
+def unknown_domain(proto: ModelProto) -> None:
+    proto.graph.node[2].domain = "my.operators"
+
+
 def two_of_a_name(proto: ModelProto) -> None:
     proto.graph.node[1].output[0] = "c"
     proto.graph.node[2].input[0] = "c"
@@ -194,6 +198,10 @@ DAMAGE: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "a newer format": (ir_version, "uses version 99 of ONNX's format"),
     "an undefined value": (undefined, "BatchNormalization 'norm' reads 'nowhere', which nothing computes"),
     "an undefined output": (no_such_output, "nothing computes the output 'z'"),
+    "a domain without a version": (
+        unknown_domain,
+        "my.operators.PRelu 'act' is of the domain 'my.operators', of which no",
+    ),
     "no outputs": (no_outputs, "its graph has no outputs"),
     "two values of a name": (two_of_a_name, "two values are called 'c'; the second is of BatchNormalization 'norm'"),
     "a sequence as input": (sequence_input, "the input 'x' is no tensor"),
