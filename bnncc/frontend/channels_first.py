@@ -151,9 +151,12 @@ def _sink(graph: ir.Graph) -> bool:
         orders = {_order(value.producer()) for value in node.inputs if value is not None}
         for order in orders - {None}:
             assert order is not None
-            if _cancel(graph, node, order) or _sink_through(graph, node, order) or _into_linear(graph, node, order):
+            moves = (_cancel, _skip_reshaped, _sink_through, _into_linear)
+            if any(move(graph, node, order) for move in moves):
                 changed = True
                 break
+        if node.graph is graph and _order(node) is not None:
+            changed = _join_reshape(graph, node) or changed
     return changed
 
 
@@ -173,6 +176,41 @@ def _cancel(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
     return True
 
 
+def _skip_reshaped(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
+    """A Transpose that only moves axes of one element, in front of what changes the shape: it can be left out."""
+    source = _source(node.inputs[0])
+    if node.op_type not in ("Reshape", "Flatten") or not _keeps_elements(source, order):
+        return False
+    target = shape_of(node.outputs[0])
+    if target is None:
+        return False
+    reshaped = ir.node("Reshape", [source, _integers(graph, node, target)], name=f"{node.name}/channels_first")
+    _put_in_place(graph, node, [reshaped], reshaped.outputs)
+    return True
+
+
+def _join_reshape(graph: ir.Graph, node: ir.Node) -> bool:
+    """x ─ Reshape [N, 1, 1, C] ─ Transpose ─ y  becomes  x ─ Reshape [N, C, 1, 1] ─ y."""
+    order, reshape = _order(node), _producer(node.inputs[0])
+    if order is None or reshape is None or reshape.op_type not in ("Reshape", "Unsqueeze") or reshape.domain:
+        return False
+    source, shape = reshape.inputs[0], shape_of(node.outputs[0])
+    if source is None or shape is None or not _keeps_elements(reshape.outputs[0], order):
+        return False
+    joined = ir.node("Reshape", [source, _integers(graph, node, shape)], name=f"{node.name}/channels_first")
+    _put_in_place(graph, node, [joined], joined.outputs)
+    return True
+
+
+def _keeps_elements(source: ir.Value, order: Sequence[int]) -> bool:
+    """Whether a Transpose of `source` leaves all elements in their order in memory."""
+    shape = shape_of(source)
+    if shape is None:
+        return False
+    moved = [axis for axis in order if shape[axis] > 1]
+    return moved == sorted(moved)
+
+
 def _sink_through(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
     """x ─ Transpose ─ node ─ y  becomes  x ─ node' ─ Transpose ─ y."""
     inputs = _operands(graph, node, order)
@@ -184,7 +222,7 @@ def _sink_through(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> boo
         attributes["axis"] = ir.AttrInt64("axis", order[axis % _RANK])
     shapes = [shape_of(value) for value in node.outputs]
     keeps = attributes["keepdims"].as_int() if "keepdims" in attributes else 1
-    drops_axes = node.op_type in _REDUCE and not keeps
+    drops_axes = node.op_type == "Squeeze" or (node.op_type in _REDUCE and not keeps)
     if any(shape is None or (len(shape) != _RANK and not drops_axes) for shape in shapes):
         return False
     if drops_axes and not _keeps_order(node, order):
@@ -222,7 +260,7 @@ def _operands(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> list[ir
         return _broadcast_operands(graph, node, order)
     if _order(_producer(inputs[0])) != order:
         return None
-    if node.op_type in _REDUCE and len(inputs) > 1:
+    if (node.op_type in _REDUCE or node.op_type == "Squeeze") and len(inputs) > 1:
         axes = constant_of(inputs[1])
         if axes is None:
             return None

@@ -124,11 +124,29 @@ def flattened(b: Builder) -> tuple[str, bool]:
     return b.add("MatMul", b.add("Relu", rows), b.tensor(order(b.normal(120, 7)))), False
 
 
+def excited(b: Builder) -> tuple[str, bool]:
+    """Squeeze and excitation as Keras has it: a row of channels becomes a map of one pixel; a Squeeze at the end."""
+    y = b.binary(b.conv("x", 3, 32, pads=[1] * 4), 32, 32, pads=[1] * 4)
+    row = b.add("ReduceMean", y, b.axes(2, 3), keepdims=0)
+    shape = [2, 1, 1, 32] if b.channels_last else [2, 32, 1, 1]
+    gate = b.conv(b.add("Reshape", row, b.tensor(np.array(shape))), 32, 32, 1)
+    y = b.binary(b.add("Mul", y, b.add("HardSigmoid", gate)), 32, 16)
+    y = b.add("Squeeze", b.spatial("GlobalAveragePool", y), b.axes(2, 3))
+    return b.add("MatMul", y, b.tensor(b.normal(16, 5))), False
+
+
+def pooled(b: Builder) -> tuple[str, bool]:
+    y = b.spatial("GlobalMaxPool", b.binary(b.conv("x", 3, 32), 32, 16))
+    return b.add("Softmax", b.add("Reshape", y, b.tensor(np.array([2, 16]))), axis=1), False
+
+
 NETWORKS: dict[str, Callable[[Builder], tuple[str, bool]]] = {
     "residual": residual,
     "joined": joined,
     "gated": gated,
     "flattened": flattened,
+    "excited": excited,
+    "pooled": pooled,
 }
 SHAPE = (2, 3, 12, 16)
 
