@@ -20,9 +20,13 @@ _SEED = 0
 
 
 def refuse_empty_values(model: ir.Model, path: Path) -> None:
-    """Raise InputError where a value that depends on the input has no elements."""
+    """Raise InputError where a value that depends on the input has no elements, or an input has no axes."""
     dependent = input_dependent(model.graph)
     for value in model.graph.inputs:
+        if shape_of(value) == ():
+            raise InputError(
+                f"{path}: the input {value.name!r} is a scalar, which the interpreters do not take: give it the shape [1]"
+            )
         if 0 in (shape_of(value) or ()):
             raise InputError(f"{path}: the input {value.name!r} has no elements: its shape is {shape_of(value)}")
     for node in model.graph:
