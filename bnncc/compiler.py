@@ -11,7 +11,7 @@ from torch import nn
 
 from bnncc._version import __version__
 from bnncc.errors import InputError
-from bnncc.frontend import TracedModel, input_specs, trace, trace_module
+from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import binary_layers
@@ -44,6 +44,8 @@ def compile(
     input_shapes: Sequence[str | Sequence[int]] = (),
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
     allow_partial_weights: bool = False,
+    weights_key: str | None = None,
+    strip_prefixes: Sequence[str] = (),
     check_inputs: Sequence[Sequence[Array]] = (),
     options: Options | None = None,
 ) -> CompiledModel:
@@ -52,6 +54,8 @@ def compile(
     source: "path/to/file.py:callable", "package.module:callable", a .onnx file, or an nn.Module.
     weights: a checkpoint for the network that the callable makes (not with a Module or a .onnx file).
     arguments: keyword arguments of the callable.
+    weights_key, strip_prefixes: which of the checkpoint's state_dicts, as "model.state_dict", and what its keys begin
+        with and the network's do not; by default what fits best is found.
     input_shapes: one for each input, "1x3x224x224", "name=1x3x224x224", "name=1x128:int64" or a sequence of ints; NCHW,
         batch included.  `name` is a parameter of forward, or a part of one that is a dict or list: `batch.image`.
     input_ranges: by input; its random values are at least the first number and below the second.
@@ -73,6 +77,7 @@ def compile(
             input_shapes=shapes,
             input_ranges=ranges,
             allow_partial_weights=allow_partial_weights,
+            weights_choice=WeightsChoice(weights_key, tuple(strip_prefixes)),
             check_inputs=check_inputs,
         )
     return compile_traced(traced, device, options or Options())

@@ -37,8 +37,10 @@ class NormalizeSignInput(ir.passes.InPlacePass):
 
 
 def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
+    if not ops.is_sign(node):
+        return False
     operand = node.inputs[0]
-    if not ops.is_sign(node) or operand is None:
+    if operand is None:
         return False
     x, total = operand, None
     while (producer := x.producer()) is not None and (step := affine_of(producer)) is not None:

@@ -67,7 +67,19 @@ def network_options(source: Decorator) -> Decorator:
     """
     options = (
         source,
-        click.option("--weights", type=FILE, help="Checkpoint: a state_dict, or one under state_dict/model."),
+        click.option("--weights", type=FILE, help="Checkpoint: a state_dict, or any file with one in it."),
+        click.option(
+            "--weights-key",
+            metavar="KEY[.KEY]",
+            help="Where in the checkpoint the weights are, as ema or model.state_dict; else what fits best.",
+        ),
+        click.option(
+            "--strip-prefix",
+            "strip_prefixes",
+            multiple=True,
+            metavar="PREFIX",
+            help="What the checkpoint's keys begin with and the network's do not; repeatable.",
+        ),
         click.option(
             "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Argument of the callable; repeatable."
         ),
@@ -95,15 +107,23 @@ def network_options(source: Decorator) -> Decorator:
 def _network_source(
     source: str,
     weights: Path | None,
+    weights_key: str | None,
+    strip_prefixes: Sequence[str],
     arguments: Sequence[str],
     input_shapes: Sequence[str],
     input_ranges: Sequence[str],
     allow_partial_weights: bool,
 ) -> NetworkSource:
-    from bnncc.frontend import NetworkSource, parse_argument
+    from bnncc.frontend import NetworkSource, WeightsChoice, parse_argument
+
+    if weights is None and (weights_key is not None or strip_prefixes):
+        raise InputError("--weights-key and --strip-prefix say how to read a checkpoint: give --weights as well")
 
     parsed = dict(parse_argument(argument) for argument in arguments)
-    return NetworkSource(source, weights, parsed, tuple(input_shapes), tuple(input_ranges), allow_partial_weights)
+    choice = WeightsChoice(weights_key, tuple(strip_prefixes))
+    return NetworkSource(
+        source, weights, parsed, tuple(input_shapes), tuple(input_ranges), allow_partial_weights, choice
+    )
 
 
 @dataclass(frozen=True)

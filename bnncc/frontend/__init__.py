@@ -12,11 +12,15 @@
 - `plain_module.py`      without wrappers, in float32
 - `cpu_only.py`          code that asks for a GPU
 - `checkpoint.py`        load the weights
+- `checkpoint_file.py`, `safetensors_file.py`, `restricted_pickle.py`, `state_dicts.py`
+                         checkpoints of all formats, read without running code; the state_dict that fits the network
 - `flatten_outputs.py`, `signature.py`, `named_tensors.py`
                          call the network with flat inputs, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
-- `onnx_file.py`         .onnx files
+- `onnx_file.py`         .onnx files; for them
+  `onnx_structure.py`, `qonnx.py`, `single_precision.py`, `constant_branches.py`, `channels_first.py`, `onnx_run.py`
+- `parameter_values.py`  NaN, infinite parameters, negative variances
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
 - `sequences.py`, `shapes.py`
@@ -25,7 +29,7 @@
                          does the graph compute what PyTorch computes?
 """
 
-from bnncc.frontend.checkpoint import state_digest
+from bnncc.frontend.checkpoint import WeightsChoice, state_digest
 from bnncc.frontend.command_line import INPUT_TYPES, parse_argument
 from bnncc.frontend.input_spec import InputSpec
 from bnncc.frontend.network import Network, NetworkSource, input_specs, load_network
@@ -39,6 +43,7 @@ __all__ = [
     "NetworkSource",
     "SourceLocation",
     "TracedModel",
+    "WeightsChoice",
     "input_specs",
     "load_network",
     "parse_argument",

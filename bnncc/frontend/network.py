@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bnncc.errors import InputError
-from bnncc.frontend.checkpoint import load_weights
+from bnncc.frontend.checkpoint import WeightsChoice, load_weights
 from bnncc.frontend.command_line import GivenShape, parse_input_range, parse_input_shape
 from bnncc.frontend.copying import copy_of
 from bnncc.frontend.export import silence
@@ -39,6 +39,7 @@ class NetworkSource:
             none.
         input_ranges: "0:100" or "name=0:100", of the random values of an input.
         allow_partial_weights: keys that the checkpoint lacks, or has too many, are no error.
+        weights_choice: which of the checkpoint's state_dicts, under which names.
     """
 
     source: str
@@ -47,6 +48,7 @@ class NetworkSource:
     input_shapes: tuple[str, ...] = ()
     input_ranges: tuple[str, ...] = ()
     allow_partial_weights: bool = False
+    weights_choice: WeightsChoice = field(default_factory=WeightsChoice)
 
     @property
     def name(self) -> str:
@@ -158,7 +160,10 @@ def load_network(source: NetworkSource) -> tuple[Network, list[str]]:
     module, code = load_module(source.source, source.arguments)
     module, warnings = unwrapped(module), []
     if source.weights is not None:
-        warnings = load_weights(module, source.weights, allow_partial=source.allow_partial_weights)
+        with code.active():  # load hooks are the user's code
+            warnings = load_weights(
+                module, source.weights, allow_partial=source.allow_partial_weights, choice=source.weights_choice
+            )
     with code.active():
         module, converted = plain_module(module)
         warnings += converted

@@ -44,7 +44,9 @@ def normalize_exported(model: ir.Model, modules: Collection[str], outputs: Seque
 
 
 def normalize_file(model: ir.Model) -> None:
-    """Normalise a graph that was read from a file, in place.  Value names stay; nodes are called after their output."""
+    """Normalise a graph that was read from a file, in place.  Value names stay; nodes are called after their output;
+    constants are initializers."""
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     tidy(model)
     names = _Names()
     for node in all_nodes(model.graph):

@@ -15,13 +15,17 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
-from bnncc.frontend.checkpoint import digest, state_digest
-from bnncc.frontend.export import EXPORTERS, export, has_torchscript
+from bnncc.frontend.channels_first import to_channels_first
+from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
+from bnncc.frontend.constant_branches import inline_constant_branches
+from bnncc.frontend.export import EXPORTERS, describe_error, export, has_torchscript
 from bnncc.frontend.first_run import first_run
 from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
-from bnncc.frontend.onnx_file import load_onnx, set_input_shapes
+from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, standardize
+from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values
+from bnncc.frontend.parameter_values import check_parameter_values
 from bnncc.frontend.plain_module import plain_module
 from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes
@@ -81,10 +85,14 @@ def trace(
     input_shapes: Sequence[str] = (),
     input_ranges: Sequence[str] = (),
     allow_partial_weights: bool = False,
+    weights_choice: WeightsChoice | None = None,
     check_inputs: Sequence[Sequence[Array]] = (),
 ) -> TracedModel:
     """`trace_source`, of a network whose `NetworkSource` has these attributes."""
-    named = NetworkSource(source, weights, arguments, tuple(input_shapes), tuple(input_ranges), allow_partial_weights)
+    choice = weights_choice or WeightsChoice()
+    named = NetworkSource(
+        source, weights, arguments, tuple(input_shapes), tuple(input_ranges), allow_partial_weights, choice
+    )
     return trace_source(named, check_inputs=check_inputs)
 
 
@@ -189,6 +197,7 @@ def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
         raise ExportError(f"the exported graph's inputs are {', '.join(map(str, names))}, not {', '.join(wanted)}")
     normalize_exported(model, {name for name, _ in network.module.named_modules()}, outputs)
     _complete(model)
+    check_parameter_values(model, {name for name, _ in network.module.named_parameters(remove_duplicate=False)})
     _note_ranges(model, network.inputs)
 
 
@@ -207,17 +216,42 @@ def _complete(model: ir.Model) -> None:
 
 def _trace_file(source: NetworkSource, started: float) -> TracedModel:
     path = Path(source.source)
-    model = load_onnx(path)
-    normalize_file(model)
-    names = [value.name or "" for value in model.graph.inputs]
-    set_input_shapes(model, shapes_by_name(names, source.shapes, f"{path}"))
+    file = load_onnx(path)
+    try:
+        model, notes = _read_file(file, path, source)
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+    except Exception as error:  # What check_structure does not know of: the libraries' own words, without a traceback.
+        raise InputError(f"{path} cannot be read as an ONNX model: {describe_error(error)}") from error
     inputs = with_ranges([_spec_of(value) for value in model.graph.inputs], source.ranges, f"{path}")
-    _complete(model)
     _note_ranges(model, inputs)
     initializers = {name: value.const_value for name, value in model.graph.initializers.items()}
     weights_digest = digest({name: tensor.numpy() for name, tensor in initializers.items() if tensor is not None})
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
-    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, [], lambda inputs: [])
+    return TracedModel(model, inputs, None, "ONNX file", weights_digest, seconds, notes, lambda inputs: [])
+
+
+def _read_file(file: OnnxFile, path: Path, source: NetworkSource) -> tuple[ir.Model, list[str]]:
+    """The graph of a file as `TracedModel.model`, and what the user should know.  Raises InputError."""
+    model = file.model
+    normalize_file(model)
+    standardize(file, path)
+    names = [value.name or "" for value in model.graph.inputs]
+    set_input_shapes(model, shapes_by_name(names, source.shapes, f"{path}"))
+    inline_constant_branches(model)
+    normalize_file(model)
+    _complete(model)
+    refuse_empty_values(model, path)
+    check_parameter_values(model)
+    model, moved = to_channels_first(model)
+    check_against_file(model, file, moved.inputs, moved.outputs, path)
+    notes = list(file.notes)
+    for name in moved.inputs:
+        notes.append(
+            f"{path}: its input {name!r} is NHWC there; here it is NCHW, as images are given to bnncc, and in the "
+            ".tflite file NHWC again"
+        )
+    return model, notes
 
 
 def _spec_of(value: ir.Value) -> InputSpec:

@@ -68,11 +68,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_weights(network(), tmp_path / "absent.pt")
 
 
-def test_a_pickled_module_is_not_executed(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"Save only the weights: torch.save\(network.state_dict\(\), path\)"):
-        load_weights(network(), save(tmp_path, network()))
-
-
 def test_a_checkpoint_without_tensors_is_refused_with_its_keys(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds no state_dict: it is a dict with epoch, optimizer"):
         load_weights(network(), save(tmp_path, {"epoch": 1, "optimizer": {}}))

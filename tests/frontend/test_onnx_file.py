@@ -66,14 +66,10 @@ def test_an_older_opset_is_converted(tmp_path: Path) -> None:
     assert {value.name for node in traced.model.graph for value in node.outputs} == {"hidden", "y"}
 
 
-def test_a_much_older_opset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="uses opset 11; export it again with opset 18"):
-        trace(write(tmp_path / "net.onnx", [1, 3, 8, 8], opset=11))
-
-
-def test_an_input_of_a_type_that_no_file_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'x' is of type float64; an input may be float32, int64"):
-        trace(write(tmp_path / "net.onnx", [1, 3, 8, 8], element=TensorProto.DOUBLE))
+@pytest.mark.parametrize("opset", [7, 8])
+def test_a_much_older_opset_is_refused(tmp_path: Path, opset: int) -> None:
+    with pytest.raises(InputError, match=rf"uses opset {opset}; export it again with opset 18 \(bnncc reads 9 up\)"):
+        trace(write(tmp_path / "net.onnx", [1, 3, 8, 8], opset=opset))
 
 
 def test_an_operator_that_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Run a .onnx file's graph once: does it run at all, and does it still compute what the file computes?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.errors import InputError
+from bnncc.frontend.channels_first import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
+from bnncc.frontend.onnx_file import OnnxFile
+from bnncc.ir.evaluate import Array, input_dependent, random_inputs, run, skeleton, weights_of
+from bnncc.ir.graph import describe, shape_of
+
+# ONNX's converter keeps operators but for their spelling: outputs differ by rounding, relative to the largest value.
+_TOLERANCE = 1e-3
+_SEED = 0
+
+
+def refuse_empty_values(model: ir.Model, path: Path) -> None:
+    """Raise InputError where a value that depends on the input has no elements, or an input has no axes."""
+    dependent = input_dependent(model.graph)
+    for value in model.graph.inputs:
+        if shape_of(value) == ():
+            raise InputError(
+                f"{path}: the input {value.name!r} is a scalar, which the interpreters do not take: give it the shape "
+                "[1]"
+            )
+        if 0 in (shape_of(value) or ()):
+            raise InputError(f"{path}: the input {value.name!r} has no elements: its shape is {shape_of(value)}")
+    for node in model.graph:
+        for value in node.outputs:
+            if value in dependent and value.name and 0 in (shape_of(value) or ()):
+                raise InputError(f"{path}: {describe(node)} gives no elements: its shape is {shape_of(value)}")
+
+
+def check_against_file(
+    model: ir.Model, file: OnnxFile, turned_inputs: Collection[str], turned_outputs: Collection[str], path: Path
+) -> None:
+    """Run the graph, and the file's own where its opset was converted, on one random input.
+
+    Args:
+        turned_inputs, turned_outputs: names of those that are NHWC in the file and NCHW in `model`.
+
+    Raises:
+        InputError: the graph does not run, or the conversion changed what it computes.
+    """
+    names = [value.name or "" for value in model.graph.inputs]
+    feeds: dict[str, Array] = dict(zip(names, random_inputs(model, _SEED), strict=True))
+    try:
+        outputs = run(skeleton(model), {**weights_of(model), **feeds})
+    except Exception as error:
+        raise InputError(f"{path} does not run in ONNX Runtime: {str(error).strip().splitlines()[0]}") from error
+    if file.original is None:
+        return
+    given = {
+        name: np.ascontiguousarray(array.transpose(TO_CHANNELS_LAST)) if name in turned_inputs else array
+        for name, array in feeds.items()
+    }
+    try:
+        expected = run(file.original, given)
+    except Exception:  # ONNX Runtime does not run everything that old.
+        return
+    for name, array in outputs.items():
+        wanted = expected.get(name)
+        if wanted is None:
+            continue
+        if name in turned_outputs:
+            wanted = wanted.transpose(TO_CHANNELS_FIRST)
+        scale = max(1.0, float(np.abs(wanted).max(initial=0.0)))
+        if array.shape != wanted.shape or not np.allclose(array, wanted, atol=_TOLERANCE * scale, equal_nan=True):
+            raise InputError(
+                f"{path}: converted to a newer opset, the model computes another {name!r} than before; export it again "
+                "with opset 18"
+            )
