@@ -27,6 +27,9 @@ class Setup {
   abi::Type output_type(int output) const { return tensors_[op_.outputs[output]].type; }
   Shape shape(int input) const;
 
+  // Whether an input is a tensor that some operator, or the user, fills at run time.
+  bool is_computed(int input) const { return tensor(input).allocation_type == abi::kArenaRw; }
+
   // The numbers of a constant input; null where it is none of this type and number of elements (-1: any).
   template <typename T>
   const T* constant(int input, abi::Type type, int64_t elements = -1) {

@@ -310,6 +310,27 @@ def test_moves(dtype: str, seed: int) -> None:
         assert_litert_s(*file(getattr(BuiltinOperator, name), case, version))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_gathering_by_computed_indices(dtype: str, axis: int) -> None:
+    rng = np.random.default_rng(7)
+    x = values(rng, (3, 5, 4, 6), dtype)
+    options = schema.GatherOptionsT()
+    options.axis = axis
+    for chosen in ((), (4,), (2, 3)):
+        indices = rng.integers(0, x.shape[axis], chosen).astype(np.int32)
+        shape = (*x.shape[:axis], *chosen, *x.shape[axis + 1 :])
+        version = 3 if dtype == "bool" else 1
+        assert_litert_s(*file(BuiltinOperator.GATHER, ([x, indices], set(), [shape], dtype, options), version))
+
+
+def test_a_computed_index_out_of_range_reads_nothing_else() -> None:
+    x, indices = np.arange(6, dtype=np.float32), np.array([-7, 5, 99], np.int32)
+    case: Case = ([x, indices], set(), [(3,)], "float32", schema.GatherOptionsT())
+    content, inputs = file(BuiltinOperator.GATHER, case)
+    np.testing.assert_array_equal(InterpreterRunner(content).run(inputs)[0], [0, 5, 5])
+
+
 @pytest.mark.parametrize("options_class", [schema.ResizeBilinearOptionsT, schema.ResizeNearestNeighborOptionsT])
 @pytest.mark.parametrize(("align", "half"), [(False, False), (False, True), (True, False)])
 def test_resizing(options_class: Callable[[], object], align: bool, half: bool) -> None:

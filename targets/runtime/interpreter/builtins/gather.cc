@@ -26,6 +26,10 @@ class Gather : public Builtin {
     char* const y = call.output<char>(0);
     const int64_t inner = sizes_[axes_ - 1];
     const int64_t* const offsets = tables_[axes_ - 1].data();
+    if (positions_ > 0) {
+      run_computed(call);
+      return;
+    }
     call.team().run(rows_, [&](int64_t row, int) {
       int64_t begin = 0;
       int64_t rest = row;
@@ -44,6 +48,20 @@ class Gather : public Builtin {
   }
 
  private:
+  // The second axis' table is an input: one that is out of range takes the nearest position.
+  void run_computed(const Call& call) const {
+    const char* const x = call.input<char>(0);
+    const int32_t* const indices = call.input<int32_t>(1);
+    char* const y = call.output<char>(0);
+    call.team().run(rows_, [&](int64_t row, int) {
+      for (int64_t i = 0; i < sizes_[1]; ++i) {
+        const int64_t position = min<int64_t>(max<int64_t>(indices[i], 0), positions_ - 1);
+        memcpy(y + (row * sizes_[1] + i) * block_, x + tables_[0][row] + position * strides_[1],
+               static_cast<size_t>(block_));
+      }
+    });
+  }
+
   // Adds a table of so many positions of an axis of the input, in which positions are `stride` bytes apart.
   bool add_table(Setup& setup, int64_t size, int64_t stride) {
     if (!tables_[axes_].allocate(size)) return setup.fail("out of memory");
@@ -64,8 +82,10 @@ class Gather : public Builtin {
   bool prepare_gather(Setup& setup) {
     const FlatbufferTable& options = setup.options();
     const int axis = options.number<int32_t>(0, 0) + (options.number<int32_t>(0, 0) < 0 ? x_.rank : 0);
-    const int32_t* const indices = setup.constant<int32_t>(1, abi::kInt32);
-    if (indices == nullptr) return false;
+    const bool computed = setup.is_computed(1);
+    if (computed && setup.type(1) != abi::kInt32) return setup.fail("its indices are not of type int32");
+    const int32_t* const indices = computed ? nullptr : setup.constant<int32_t>(1, abi::kInt32);
+    if (indices == nullptr && !computed) return false;
     if (axis < 0 || axis >= x_.rank || options.number<int32_t>(1, 0) != 0) return setup.fail("its axis is not known");
     const Shape chosen = setup.shape(1);
     Shape y;
@@ -82,6 +102,10 @@ class Gather : public Builtin {
     if (!setup.set_output(0, setup.type(0), y)) return false;
     if (!add_table(setup, outer, x_.dims[axis] * inner) || !add_table(setup, chosen.elements(), inner)) return false;
     for (int64_t i = 0; i < outer; ++i) set(0, i, i);
+    if (computed) {
+      positions_ = x_.dims[axis];
+      return finish(inner);
+    }
     for (int64_t i = 0; i < chosen.elements(); ++i) {
       if (indices[i] < 0 || indices[i] >= x_.dims[axis]) return setup.fail("an index is out of range");
       set(1, i, indices[i]);
@@ -142,6 +166,7 @@ class Gather : public Builtin {
   int64_t element_ = 0;
   int64_t block_ = 0;
   int64_t rows_ = 0;
+  int64_t positions_ = 0;  // of the axis that computed indices choose from; 0 where none are
   int axes_ = 0;
   int64_t sizes_[kMaxRank] = {};
   int64_t strides_[kMaxRank] = {};
