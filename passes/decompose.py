@@ -37,7 +37,8 @@ class Decompose(ir.passes.InPlacePass):
                 made = build.finish(DECOMPOSITIONS[node.op_type](build))
             except NotDecomposableError as reason:
                 build.discard()
-                node.metadata_props[NOT_DECOMPOSED_KEY] = str(reason)
+                if str(reason):
+                    node.metadata_props[NOT_DECOMPOSED_KEY] = str(reason)
                 continue
             changed = True
             pending.extend(inner for inner in reversed(made) if _can_try(inner))

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 class NotDecomposableError(Exception):
-    """Raised by a decomposition: this node stays as it is.  The message is the reason, for a target that lacks it."""
+    """Raised by a decomposition: this node stays.  The message is the reason; none where targets have the operator."""
 
 
 class Builder:

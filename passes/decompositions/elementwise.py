@@ -134,7 +134,7 @@ def power(build: Builder) -> Sequence[ir.Value | None]:
     x, exponent = build.input(0), build.input(1)
     array = constant_of(exponent)
     if x.dtype == exponent.dtype:
-        raise NotDecomposableError("one type is an operator's own")
+        raise NotDecomposableError
     if x.dtype != ir.DataType.FLOAT:
         raise NotDecomposableError("an exponent of another type than the base")
     if array is None:

@@ -140,7 +140,7 @@ def arg_of_last(build: Builder) -> Sequence[ir.Value | None]:
     """ArgMax with select_last_index: the first one of the reversed axis, counted from the other end."""
     x = build.input(0)
     if not build.integer("select_last_index", 0):
-        raise NotDecomposableError("the first one is an operator's own")
+        raise NotDecomposableError
     axis = build.integer("axis", 0) % len(build.shape(x))
     keep = build.integer("keepdims", 1)
     index = build.op(build.origin.op_type, reversed_axis(build, x, axis), axis=axis, keepdims=keep)

@@ -64,7 +64,7 @@ def batch_normalization(build: Builder) -> Sequence[ir.Value | None]:
     rank = len(build.shape(x))
     training = bool(build.integer("training_mode", 0))
     if not training and all(value is not None and value.is_initializer() for value in build.origin.inputs[1:5]):
-        raise NotDecomposableError("constant")  # a factor and a term: the passes and the target know what to do
+        raise NotDecomposableError  # a factor and a term: the passes and the target know what to do
     shape = (1, -1, *[1] * (rank - 2))
     running = [_by_channel(build, build.input(index), shape) for index in (3, 4)]
     if not training:

@@ -27,7 +27,7 @@ def resize(build: Builder) -> Sequence[ir.Value | None]:
         return [_by_scales(build, axes, policy)]
     crops = build.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
     if build.text("mode", "nearest") != "cubic" and not build.integer("antialias", 0) and not crops:
-        raise NotDecomposableError("nearest and linear are an operator's own")
+        raise NotDecomposableError
     scales = build.array(2, "scales").tolist() if _is_given(build, 2) else None
     region = build.array(1, "roi").reshape(2, len(axes)) if crops else np.array([[0], [1]] * len(axes)).reshape(2, -1)
     for position, axis in enumerate(axes):

@@ -89,7 +89,7 @@ def conv(build: Builder) -> Sequence[ir.Value | None]:
         return [_product_with_patches(build)]
     shape, wanted = build.shape(x), build.shape(build.origin.outputs[0])
     if len(shape) != 5:
-        raise NotDecomposableError("1 and 2 spatial axes are an operator's own")
+        raise NotDecomposableError
     depth, *plane = _axes(build, build.shape(weight)[2:], wanted[2:])
     groups = build.integer("group", 1)
     slices = [_as_planes(build, part) for part in _taps(build, x, 2, depth, 0.0)]
@@ -166,7 +166,7 @@ def conv_transpose(build: Builder) -> Sequence[ir.Value | None]:
     computed = constant_of(weight) is None or (bias is not None and constant_of(bias) is None)
     if not computed:
         if auto == "NOTSET" and not implied:
-            raise NotDecomposableError("explicit pads are an operator's own")
+            raise NotDecomposableError
         inputs = [x, weight, *([] if bias is None else [bias])]
         return [build.op("ConvTranspose", *inputs, output_padding=extra, group=groups, **attributes)]
     if count > 2:
@@ -212,7 +212,7 @@ def max_pool(build: Builder) -> Sequence[ir.Value | None]:
     axes = _axes(build, kernel, build.shape(build.origin.outputs[0])[2:])
     dilated = any(axis.dilation != 1 and axis.kernel != 1 for axis in axes)
     if len(axes) > 3 or (len(axes) < 3 and not dilated):
-        raise NotDecomposableError(f"{len(axes)} spatial axes")
+        raise NotDecomposableError
     if x.dtype != ir.DataType.FLOAT:
         raise NotDecomposableError("only float32 has a kernel")
     if dilated:
@@ -245,7 +245,7 @@ def average_pool(build: Builder) -> Sequence[ir.Value | None]:
     x = build.input(0)
     axes = _axes(build, build.integers("kernel_shape", ()), build.shape(build.origin.outputs[0])[2:])
     if len(axes) > 3 or (len(axes) < 3 and all(axis.dilation == 1 or axis.kernel == 1 for axis in axes)):
-        raise NotDecomposableError(f"{len(axes)} spatial axes")
+        raise NotDecomposableError
     include = bool(build.integer("count_include_pad", 0))
     for position, axis in enumerate(axes, 2):
         x = build.sum(_taps(build, x, position, axis, 0.0))

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bnncc.errors import UnsupportedOperatorsError
 from bnncc.ir.bit_moves import runs_on_words
-from bnncc.ir.graph import NOT_DECOMPOSED_KEY, describe
+from bnncc.ir.graph import NOT_DECOMPOSED_KEY, describe, shape_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
@@ -60,7 +60,7 @@ def _walk(
     context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
-    empty = [value.name for value in model.graph.outputs if 0 in context.shape(value)]
+    empty = [value.name for value in model.graph.outputs if 0 in (shape_of(value) or ())]
     problems = [f"output '{name}': a tensor without elements" for name in empty]
     for node in model.graph:
         if not context.is_fused(node):

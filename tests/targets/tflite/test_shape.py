@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.errors import UnsupportedOperatorsError
 from tests.targets.tflite.compare import assert_same, node_model, normal, operators
 
 X = "float[2, 6, 4, 9] x"
@@ -197,9 +196,18 @@ def test_gather(axis, index):
     assert_same(node_model(f"y = Gather<axis={axis}>(x, i)", X, constants={"i": index}))
 
 
-def test_gather_with_a_computed_index_has_no_form():
-    with pytest.raises(UnsupportedOperatorsError, match="the index is not a constant"):
-        assert_same(node_model("y = Gather(x, i)", f"{X}, int64[2] i"), expected=[])
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_gather_with_a_computed_index_counts_from_either_end(axis):
+    model = node_model(f"y = Gather<axis={axis}>(x, i)", f"{X}, int64[4] i")
+    size = (2, 6, 4, 9)[axis]
+    content = assert_same(model, inputs=[normal(2, 6, 4, 9), ints(0, size - 1, -1, -size)])
+    assert operators(content)["SELECT_V2"] == 1
+
+
+def test_a_position_of_a_largest_element_needs_no_test_for_its_sign():
+    body = "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)"
+    content = assert_same(node_model(body, "float[2, 6] x", constants={"w": normal(6, 5)}))
+    assert operators(content) == {"ARG_MAX": 1, "GATHER": 1}
 
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
