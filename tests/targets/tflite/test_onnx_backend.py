@@ -44,4 +44,4 @@ def test_a_case_that_kills_its_process_does_not_end_the_run() -> None:
 
 
 def test_a_function_body_counts_for_its_operator() -> None:
-    assert operator_of(all_cases()["test_softplus_expanded"]) == "Softplus"
+    assert operator_of(all_cases()["test_clip_expanded"]) == "Clip"
