@@ -67,6 +67,8 @@ def run_command(
                         _print_classes(model, images.name(index + row), rows[-1][0], top)
     except InputError as error:
         raise InputError(f"--input: {str(error).removeprefix('--data: ')}") from error
+    except RuntimeError as error:  # an index that has no row, above all
+        raise InputError(f"--input: the file does not take these values: {error}") from error
     if output is not None:
         content = io.BytesIO()
         names = [tensor.name for tensor in model.file.outputs]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from bnncc.errors import InputError
+from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.checkpoint import WeightsChoice, load_weights
 from bnncc.frontend.command_line import GivenShape, parse_input_range, parse_input_shape
 from bnncc.frontend.copying import copy_of
-from bnncc.frontend.export import silence
+from bnncc.frontend.export import describe_error, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.input_types import IndexRanges, annotated_type, find_types
@@ -100,8 +101,11 @@ class Network:
         return self.wrapped()
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """All tensor outputs, in order, for arrays in NCHW, one for each input."""
-        with self.code.active(), silence():
+        """All tensor outputs, in order, for arrays in NCHW, one for each input.
+
+        Raises InputError where forward fails on their values, as an index without a row does.
+        """
+        with values_explained(), self.code.active(), silence():
             outputs = self._evaluated.outputs(*self.tensors(arrays))
         return [as_array(tensor) for tensor in outputs.values()]
 
@@ -148,6 +152,17 @@ class Network:
     def _try(self, specs: Sequence[InputSpec]) -> None:
         with self.code.active(), silence():
             self.wrapped().outputs(*(torch.from_numpy(spec.zeros()) for spec in specs))
+
+
+@contextlib.contextmanager
+def values_explained() -> Iterator[None]:
+    """Raise InputError for what forward says of the values that it gets."""
+    try:
+        yield
+    except BnnccError:
+        raise
+    except Exception as error:
+        raise InputError(f"forward fails on these inputs:\n  {describe_error(error)}") from error
 
 
 def load_network(source: NetworkSource) -> tuple[Network, list[str]]:

@@ -21,7 +21,7 @@ from bnncc.frontend.constant_branches import inline_constant_branches
 from bnncc.frontend.export import EXPORTERS, describe_error, export, has_torchscript
 from bnncc.frontend.first_run import first_run
 from bnncc.frontend.input_spec import InputSpec, shape_text
-from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, with_ranges
+from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, values_explained, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, standardize
 from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values
@@ -185,7 +185,9 @@ def _trace(
 
 
 def _check(model: ir.Model, network: Network, inputs: Sequence[Sequence[Array]]) -> list[str]:
-    return check_trace(model, inputs, network.run, network.record, network.record(inputs[0]))
+    with values_explained():
+        first = network.record(inputs[0])
+    return check_trace(model, inputs, network.run, network.record, first)
 
 
 def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
