@@ -67,7 +67,7 @@ class FlattenOutputs(nn.Module):
         if any(module.training for module in self.modules()):  # eval() takes ten times as long as to see that
             self.eval()
         with torch.no_grad(), one_thread():
-            outputs = named_tensors(self.call(*tensors))
+            outputs = named_tensors(self.call(*tensors), self.names)
         for name, tensor in outputs.items():
             if tensor.is_complex():
                 raise InputError(f"{name} is complex: return torch.view_as_real of it, a file holds real numbers only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,11 +13,12 @@ from torch import Tensor
 _DEEPEST = 16
 
 
-def named_tensors(result: Any) -> dict[str, Tensor]:
+def named_tensors(result: Any, taken: Collection[str] = ()) -> dict[str, Tensor]:
     """Tensors in mappings, sequences, named tuples, dataclasses and plain objects; everything else is dropped.
 
     A name is made of the keys and fields that lead to the tensor, "head_boxes", or is `output` where there are none.
-    Where several have the same one, as in a list, they are numbered: `output_0`, `output_1`, ….
+    Where several have the same one, as in a list, they are numbered: `output_0`, `output_1`, …; so is one whose name is
+    in `taken`, those of the inputs.
     """
     found = [("_".join(path) or "output", tensor) for path, tensor in _walk(result, (), _DEEPEST)]
     counts = Counter(name for name, _ in found)
@@ -25,7 +26,7 @@ def named_tensors(result: Any) -> dict[str, Tensor]:
     numbers: Counter[str] = Counter()
     for base, tensor in found:
         name = base
-        while name in named or (name == base and counts[base] > 1):
+        while name in named or name in taken or (name == base and counts[base] > 1):
             name = f"{base}_{numbers[base]}"
             numbers[base] += 1
         named[name] = tensor

@@ -29,14 +29,15 @@ def plain_module(module: nn.Module) -> tuple[nn.Module, list[str]]:
     """`module` without wrappers and in float32, and warnings that say what was converted.
 
     `module` itself is never changed: it is returned where nothing is to be done, else a copy.  Raises InputError for
-    a lazy module whose parameters do not exist yet.
+    parameters that have no values yet.
     """
     module = unwrapped(module)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if is_lazy(tensor):
+        if is_lazy(tensor) or tensor.is_meta:
+            kind = "it is on the device 'meta'" if tensor.is_meta else "it belongs to a lazy module"
             raise InputError(
-                f"{name} has no values yet: it belongs to a lazy module. Run the network once before you return it, or "
-                "load its weights (--weights)"
+                f"{name} has no values yet: {kind}. Build the network on the CPU, run it once if it is lazy, or load "
+                "its weights (--weights)"
             )
     types = _types_to_convert(module)
     is_wrapped = any(_inner(child) is not None for child in module.modules())

@@ -163,6 +163,7 @@ OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], dict[str, Callable[[Any], Tens
         lambda y: {"a": [y, y + 1], "a_0": y + 2},
         {"a_0": lambda r: r["a"][0], "a_1": lambda r: r["a"][1], "a_0_0": lambda r: r["a_0"]},
     ),
+    "the name of an input": (lambda y: {"x": y, "y": y + 1}, {"x_0": lambda r: r["x"], "y": lambda r: r["y"]}),
     "integers": (lambda y: (y, y.argmax(1)), {"output_0": lambda r: r[0], "output_1": lambda r: r[1]}),
 }
 

@@ -161,3 +161,5 @@ def test_weights_go_into_a_wrapped_network(tmp_path: Path) -> None:
 def test_parameters_without_values_are_named() -> None:
     with pytest.raises(InputError, match=r"0\.weight has no values yet: it belongs to a lazy module"):
         bnncc.compile(nn.Sequential(nn.LazyConv2d(4, 3)), input_shapes=[SHAPE])
+    with pytest.raises(InputError, match=r"0\.weight has no values yet: it is on the device 'meta'"):
+        bnncc.compile(nn.Sequential(nn.Conv2d(3, 4, 3, device="meta")), input_shapes=[SHAPE])
