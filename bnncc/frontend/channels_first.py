@@ -178,8 +178,10 @@ def _cancel(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
 
 def _skip_reshaped(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
     """A Transpose that only moves axes of one element, in front of what changes the shape: it can be left out."""
+    if node.op_type not in ("Reshape", "Flatten") or _order(_producer(node.inputs[0])) != order:
+        return False
     source = _source(node.inputs[0])
-    if node.op_type not in ("Reshape", "Flatten") or not _keeps_elements(source, order):
+    if not _keeps_elements(source, order):
         return False
     target = shape_of(node.outputs[0])
     if target is None:
@@ -254,6 +256,8 @@ def _operands(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> list[ir
     """The inputs of `node` as they are in front of the Transpose; None where it does not move through."""
     inverse = _inverse(order)
     inputs = list(node.inputs)
+    if not inputs:
+        return None
     if node.op_type in _UNARY or node.op_type in ("Softmax", "LogSoftmax", "Hardmax", "Split"):
         return [_source(inputs[0]), *inputs[1:]] if _order(_producer(inputs[0])) == order else None
     if node.op_type in _BROADCAST or node.op_type == "Concat":
@@ -315,9 +319,11 @@ def _keeps_order(node: ir.Node, order: tuple[int, ...]) -> bool:
 
 def _into_linear(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
     """A map that becomes a row of features: their order moves into what reads them."""
+    if node.op_type not in ("Reshape", "Flatten") or _order(_producer(node.inputs[0])) != TO_CHANNELS_LAST:
+        return False
     result = node.outputs[0]
     shape, source = shape_of(result), _source(node.inputs[0])
-    if node.op_type not in ("Reshape", "Flatten") or order != TO_CHANNELS_LAST or shape is None or len(shape) != 2:
+    if shape is None or len(shape) != 2:
         return False
     N, C, H, W = shape_of(source) or (0, 0, 0, 0)
     if shape != (N, C * H * W) or result.is_graph_output():

@@ -22,8 +22,8 @@ from bnncc.frontend.single_precision import to_float32
 
 # What ONNX's version converter reads.
 LOWEST_OPSET = 9
-# The IR version of opset 18; older files keep their weights among the inputs, or name what it does not know.
-IR_VERSION = 8
+# The IR versions that opset 18 and ONNX Runtime know: older files keep weights among the inputs, newer ones add types.
+IR_VERSIONS = (8, 10)
 # From this opset on, Resize has modes; before, and as Upsample, it had one.
 _RESIZE_OPSET = 11
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -73,7 +73,8 @@ def load_onnx(path: Path) -> OnnxFile:
         raise InputError(f"{path} cannot be read as an ONNX model: {error}") from error
     ir.external_data.set_base_dir(model.graph, path.parent)
     ir.external_data.load_to_model(model)
-    model.ir_version = max(IR_VERSION, model.ir_version)
+    lowest, highest = IR_VERSIONS
+    model.ir_version = min(max(lowest, model.ir_version), highest)
     return OnnxFile(model, original)
 
 

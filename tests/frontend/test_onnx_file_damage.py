@@ -124,12 +124,6 @@ def unknown_domain(proto: ModelProto) -> None:
     proto.graph.node[2].domain = "my.operators"
 
 
-def scalar_input(proto: ModelProto) -> None:
-    del proto.graph.input[0].type.tensor_type.shape.dim[:]
-    del proto.graph.node[:2]
-    proto.graph.node[0].input[0] = "x"
-
-
 def two_of_a_name(proto: ModelProto) -> None:
     proto.graph.node[1].output[0] = "c"
     proto.graph.node[2].input[0] = "c"
@@ -208,7 +202,6 @@ DAMAGE: dict[str, tuple[Callable[[ModelProto], None], str]] = {
         unknown_domain,
         "my.operators.PRelu 'act' is of the domain 'my.operators', of which no",
     ),
-    "a scalar input": (scalar_input, "the input 'x' is a scalar"),
     "no outputs": (no_outputs, "its graph has no outputs"),
     "two values of a name": (two_of_a_name, "two values are called 'c'; the second is of BatchNormalization 'norm'"),
     "a sequence as input": (sequence_input, "the input 'x' is no tensor"),
