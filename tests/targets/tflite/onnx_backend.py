@@ -134,7 +134,9 @@ def _first_reason(error: BnnccError) -> str:
         return f"{nodes.split(' ')[0]}: {reason}"
     # What another library says holds numbers and paths of its own.
     text = str(error).splitlines()[0].split(", and the graph does not run")[0]
-    return " ".join("the file" if word.endswith(".onnx") else word for word in text.split(" "))
+    # The path of the case is another one in every run.
+    words = [word for word in text.split(" ") if not word.endswith(".onnx:")]
+    return " ".join("the file" if word.endswith(".onnx") else word for word in words)
 
 
 def _difference(case: TestCase, inputs: Sequence[Array], outputs: Sequence[Array]) -> str | None:
