@@ -194,14 +194,17 @@ class LayerReference:
         own = self.traced if self.traced.op_type == "Conv" and weight.ndim == 4 else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
         cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
-        if own is self.traced:
+        if filters.shape[2:] != self.weight.shape[2:]:
             filters = filters[:, :, cut[0] : filters.shape[2] - cut[2], cut[1] : filters.shape[3] - cut[3]]
-        else:
-            cut = [0, 0, 0, 0]
-        reach = [taps * dilation for taps, dilation in zip(cut, geometry.dilations * 2, strict=True)]
-        top, left, bottom, right = (
-            pad + extra - tap for pad, extra, tap in zip(geometry.pads, frame, reach, strict=True)
-        )
+        if own is self.traced:
+            reach = [taps * dilation for taps, dilation in zip(cut, geometry.dilations * 2, strict=True)]
+            top, left, bottom, right = (
+                pad + extra - tap for pad, extra, tap in zip(geometry.pads, frame, reach, strict=True)
+            )
+        else:  # The node's padding is all there is, and turned where the node is.
+            top, left, bottom, right = geometry.pads
+            if self._is_mirrored():
+                top, left, bottom, right = bottom, right, top, left
         # What pads is not negated with the data: the sums are those of the values that the node holds.
         held, filters = self._negated(signs), self._negated(filters)
         padded = F.pad(torch.from_numpy(held), (left, right, top, bottom), value=self._pad_value())
@@ -267,7 +270,10 @@ class LayerReference:
             x = producer.inputs[0] if producer is not None else None
         shape = shape_of(x) if x is not None else None
         assert shape is not None
-        if signs.ndim != 4:
+        if signs.ndim == 3 and signs.size != np.prod(shape):
+            # A Pad was folded into a convolution over one axis, which the graph holds as [N, C, 1, L].
+            signs = signs[:, :, np.newaxis] if shape[2] == 1 else signs[..., np.newaxis]
+        elif signs.ndim != 4:
             signs = signs.reshape(shape)
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         if channels:
@@ -281,7 +287,9 @@ class LayerReference:
     def _filters(self, weight: Array) -> Array:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
         weight = np.moveaxis(weight, self.output_axis, 0)
-        if weight.ndim != 4:
+        if weight.ndim == 3 and weight[0].size != self.weight[0].size:  # taps that only meet padding are cut off
+            weight = weight[:, :, np.newaxis] if self.weight.shape[2] == 1 else weight[..., np.newaxis]
+        elif weight.ndim != 4:
             weight = weight.reshape(weight.shape[0], *self.weight.shape[1:])
         filters = np.where(weight < 0, np.float32(-1), np.float32(1))
         if STEP_WEIGHTS_KEY in self.node.metadata_props:
@@ -340,8 +348,21 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
             continue
         entry = _traced_entry(node.inputs[0])
         meaning = Meaning.read(entry)[1] if entry else Meaning()
-        layers.append(LayerReference(node, producers[name], meaning))
+        layers.append(LayerReference(node, _weighted(producers[name]), meaning))
     return layers
+
+
+def _weighted(node: ir.Node) -> ir.Node:
+    """The convolution or Linear itself, where its name is that of a no-op behind it, such as a Dropout at the end.
+
+    The node that is removed hands its name on where it is a graph output's.
+    """
+    while node.op_type not in ("Conv", "Gemm", "MatMul") and node.inputs:
+        before = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if before is None:
+            break
+        node = before
+    return node
 
 
 def _traced_entry(value: ir.Value | None) -> str | None:

@@ -31,7 +31,12 @@ def largest_error(array: Array, reference: Array, allowed: Array) -> float:
 
 
 def output_error(array: Array, reference: Array) -> float:
-    """The largest error relative to the largest magnitude of the reference; absolute where the reference is 0."""
+    """The largest error relative to the largest magnitude of the reference; absolute where the reference is 0.
+
+    Of integers and booleans, in float64: 1 where a boolean differs.
+    """
+    if not np.issubdtype(reference.dtype, np.floating):
+        array, reference = array.astype(np.float64), reference.astype(np.float64)
     scale = float(np.max(np.abs(reference), initial=0.0))
     difference = float(np.max(np.abs(array - reference), initial=0.0))
     if np.isnan(difference):

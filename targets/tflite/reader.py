@@ -78,9 +78,13 @@ class TfliteFile:
 
     def data(self, tensor: Tensor) -> npt.NDArray[np.generic] | None:
         """The array of a constant tensor, None for an activation."""
-        buffer = self._buffer(self._subgraph.tensors[tensor.index].buffer)
-        if buffer is None or len(buffer) == 0 or tensor.dtype not in TENSOR_TYPES:
+        index = self._subgraph.tensors[tensor.index].buffer
+        buffer = self._buffer(index)
+        if tensor.dtype not in TENSOR_TYPES:
             return None
+        if buffer is None or len(buffer) == 0:
+            # An activation has buffer 0; the shape of a scalar is a constant of no elements with a buffer of its own.
+            return np.zeros(tensor.shape, tensor.dtype) if index and 0 in tensor.shape else None
         try:
             return np.asarray(buffer, np.uint8).view(np.dtype(tensor.dtype)).reshape(tensor.shape)
         except ValueError as error:
