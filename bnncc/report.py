@@ -87,6 +87,14 @@ def print_layers(console: Console, verification: Verification) -> None:
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
     console.print(signs)
+    if verification.steps:
+        steps = Table("rounding", "operator", "values", "ties", "differ", "explained", "differ free-running")
+        for step in verification.steps:
+            steps.add_row(
+                step.module, step.operator, f"{step.values:,}", f"{step.ties:,}", f"{step.differing:,}",
+                f"{step.explained:,}", f"{step.free_running_differing:,}",
+            )  # fmt: skip
+        console.print(steps)
 
 
 def print_seconds(console: Console, compiled: CompiledModel, passes: bool = True) -> None:
@@ -156,6 +164,18 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
         moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
         effect = f"{rounded:,} of {signs:,} signs flipped{moved}; outputs off by {found.rounded_error:.1e}"
         rows[3:3] = [("the weights' rounding", effect)]
+    if found.steps:
+        values, differing, explained, ties, alone = (
+            sum(getattr(step, field) for step in found.steps)
+            for field in ("values", "differing", "explained", "ties", "free_running_differing")
+        )
+        rows.append(
+            (
+                "roundings, comparisons",
+                f"{differing:,} of {values:,} differ, {explained:,} of them by rounding at one of {ties:,} ties; "
+                f"{alone:,} free-running",
+            )
+        )
     if found.zeros:
         rows.append(
             ("exact zeros at signs", f"{found.zeros:,} of {signs:,}: PyTorch's sign gives 0 there, a bit gives +1")

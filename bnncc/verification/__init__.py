@@ -31,8 +31,9 @@ In reading order:
 - `result.py`           what was found
 - `reference.py`        the value of the traced network that a value of the file stands for
 - `reference_side.py`   what the network computes
-- `cancellation.py`     how far off LCE's cancelling sums may be
-- `tolerance.py`        what follows for signs and outputs
+- `error_bounds.py`     how far apart two right programs may be, value by value
+- `steps.py`            where roundings and comparisons jump
+- `tolerance.py`        errors in units of what is allowed
 - `rounded_weights.py`  a file whose float weights are rounded
 - `file_side.py`        what the file computes, in one runtime
 - `passes.py`           `--verify-passes`: each pass by itself
@@ -49,7 +50,7 @@ from bnncc.model import CompiledModel
 from bnncc.system.memory import release_unused
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference, network_outputs
-from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, Verification
+from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, StepCheck, Verification
 from bnncc.verification.tolerance import CANCELLATION, output_error
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Progress",
     "RoundedCheck",
     "SignCheck",
+    "StepCheck",
     "Verification",
     "verify",
     "verify_in",

@@ -8,16 +8,14 @@ import numpy as np
 
 from bnncc.inference.classes import same_classes
 from bnncc.inference.runners import Runtime
+from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
-from bnncc.ir.graph import MODULE_KEY
-from bnncc.ir.rounding import ROUNDING
 from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
-from bnncc.verification.cancellation import float_sum_bound
-from bnncc.verification.reference_side import WEIGHTED_RANKS, BinaryLayer, Expected, Point, Reference, first_input
-from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, Verification
-from bnncc.verification.tolerance import channel_error, channel_scale, largest_error, output_error
+from bnncc.verification.reference_side import BinaryLayer, Expected, Point, Reference, first_input
+from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, StepCheck, Verification
+from bnncc.verification.tolerance import channel_magnitude, channel_scale, largest_error, output_error
 
 # So many channels with wrong sums are named.
 LISTED_CHANNELS = 4
@@ -32,14 +30,13 @@ class FileCheck:
         self.result = Verification(
             layers=[LayerCheck(layer.module) for layer in reference.layers],
             signs=[SignCheck(point.module) for point in reference.points],
+            steps=[StepCheck(step.module, step.traced.op_type) for step in reference.steps],
             rounded=[
                 RoundedCheck(reference.module_of(entry.operator), entry.dtype, entry.weight.size)
                 for entry in reference.comparison.rounded
             ],
             runtime=runtime,
         )
-        # Values that are wrong already: an error behind them spreads, and is not named.
-        self._faulty = set[object]()
 
     def is_refused(self) -> bool:
         """Load the file.  True, with the problem, where the runtime does not take it or yields other shapes."""
@@ -84,25 +81,27 @@ class FileCheck:
         exposed = [*floats, *outputs]
         rounded = reference.comparison.rounded
         self.rounded_inputs = list(dict.fromkeys(_activation(entry.twin) for entry in rounded))
-        in_full = [*self._in_full(exposed), *reference.float_layers.values(), *self.rounded_inputs]
-        others_in_full = self._in_full(others)
-        self.layer_by_layer = load(full.variant(self._in_full([*inputs, *tensors]), in_full, split=others_in_full))
+        in_full = [*self._in_full(exposed), *reference.floats.values(), *self.rounded_inputs]
+        steps = [step.tensor for step in reference.steps]
+        fed, computed = [*inputs, *tensors, *steps], [*others, *steps]
+        computed_in_full = self._in_full(computed)
+        self.layer_by_layer = load(full.variant(self._in_full(fed), in_full, split=computed_in_full))
         if reference.rounds:
-            self.layer_by_layer_rounded = load(file.variant([*inputs, *tensors], exposed, split=others))
+            self.layer_by_layer_rounded = load(file.variant(fed, exposed, split=others))
         if rounded:
             # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
             own = list(dict.fromkeys(_activation(entry.operator) for entry in rounded))
             self.rounded_operators = load(file.variant(own, (), split=[entry.operator.outputs[0] for entry in rounded]))
             twins = {entry.twin: entry.weight for entry in rounded}
             self.float_operators = load(full.weights_variant(self.rounded_inputs, twins))
-        self.free_running = load(file.variant(inputs, [*outputs, *floats, *others]))
+        self.free_running = load(file.variant(inputs, [*outputs, *floats, *others, *steps]))
         if reference.layers:
             operators = [layer.operator for layer in reference.layers]
             self.sums = load(file.sums_variant(reference.layer_inputs, operators))
             # A layer's packed output may be another's input, which is fed: the layer's own result is wanted as well.
             results = [operator.outputs[0] for operator in operators]
             self.whole_layers = load(file.variant(reference.layer_inputs, (), split=results))
-        return [*in_full, *others_in_full]
+        return [*in_full, *computed_in_full]
 
     def _in_full(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The float32 file's tensors for the file's own."""
@@ -151,79 +150,84 @@ class FileCheck:
             check.error = max(check.error, error)
         else:
             what = "its multipliers or biases"
-            error = channel_error(found, wanted)
-            is_wrong = error > 1
-            check.error = max(check.error, error * ROUNDING)
-        if is_wrong or check.wrong:
-            self._faulty.add(layer.reference.node.outputs[0])
+            is_wrong = largest_error(found, wanted, layer.reference.result_bound(wanted)) > 1
+            check.error = max(check.error, largest_error(found, wanted, channel_magnitude(wanted)))
         if is_wrong:
             self._problem(f"layer '{layer.module}': {what} are not those of the network")
 
     # Layer by layer
 
     def _check_layer_by_layer(self, expected: Expected) -> None:
-        results = self.layer_by_layer.run([*expected.feeds, *expected.bits])
+        results = self.layer_by_layer.run(expected.fed)
         floats = sum(point.quantized for point in self.reference.points)
         end = floats + len(self.reference.file.outputs)
-        last = end + len(self.reference.float_layers)
+        last = end + len(self.reference.floats)
         packed = last + len(self.rounded_inputs)
-        found = self._by_point(results[:floats], results[packed:])
-        points = zip(self.reference.points, self.result.signs, found, expected.signs, expected.operands, strict=True)
-        for point, check, array, signs, operand in points:
-            self._check_sign(point, check, array, signs, operand)
-        self._check_float_layers(results[end:last], expected.floats)
+        steps = len(results) - len(self.reference.steps)
+        found = self._by_point(results[:floats], results[packed:steps])
+        points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
+        for point, check, array, signs, operand, bound in points:
+            self._check_sign(point, check, array, signs, operand, bound)
+        for check, array, *wanted in zip(self.result.steps, results[steps:], *expected.at_steps, strict=True):
+            self._check_step(check, array, *wanted)
+        self._check_floats(expected, results[end:last])
         names = [value.name for value in self.reference.compiled.graph.graph.outputs]
-        for name, array, output in zip(names, results[floats:end], expected.outputs, strict=True):
+        outputs = zip(names, results[floats:end], expected.outputs, expected.output_bounds, strict=True)
+        for name, array, output, bound in outputs:
             error = output_error(array, output)
             self.result.output_error = max(self.result.output_error, error)
-            if error > ROUNDING:
+            if largest_error(array, output, bound) > 1:
                 self._problem(f"output '{name}' is off by {error:.2g} of its largest magnitude")
         if self.result.rounded:
             self._check_rounded_operators(results[last:packed])
         if self.reference.rounds:
             self._count_rounded_flips(expected)
 
-    def _check_sign(self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None) -> None:
+    def _check_sign(
+        self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None, bound: Array | None
+    ) -> None:
         check.signs += signs.size
         check.zeros += int(np.count_nonzero(signs == 0))
         flipped = (array < 0) != (signs < 0)
         near = array if operand is None else operand
+        allowed = channel_scale(near) if bound is None else bound
         if point.quantized and operand is not None and point.correspondence.keeps_operand:
-            error = largest_error(array, near, point.allowed(near))
-            check.error = max(check.error, error * ROUNDING)
-            if error > 1:
-                producer = point.value.producer()
-                self._faulty.update(value for value in (producer.inputs if producer is not None else ()) if value)
-                self._problem(f"sign '{check.module}': the values that it reads are off by {error * ROUNDING:.2g}")
+            relative = largest_error(array, near, channel_magnitude(near))
+            check.error = max(check.error, relative)
+            if largest_error(array, near, allowed) > 1:
+                self._problem(f"sign '{check.module}': the values that it reads are off by {relative:.2g}")
         count = int(np.count_nonzero(flipped))
         if not count:
             return
         check.flipped += count
-        distance = (np.abs(near) / point.allowed(near))[flipped]
-        check.largest_flip = max(check.largest_flip, float(distance.max()) * ROUNDING)
-        explained = int(np.count_nonzero(distance <= 1))
+        check.largest_flip = max(check.largest_flip, float((np.abs(near) / channel_magnitude(near))[flipped].max()))
+        explained = int(np.count_nonzero(np.abs(near)[flipped] <= np.broadcast_to(allowed, near.shape)[flipped]))
         check.explained += explained
         if explained < count:
             self._problem(f"sign '{check.module}': flipped signs are not explained by rounding")
 
-    def _check_float_layers(self, found: Sequence[Array], expected: Sequence[Array]) -> None:
-        """Name where an error starts: not where it spreads to."""
-        pairs = dict(zip(self.reference.float_layers, zip(found, expected, strict=True), strict=True))
-        points = {point.value for point in self.reference.points}
-        spread = set(self._faulty)
-        module = ""
-        for node in self.reference.compiled.graph.graph if pairs else ():
-            value = node.outputs[0]
-            spreads = any(source in spread for source in node.inputs)
-            module = node.metadata_props.get(MODULE_KEY, "") if node.op_type in WEIGHTED_RANKS else module
-            if value in pairs:
-                array, reference = pairs[value]
-                error = largest_error(array, reference, channel_scale(reference) + float_sum_bound(value))
-                if error > 1 and not spreads:
-                    self._problem(f"layer '{module}': its floats are off by {error * ROUNDING:.2g}")
-                spreads = error > 1
-            if spreads and value not in points:
-                spread.add(value)
+    def _check_step(self, check: StepCheck, array: Array, wanted: Array, distance: Array, bound: Array) -> None:
+        differs = array != wanted
+        count = int(np.count_nonzero(differs))
+        check.values += wanted.size
+        check.differing += count
+        check.ties += int(np.count_nonzero(distance <= bound))
+        explained = int(np.count_nonzero((distance <= bound)[differs]))
+        check.explained += explained
+        if explained < count:
+            self._problem(f"{check.operator} '{check.module}': values differ, and not by rounding")
+
+    def _check_floats(self, expected: Expected, floats: Sequence[Array]) -> None:
+        """Each float operator by itself, fed the file's own values: an error is named where it arises, and only there.
+
+        Binary convolutions are checked as whole layers.
+        """
+        for value, array, wanted, bound in self.reference.local(expected, floats):
+            node = value.producer()
+            if node is None or node.domain == ops.DOMAIN or largest_error(array, wanted, bound) <= 1:
+                continue
+            relative = largest_error(array, wanted, np.abs(wanted).max(initial=0.0))
+            self._problem(f"{self.reference.title_of(node)}: its floats are off by {relative:.2g}")
 
     # Rounded weights
 
@@ -244,7 +248,7 @@ class FileCheck:
 
     def _count_rounded_flips(self, expected: Expected) -> None:
         """What rounded weights do to signs and outputs, fed the reference's signs: counted, no problem."""
-        results = self.layer_by_layer_rounded.run([*expected.feeds, *expected.bits])
+        results = self.layer_by_layer_rounded.run(expected.fed)
         floats = sum(point.quantized for point in self.reference.points)
         end = floats + len(expected.outputs)
         by_point = self._by_point(results[:floats], results[end:])
@@ -271,28 +275,39 @@ class FileCheck:
         results = self.free_running.run(expected.feeds)
         outputs = results[: len(expected.outputs)]
         floats = len(outputs) + sum(point.quantized for point in self.reference.points)
-        found = self._by_point(results[len(outputs) : floats], results[floats:])
-        any_flips = False
-        points = zip(self.reference.points, self.result.signs, found, expected.signs, expected.operands, strict=True)
-        for point, check, array, signs, operand in points:
+        steps = len(results) - len(self.reference.steps)
+        found = self._by_point(results[len(outputs) : floats], results[floats:steps])
+        any_flips = self._count_free_steps(expected, results[steps:])
+        points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
+        for _, check, array, signs, operand, bound in points:
             flipped = (array < 0) != (signs < 0)
             count = int(np.count_nonzero(flipped))
             # Rounded weights move every float: how far is known for each operator, not for all of them together.
             if count and not any_flips and not self.reference.rounds:
                 near = array if operand is None else operand
-                if np.any((np.abs(near) / point.allowed(near))[flipped] > 1):
+                allowed = channel_scale(near) if bound is None else np.broadcast_to(bound, near.shape)
+                if np.any((np.abs(near) > allowed)[flipped]):
                     self._problem(f"sign '{check.module}': the first signs to flip free-running are not near zero")
             check.started += 0 if any_flips else count
             check.free_running_flips += count
             any_flips |= bool(count)
-        against_graph = max(map(output_error, outputs, expected.outputs))
-        if against_graph > ROUNDING and not any_flips and not self.reference.rounds:
-            self._problem(f"free-running outputs are off by {against_graph:.2g}, and no sign flipped on the way")
+        if not any_flips and not self.reference.rounds:
+            for array, output, bound in zip(outputs, expected.outputs, expected.output_bounds, strict=True):
+                if largest_error(array, output, bound) > 1:
+                    error = output_error(array, output)
+                    self._problem(f"free-running outputs are off by {error:.2g}, and no sign flipped on the way")
         error = max(map(output_error, outputs, expected.network_outputs))
         self.result.free_error = max(self.result.free_error, error)
         same = same_classes(outputs[0], expected.network_outputs[0])
         if same is not None:
             self.result.agreeing = (self.result.agreeing or 0) + same
+
+    def _count_free_steps(self, expected: Expected, found: Sequence[Array]) -> bool:
+        """Count the steps that differ free-running; True where any does, with which signs may flip behind it."""
+        counts = [int(np.count_nonzero(array != wanted)) for array, wanted in zip(found, expected.steps, strict=True)]
+        for check, count in zip(self.result.steps, counts, strict=True):
+            check.free_running_differing += count
+        return any(counts)
 
     def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
         """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""

@@ -38,6 +38,7 @@ from bnncc.ir.graph import (
 from bnncc.ir.value_facts import data_inputs
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.layout import Layout
+from bnncc.verification.error_bounds import ELEMENTWISE
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,15 @@ class LayerReference:
             (top, left), (down, across) = json.loads(crop)["start"], json.loads(crop)["step"]
             held = held[:, :, top::down, left::across]
         return np.ascontiguousarray(held)
+
+    def result_bound(self, result: Array) -> Array:
+        """What rounding may amount to in the float result (channels last) for given bits: see `error_bounds`."""
+        multiplier, bias = (constant_of(value) for value in self.node.inputs[2:4])
+        assert multiplier is not None
+        assert bias is not None
+        size = self.weight[0].size * np.abs(multiplier.astype(np.float64)) + np.abs(bias)
+        bound: Array = ELEMENTWISE * (size + np.abs(result))
+        return bound
 
     def stored_sums(self, sums: Array) -> Array:
         """The sums as the file's operator yields them, channels last."""

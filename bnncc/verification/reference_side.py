@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from bnncc.inference.runners import OrtRunner
+from bnncc.ir import ops
 from bnncc.ir.evaluate import Array, run, skeleton, weights_of
-from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of, sole_consumer
+from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
-from bnncc.targets.tflite.emit import emit, packed_layouts
+from bnncc.targets.tflite.emit import emit, stored_layouts
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
-from bnncc.verification.cancellation import cancellation_bounds
+from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
-from bnncc.verification.tolerance import channel_scale
+from bnncc.verification.steps import STEPS, distance, step_bound
 
-# Float layers that are compared one by one: those with weights.  4-D results have the channels last in the file.
-WEIGHTED_RANKS = {"Conv": 4, "ConvTranspose": 4, "Gemm": 2, "MatMul": 2}
+# Operators that problems name as layers.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 # An operator that is an activation itself, not one with an activation of its own.
 CLIPS = ("RELU", "RELU6", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM")
@@ -52,24 +53,13 @@ class BinaryLayer:
 
 @dataclass(eq=False)
 class Point:
-    """A packed tensor of the file whose bits the reference knows, and the operator that makes it.
-
-    cancellation: of what the sign reads, see `bnncc.verification.cancellation`.
-    """
+    """A packed tensor of the file whose bits the reference knows, and the operator that makes it."""
 
     module: str
     value: ir.Value
     correspondence: Correspondence
     operator: Operator
     layout: Layout
-    cancellation: Array
-
-    def allowed(self, reference: Array) -> Array:
-        """What rounding may amount to in each channel of what the sign reads, as the file has it."""
-        bound = self.cancellation
-        if bound.size != reference.shape[-1]:
-            bound = np.max(bound, keepdims=True)
-        return channel_scale(reference) + bound
 
     @property
     def quantized(self) -> bool:
@@ -98,18 +88,49 @@ class Point:
             return None
         return as_stored(self.value, operand, self.layout, negates=not self.correspondence.keeps_operand)
 
+    def bound_in(self, bounds: dict[ir.Value, Array]) -> Array | None:
+        """What rounding may amount to in `operand_in`, float64; None where the operand is not known."""
+        operand = self.correspondence.operand(bounds)
+        return None if operand is None else as_stored(self.value, operand, self.layout, negates=False)
+
+
+@dataclass(eq=False)
+class Step:
+    """A rounding or comparison whose result the file has under the network's own name.
+
+    traced: its node in the traced graph.  tensor: of the file; layout: how it is stored there.
+    """
+
+    module: str
+    traced: ir.Node
+    value: ir.Value
+    tensor: Tensor
+    layout: Layout
+
+    @property
+    def operands(self) -> list[ir.Value]:
+        """What it compares or rounds."""
+        return [value for value in self.traced.inputs[:2] if value is not None]
+
+    def stored(self, array: Array) -> Array:
+        """The reference's value (or one of its shape) as the file has it, float64 as it is."""
+        held = as_stored(self.value, np.asarray(array), self.layout, negates=False)
+        return held if held.dtype == np.float64 else held.astype(self.tensor.dtype)
+
 
 @dataclass
 class Expected:
-    """What the file must compute on one input.  All arrays are as the file stores them: channels last.
+    """What the file must compute on one input.  All other arrays are as the file stores them: channels last.
 
-    feeds: the network's inputs.
+    arrays: the network's inputs in PyTorch's order; feeds: as the file stores them.
     outputs: the traced graph's; network_outputs: PyTorch's, where there is one, else the same.
     packed: the packed input of each binary layer, int32; sums: its integer sums; results: its result in ONNX Runtime.
     signs: of each point, int8; bits: the same, packed; operands: what each sign reads, None where that is not known.
-    floats: the results of the float layers, computed from `signs`.
+    steps: the value of each step; distances: of its operands from the threshold.
+    output_bounds, operand_bounds, step_bounds: what rounding may amount to in `outputs`, `operands` and `distances`.
     """
 
+    arrays: list[Array]
     feeds: list[Array]
     outputs: list[Array]
     network_outputs: list[Array]
@@ -119,7 +140,26 @@ class Expected:
     signs: list[Array]
     bits: list[Array]
     operands: list[Array | None]
-    floats: list[Array]
+    steps: list[Array]
+    distances: list[Array]
+    output_bounds: list[Array]
+    operand_bounds: list[Array | None]
+    step_bounds: list[Array]
+
+    @property
+    def fed(self) -> list[Array]:
+        """What the file is fed layer by layer: the network's inputs, the bits, the steps."""
+        return [*self.feeds, *self.bits, *self.steps]
+
+    @property
+    def at_points(self) -> tuple[list[Array], list[Array | None], list[Array | None]]:
+        """For each point: its signs, what they read, what rounding may amount to in that."""
+        return self.signs, self.operands, self.operand_bounds
+
+    @property
+    def at_steps(self) -> tuple[list[Array], list[Array], list[Array]]:
+        """For each step: its values, the distances of its operands, what rounding may amount to in them."""
+        return self.steps, self.distances, self.step_bounds
 
 
 class Reference:
@@ -132,7 +172,8 @@ class Reference:
         comparison: how the two differ.
         layers: the binary convolutions.
         points: the packed tensors.
-        float_layers: the results of float layers with weights, and the tensors of `full` that hold them.
+        steps: the roundings and comparisons.
+        floats: the float values of the compiled graph that `full` has, and its tensors that hold them.
         layer_inputs: the packed tensors that the binary layers read, each once.
     """
 
@@ -147,14 +188,19 @@ class Reference:
         self._traced = compiled.traced.model.clone()
         self._values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
         self.layers = self._find_layers()
+        self._layouts = stored_layouts(compiled.graph, channels_last=compiled.options.channels_last)
         self.points = self._find_points()
+        self.steps = self._find_steps()
         self._count_zero_as_one()
         self._take_zero_weights_as_one()
-        self.float_layers = self._find_float_layers()
+        self.floats = self._find_floats()
         self.layer_inputs = list(dict.fromkeys(layer.packed for layer in self.layers))
         traced = self._traced.graph
         wanted = [layer.reference.traced_input for layer in self.layers]
         wanted += [value for point in self.points for value in point.correspondence.traced_values()]
+        wanted += [value for step in self.steps for value in (step.traced.outputs[0], *step.operands)]
+        self._bounds = self._add_bounds()
+        wanted += list(self._bounds.values())
         fixed = set(traced.inputs) | set(traced.initializers.values())
         self._constants = {v: v.const_value.numpy() for v in wanted if v.const_value is not None}
         self._wanted = [value for value in dict.fromkeys(wanted) if value not in fixed]
@@ -173,8 +219,6 @@ class Reference:
 
     def _find_points(self) -> list[Point]:
         points = []
-        bounds = cancellation_bounds(self.compiled.graph.graph)
-        layouts = packed_layouts(self.compiled.graph, channels_last=self.compiled.options.channels_last)
         traced = {value.name: value for node in self._traced.graph for value in node.outputs}
         traced.update({value.name: value for value in self._traced.graph.inputs})
         for operator in self.file.operators:
@@ -189,11 +233,33 @@ class Reference:
                 continue
             producer = value.producer()
             module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
-            read = producer.inputs[0] if producer is not None and producer.inputs else None
-            bound = np.zeros(1) if read is None else bounds.get(read, np.zeros(1))
-            layout = layouts.get(name, CHANNELS_LAST)
-            points.append(Point(module or value.name or "", value, correspondence, operator, layout, bound))
+            layout = self._layouts.get(name, CHANNELS_LAST)
+            points.append(Point(module or value.name or "", value, correspondence, operator, layout))
         return points
+
+    def _find_steps(self) -> list[Step]:
+        """What rounds or compares in the network, and is in the file, under one name: whatever operators make it."""
+        steps = []
+        for node in self._traced.graph:
+            value = self._values.get(node.outputs[0].name)
+            if node.domain != "" or node.op_type not in STEPS or value is None:
+                continue
+            tensor, layout = self.file.by_name.get(value.name or ""), self._layouts.get(value.name or "")
+            shape = shape_of(value)
+            if tensor is None or layout is None or shape is None or self.file.data(tensor) is not None:
+                continue
+            if tensor.shape == layout.shape(shape) and shape == shape_of(node.outputs[0]):
+                module = node.metadata_props.get(MODULE_KEY) or value.name or ""
+                steps.append(Step(module, node, value, tensor, layout))
+        return steps
+
+    def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
+        """Let the traced network compute what rounding may amount to between the values that are given."""
+        exact = {point.correspondence.traced for point in self.points} | {step.traced.outputs[0] for step in self.steps}
+        operands = [point.correspondence.operand_value for point in self.points]
+        operands += [value for step in self.steps for value in step.operands]
+        wanted = [*self._traced.graph.outputs, *(value for value in operands if value is not None)]
+        return add_error_bounds(self._traced, wanted, {value for value in exact if value is not None})
 
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
@@ -224,17 +290,17 @@ class Reference:
             positive = np.where(filters == 0, scale, filters).astype(filters.dtype)
             layer.reference.traced.replace_input_with(1, new_constant(self._traced.graph, positive, weight.name))
 
-    def _find_float_layers(self) -> dict[ir.Value, Tensor]:
+    def _find_floats(self) -> dict[ir.Value, Tensor]:
         found = {}
         for node in self.compiled.graph.graph:
-            if node.domain == "" and WEIGHTED_RANKS.get(node.op_type) == len(shape_of(node.outputs[0]) or ()):
-                value = node.outputs[0]
-                following = sole_consumer(self.compiled.graph.graph, value)
-                if value.name not in self.full.by_name and following is not None:
-                    value = following.outputs[0]  # an activation that the file's operator applies itself
-                tensor = self.full.by_name.get(value.name or "")
-                if tensor is not None and tensor.dtype == "float32" and self.full.data(tensor) is None:
-                    found[value] = tensor
+            value = node.outputs[0]
+            tensor, layout = self.full.by_name.get(value.name or ""), self._layouts.get(value.name or "")
+            if tensor is None or layout is None or tensor.dtype != "float32" or self.full.data(tensor) is not None:
+                continue
+            if ops.yields_signs(node) or (node.domain == "" and node.op_type in STEPS):
+                continue
+            if value.dtype is ir.DataType.FLOAT and tensor.shape == layout.shape(shape_of(value) or ()):
+                found[value] = tensor
         return found
 
     def _signs_of_weights(self) -> dict[ir.Value, Array]:
@@ -250,9 +316,15 @@ class Reference:
     def _load_parts(self) -> None:
         """The compiled graph's layers in ONNX Runtime, cut out of it."""
         graph = self.compiled.graph.graph
-        if self.float_layers:
-            given = [*graph.inputs, *(point.value for point in self.points)]
-            self._float_graph = OrtRunner.between(self.compiled.graph, given, list(self.float_layers))
+        if self.floats:
+            whole = self.compiled.graph.clone()
+            own = {value.name: value for value in (*whole.graph.inputs, *(v for n in whole.graph for v in n.outputs))}
+            values = [own[value.name] for value in self.floats]
+            self._given = [*graph.inputs, *(p.value for p in self.points), *(s.value for s in self.steps), *self.floats]
+            given = [own[value.name] for value in self._given]
+            bounds = add_error_bounds(whole, values, given)
+            self._bounded = [original for original, value in zip(self.floats, values, strict=True) if value in bounds]
+            self._float_graph = OrtRunner.between(whole, given, [*values, *bounds.values()])
         if self.layers:
             nodes = [layer.reference.node for layer in self.layers]
             inputs = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
@@ -269,6 +341,14 @@ class Reference:
         module = node.metadata_props.get(MODULE_KEY) if node is not None else None
         return module or name
 
+    def title_of(self, node: ir.Node) -> str:
+        """How a problem names a float operator: with weights, or the activation behind such, it is a layer."""
+        before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+        if node.op_type in ("Relu", "Clip") and before is not None and before.outputs[0] not in self.floats:
+            node = before
+        title = "layer" if node.op_type in WEIGHTED else node.op_type
+        return f"{title} '{node.metadata_props.get(MODULE_KEY) or node.outputs[0].name or ''}'"
+
     def on(self, arrays: Sequence[Array], network: Sequence[Array] | None) -> Expected:
         """Run the traced network on one input.
 
@@ -283,6 +363,7 @@ class Reference:
         values.update(zip(graph.inputs, arrays, strict=True))
         values.update(zip(self._wanted, results[len(graph.outputs) :], strict=True))
         packed, sums, layer_results = self._binary_layers(values)
+        bounds = self._bounds_in(values)
         signs = [point.signs_in(values) for point in self.points]
         return Expected(
             feeds=[self.compiled.as_stored(array) for array in arrays],
@@ -294,8 +375,24 @@ class Reference:
             signs=signs,
             bits=[bitpack(_without_zeros(array)) for array in signs],
             operands=[point.operand_in(values) for point in self.points],
-            floats=self._floats(arrays, signs),
+            steps=[step.stored(values[step.traced.outputs[0]]) for step in self.steps],
+            distances=[step.stored(distance(step.traced, values)) for step in self.steps],
+            output_bounds=[self.compiled.as_stored(bounds[value]) for value in graph.outputs],
+            operand_bounds=[point.bound_in(bounds) for point in self.points],
+            step_bounds=[step.stored(step_bound(step.traced, bounds)) for step in self.steps],
+            arrays=list(arrays),
         )
+
+    def _bounds_in(self, values: Mapping[ir.Value, Array]) -> dict[ir.Value, Array]:
+        """What rounding may amount to in the outputs and in what signs and steps read, float64 of their shapes."""
+        operands = [point.correspondence.operand_value for point in self.points]
+        operands += [value for step in self.steps for value in step.operands]
+        found = {}
+        for value in (*self._traced.graph.outputs, *operands):
+            if value is not None:
+                bound = values[self._bounds[value]] if value in self._bounds else np.zeros(())
+                found[value] = np.broadcast_to(bound.astype(np.float64), shape_of(value) or ())
+        return found
 
     def _binary_layers(self, values: dict[ir.Value, Array]) -> tuple[list[Array], list[Array], list[Array]]:
         """(the packed tensors that the layers read, their integer sums, their results in ONNX Runtime)."""
@@ -314,15 +411,32 @@ class Reference:
         results = self._layer_graph.run([given[name] for name in self._layer_graph.input_names])
         return [bits[tensor] for tensor in self.layer_inputs], all_sums, [_channels_last(array) for array in results]
 
-    def _floats(self, arrays: Sequence[Array], signs: Sequence[Array]) -> list[Array]:
-        """The results of the float layers in ONNX Runtime, computed from these signs."""
-        if not self.float_layers:
-            return []
-        feeds = dict(zip([value.name for value in self.compiled.graph.graph.inputs], arrays, strict=True))
-        for point, array in zip(self.points, signs, strict=True):
-            feeds[point.value.name] = _without_zeros(point.layout.restore(array))
-        results = self._float_graph.run([feeds[name] for name in self._float_graph.input_names])
-        return [_channels_last(array) for array in results]
+    def local(
+        self, expected: Expected, floats: Sequence[Array]
+    ) -> Iterator[tuple[ir.Value, Array, Array, Array | float]]:
+        """Each float value that the file yields, computed in ONNX Runtime from the file's own values in front of it.
+
+        Args:
+            floats: what the file has for each of `self.floats`, fed the reference's signs and steps.
+
+        Yields:
+            (the value; the file's array; ONNX Runtime's, both NCHW; what rounding may amount to in it).
+        """
+        if not self.floats:
+            return
+        layouts = [self._layouts[value.name or ""] for value in self.floats]
+        own = [layout.restore(array) for layout, array in zip(layouts, floats, strict=True)]
+        feeds = dict(zip(self._given, expected.arrays, strict=False))
+        for point, array in zip(self.points, expected.signs, strict=True):
+            feeds[point.value] = _without_zeros(point.layout.restore(array))
+        for step, array in zip(self.steps, expected.steps, strict=True):
+            dtype = step.value.dtype.numpy() if step.value.dtype is not None else np.float32
+            feeds[step.value] = step.layout.restore(array).astype(dtype)
+        feeds.update(zip(self.floats, own, strict=True))
+        results = self._float_graph.run([feeds[value] for value in dict.fromkeys(self._given)])
+        bounds = dict(zip(self._bounded, results[len(self.floats) :], strict=True))
+        for value, array, result in zip(self.floats, own, results[: len(self.floats)], strict=True):
+            yield value, array, result, bounds.get(value, 0.0)
 
 
 def network_outputs(compiled: CompiledModel, inputs: Sequence[Sequence[Array]]) -> list[list[Array] | None]:

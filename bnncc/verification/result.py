@@ -56,6 +56,24 @@ class SignCheck:
 
 
 @dataclass
+class StepCheck:
+    """One rounding or comparison of the file, compared with the reference's own values upstream.
+
+    operator: Round, Floor, Ceil, Less, ….  values: how many; differing: those that differ; explained: of those, where
+    the operand is within rounding of the threshold.  ties: all that are.  free_running_differing: those that differ
+    when the file runs by itself.
+    """
+
+    module: str
+    operator: str
+    values: int = 0
+    differing: int = 0
+    explained: int = 0
+    ties: int = 0
+    free_running_differing: int = 0
+
+
+@dataclass
 class RoundedCheck:
     """One float operator with rounded weights.
 
@@ -79,6 +97,7 @@ class Verification:
     rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
     weights (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.  runtime: what ran the file.
+    steps: roundings and comparisons of the network that the file holds.
     """
 
     inputs: int = 0
@@ -91,6 +110,7 @@ class Verification:
     agreeing: int | None = None
     problems: list[str] = field(default_factory=list)
     runtime: Runtime = Runtime.LCE
+    steps: list[StepCheck] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:

@@ -19,14 +19,22 @@ def channel_scale(reference: Array) -> Array:
     return np.where(scale == 0, np.finfo(np.float64).tiny, scale)
 
 
-def channel_error(array: Array, reference: Array) -> float:
-    """The largest error in units of what rounding may amount to in its channel."""
-    return largest_error(array, reference, channel_scale(reference))
+def channel_magnitude(reference: Array) -> Array:
+    """The largest magnitude in each channel of a stored (channels last) array; never 0."""
+    magnitude = np.abs(reference.astype(np.float64))
+    largest: Array = magnitude.max(axis=tuple(range(magnitude.ndim - 1)), keepdims=True, initial=0.0)
+    return np.where(largest == 0, np.finfo(np.float64).tiny, largest)
 
 
-def largest_error(array: Array, reference: Array, allowed: Array) -> float:
-    """The largest error in units of what is allowed."""
-    error = float(np.max(np.abs(array.astype(np.float64) - reference) / allowed, initial=0.0))
+def largest_error(array: Array, reference: Array, allowed: Array | float) -> float:
+    """The largest error in units of what is allowed; infinite where nothing is, or where one of them is no number.
+
+    What is infinite or no number in both is equal.
+    """
+    left, right = array.astype(np.float64), reference.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        same = (left == right) | (np.isnan(left) & np.isnan(right))
+        error = float(np.max(np.where(same, 0.0, np.abs(left - right) / allowed), initial=0.0))
     return float("inf") if np.isnan(error) else error
 
 

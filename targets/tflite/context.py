@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,10 @@ class LoweringContext:
     def layout(self, value: ir.Value) -> Layout | None:
         """The layout in which an activation is stored; None for a constant, which takes any."""
         return self._home.get(value)
+
+    def layouts(self) -> Mapping[str, Layout]:
+        """The layouts of all activations so far, by their names."""
+        return {value.name or "": layout for value, layout in self._home.items()}
 
     def common_layout(self, values: Sequence[ir.Value]) -> Layout:
         """The layout for an elementwise operator on `values`, one that costs the fewest transposes."""

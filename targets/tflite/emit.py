@@ -46,11 +46,12 @@ def emit(
     )
 
 
-def packed_layouts(model: ir.Model, *, channels_last: bool = True) -> Mapping[str, Layout]:
-    """How `emit` lays out the values behind its packed tensors, by the tensors' names (bits are along the last
-    axis).
+def stored_layouts(model: ir.Model, *, channels_last: bool = True) -> Mapping[str, Layout]:
+    """How `emit` lays out values, by their names; those behind its packed tensors by the tensors' names (bits are along
+    the last axis).
     """
-    return _walk(model, channels_last, WeightsPrecision.FLOAT32)[0].packed_layouts
+    context, _, _ = _walk(model, channels_last, WeightsPrecision.FLOAT32)
+    return {**context.layouts(), **context.packed_layouts}
 
 
 def _walk(

@@ -1,0 +1,487 @@
+"""How far apart two right float programs may be, value by value: a running error analysis as an ONNX graph.
+
+To the values of a graph it adds, in the same graph, what bounds their error, so that one run yields both.  For every
+operator
+
+    |error of y| ≤ (how y follows from x) · |error of x| + own rounding
+
+on the actual values.  u is half a unit in the last place of a float32, 2⁻²⁴; ELEMENTWISE, FUNCTION and DRIFT say how
+many of them a kernel may take.
+
+- *Sums* (convolutions, Linears, means, pools) carry |error of x| through |w|.  Their own rounding does not depend on a
+  certain order of the summands: with n of them, the partial sums of any order that ignores the values stay below
+  |y| + DEVIATIONS · √(Σ w²x²), and n roundings of such size, each as likely up as down, amount to
+  DRIFT · √n · u of it (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput.
+  41, 2019, theorem 2.4).  The worst case n · u · Σ|w||x| is never met, and would hide a wrong weight.  A convolution
+  takes max|x| · ‖w_o‖ for the root, which costs no second convolution.
+- *Folded constants*: a batch norm that is folded into what stands in front rounds products of γ/σ with weights and μ
+  instead; so its own rounding is that of all its terms, |γ/σ|·(|x| + |μ|) + |β|, however small y is.
+- *Monotone functions* are evaluated at x ± error: what a clip or a saturated sigmoid lets through is all that remains.
+- What only moves elements moves their errors.
+- *Any other operator* (RULES has no entry): its result has the largest relative error of its operands, plus
+  `ROUNDING` of its largest magnitude.  That is wide, and finite.
+
+Values that take steps (signs, roundings, comparisons) and integers have no error here: they are compared by
+themselves, and what follows them starts from the reference's own.
+
+LceBconv2d with p differing bits of K products computes
+
+    y = p · (−2m) + (b + K·m)          the sum K − 2p times the multiplier m, plus the bias b, in float32
+
+Where the sum is small, both terms are of size K·|m| all the same, and so are their roundings; the bound of a
+convolution, DRIFT · DEVIATIONS · √K · √K · |m|, includes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.ir import ops
+from bnncc.ir.evaluate import ancestors
+from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.rounding import ROUNDING
+
+UNIT = 2.0**-24
+# Two programs, a constant that is rounded, and a second operation in place of one (a division by a product).
+ELEMENTWISE = 4 * UNIT
+# What polynomials for exp, tanh and their like are off by, in two runtimes, of values up to 1.
+FUNCTION = 32 * UNIT
+# Of a sum: see above.
+DRIFT, DEVIATIONS = 2.0, 4.0
+# Smaller than any difference that counts, so that nothing divides by 0.
+TINY = 1e-30
+
+_MOVES = {
+    "Reshape", "Flatten", "Transpose", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile",
+    "DepthToSpace", "SpaceToDepth", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Split",
+}  # fmt: skip
+_MONOTONE = {
+    "Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Exp", "Softplus",
+    "Softsign", "Atan",
+}  # fmt: skip
+_EXACT_FUNCTIONS = {"Relu", "Clip"}
+# Functions that are steeper than this nowhere.
+_STEEPEST = {"Abs": 1.0, "Neg": 1.0, "Sin": 1.0, "Cos": 1.0, "HardSwish": 1.5, "Gelu": 1.13, "Mish": 1.1, "Swish": 1.1}
+_STEPS = {
+    "Sign", "Round", "Floor", "Ceil", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ArgMax", "ArgMin",
+}  # fmt: skip
+
+
+def add_error_bounds(
+    model: ir.Model, wanted: Sequence[ir.Value], exact: Collection[ir.Value]
+) -> Mapping[ir.Value, ir.Value]:
+    """Add nodes to the graph that compute the bound of each value of `wanted` that rounding can reach.
+
+    exact: values that are given, and have no error.  Returns a float32 value of the value's shape, or one that
+    broadcasts to it, for each of `wanted` that has an error at all.
+    """
+    analysis = _Analysis(model.graph, set(exact))
+    needed = ancestors(wanted, exact)
+    for node in list(model.graph):
+        if node in needed:
+            analysis.add(node)
+    # A wanted value may be given as well: then its node is analysed, and what reads it is not.
+    found = {value: analysis.computed.get(value) for value in dict.fromkeys(wanted)}
+    return {
+        value: analysis.node("Identity", bound) if bound.producer() is None else bound
+        for value, bound in found.items()
+        if bound is not None
+    }
+
+
+class _Analysis:
+    """The nodes that are added.  `computed` has each value's bound; `bound` what its consumers see: None where it is
+    exact."""
+
+    def __init__(self, graph: ir.Graph, exact: set[ir.Value]) -> None:
+        self.graph = graph
+        self.exact = exact
+        self.computed: dict[ir.Value, ir.Value | None] = {}
+        self._scalars: dict[float, ir.Value] = {}
+        self._magnitudes: dict[ir.Value, ir.Value] = {}
+        self._count = 0
+
+    def bound(self, value: ir.Value | None) -> ir.Value | None:
+        return None if value is None or value in self.exact else self.computed.get(value)
+
+    def add(self, node: ir.Node) -> None:
+        if node.op_type in _STEPS or all(output.dtype not in _FLOATS for output in node.outputs):
+            return
+        if node.domain == ops.DOMAIN and not ops.is_binary_conv(node):
+            return  # ±1
+        floats = [value for value in (*node.inputs, *node.outputs) if value is not None and value.dtype in _FLOATS]
+        rule = _RULES.get(node.op_type, _unknown)
+        if rule is not _cast and any(value.dtype is not ir.DataType.FLOAT for value in floats):
+            rule = _unknown
+        bounds = [self.bound(value) for value in node.inputs]
+        if rule is _unknown and all(value is None or constant_of(value) is not None for value in node.inputs):
+            return
+        for output, result in zip(node.outputs, rule(self, node, bounds), strict=False):
+            self.computed[output] = result
+
+    # Building
+
+    def node(self, op_type: str, *inputs: ir.Value | None, **attributes: object) -> ir.Value:
+        return self.nodes(op_type, list(inputs), attributes, 1)[0]
+
+    def nodes(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, object], count: int
+    ) -> Sequence[ir.Value]:
+        node = ir.node(op_type, inputs, dict(attributes), num_outputs=count)  # type: ignore[arg-type]
+        for output in node.outputs:
+            output.name = f"bound {self._count}"
+            self._count += 1
+        self.graph.append(node)
+        return node.outputs
+
+    def constant(self, number: float) -> ir.Value:
+        if number not in self._scalars:
+            self._scalars[number] = self.array(np.array(number, np.float32))
+        return self._scalars[number]
+
+    def array(self, array: np.ndarray) -> ir.Value:  # type: ignore[type-arg]
+        name = f"bound constant {self._count}"
+        self._count += 1
+        value = ir.val(name, const_value=ir.tensor(array, name=name))
+        self.graph.register_initializer(value)
+        return value
+
+    def times(self, value: ir.Value, factor: float | ir.Value) -> ir.Value:
+        return self.node("Mul", value, factor if isinstance(factor, ir.Value) else self.constant(factor))
+
+    def magnitude(self, value: ir.Value) -> ir.Value:
+        if value not in self._magnitudes:
+            single = value if value.dtype in (None, ir.DataType.FLOAT) else self.node("Cast", value, to=_SINGLE)
+            self._magnitudes[value] = self.node("Abs", single)
+        return self._magnitudes[value]
+
+    def sum(self, *terms: ir.Value | None) -> ir.Value | None:
+        total: ir.Value | None = None
+        for term in terms:
+            if term is not None:
+                total = term if total is None else self.node("Add", total, term)
+        return total
+
+    def largest(self, value: ir.Value) -> ir.Value:
+        """The largest element, a scalar."""
+        return self.node("ReduceMax", value, keepdims=0)
+
+    def largest_magnitude(self, value: ir.Value) -> ir.Value:
+        return self.largest(self.magnitude(value))
+
+    def own(self, *values: ir.Value, units: float = ELEMENTWISE) -> ir.Value:
+        """The rounding of an operator with these terms."""
+        total = self.sum(*(self.magnitude(value) for value in values))
+        assert total is not None
+        return self.times(total, units)
+
+    def zeros(self, value: ir.Value) -> ir.Value:
+        shape = np.asarray(shape_of(value) or (), np.int64)
+        return self.node("Expand", self.constant(0.0), self.array(shape))
+
+    def sized(self, bound: ir.Value | None, value: ir.Value) -> ir.Value:
+        """A bound of the value's own shape."""
+        return self.zeros(value) if bound is None else self.node("Add", bound, self.zeros(value))
+
+
+_SINGLE = int(ir.DataType.FLOAT)
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+_Bound = ir.Value | None
+_Rule = Callable[[_Analysis, ir.Node, Sequence[_Bound]], Sequence[_Bound]]
+
+
+def _operand(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    assert value is not None
+    return value
+
+
+def _move(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    if bounds[0] is None:
+        return []
+    x = _operand(node, 0)
+    inputs = [analysis.sized(bounds[0], x), *node.inputs[1:]]
+    return analysis.nodes(node.op_type, inputs, node.attributes, len(node.outputs))
+
+
+def _pad(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    if bounds[0] is None:
+        return []
+    inputs = [analysis.sized(bounds[0], _operand(node, 0)), node.inputs[1], None, *node.inputs[3:]]
+    return analysis.nodes("Pad", inputs, node.attributes, 1)
+
+
+def _concat(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    if all(bound is None for bound in bounds):
+        return []
+    pairs = zip(node.inputs, bounds, strict=True)
+    return analysis.nodes("Concat", [analysis.sized(b, v) for v, b in pairs if v is not None], node.attributes, 1)
+
+
+def _add(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    operands = [value for value in node.inputs if value is not None]
+    return [analysis.sum(*bounds, analysis.own(*operands))]
+
+
+def _multiply(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    (a, b), y = (_operand(node, 0), _operand(node, 1)), node.outputs[0]
+    terms = [analysis.own(y)]
+    if bounds[0] is not None:
+        terms.append(analysis.times(bounds[0], analysis.magnitude(b)))
+    if bounds[1] is not None:
+        terms.append(analysis.times(bounds[1], analysis.magnitude(a)))
+    if bounds[0] is not None and bounds[1] is not None:
+        terms.append(analysis.times(bounds[0], bounds[1]))
+    return [analysis.sum(*terms)]
+
+
+def _divide(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """|a/b − a'/b'| ≤ (|δa| + |a/b|·|δb|) / (|b| − |δb|)."""
+    b, y = _operand(node, 1), node.outputs[0]
+    above = bounds[0]
+    below = analysis.magnitude(b)
+    if bounds[1] is not None:
+        above = analysis.sum(above, analysis.times(bounds[1], analysis.magnitude(y)))
+        # Half of |b| where its error is larger than that: a divisor that may be 0 bounds nothing.
+        below = analysis.node("Max", analysis.node("Sub", below, bounds[1]), analysis.times(below, 0.5))
+    if above is None:
+        return [analysis.own(y)]
+    below = analysis.node("Max", below, analysis.constant(TINY))
+    return [analysis.sum(analysis.node("Div", above, below), analysis.own(y))]
+
+
+def _monotone(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    x, y = _operand(node, 0), node.outputs[0]
+    is_exact = node.op_type in _EXACT_FUNCTIONS
+    own = None
+    if not is_exact:
+        own = analysis.node("Add", analysis.own(y, units=FUNCTION), analysis.constant(FUNCTION))
+        if node.op_type in ("Exp", "LeakyRelu"):
+            own = analysis.own(y, units=FUNCTION)
+    if bounds[0] is None:
+        return [own]
+    ends = []
+    for sign in ("Add", "Sub"):
+        moved = analysis.node(sign, x, bounds[0])
+        (end,) = analysis.nodes(node.op_type, [moved, *node.inputs[1:]], node.attributes, 1)
+        ends.append(analysis.magnitude(analysis.node("Sub", end, y)))
+    return [analysis.sum(analysis.node("Max", *ends), own)]
+
+
+def _steepest(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    x, y = _operand(node, 0), node.outputs[0]
+    own = None if node.op_type in ("Abs", "Neg") else analysis.own(x, y, units=FUNCTION)
+    return [analysis.sum(None if bounds[0] is None else analysis.times(bounds[0], _STEEPEST[node.op_type]), own)]
+
+
+def _root(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """|√x − √x'| ≤ |δx| / √x, and ≤ √|δx|."""
+    y = node.outputs[0]
+    if bounds[0] is None:
+        return [analysis.own(y)]
+    slope = analysis.node("Div", bounds[0], analysis.node("Max", y, analysis.constant(TINY)))
+    return [analysis.sum(analysis.node("Min", slope, analysis.node("Sqrt", bounds[0])), analysis.own(y))]
+
+
+def _prelu(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    own = analysis.own(node.outputs[0])
+    if bounds[0] is None:
+        return [own]
+    steep = analysis.node("Max", analysis.magnitude(_operand(node, 1)), analysis.constant(1.0))
+    return [analysis.sum(analysis.times(bounds[0], steep), own)]
+
+
+def _where(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    if bounds[1] is None and bounds[2] is None:
+        return []
+    a, b = (bound if bound is not None else analysis.constant(0.0) for bound in bounds[1:3])
+    return [analysis.node("Where", node.inputs[0], a, b)]
+
+
+def _extreme(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    present = [bound for bound in bounds if bound is not None]
+    return [analysis.node("Max", *present)] if present else []
+
+
+def _largest_of_window(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    if bounds[0] is None:
+        return []
+    operator = "ReduceMax" if node.op_type == "ReduceMin" else node.op_type
+    return analysis.nodes(
+        operator, [analysis.sized(bounds[0], _operand(node, 0)), *node.inputs[1:]], node.attributes, 1
+    )
+
+
+def _linear_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """Means and sums over axes or windows: of the errors, and of the magnitudes."""
+    x, y = _operand(node, 0), node.outputs[0]
+    count = max(_size(x) / max(_size(y), 1), 1.0)
+    if node.op_type == "AveragePool":
+        count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
+    own = analysis.times(analysis.magnitude(x), DRIFT * count**0.5 * UNIT + ELEMENTWISE)
+    operand = analysis.sized(analysis.sum(bounds[0], own), x)
+    return analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
+
+
+def _norm_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """ReduceL1 and ReduceL2: a norm changes by at most the norm of the change."""
+    x = _operand(node, 0)
+    own = analysis.times(analysis.magnitude(x), DRIFT * max(_size(x), 1) ** 0.5 * UNIT)
+    operand = analysis.sized(analysis.sum(bounds[0], own), x)
+    return analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
+
+
+def _softmax(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """Each y is exp(x) over a sum of such: off by the factor exp(2·max|δx|), which is ≤ 1 + 4·max|δx| below ½."""
+    y = node.outputs[0]
+    own = analysis.own(y, units=FUNCTION)
+    if bounds[0] is None:
+        return [own]
+    return [analysis.sum(analysis.times(analysis.magnitude(y), analysis.times(analysis.largest(bounds[0]), 4.0)), own)]
+
+
+def _batch_norm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    x = _operand(node, 0)
+    parameters = [constant_of(value) for value in node.inputs[1:5]]
+    if any(array is None for array in parameters):
+        return _unknown(analysis, node, bounds)
+    gamma, beta, mean, variance = (array.astype(np.float64) for array in parameters if array is not None)
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    scale = np.abs(gamma) / np.sqrt(variance + epsilon)
+    shape = (1, -1, *(1,) * (len(shape_of(x) or ()) - 2))
+    factor, shift = (
+        analysis.array(array.reshape(shape).astype(np.float32))
+        for array in (scale, scale * np.abs(mean) + np.abs(beta))
+    )
+    own = analysis.times(analysis.node("Add", analysis.times(analysis.magnitude(x), factor), shift), ELEMENTWISE)
+    return [analysis.sum(None if bounds[0] is None else analysis.times(bounds[0], factor), own)]
+
+
+def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    x, weight, y = _operand(node, 0), _operand(node, 1), node.outputs[0]
+    shape = shape_of(weight) or ()
+    count = float(np.prod(shape[1:]))
+    if node.op_type == "ConvTranspose":
+        count = float(np.prod(shape)) / max((shape_of(y) or (1, 1))[1], 1)
+    per_channel = (1, -1, *(1,) * (len(shape) - 2))
+    if node.op_type == "Conv":
+        axes = analysis.array(np.arange(1, len(shape)))
+        norm = analysis.node("ReduceL2", weight, axes, keepdims=0)
+    else:
+        norm = analysis.node("ReduceL2", weight, keepdims=0)
+    norm = analysis.node("Reshape", norm, analysis.array(np.asarray(per_channel, np.int64)))
+    spread = analysis.times(analysis.times(norm, analysis.largest_magnitude(x)), DEVIATIONS)
+    own = analysis.times(analysis.node("Add", analysis.magnitude(y), spread), _drift(count))
+    terms: list[_Bound] = [own]
+    if bounds[0] is not None:
+        errors = [analysis.sized(bounds[0], x), analysis.magnitude(weight)]
+        terms += analysis.nodes(node.op_type, errors, node.attributes, 1)
+    if bounds[1] is not None:
+        errors = [analysis.magnitude(x), analysis.sized(bounds[1], weight)]
+        terms += analysis.nodes(node.op_type, errors, node.attributes, 1)
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        bias = analysis.own(node.inputs[2])
+        terms.append(analysis.node("Reshape", bias, analysis.array(np.asarray(per_channel, np.int64))))
+    return [analysis.sum(*terms)]
+
+
+def _binary_convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """Two products and two sums of terms of size K·|m| and |b|."""
+    weight, multiplier, bias = (constant_of(value) for value in node.inputs[1:4])
+    if weight is None or multiplier is None or bias is None:
+        return _unknown(analysis, node, bounds)
+    size = weight[0].size * np.abs(multiplier.astype(np.float64)) + np.abs(bias)
+    return [analysis.array((ELEMENTWISE * size).reshape(1, -1, 1, 1).astype(np.float32))]
+
+
+def _power(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """|xᵃ − x'ᵃ| ≤ a · (|x| + |δx|)^(a−1) · |δx| for a ≥ 1."""
+    x, exponent = _operand(node, 0), constant_of(node.inputs[1])
+    if exponent is None or exponent.size != 1 or float(exponent.item()) < 1:
+        return _unknown(analysis, node, bounds)
+    a, own = float(exponent.item()), analysis.own(node.outputs[0], units=FUNCTION)
+    if bounds[0] is None:
+        return [own]
+    reach = analysis.node("Add", analysis.magnitude(x), bounds[0])
+    slope = analysis.times(analysis.node("Pow", reach, analysis.constant(a - 1)), a)
+    return [analysis.sum(analysis.times(bounds[0], slope), own)]
+
+
+def _cast(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """Bounds are float32 whatever the values are."""
+    return [bounds[0]]
+
+
+def _product(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """MatMul and Gemm."""
+    a, b, y = _operand(node, 0), _operand(node, 1), node.outputs[0]
+    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+    axis = 0 if transposed and node.op_type == "Gemm" else -1
+    count = float((shape_of(a) or (1,))[axis])
+    matrices = {name: value for name, value in node.attributes.items() if name in ("transA", "transB", "alpha")}
+
+    def multiply(left: ir.Value, right: ir.Value) -> ir.Value:
+        return analysis.nodes(node.op_type, [left, right], matrices, 1)[0]
+
+    squares = multiply(analysis.node("Mul", a, a), analysis.node("Mul", b, b))
+    spread = analysis.times(analysis.node("Sqrt", squares), DEVIATIONS)
+    terms: list[_Bound] = [analysis.times(analysis.node("Add", analysis.magnitude(y), spread), _drift(count))]
+    if bounds[0] is not None:
+        terms.append(multiply(analysis.sized(bounds[0], a), analysis.magnitude(b)))
+    if bounds[1] is not None:
+        terms.append(multiply(analysis.magnitude(a), analysis.sized(bounds[1], b)))
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        terms += [analysis.own(node.inputs[2]), bounds[2]]
+    return [analysis.sum(*terms)]
+
+
+def _drift(count: float) -> float:
+    """The rounding of a sum of so many, relative to its largest partial sums: never more than one for each."""
+    return float(min(DRIFT * count**0.5, count)) * UNIT + ELEMENTWISE
+
+
+def _unknown(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    relative: _Bound = analysis.constant(ROUNDING)
+    for value, bound in zip(node.inputs, bounds, strict=True):
+        if value is not None and bound is not None:
+            largest = analysis.node("Max", analysis.largest_magnitude(value), analysis.constant(TINY))
+            relative = analysis.sum(relative, analysis.node("Div", analysis.largest(bound), largest))
+    operands = [value for value in node.inputs if value is not None and value.dtype in _FLOATS]
+    results = []
+    for output in node.outputs:
+        sizes = [analysis.largest_magnitude(value) for value in (output, *operands[:1])]
+        results.append(analysis.times(analysis.node("Max", *sizes), relative) if relative is not None else None)
+    return results
+
+
+def _size(value: ir.Value) -> int:
+    return int(np.prod(shape_of(value) or ()))
+
+
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(_MOVES, _move),
+    **dict.fromkeys(_MONOTONE, _monotone),
+    **dict.fromkeys(_STEEPEST, _steepest),
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean"), _add),
+    **dict.fromkeys(("Max", "Min"), _extreme),
+    **dict.fromkeys(("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), _largest_of_window),
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "GlobalAveragePool", "AveragePool"), _linear_reduction),
+    **dict.fromkeys(("ReduceL1", "ReduceL2"), _norm_reduction),
+    **dict.fromkeys(("Conv", "ConvTranspose"), _convolution),
+    **dict.fromkeys(("MatMul", "Gemm"), _product),
+    ops.BINARY_CONV: _binary_convolution,
+    "Cast": _cast,
+    "Pad": _pad,
+    "Pow": _power,
+    "Concat": _concat,
+    "Mul": _multiply,
+    "Div": _divide,
+    "Sqrt": _root,
+    "PRelu": _prelu,
+    "Where": _where,
+    "Softmax": _softmax,
+    "BatchNormalization": _batch_norm,
+}
