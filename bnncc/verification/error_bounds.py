@@ -12,8 +12,9 @@ many of them a kernel may take.
   certain order of the summands: with n of them, the partial sums of any order that ignores the values stay below
   |y| + DEVIATIONS · √(Σ w²x²), and n roundings of such size, each as likely up as down, amount to
   DRIFT · √n · u of it (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput.
-  41, 2019, theorem 2.4).  The worst case n · u · Σ|w||x| is never met, and would hide a wrong weight.  A convolution
-  takes max|x| · ‖w_o‖ for the root, which costs no second convolution.
+  41, 2019, theorem 2.4).  The worst case n · u · Σ|w||x| is not met where products differ, and would hide a wrong
+  weight; in a mean of equal values it is, and there it is the bound.  A convolution takes max|x| · ‖w_o‖ for the
+  root, which costs no second convolution.
 - *Folded constants*: a batch norm that is folded into what stands in front rounds products of γ/σ with weights and μ
   instead; so its own rounding is that of all its terms, |γ/σ|·(|x| + |μ|) + |β|, however small y is.
 - *Monotone functions* are evaluated at x ± error: what a clip or a saturated sigmoid lets through is all that remains.
@@ -259,8 +260,10 @@ def _monotone(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> S
     own = None
     if not is_exact:
         own = analysis.node("Add", analysis.own(y, units=FUNCTION), analysis.constant(FUNCTION))
-        if node.op_type in ("Exp", "LeakyRelu"):
-            own = analysis.own(y, units=FUNCTION)
+        if node.op_type == "LeakyRelu":
+            own = analysis.own(y)
+        if node.op_type == "Exp":
+            own = _exponential(analysis, x, y)
     if bounds[0] is None:
         return [own]
     ends = []
@@ -316,12 +319,15 @@ def _largest_of_window(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bou
 
 
 def _linear_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
-    """Means and sums over axes or windows: of the errors, and of the magnitudes."""
+    """Means and sums over axes or windows: of the errors, and of the magnitudes.
+
+    Values that are equal, or lie on a grid, are all rounded in one direction: here the worst case, n · u, is met.
+    """
     x, y = _operand(node, 0), node.outputs[0]
     count = max(_size(x) / max(_size(y), 1), 1.0)
     if node.op_type == "AveragePool":
         count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
-    own = analysis.times(analysis.magnitude(x), DRIFT * count**0.5 * UNIT + ELEMENTWISE)
+    own = analysis.times(analysis.magnitude(x), count * UNIT + ELEMENTWISE)
     operand = analysis.sized(analysis.sum(bounds[0], own), x)
     return analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
 
@@ -336,11 +342,20 @@ def _norm_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]
 
 def _softmax(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     """Each y is exp(x) over a sum of such: off by the factor exp(2·max|δx|), which is ≤ 1 + 4·max|δx| below ½."""
-    y = node.outputs[0]
-    own = analysis.own(y, units=FUNCTION)
+    x, y = _operand(node, 0), node.outputs[0]
+    own = _exponential(analysis, analysis.largest_magnitude(x), y)
     if bounds[0] is None:
         return [own]
-    return [analysis.sum(analysis.times(analysis.magnitude(y), analysis.times(analysis.largest(bounds[0]), 4.0)), own)]
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+    along = analysis.array(np.array([axis], np.int64))
+    largest = analysis.node("ReduceMax", analysis.sized(bounds[0], x), along, keepdims=1)
+    return [analysis.sum(analysis.times(analysis.magnitude(y), analysis.times(largest, 4.0)), own)]
+
+
+def _exponential(analysis: _Analysis, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Own rounding of y = exp(x): of the function, and of its argument, which the result multiplies."""
+    relative = analysis.node("Add", analysis.times(analysis.magnitude(x), ELEMENTWISE), analysis.constant(FUNCTION))
+    return analysis.node("Add", analysis.times(analysis.magnitude(y), relative), analysis.constant(TINY))
 
 
 def _batch_norm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
