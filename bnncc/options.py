@@ -44,7 +44,7 @@ class Options:
     compare_passes: Comparison | None = None
     disabled_passes: tuple[str, ...] = ()
     replication: ReplicationMode = ReplicationMode.AUTO
-    zero_weights: ZeroWeights = ZeroWeights.FLOAT
+    zero_weights: ZeroWeights = ZeroWeights.EXACT
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
-    STEP_WEIGHTS_KEY,
+    OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
     ZERO_WEIGHTS_KEY,
     constant_of,
@@ -39,7 +39,7 @@ from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer
 from bnncc.passes.insertion import insert, insert_reshape
-from bnncc.passes.traced import describe_signs, hand_on
+from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, hand_on
 
 
 @dataclass
@@ -112,8 +112,8 @@ class BinaryProduct:
             pad_value=self.pad_value,
         )
         inherit_source([binary], self.node)
-        binary.metadata_props[CONV_KEY] = name or ""
-        hand_on(self.node, binary, (INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY))
+        binary.metadata_props[CONV_KEY] = self.node.metadata_props.get(CONV_KEY, name or "")
+        hand_on(self.node, binary, (INPUT_CHANNELS_KEY, OUTPUT_CHANNELS_KEY, *OF_THE_WEIGHTS))
         layer_input, operand = self.node.inputs[0], self.operand.affine
         if layer_input is not None and (np.any(operand.scale != 1) or np.any(operand.shift != 0)):
             describe_signs(binary, layer_input.name, operand.scale, operand.shift)

@@ -22,8 +22,10 @@ RELATIVE_TOLERANCE = 2e-3
 
 
 class ZeroWeights(enum.Enum):
-    """What to do with a layer of ±α some of whose weights are exactly 0: keep it in float, or read the zeros as +α."""
+    """What to do with a layer of ±α some of whose weights are exactly 0: compute it of bits as it is (`weight_terms`),
+    keep it in float, or read the zeros as +α."""
 
+    EXACT = "exact"
     FLOAT = "float"
     PLUS_ONE = "plus-one"
 

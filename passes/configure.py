@@ -21,14 +21,14 @@ def configured(
     *,
     grouped_bconv: bool = False,
     replication: ReplicationMode = ReplicationMode.AUTO,
-    zero_weights: ZeroWeights = ZeroWeights.FLOAT,
+    zero_weights: ZeroWeights = ZeroWeights.EXACT,
 ) -> tuple[Step, ...]:
     """`steps` with these choices.
 
     cost: the target's.  grouped_bconv: its binary convolution takes groups.  replication, zero_weights: the user's.
     """
     makers: dict[str, Callable[[], ir.passes.PassBase]] = {
-        "recognize-binary-conv": lambda: RecognizeBinaryConv(zero_weights),
+        "recognize-binary-conv": lambda: RecognizeBinaryConv(zero_weights, cost),
         "merge-replication": lambda: MergeReplication(replication, cost),
         "split-groups": lambda: SplitGroups(cost, grouped_bconv),
     }

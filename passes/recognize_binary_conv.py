@@ -36,8 +36,18 @@ from bnncc.passes.affine import Affine
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_product import BinaryProduct
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
+from bnncc.passes.cost import FLOAT_BYTES, CostModel
 from bnncc.passes.remove_unused import remove_unread
-from bnncc.passes.weighted_layer import bias_of, geometry_of, output_first, scale_inputs, sum_of_offsets
+from bnncc.passes.sum_of_products import expand, fold_behind
+from bnncc.passes.weight_terms import Terms, input_twice, rows_with_zeros, zeros_twice
+from bnncc.passes.weighted_layer import (
+    bias_of,
+    geometry_of,
+    output_first,
+    scale_inputs,
+    scale_of_inputs,
+    sum_of_offsets,
+)
 
 _DEPTHWISE = Reason(
     "depthwise-conv",
@@ -46,11 +56,15 @@ _DEPTHWISE = Reason(
 
 
 class RecognizeBinaryConv(ir.passes.InPlacePass):
-    """Replace every Conv, Gemm and MatMul whose operands are both binary, up to affine functions."""
+    """Replace every Conv, Gemm and MatMul whose operands are both binary, up to affine functions.
 
-    def __init__(self, zero_weights: ZeroWeights = ZeroWeights.FLOAT) -> None:
+    cost: the target's, by which weights with zeros stay in float where that is faster; None never lets them.
+    """
+
+    def __init__(self, zero_weights: ZeroWeights = ZeroWeights.EXACT, cost: CostModel | None = None) -> None:
         super().__init__()
         self.zero_weights = zero_weights
+        self.cost = cost
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         changed = False
@@ -59,17 +73,35 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             if node.graph is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
                 continue
             found = self._recognize(node)
+            sources = [value.producer() for value in node.inputs if value is not None]
             if isinstance(found, BinaryProduct):
-                sources = [value.producer() for value in node.inputs if value is not None]
                 found.emit(materializer)
+                remove_unread(model.graph, sources)
+                changed = True
+            elif isinstance(found, Terms):
+                self._emit_terms(node, found, materializer)
                 remove_unread(model.graph, sources)
                 changed = True
             elif found is not None:
                 leave_in_float(node, found)
         return ir.passes.PassResult(model, modified=changed)
 
-    def _recognize(self, node: ir.Node) -> BinaryProduct | Reason | None:
-        """The binary layer that `node` is; or why it is none; None where nothing about it is binary."""
+    def _emit_terms(self, node: ir.Node, terms: Terms, materializer: Materializer) -> None:
+        layers, total = expand(materializer.graph, node, terms)
+        readers = [next(iter(layer.outputs[0].uses()), None) for layer in layers]
+        for layer in layers:
+            part = self._recognize(layer)
+            assert isinstance(part, BinaryProduct), "a term of a binary layer is one"
+            part.emit(materializer)
+        if len(layers) > 1:
+            results = [use.node.inputs[use.idx] for use in readers if use is not None]
+            producers = [value.producer() for value in results if value is not None]
+            fold_behind(materializer.graph, total, producers, terms.terms)
+
+    def _recognize(self, node: ir.Node) -> BinaryProduct | Terms | Reason | None:
+        """The binary layer that `node` is, or the sum of such; or why it is none; None where nothing about it is
+        binary.
+        """
         x, weight = node.inputs[0], node.inputs[1]
         assert x is not None
         assert weight is not None
@@ -102,7 +134,9 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             return Reason("zeros-by-design", "its input holds zeros by design, which no bit says")
         return Reason("float-input", "its weights are binary but its input is not") if binary_weights else None
 
-    def _check(self, node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic]) -> BinaryProduct | Reason:
+    def _check(
+        self, node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic]
+    ) -> BinaryProduct | Terms | Reason:
         x = node.inputs[0]
         assert x is not None
         size = shape_of(x)
@@ -115,14 +149,23 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         if scaled is None:
             return Reason("unequal-scales", "its input is ±1 times a scale that differs between the rows of a product")
         zeros = 0
+        terms: Terms | None = None
         split = split_weights(scaled)
         if split is None and (zeros := count_zeros(scaled)):
             if self.zero_weights is ZeroWeights.FLOAT:
                 return Reason(
                     "weights-exactly-zero",
                     f"{zeros:,} of its {filters.size:,} weights {'is' if zeros == 1 else 'are'} exactly 0, which no "
-                    "bit says (--zero-weights plus-one reads them as +1)",
+                    "bit says (--zero-weights exact computes their filters twice, plus-one reads them as +1)",
                 )
+            if self.zero_weights is ZeroWeights.EXACT:
+                terms = self._terms_of_zeros(node, scaled, filters)
+                if terms is None:
+                    return Reason(
+                        "many-weights-zero",
+                        f"{zeros:,} of its {filters.size:,} weights are exactly 0, and as small as it is, its filters "
+                        "are faster as floats than twice as bits (--zero-weights plus-one reads them as +1)",
+                    )
             scaled = zeros_to_plus_one(scaled)
             filters = zeros_to_plus_one(filters)
             split = split_weights(scaled)
@@ -144,11 +187,42 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             return self._check(node, unfolded(x), filters)
         if isinstance(padded, Reason):
             return padded
+        if terms is not None:
+            scale = scale_of_inputs(node, operand, filters, int(group))
+            return terms if scale is None else terms.divided_by(np.broadcast_to(scale, filters.shape))
         signs, scales = split
         affine = Affine(scales * np.sign(operand.affine.scale[0]), sum_of_offsets(node, operand, filters, int(group)))
         factor = np.full(scales.shape, node.attributes.get_float("alpha", 1.0))
         affine = affine.then(Affine(factor, np.zeros_like(factor)))
         return BinaryProduct(node, operand, signs, affine, bias, *padded, zeros)
+
+    def _terms_of_zeros(
+        self, node: ir.Node, scaled: npt.NDArray[np.generic], filters: npt.NDArray[np.generic]
+    ) -> Terms | None:
+        """How the target computes ±α_o and 0 fastest; None where that is with floats."""
+        group = node.attributes.get_int("group", 1)
+        channels, some = len(filters), len(rows_with_zeros(scaled))
+        result = int(np.prod(shape_of(node.outputs[0]) or ()))
+        macs, size = result * int(np.prod(filters.shape[1:])), FLOAT_BYTES * result
+        single = node.op_type == "Conv" and filters.ndim == 4 and group == 1
+        # In groups, a filter more is one in each of them.
+        terms = zeros_twice(scaled, filters, every=group > 1)
+        # Few filters more are little beside the layer, whatever it takes.
+        if 2 * some <= channels:
+            return terms
+        if self.cost is None:
+            return input_twice(scaled, filters) if single else terms
+        # The second result is written, spread, and added to the first.
+        added = self.cost(
+            binary_macs=macs * (1 + some / channels), moved_bytes=5 * size + 3 * size * some / channels, operators=4
+        )
+        twice = self.cost(binary_macs=2 * macs, moved_bytes=size, operators=2)
+        # Floats are unpacked in front.
+        unpacked = FLOAT_BYTES * int(np.prod(shape_of(node.inputs[0]) or ())) if node.inputs[0] is not None else 0
+        floats = self.cost(float_macs=macs, moved_bytes=size + 2 * unpacked, operators=2)
+        if floats <= (min(added, twice) if single else added):
+            return None
+        return input_twice(scaled, filters) if single and twice < added else terms
 
 
 def _padding(

@@ -42,7 +42,7 @@ from bnncc.ir.graph import (
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
 from bnncc.passes.each_node import rewrite_each
-from bnncc.passes.traced import hand_on, negated_channels, set_negated_channels, traced_channels
+from bnncc.passes.traced import OF_THE_WEIGHTS, hand_on, negated_channels, set_negated_channels, traced_channels
 
 # The opset in which Split got the attribute num_outputs.
 NUM_OUTPUTS_SINCE = 18
@@ -138,7 +138,7 @@ class _Grouped:
                 single,
                 pad_value=pad_value,
             )
-            hand_on(node, part, (CONV_KEY, TRACED_KEY))
+            hand_on(node, part, (CONV_KEY, TRACED_KEY, *OF_THE_WEIGHTS))
             part.metadata_props[INPUT_CHANNELS_KEY] = json.dumps(inputs[reads])
             part.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(outputs[rows])
             inherit_source([part], node)
@@ -253,5 +253,6 @@ class _Grouped:
             "target: bits are multiplied in words of 32 channels"
         )
         leave_in_float(conv, Reason("small-groups", reason))
+        hand_on(node, conv, (CONV_KEY,))
         conv.outputs[0].metadata_props.update(node.outputs[0].metadata_props)
         replace_node(graph, node, conv)

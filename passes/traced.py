@@ -12,10 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.ir.graph import CONV_KEY, INPUT_CHANNELS_KEY, NEGATED_KEY, STEP_WEIGHTS_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY
+from bnncc.ir.graph import (
+    CONV_KEY,
+    INPUT_CHANNELS_KEY,
+    NEGATED_KEY,
+    STEP_WEIGHTS_KEY,
+    TRACED_KEY,
+    WEIGHT_TERM_KEY,
+    WEIGHT_THRESHOLDS_KEY,
+    ZERO_WEIGHTS_KEY,
+)
 
 # What is true of the convolutions that one BinaryConv is copied into or split into.
-OF_THE_LAYER = (CONV_KEY, INPUT_CHANNELS_KEY, STEP_WEIGHTS_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY)
+OF_THE_WEIGHTS = (STEP_WEIGHTS_KEY, WEIGHT_TERM_KEY, WEIGHT_THRESHOLDS_KEY)
+OF_THE_LAYER = (CONV_KEY, INPUT_CHANNELS_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY, *OF_THE_WEIGHTS)
 
 
 def hand_on(origin: ir.Node, node: ir.Node, keys: Iterable[str] = OF_THE_LAYER) -> None:

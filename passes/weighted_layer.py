@@ -48,8 +48,15 @@ def scale_inputs(
     """The filters [O, C/group, …] times the magnitude of the scale of the input channel that each reads."""
     if np.all(np.abs(operand.affine.scale) == 1):
         return filters
-    magnitude = per_weight(node, operand, np.abs(operand.affine.scale), filters, group)
+    magnitude = scale_of_inputs(node, operand, filters, group)
     return None if magnitude is None else filters.astype(np.float64) * magnitude
+
+
+def scale_of_inputs(
+    node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic], group: int
+) -> npt.NDArray[np.float64] | None:
+    """The magnitude of the scale of the input channel that each weight reads, to be broadcast to the filters."""
+    return per_weight(node, operand, np.abs(operand.affine.scale), filters, group)
 
 
 def sum_of_offsets(node: ir.Node, operand: BinaryOperand, filters: npt.NDArray[np.generic], group: int) -> Vector:

@@ -80,8 +80,8 @@ compile_options = as_one(
         ),
         choice_option(
             "--zero-weights",
-            ("float", "plus-one"),
-            "A layer of ±α with weights that are exactly 0: keep it in float, or read them as +α.",
+            ("exact", "float", "plus-one"),
+            "A layer of ±α with weights that are exactly 0: twice those filters, floats, or read the zeros as +α.",
         ),
         choice_option(
             "--weights-precision",

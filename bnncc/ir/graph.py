@@ -28,6 +28,10 @@ NEGATED_KEY = "bnncc.negated"
 ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
 # On a convolution of [x, x] whose traced weights are α·{0, 1} on x.
 STEP_WEIGHTS_KEY = "bnncc.step_weights"
+# On a convolution whose filters are not the signs of the traced weights but of these less thresholds, as JSON: for each
+# copy of the input that it reads a number, or a list of one for each traced filter.  And how the report says it.
+WEIGHT_THRESHOLDS_KEY = "bnncc.weight_thresholds"
+WEIGHT_TERM_KEY = "bnncc.weight_term"
 # On a convolution whose outer taps were cut off, because they only met padding: JSON [top, left, bottom, right].
 TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,

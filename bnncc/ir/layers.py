@@ -20,6 +20,7 @@ from bnncc.ir.graph import (
     SOURCE_KEY,
     STEP_WEIGHTS_KEY,
     TRACED_KEY,
+    WEIGHT_TERM_KEY,
     shape_of,
 )
 from bnncc.ir.left_in_float import Reason
@@ -52,10 +53,8 @@ def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
     """Every layer with a binary operand, in the graph's order.  What was split into several operators is one layer."""
     by_layer: dict[object, list[ir.Node]] = {}
     for node in graph:
-        if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node):
+        if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node) or Reason.of(node) is not None:
             by_layer.setdefault(node.metadata_props.get(CONV_KEY) or node, []).append(node)
-        elif Reason.of(node) is not None:
-            by_layer[node] = [node]
     return [_describe(nodes) for nodes in by_layer.values()]
 
 
@@ -84,6 +83,8 @@ def _explain(nodes: Sequence[ir.Node]) -> list[str]:
         clauses.append(f"{len(chosen) // len(set(chosen))} copies of its output merged into the weights")
     if STEP_WEIGHTS_KEY in node.metadata_props:
         clauses.append("its weights, 0 and α, taken as ±α/2 on its input, twice")
+    if WEIGHT_TERM_KEY in node.metadata_props:
+        clauses.append(node.metadata_props[WEIGHT_TERM_KEY])
     clauses.append(_padding_clause(node, common_scheme(windows)))
     operand = node.inputs[0]
     if operand is not None and _is_scaled(operand):

@@ -32,6 +32,7 @@ from bnncc.ir.graph import (
     STEP_WEIGHTS_KEY,
     TRACED_KEY,
     TRIMMED_KEY,
+    WEIGHT_THRESHOLDS_KEY,
     constant_of,
     shape_of,
 )
@@ -182,17 +183,34 @@ class LayerReference:
         """The traced layer's weights."""
         return _given(self.traced.inputs[1])
 
-    def compute(self, values: Mapping[ir.Value, Array], weight_signs: Mapping[ir.Value, Array]) -> tuple[Array, Array]:
+    @property
+    def thresholds(self) -> str | None:
+        """Less what the traced weights are of which the node's filters are the signs, as JSON; None for 0."""
+        return self.node.metadata_props.get(WEIGHT_THRESHOLDS_KEY)
+
+    def signs_of(self, weight: Array) -> Array:
+        """The signs of the traced weights, int8; where they are less several thresholds, along a last axis."""
+        if self.thresholds is None:
+            return np.sign(weight).astype(np.int8)
+        # A threshold for each filter lies along the axis of these.
+        along = [1] * weight.ndim
+        along[self.output_axis] = -1
+        offsets = (np.asarray(one, np.float64) for one in json.loads(self.thresholds))
+        return np.stack([np.sign(weight - (o.reshape(along) if o.ndim else o)).astype(np.int8) for o in offsets], -1)
+
+    def compute(self, values: Mapping[ir.Value, Array], weight_signs: Array) -> tuple[Array, Array]:
         """(the ±1 input [N, C, H, W], the integer sums [N, O, H', W']), both upright and not negated, in float32.
 
+        weight_signs: `signs_of` the traced weights.
         The input is the traced convolution's own, mapped to ±1 (0 is +1, as in bits).  The weights are the signs of
         the traced ones.  Padding is what the compiled node says: where it pads with +1 and corrects later, the frame's
         share is in the sums.  float32 holds them exactly (they are below 2^24).
         """
-        x, weight = values[self.traced_input], weight_signs[self.traced_weight]
+        x = values[self.traced_input]
         signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
-        filters = self._filters(weight)
-        own = self.traced if self.traced.op_type == "Conv" and weight.ndim == 4 else self.node
+        filters = self._filters(weight_signs)
+        rank = weight_signs.ndim - (self.thresholds is not None)
+        own = self.traced if self.traced.op_type == "Conv" and rank == 4 else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
         cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
         if filters.shape[2:] != self.weight.shape[2:]:
@@ -294,14 +312,20 @@ class LayerReference:
         signs = signs.reshape(shape)
         return np.where(signs < 0, np.float32(-1), np.float32(1)), crop
 
+    def _as_filters(self, weight: Array, copies: int) -> Array:
+        """Traced weights, outputs first, as the node has them: 4-D; its inputs are those of so many copies."""
+        channels, *kernel = self.weight.shape[1:]
+        own = (channels // copies, *kernel)
+        if weight.ndim == 3 and weight[0].size != int(np.prod(own)):  # taps that only meet padding are cut off
+            return weight[:, :, np.newaxis] if own[1] == 1 else weight[..., np.newaxis]
+        return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], *own)
+
     def _filters(self, weight: Array) -> Array:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
-        weight = np.moveaxis(weight, self.output_axis, 0)
-        if weight.ndim == 3 and weight[0].size != self.weight[0].size:  # taps that only meet padding are cut off
-            weight = weight[:, :, np.newaxis] if self.weight.shape[2] == 1 else weight[..., np.newaxis]
-        elif weight.ndim != 4:
-            weight = weight.reshape(weight.shape[0], *self.weight.shape[1:])
-        filters = np.where(weight < 0, np.float32(-1), np.float32(1))
+        copies = [weight] if self.thresholds is None else list(np.moveaxis(weight, -1, 0))
+        copies = [self._as_filters(np.moveaxis(one, self.output_axis, 0), len(copies)) for one in copies]
+        filters: Array = np.concatenate([np.where(one < 0, np.float32(-1), np.float32(1)) for one in copies], axis=1)
+        weight = copies[0]
         if STEP_WEIGHTS_KEY in self.node.metadata_props:
             # ±(2w - 1) on the input and ±1 on its copy; a channel of zeros has a scale of 0 and any sign.
             sense = np.where(np.any(weight < 0, axis=(1, 2, 3), keepdims=True), np.float32(-1), np.float32(1))
@@ -316,7 +340,7 @@ class LayerReference:
             filters = filters[chosen] * senses[:, None, None, None]
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         grouped = "group" in self.traced.attributes and self.traced.attributes["group"].as_int() > 1
-        if channels and not grouped and STEP_WEIGHTS_KEY not in self.node.metadata_props:
+        if channels and not grouped and len(copies) == 1 and STEP_WEIGHTS_KEY not in self.node.metadata_props:
             filters = filters[:, json.loads(channels)]
         return filters
 

@@ -303,15 +303,18 @@ class Reference:
                 found[value] = tensor
         return found
 
-    def _signs_of_weights(self) -> dict[ir.Value, Array]:
-        """The signs of the reference's binary weights, int8: constant, and as floats the largest thing here."""
+    def _signs_of_weights(self) -> dict[tuple[ir.Value, str | None], Array]:
+        """The signs of the reference's binary weights, int8, by weights and thresholds: constant, and as floats the
+        largest thing here.
+        """
         weights = list(dict.fromkeys(layer.reference.traced_weight for layer in self.layers))
         arrays = {weight: weight.const_value.numpy() for weight in weights if weight.const_value is not None}
         computed = [weight for weight in weights if weight not in arrays]
         if computed:
             results = run(skeleton(self._traced, computed), weights_of(self._traced))
             arrays.update({weight: results[weight.name or ""] for weight in computed})
-        return {weight: np.sign(array).astype(np.int8) for weight, array in arrays.items()}
+        references = {_filters_of(layer.reference): layer.reference for layer in self.layers}
+        return {key: reference.signs_of(arrays[key[0]]) for key, reference in references.items()}
 
     def _load_parts(self) -> None:
         """The compiled graph's layers in ONNX Runtime, cut out of it."""
@@ -400,7 +403,7 @@ class Reference:
         given: dict[str, Array] = {}
         all_sums = []
         for layer in self.layers:
-            signs, sums = layer.reference.compute(values, self._weight_signs)
+            signs, sums = layer.reference.compute(values, self._weight_signs[_filters_of(layer.reference)])
             bits.setdefault(layer.packed, layer.reference.packed(signs, layer.packed.shape))
             x = layer.reference.node.inputs[0]
             assert x is not None
@@ -452,6 +455,11 @@ def first_input(operator: Operator) -> Tensor:
     tensor = operator.inputs[0]
     assert tensor is not None
     return tensor
+
+
+def _filters_of(reference: LayerReference) -> tuple[ir.Value, str | None]:
+    """What the signs of a layer's weights depend on."""
+    return reference.traced_weight, reference.thresholds
 
 
 def _without_zeros(signs: Array) -> Array:

@@ -16,6 +16,8 @@ from rich.console import Console
 import bnncc
 from bnncc.ir.graph import LEFT_IN_FLOAT_KEY
 from bnncc.ir.left_in_float import Reason, leave_in_float
+from bnncc.options import Options
+from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.report import print_explanation
 from tests.passes.helpers import build, signs
 
@@ -76,7 +78,7 @@ def test_the_report_prints_the_word_with_the_reason(tmp_path: Path) -> None:
     model = build("s = Sign (x)\ny = Conv (s, w)", "float[1, 4, 6, 7] x", w=filters)
     path = tmp_path / "net.onnx"
     ir.save(model, path)
-    compiled = bnncc.compile(str(path))
+    compiled = bnncc.compile(str(path), options=Options(zero_weights=ZeroWeights.FLOAT))
     (layer,) = compiled.layers
     assert layer.word == "weights-exactly-zero"
     text = StringIO()

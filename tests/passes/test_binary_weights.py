@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.ir.graph import LEFT_IN_FLOAT_KEY
+from bnncc.ir.graph import LEFT_IN_FLOAT_KEY, ZERO_WEIGHTS_KEY
 from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.fold_constants import FoldConstants
-from bnncc.passes.recognize_binary_conv import ZERO_WEIGHTS_KEY, RecognizeBinaryConv
+from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from tests.passes.helpers import array_of, build, node_of, normal, operators, run_model, signs
 
 X = "float[1, 4, 6, 7] x"
@@ -123,7 +123,7 @@ def test_zero_weights_are_read_as_plus_one_on_request() -> None:
     weights = 0.3 * signs(5, 4, 3, 3)
     weights[0, 1, 0, 0] = weights[3, 2, 1, 1] = 0
     model = build("s = bnncc.Sign (x)\ny = Conv (s, w)", X, w=weights.astype(np.float32))
-    assert not RecognizeBinaryConv()(model).modified
+    assert not RecognizeBinaryConv(ZeroWeights.FLOAT)(model).modified
     assert RecognizeBinaryConv(ZeroWeights.PLUS_ONE)(model).modified
     node = node_of(model, "BinaryConv")
     assert array_of(node.inputs[1])[0, 1, 0, 0] == array_of(node.inputs[1])[3, 2, 1, 1] == 1

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.ir.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
+from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv, split_weights
 from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, run_model, signs
 
@@ -23,8 +24,8 @@ def conv(weight: Array, attributes: str = PADDED, *, sign: str = "bnncc.Sign", x
     return build(f"s = {sign} (x)\ny = Conv {attributes} ({operands})", x, w=weight, **more)
 
 
-def reason_for(model: ir.Model, operator: str = "Conv") -> str | None:
-    check_pass(model, RecognizeBinaryConv(), modified=False)
+def reason_for(model: ir.Model, zeros: ZeroWeights = ZeroWeights.EXACT, operator: str = "Conv") -> str | None:
+    check_pass(model, RecognizeBinaryConv(zeros), modified=False)
     return node_of(model, operator).metadata_props.get(LEFT_IN_FLOAT_KEY)
 
 
@@ -96,12 +97,12 @@ def test_the_geometry_is_kept(attributes: str, pads: list[int]) -> None:
     assert list(node_of(model, "BinaryConv").attributes["pads"].as_ints()) == pads
 
 
-def test_ternary_weights_are_refused_with_the_count_of_zeros() -> None:
+def test_ternary_weights_are_refused_with_the_count_of_zeros_where_the_user_wants_floats() -> None:
     weight = scaled(np.array([0.5, 1, 2, 4, 8], np.float32), 5, 4, 3, 3)
     weight[1, 2, 0, 1] = weight[3, 0, 2, 2] = weight[3, 1, 1, 1] = 0
-    assert reason_for(conv(weight)) == (
+    assert reason_for(conv(weight), ZeroWeights.FLOAT) == (
         "weights-exactly-zero: 3 of its 180 weights are exactly 0, which no bit says "
-        "(--zero-weights plus-one reads them as +1)"
+        "(--zero-weights exact computes their filters twice, plus-one reads them as +1)"
     )
 
 
@@ -170,7 +171,7 @@ def test_a_linear_layer_of_one_output_or_one_input(operator: str) -> None:
     ):
         oriented = weight if "1" in operator else np.ascontiguousarray(weight.T)
         model = build(f"y = {operator} (x, w)", f"float[3, {weight.shape[1]}] x", w=oriented)
-        assert reason_for(model, operator.split()[0]) == reason
+        assert reason_for(model, operator=operator.split()[0]) == reason
 
 
 def test_one_weight_tensor_may_serve_two_convolutions() -> None:

@@ -1,0 +1,98 @@
+"""Write weights that are no ±α_o as a sum of filters that are.
+
+    w = α·z, z ∈ {-1, 0, +1}:      z = (z⁺ + z⁻)/2          z⁺, z⁻: z with +1, -1 in place of its zeros
+    w = β + α·s, s = ±1:           w = α·s + β·1
+
+A convolution is linear in its weights, so it is the sum of the convolutions with these terms, each exact.  Only the
+filters that hold zeros need z⁻; and all filters share the one filter of +1, whose result is the sum of the window.
+
+Every sign here is that of the traced weight less a threshold: z⁺ is sign(w + α/2), z⁻ sign(w - α/2), s is sign(w - β)
+and 1 is sign(w + ∞).  Verification computes the filters from the network's weights by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bnncc.passes.affine import Vector
+from bnncc.passes.binary_weights import Filters
+
+
+@dataclass(frozen=True)
+class Term:
+    """Filters [k, C·copies/group, …], ±a in each, for `copies` copies of the input along its channels.
+
+    rows: which of the layer's filters they are a part of, one for each; -1 - o where they are the part negated.
+    thresholds: one for each copy, a number or one for each of the layer's filters, in units of the traced weights.
+    factors [O]: by what the result of a term of one filter is multiplied to be a part of every filter of the layer.
+    """
+
+    filters: npt.NDArray[np.float64]
+    rows: tuple[int, ...]
+    thresholds: tuple[float | tuple[float, ...], ...]
+    factors: Vector | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A layer as the sum of layers, the first with all its filters.  clause: for the report."""
+
+    terms: tuple[Term, ...]
+    clause: str
+
+    def divided_by(self, scale: npt.NDArray[np.float64]) -> Terms:
+        """The terms of the weights as they were before each was multiplied by `scale` [O, C/group, …]."""
+        divided = []
+        for term in self.terms:
+            rows = [row if row >= 0 else -1 - row for row in term.rows]
+            own = np.concatenate([scale[rows]] * len(term.thresholds), axis=1)
+            divided.append(replace(term, filters=term.filters / own))
+        return Terms(tuple(divided), self.clause)
+
+
+def rows_with_zeros(filters: Filters) -> npt.NDArray[np.intp]:
+    """The filters that hold zeros, of filters [O, …] that are ±α_o or 0, without those of zeros only."""
+    rows = filters.reshape(filters.shape[0], -1)
+    return np.flatnonzero(np.any(rows == 0, axis=1) & np.any(rows != 0, axis=1))
+
+
+def zeros_twice(filters: Filters, traced: Filters, *, every: bool = False) -> Terms:
+    """Filters [O, …] of ±α_o and 0: those with zeros, or every one, as two halves.
+
+    traced: the network's own weights, of any scale.
+    """
+    rows, least = rows_with_zeros(filters), _half_of_least(traced)
+    if every:
+        rows = np.arange(len(filters))
+    plus, minus = _halves(filters)
+    first = filters.astype(np.float64)
+    first[rows] = plus[rows]
+    whole = Term(first, tuple(range(len(filters))), (-least,))
+    rest = Term(minus[rows], tuple(rows.tolist()), (least,))
+    which = f"{len(rows):,} of its {len(filters):,} filters"
+    return Terms((whole, rest), f"{which}, with weights that are 0, are two convolutions: the zeros as +1 and as -1")
+
+
+def input_twice(filters: Filters, traced: Filters) -> Terms:
+    """The same for all filters at once: their halves, for the input and a copy of it."""
+    least = _half_of_least(traced)
+    term = Term(np.concatenate(_halves(filters), axis=1), tuple(range(len(filters))), (-least, least))
+    return Terms((term,), "its weights that are 0 taken as +1 and as -1, on its input, twice")
+
+
+def _halves(filters: Filters) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """z⁺·α/2 and z⁻·α/2; a filter of zeros stays one."""
+    wide = filters.astype(np.float64)
+    along = tuple(range(1, filters.ndim))
+    count = np.count_nonzero(wide, axis=along, keepdims=True)
+    half = np.abs(wide).sum(axis=along, keepdims=True) / np.maximum(count, 1) / 2
+    return np.where(wide == 0, half, wide / 2), np.where(wide == 0, -half, wide / 2)
+
+
+def _half_of_least(traced: Filters) -> float:
+    """Half the least |w| that is not 0: signs of w plus or minus this are those of w, where it has any."""
+    magnitude = np.abs(traced)
+    return float(magnitude[magnitude != 0].min()) / 2

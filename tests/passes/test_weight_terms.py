@@ -1,0 +1,166 @@
+"""Weights with zeros, as sums of ±1 filters: as a pass and end to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnncc.options import Options
+from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.weight_terms import input_twice, zeros_twice
+from tests.passes.helpers import Array, build, check_pass, normal, operators, signs
+from tests.passes.proof import operators_in_file, proven
+
+X = "float[2, 6, 5, 7] x"
+
+
+def with_zeros(weight: Array, rows: list[int], seed: int = 0) -> Array:
+    """Two zeros in each of these filters."""
+    generator, weight = np.random.default_rng(seed), weight.copy()
+    for row in rows:
+        weight[row].reshape(-1)[generator.choice(weight[row].size, 2, replace=False)] = 0
+    return weight
+
+
+def scaled(*shape: int) -> Array:
+    """±α_o with powers of two and one α of 0.75."""
+    scales = 2.0 ** np.arange(shape[0]) * 0.75
+    return (signs(*shape) * scales.reshape(-1, *(1,) * (len(shape) - 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize("split", [zeros_twice, input_twice])
+def test_the_terms_add_up_to_the_weights_and_are_their_signs_less_thresholds(split: object) -> None:
+    weight = with_zeros(scaled(5, 6, 3, 2), [1, 4])
+    terms = (zeros_twice if split is zeros_twice else input_twice)(weight, weight).terms
+    total = np.zeros(weight.shape)
+    for term in terms:
+        copies = np.split(term.filters, len(term.thresholds), axis=1)
+        for copy, threshold in zip(copies, term.thresholds, strict=True):
+            total[list(term.rows)] += copy
+            np.testing.assert_array_equal(np.sign(copy), np.sign(weight[list(term.rows)] - threshold))
+    np.testing.assert_array_equal(total, weight)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inputs", "shape", "rows", "expected"),
+    [
+        ("<pads = [1, 1, 1, 1], strides = [2, 1]>", "s", (5, 6, 3, 3), [3], {"bnncc.BinaryConv": 2, "Pad": 1}),
+        ("<pads = [1, 1, 1, 1]>", "s", (9, 6, 3, 3), [2, 5], {"bnncc.BinaryConv": 2, "Pad": 1, "Gather": 1}),
+        ("<dilations = [2, 1]>", "s", (5, 6, 3, 3), [0, 1, 2, 3, 4], {"bnncc.BinaryConv": 1, "Concat": 1}),
+        ("<pads = [0, 1, 2, 0]>", "t", (5, 6, 3, 3), [1], {"bnncc.BinaryConv": 2, "Pad": 1}),
+        ("<group = 2, pads = [1, 1, 1, 1]>", "s", (6, 3, 3, 3), [1, 2, 5], {"bnncc.BinaryConv": 2}),
+    ],
+    ids=["one filter", "distant filters", "all filters", "{0, 1} input", "groups"],
+)
+def test_convolutions_become_binary_ones_of_the_same_sum(
+    attributes: str, inputs: str, shape: tuple[int, ...], rows: list[int], expected: dict[str, int]
+) -> None:
+    model = build(
+        f"s = bnncc.Sign (x)\nh = Mul (s, half)\nt = Add (h, plus)\nc = Conv {attributes} ({inputs}, w, b)\n"
+        "y = BatchNormalization (c, g, e, m, v)",
+        X, w=with_zeros(scaled(*shape), rows), b=normal(shape[0]), g=normal(shape[0], seed=1), e=normal(shape[0]),
+        m=normal(shape[0]), v=np.abs(normal(shape[0], seed=2)) + 1, half=-0.5, plus=0.5,
+    )  # fmt: skip
+    found = operators(check_pass(model, RecognizeBinaryConv()))
+    assert {name: found[name] for name in expected} == expected
+    assert found["Conv"] == 0
+    # What stands behind the sum of two is in their multipliers; behind one, the next pass folds it.
+    assert found["BatchNormalization"] == (found["bnncc.BinaryConv"] == 1)
+
+
+@pytest.mark.parametrize("layer", ["Gemm <transB = 1, alpha = 0.5> (s, w, b)", "MatMul (s, w)"])
+def test_products_become_binary_ones_of_the_same_sum(layer: str) -> None:
+    weight = with_zeros(scaled(5, 21), [1, 3])
+    given = weight if "Gemm" in layer else np.ascontiguousarray(weight.T)
+    constants = {"b": normal(5)} if "Gemm" in layer else {}
+    model = build(f"s = bnncc.Sign (x)\ny = {layer}", "float[4, 21] x", w=given, **constants)
+    found = operators(check_pass(model, RecognizeBinaryConv()))
+    assert found["bnncc.BinaryConv"] == 2
+    assert found["Gemm"] + found["MatMul"] == 0
+
+
+class Zeros(nn.Module):
+    """A stem, a sign, a layer of given weights, a batch norm with negative γ; a second sign and layer if `deep`."""
+
+    def __init__(self, weight: Tensor, deep: bool = False, unit: bool = False, **geometry: int) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        channels = weight.shape[1] * geometry.get("groups", 1)
+        self.weight, self.geometry, self.deep, self.unit = nn.Parameter(weight), geometry, deep, unit
+        self.stem = nn.Conv2d(3, channels, 1)
+        self.norm = nn.BatchNorm2d(len(weight))
+        self.second = nn.Parameter(torch.randn(5, len(weight), 1, 1))
+        with torch.no_grad():
+            self.norm.weight.copy_(torch.randn(len(weight)))
+            self.norm.bias.copy_(torch.randn(len(weight)))
+            self.norm.running_var.copy_(torch.rand(len(weight)) * 30 + 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        bits = (x > 0).float() if self.unit else torch.where(x >= 0, 1.0, -1.0)
+        y = self.norm(F.conv2d(bits, self.weight, **self.geometry))
+        return F.conv2d(torch.where(y >= 0, 1.0, -1.0), torch.sign(self.second)) if self.deep else y
+
+
+@pytest.mark.parametrize("unit", [False, True], ids=["±1", "{0, 1}"])
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "rows", "geometry", "convolutions"),
+    [
+        ((64, 64, 3, 3), [7], {"padding": 1}, 2),
+        ((33, 40, 3, 3), [2, 5, 31], {"padding": 1, "stride": 2}, 2),
+        ((128, 128, 3, 3), [2, 40, 90], {"padding": 1, "groups": 2}, 4),
+        ((64, 64, 3, 3), list(range(64)), {"padding": 1}, 1),
+        ((48, 33, 3, 3), list(range(48)), {}, 1),
+    ],
+)
+def test_a_network_with_zeros_among_its_weights_is_bits_and_exact(
+    shape: tuple[int, ...], rows: list[int], geometry: dict[str, int], convolutions: int, deep: bool, unit: bool
+) -> None:
+    compiled = proven(
+        Zeros(torch.from_numpy(with_zeros(signs(*shape) * 0.3, rows)), deep, unit, **geometry), 1, 3, 9, 8
+    )
+    found = operators_in_file(compiled)
+    assert [layer.reason for layer in compiled.layers] == [None] * (1 + deep)
+    assert found["LceBconv2d"] == convolutions + deep
+    assert found["CONV_2D"] == 1
+    assert any("0" in clause and "as +1 and as -1" in clause for clause in compiled.layers[0].explanation)
+
+
+def test_one_zero_costs_one_filter_and_no_floats() -> None:
+    weight = signs(128, 128, 3, 3)
+    sizes = []
+    for zeros in ([], [9]):
+        sizes.append(len(proven(Zeros(torch.from_numpy(with_zeros(weight, zeros)), padding=1), 1, 3, 6, 6).content))
+    # The filter is 144 bytes; the rest is the operators'.
+    assert sizes[1] - sizes[0] < 3000
+
+
+class Rows(nn.Module):
+    """A Linear, or a product of every position of a sequence, with zeros; a Conv1d likewise."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = torch.where(x >= 0, 1.0, -1.0)
+        return F.conv1d(bits, self.weight, padding=1) if self.weight.ndim == 3 else F.linear(bits, self.weight)
+
+
+@pytest.mark.parametrize(("weight", "shape"), [((12, 40), (3, 40)), ((12, 40), (2, 5, 40)), ((12, 40, 3), (1, 40, 11))])
+def test_linears_and_sequences_with_zeros_are_bits_and_exact(weight: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    compiled = proven(Rows(torch.from_numpy(with_zeros(scaled(*weight), [0, 7]))), *shape)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert operators_in_file(compiled)["LceBconv2d"] == 2
+
+
+def test_zeros_stay_floats_on_request_and_are_named() -> None:
+    weight = torch.from_numpy(with_zeros(signs(16, 32, 3, 3), [3]))
+    compiled = proven(Zeros(weight), 1, 3, 6, 6, options=Options(zero_weights=ZeroWeights.FLOAT))
+    assert [layer.word for layer in compiled.layers] == ["weights-exactly-zero"]
+    assert operators_in_file(compiled)["LceBconv2d"] == 0
