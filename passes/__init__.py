@@ -18,6 +18,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `piecewise.py`              piecewise-linear functions
 - `piecewise_operations.py`   … and what is computed of them
 - `elementwise.py`            an expression as such a function of each value behind it
+- `positive.py`               … factors that keep a sign
 - `elementwise_operators.py`  … what each operator computes
 - `expression.py`             … replaced by a chain of operators
 - `steps.py`                  such a function as two values and a jump
@@ -61,6 +62,7 @@ from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
+from bnncc.passes.sink_rectifiers import SinkRectifiers
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
@@ -77,6 +79,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("decompose", Decompose, "normalisations, attention, recurrent layers, … become arithmetic and data movement"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
+    Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),

@@ -21,6 +21,7 @@ from bnncc.passes import piecewise
 from bnncc.passes.affine import channel_vector
 from bnncc.passes.elementwise_operators import ELEMENTWISE, apply_operator
 from bnncc.passes.piecewise import Function, Piecewise
+from bnncc.passes.positive import positive_factor
 
 # Expressions are small; the limits keep the search linear on long residual streams.
 MOST_NODES = 64
@@ -110,22 +111,22 @@ def is_elementwise(node: ir.Node) -> bool:
 def _operands(node: ir.Node) -> list[ir.Value | None]:
     if node.op_type == "ScatterND":
         return list(_mask_assignment(node) or ())
-    if node.op_type == "CastLike":
+    if node.op_type == "CastLike" or positive_factor(node) is not None:
         return [node.inputs[0]]
     return list(node.inputs)
 
 
 def _computed(node: ir.Node) -> list[ir.Value]:
-    return [value for value in _operands(node) if value is not None and _constant(value) is None]
+    return [value for value in _operands(node) if value is not None and number_or_array(value) is None]
 
 
-def _constant(value: ir.Value) -> npt.NDArray[np.generic] | None:
+def number_or_array(value: ir.Value) -> npt.NDArray[np.generic] | None:
     """The array of an initializer; the number that a Cast, CastLike or Expand of one has in all elements."""
     array = constant_of(value)
     node = value.producer()
     if array is not None or node is None or node.domain != "" or node.op_type not in NUMBER_KEEPING:
         return array
-    number = _constant(node.inputs[0]) if node.inputs[0] is not None else None
+    number = number_or_array(node.inputs[0]) if node.inputs[0] is not None else None
     if number is None or number.size != 1 or value.dtype is None:
         return None
     return number.reshape(()).astype(value.dtype.numpy())
@@ -144,7 +145,7 @@ def _mask_assignment(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | Non
     nonzero = transpose.inputs[0].producer() if transpose.inputs[0] is not None else None
     if nonzero is None or nonzero.op_type != "NonZero":
         return None
-    mask, number = _unexpanded(nonzero.inputs[0]), _constant(updates)
+    mask, number = _unexpanded(nonzero.inputs[0]), number_or_array(updates)
     if mask is None or number is None or number.size != 1 or shape_of(mask) != shape_of(data):
         return None
     return (mask, updates, data) if mask.dtype == ir.DataType.BOOL else None
@@ -168,7 +169,7 @@ def _evaluate(value: ir.Value, source: ir.Value, nodes: Sequence[ir.Node], shape
 
 
 def _argument(value: ir.Value | None, known: dict[ir.Value, Function], shape: tuple[int, ...]) -> Function:
-    array = _constant(value) if value is not None else None
+    array = number_or_array(value) if value is not None else None
     if value is None or array is None:
         return known.get(value) if value is not None else None
     if array.size == 1:

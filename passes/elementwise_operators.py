@@ -17,6 +17,7 @@ from bnncc.ir import ops
 from bnncc.passes import piecewise_operations as operations
 from bnncc.passes.affine import affine_of
 from bnncc.passes.piecewise import Function, Matrix, constant
+from bnncc.passes.positive import positive_factor
 
 # Monotone functions that are 0 at 0 and nowhere else, with the bound of their magnitude.
 SIGN_KEEPING = {
@@ -49,6 +50,9 @@ def apply_operator(node: ir.Node, arguments: list[Function]) -> Function:
     if node.op_type in SIGN_KEEPING:
         growing = node.attributes.get_float("alpha", 1.0) > 0 and node.attributes.get_float("gamma", 1.0) > 0
         return operations.monotone(arguments[0], 0.0, SIGN_KEEPING[node.op_type]) if growing else None
+    reach = positive_factor(node)
+    if reach is not None:
+        return operations.monotone(arguments[0], 0.0, reach)
     if node.op_type == "BatchNormalization":
         step = affine_of(node)
         if step is None:

@@ -23,6 +23,8 @@ from bnncc.passes.piecewise import Matrix
 
 # What absorbs a per-channel affine that follows it.
 ABSORBING = {"Conv", "ConvTranspose", "Gemm"}
+# The longest chain that computes a factor which an expression multiplies by.
+MOST_SERVANTS = 8
 
 
 def exclusive(graph: ir.Graph, nodes: Iterable[ir.Node]) -> list[ir.Node]:
@@ -30,10 +32,20 @@ def exclusive(graph: ir.Graph, nodes: Iterable[ir.Node]) -> list[ir.Node]:
     kept: list[ir.Node] = []
     for node in nodes:
         users = [use.node for output in node.outputs for use in output.uses()]
-        outside = any(output in graph.outputs for output in node.outputs) or any(user not in kept for user in users)
+        outside = any(output in graph.outputs for output in node.outputs) or any(
+            user not in kept and not _serves(graph, user, kept, MOST_SERVANTS) for user in users
+        )
         if not kept or not outside:
             kept.append(node)
     return kept
+
+
+def _serves(graph: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], budget: int) -> bool:
+    """True where what `node` computes is read by `nodes` alone, or by what itself serves them: max|x| in x / max|x|."""
+    if not budget or any(output in graph.outputs for output in node.outputs):
+        return False
+    users = [use.node for output in node.outputs for use in output.uses()]
+    return bool(users) and all(user in nodes or _serves(graph, user, nodes, budget - 1) for user in users)
 
 
 def is_absorbed(graph: ir.Graph, x: ir.Value, nodes: Sequence[ir.Node]) -> bool:
