@@ -84,6 +84,7 @@ def add_error_bounds(
     for node in list(model.graph):
         if node in needed:
             analysis.add(node)
+    analysis.finish()
     # A wanted value may be given as well: then its node is analysed, and what reads it is not.
     found = {value: analysis.computed.get(value) for value in dict.fromkeys(wanted)}
     return {
@@ -104,6 +105,7 @@ class _Analysis:
         self._scalars: dict[float, ir.Value] = {}
         self._magnitudes: dict[ir.Value, ir.Value] = {}
         self._count = 0
+        self._last: ir.Node | None = None
 
     def bound(self, value: ir.Value | None) -> ir.Value | None:
         return None if value is None or value in self.exact else self.computed.get(value)
@@ -118,10 +120,15 @@ class _Analysis:
         if rule is not _cast and any(value.dtype is not ir.DataType.FLOAT for value in floats):
             rule = _unknown
         bounds = [self.bound(value) for value in node.inputs]
+        self._last = node
         if rule is _unknown and all(value is None or constant_of(value) is not None for value in node.inputs):
             return
         for output, result in zip(node.outputs, rule(self, node, bounds), strict=False):
             self.computed[output] = result
+
+    def finish(self) -> None:
+        """What is added from here on stands at the end."""
+        self._last = None
 
     # Building
 
@@ -135,7 +142,12 @@ class _Analysis:
         for output in node.outputs:
             output.name = f"bound {self._count}"
             self._count += 1
-        self.graph.append(node)
+        # Beside what it bounds, so that no value is kept for long.
+        if self._last is None:
+            self.graph.append(node)
+        else:
+            self.graph.insert_after(self._last, node)
+            self._last = node
         return node.outputs
 
     def constant(self, number: float) -> ir.Value:
@@ -224,7 +236,30 @@ def _concat(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Seq
 
 def _add(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     operands = [value for value in node.inputs if value is not None]
+    whole = _without_residue(node)
+    if whole is not None:
+        return [analysis.sum(analysis.bound(whole), analysis.own(whole, *operands))]
     return [analysis.sum(*bounds, analysis.own(*operands))]
+
+
+def _without_residue(node: ir.Node) -> ir.Value | None:
+    """s, where the node is (s − p) + p: what a straight-through estimator leaves.  The error of p cancels with p."""
+    if node.op_type != "Add":
+        return None
+    for rest, added in ((0, 1), (1, 0)):
+        difference = _source(node.inputs[rest])
+        producer = None if difference is None else difference.producer()
+        is_difference = producer is not None and producer.domain == "" and producer.op_type == "Sub"
+        if producer is not None and is_difference and _source(producer.inputs[1]) is _source(node.inputs[added]):
+            return producer.inputs[0]
+    return None
+
+
+def _source(value: ir.Value | None) -> ir.Value | None:
+    """The value in front of identities."""
+    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
+        value = node.inputs[0]
+    return value
 
 
 def _multiply(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
@@ -382,21 +417,25 @@ def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -
     if node.op_type == "ConvTranspose":
         count = float(np.prod(shape)) / max((shape_of(y) or (1, 1))[1], 1)
     per_channel = (1, -1, *(1,) * (len(shape) - 2))
-    if node.op_type == "Conv":
-        axes = analysis.array(np.arange(1, len(shape)))
-        norm = analysis.node("ReduceL2", weight, axes, keepdims=0)
-    else:
-        norm = analysis.node("ReduceL2", weight, keepdims=0)
+    axes = analysis.array(np.arange(1, len(shape))) if node.op_type == "Conv" else None
+    norm = analysis.node("ReduceL2", weight, *([axes] if axes is not None else []), keepdims=0)
+    largest = analysis.largest_magnitude(x)
     norm = analysis.node("Reshape", norm, analysis.array(np.asarray(per_channel, np.int64)))
-    spread = analysis.times(analysis.times(norm, analysis.largest_magnitude(x)), DEVIATIONS)
+    spread = analysis.times(analysis.times(norm, largest), DEVIATIONS)
     own = analysis.times(analysis.node("Add", analysis.magnitude(y), spread), _drift(count))
     terms: list[_Bound] = [own]
     if bounds[0] is not None:
         errors = [analysis.sized(bounds[0], x), analysis.magnitude(weight)]
         terms += analysis.nodes(node.op_type, errors, node.attributes, 1)
     if bounds[1] is not None:
-        errors = [analysis.magnitude(x), analysis.sized(bounds[1], weight)]
-        terms += analysis.nodes(node.op_type, errors, node.attributes, 1)
+        spread_errors = analysis.sized(bounds[1], weight)
+        total = (
+            analysis.node("ReduceSum", spread_errors, axes, keepdims=0)
+            if axes
+            else analysis.node("ReduceSum", spread_errors, keepdims=0)
+        )
+        total = analysis.node("Reshape", total, analysis.array(np.asarray(per_channel, np.int64)))
+        terms.append(analysis.times(total, largest))
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = analysis.own(node.inputs[2])
         terms.append(analysis.node("Reshape", bias, analysis.array(np.asarray(per_channel, np.int64))))

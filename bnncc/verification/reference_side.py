@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from bnncc.inference.runners import OrtRunner
 from bnncc.ir import ops
-from bnncc.ir.evaluate import Array, run, skeleton, weights_of
+from bnncc.ir.evaluate import Array, ancestors, inputs_of, run, skeleton, weights_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
@@ -24,6 +25,9 @@ from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
 from bnncc.verification.steps import STEPS, distance, step_bound
+
+# So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
+LOCAL_ELEMENTS = 1 << 21
 
 # Operators that problems name as layers.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -116,6 +120,19 @@ class Step:
         """The reference's value (or one of its shape) as the file has it, float64 as it is."""
         held = as_stored(self.value, np.asarray(array), self.layout, negates=False)
         return held if held.dtype == np.float64 else held.astype(self.tensor.dtype)
+
+
+@dataclass(frozen=True)
+class LocalPart:
+    """Some float operators of the compiled graph, each between values of the file.
+
+    given: what `runner` takes; values, and the bounds of those in `bounded`: what it yields.
+    """
+
+    runner: OrtRunner
+    given: list[ir.Value]
+    values: list[ir.Value]
+    bounded: list[ir.Value]
 
 
 @dataclass
@@ -256,6 +273,7 @@ class Reference:
     def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
         """Let the traced network compute what rounding may amount to between the values that are given."""
         exact = {point.correspondence.traced for point in self.points} | {step.traced.outputs[0] for step in self.steps}
+        exact |= {layer.reference.traced_input for layer in self.layers}  # ±1 up to a residue that the passes cancel
         operands = [point.correspondence.operand_value for point in self.points]
         operands += [value for step in self.steps for value in step.operands]
         wanted = [*self._traced.graph.outputs, *(value for value in operands if value is not None)]
@@ -318,20 +336,33 @@ class Reference:
 
     def _load_parts(self) -> None:
         """The compiled graph's layers in ONNX Runtime, cut out of it."""
-        graph = self.compiled.graph.graph
-        if self.floats:
-            whole = self.compiled.graph.clone()
-            own = {value.name: value for value in (*whole.graph.inputs, *(v for n in whole.graph for v in n.outputs))}
-            values = [own[value.name] for value in self.floats]
-            self._given = [*graph.inputs, *(p.value for p in self.points), *(s.value for s in self.steps), *self.floats]
-            given = [own[value.name] for value in self._given]
-            bounds = add_error_bounds(whole, values, given)
-            self._bounded = [original for original, value in zip(self.floats, values, strict=True) if value in bounds]
-            self._float_graph = OrtRunner.between(whole, given, [*values, *bounds.values()])
+        self._local_parts = list(self._cut_locally())
         if self.layers:
             nodes = [layer.reference.node for layer in self.layers]
             inputs = [node.inputs[0] for node in nodes if node.inputs[0] is not None]
             self._layer_graph = OrtRunner.between(self.compiled.graph, inputs, [node.outputs[0] for node in nodes])
+
+    def _cut_locally(self) -> Iterator[LocalPart]:
+        """The float operators of the compiled graph, some at a time, each between values of the file."""
+        whole = self.compiled.graph.clone()
+        own = {value.name: value for value in (*whole.graph.inputs, *(v for n in whole.graph for v in n.outputs))}
+        given = [*self.compiled.graph.graph.inputs, *(p.value for p in self.points), *(s.value for s in self.steps)]
+        originals = {own[value.name]: value for value in (*given, *self.floats)}
+        bounds = add_error_bounds(whole, [own[value.name] for value in self.floats], list(originals))
+        pending: list[ir.Value] = []
+        for index, value in enumerate(self.floats):
+            pending.append(own[value.name])
+            size = sum(int(np.prod(shape_of(one) or ())) for one in pending)
+            if size < LOCAL_ELEMENTS and index < len(self.floats) - 1:
+                continue
+            bounded = [one for one in pending if one in bounds]
+            outputs = [*pending, *(bounds[one] for one in bounded)]
+            read = {one for node in ancestors(outputs, list(originals)) for one in inputs_of(node)}
+            needed = [one for one in originals if one in read]
+            runner = OrtRunner.between(whole, needed, outputs)
+            parts = ([originals[one] for one in values] for values in (needed, pending, bounded))
+            yield LocalPart(runner, *parts)
+            pending = []
 
     def module_of(self, operator: Operator) -> str:
         """The module path of the layer that an operator of the file belongs to, else its output's name."""
@@ -425,21 +456,32 @@ class Reference:
         Yields:
             (the value; the file's array; ONNX Runtime's, both NCHW; what rounding may amount to in it).
         """
-        if not self.floats:
-            return
-        layouts = [self._layouts[value.name or ""] for value in self.floats]
-        own = [layout.restore(array) for layout, array in zip(layouts, floats, strict=True)]
-        feeds = dict(zip(self._given, expected.arrays, strict=False))
+        held = dict(zip(self.floats, floats, strict=True))
+        given: dict[ir.Value, Callable[[], Array]] = {
+            value: partial(np.asarray, array)
+            for value, array in zip(self.compiled.graph.graph.inputs, expected.arrays, strict=True)
+        }
         for point, array in zip(self.points, expected.signs, strict=True):
-            feeds[point.value] = _without_zeros(point.layout.restore(array))
+            given[point.value] = partial(_restored_signs, point.layout, array)
         for step, array in zip(self.steps, expected.steps, strict=True):
-            dtype = step.value.dtype.numpy() if step.value.dtype is not None else np.float32
-            feeds[step.value] = step.layout.restore(array).astype(dtype)
-        feeds.update(zip(self.floats, own, strict=True))
-        results = self._float_graph.run([feeds[value] for value in dict.fromkeys(self._given)])
-        bounds = dict(zip(self._bounded, results[len(self.floats) :], strict=True))
-        for value, array, result in zip(self.floats, own, results[: len(self.floats)], strict=True):
-            yield value, array, result, bounds.get(value, 0.0)
+            dtype = step.value.dtype.numpy() if step.value.dtype is not None else np.dtype(np.float32)
+            given[step.value] = partial(_restored, step.layout, array, dtype)
+        for value, array in held.items():
+            given[value] = partial(_restored, self._layouts[value.name or ""], array, np.dtype(np.float32))
+        for part in self._local_parts:
+            results = part.runner.run([given[value]() for value in part.given])
+            bounds = dict(zip(part.bounded, results[len(part.values) :], strict=True))
+            for value, result in zip(part.values, results[: len(part.values)], strict=True):
+                yield value, given[value](), result, bounds.get(value, 0.0)
+
+
+def _restored(layout: Layout, array: Array, dtype: np.dtype[np.generic]) -> Array:
+    """A stored array in ONNX's order and type."""
+    return layout.restore(array).astype(dtype, copy=False)
+
+
+def _restored_signs(layout: Layout, array: Array) -> Array:
+    return _without_zeros(layout.restore(array))
 
 
 def network_outputs(compiled: CompiledModel, inputs: Sequence[Sequence[Array]]) -> list[list[Array] | None]:
