@@ -19,6 +19,7 @@ from bnncc._version import __version__
 from bnncc.errors import (
     BnnccError,
     ExportError,
+    FrozenValueError,
     InputError,
     PassError,
     TraceMismatchError,
@@ -55,6 +56,7 @@ __all__ = [
     "BnnccError",
     "CompiledModel",
     "ExportError",
+    "FrozenValueError",
     "InputError",
     "Options",
     "PassError",

@@ -47,6 +47,7 @@ def compile(
     weights_key: str | None = None,
     strip_prefixes: Sequence[str] = (),
     check_inputs: Sequence[Sequence[Array]] = (),
+    freeze_branches: bool = False,
     options: Options | None = None,
 ) -> CompiledModel:
     """Compile a network.
@@ -60,6 +61,9 @@ def compile(
         batch included.  `name` is a parameter of forward, or a part of one that is a dict or list: `batch.image`.
     input_ranges: by input; its random values are at least the first number and below the second.
     check_inputs: arrays on which, besides random ones, the trace is compared with PyTorch.
+    freeze_branches: where forward decides in Python by its input (`if x.max() > 1`), keep for all inputs what the first
+    of `check_inputs`, or a random one, leads to; `CompiledModel.traced.frozen` and the file's metadata name it.  An
+    error otherwise.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -68,7 +72,12 @@ def compile(
     if isinstance(source, nn.Module):
         if weights is not None or arguments:
             raise InputError("weights and arguments go with a callable; load them into the module instead")
-        traced = trace_module(source, input_specs(source, shapes, ranges), check_inputs=check_inputs)
+        traced = trace_module(
+            source,
+            input_specs(source, shapes, ranges),
+            check_inputs=check_inputs,
+            freeze_branches=freeze_branches,
+        )
     else:
         traced = trace(
             source,
@@ -78,6 +87,7 @@ def compile(
             input_ranges=ranges,
             allow_partial_weights=allow_partial_weights,
             weights_choice=WeightsChoice(weights_key, tuple(strip_prefixes)),
+            freeze_branches=freeze_branches,
             check_inputs=check_inputs,
         )
     return compile_traced(traced, device, options or Options())
@@ -123,5 +133,5 @@ def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
 
 
 def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
-    entry = FileMetadata(__version__, target.name, traced.weights_digest, traced.float32_bytes, options)
+    entry = FileMetadata(__version__, target.name, traced.weights_digest, traced.float32_bytes, options, traced.frozen)
     return {METADATA_NAME: entry.as_bytes()}

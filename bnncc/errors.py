@@ -28,6 +28,11 @@ class TraceMismatchError(BnnccError):
     """The exported graph does not compute what the module computes."""
 
 
+class FrozenValueError(BnnccError):
+    """A compiled file would keep what forward computes anew in every call: a Python value that it reads from its input,
+    random numbers, its own changing state."""
+
+
 class UnsupportedOperatorsError(BnnccError):
     """Operators without a lowering.  `problems` holds one line for each node."""
 

@@ -68,7 +68,8 @@ class Options:
 class FileMetadata:
     """What a compiled file says of itself: enough to compile it again, and to know whose weights it holds.
 
-    weights_sha256: `TracedModel.weights_digest`.  float_bytes: the network's parameters in float32.
+    weights_sha256: `TracedModel.weights_digest`.  float_bytes: the network's parameters in float32.  frozen_branches:
+    `TracedModel.frozen`.
     """
 
     version: str
@@ -76,6 +77,7 @@ class FileMetadata:
     weights_sha256: str
     float_bytes: int
     options: Options
+    frozen_branches: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, file: TfliteFile) -> FileMetadata:
@@ -86,7 +88,12 @@ class FileMetadata:
         try:
             entry = json.loads(content)
             return cls(
-                entry["bnncc"], entry["target"], entry["weights_sha256"], int(entry["float32_bytes"]), _options(entry)
+                entry["bnncc"],
+                entry["target"],
+                entry["weights_sha256"],
+                int(entry["float32_bytes"]),
+                _options(entry),
+                tuple(entry.get("frozen_branches", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"its metadata are not those of bnncc {__version__}: compile the network again") from error
@@ -105,6 +112,8 @@ class FileMetadata:
             "replication": options.replication.value,
             "zero_weights": options.zero_weights.value,
         }
+        if self.frozen_branches:
+            entry["frozen_branches"] = list(self.frozen_branches)
         if options.disabled_passes:
             entry["disabled_passes"] = list(options.disabled_passes)
         if options.preprocessing != Preprocessing():

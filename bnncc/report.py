@@ -57,6 +57,8 @@ def print_compilation(
     for verification in verifications[1:]:
         table.add_row("verified also", also_verified(verification))
     console.print(table)
+    for line in compiled.traced.frozen:
+        console.print(f"frozen for all inputs: {line}", markup=False)
     for layer in compiled.layers:
         if layer.reason is not None:
             place = f" ({layer.source})" if layer.source else ""
@@ -124,6 +126,8 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
                 entries = dict(json.loads(content))
             except (ValueError, TypeError, RecursionError) as error:
                 raise InputError(f"its metadata '{name}' are damaged: {error}") from error
+            for line in entries.pop("frozen_branches", ()):
+                console.print(f"frozen for all inputs: {line}", markup=False)
             console.print(", ".join(f"{key} {value}" for key, value in entries.items()), markup=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bnncc.data import DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource
 from bnncc.inference.runners import Runtime
+from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
@@ -42,7 +44,7 @@ def check_compiled(
     """
     options = options or CheckOptions()
     named = compiled.traced.source
-    network = compiled.traced.run_module or named
+    network = compiled.traced.run_as_written or named
     if named is not None and options.measures_elsewhere:
         network = named
     if network is None:
@@ -57,7 +59,7 @@ def check_compiled(
         specs=tuple(compiled.traced.inputs),
         digest=compiled.traced.weights_digest,
     )
-    return _check(subject, data, options, progress, lambda: compiled)
+    return _check(subject, data, options, progress, lambda batches: compiled)
 
 
 def check_file(
@@ -102,7 +104,7 @@ def check_file(
         specs=opened.inputs,
         digest=opened.weights_digest,
     )
-    return _check(subject, data, options, progress, lambda: recompile(file.content, metadata, network))
+    return _check(subject, data, options, progress, partial(recompile, file.content, metadata, network))
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,9 @@ def _check(
     data: Any,
     options: CheckOptions,
     progress: Progress | None,
-    compiled: Callable[[], CompiledModel],
+    compiled: Callable[[Sequence[Sequence[Array]]], CompiledModel],
 ) -> CheckResult:
+    """compiled: the network compiled as the file was, given the first inputs."""
     task = Task(
         network=subject.network,
         weights_digest=subject.digest,
@@ -141,8 +144,8 @@ def _check(
     check_bars(options, opened)
     verifications: list[Verification] = []
     if options.layers:
-        batches, network = dataset.batches(options.layers, options.skip_bad_images), compiled()
-        verifications = check_layers(network, batches, options.runtimes, progress)
+        batches = dataset.batches(options.layers, options.skip_bad_images)
+        verifications = check_layers(compiled(batches), batches, options.runtimes, progress)
     rows = run_task(
         task,
         dataset,

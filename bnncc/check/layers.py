@@ -23,12 +23,23 @@ from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification, verify_in
 
 
-def recompile(content: bytes, metadata: FileMetadata, network: NetworkSource) -> CompiledModel:
+def recompile(
+    content: bytes, metadata: FileMetadata, network: NetworkSource, inputs: Sequence[Sequence[Array]]
+) -> CompiledModel:
     """The network compiled as the file was, with the file's own content.
+
+    inputs: the first of the data, from which a file with frozen branches has them.
 
     Raises InputError where its operators are others: another version of bnncc made the file.
     """
-    compiled = compile_traced(trace_source(network), find_target(metadata.target), metadata.options)
+    network = replace(network, freeze_branches=bool(metadata.frozen_branches))
+    traced = trace_source(network, check_inputs=inputs[:1])
+    if traced.frozen != metadata.frozen_branches:
+        raise InputError(
+            "--layers: other values are frozen in the file than these images lead to: check on the images that it was "
+            "compiled with, or check without --layers"
+        )
+    compiled = compile_traced(traced, find_target(metadata.target), metadata.options)
     if _structure(content) != _structure(compiled.content):
         raise InputError(
             f"--layers: bnncc {__version__} compiles this network to other operators than the file has, which bnncc "

@@ -165,7 +165,9 @@ def compile_command(
     if data.source is not None:
         data.source.check_exists()
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
-    compiled = compile_traced(trace_source(network), device, options)
+    # What is frozen is what the user's own images lead to, where there are any.
+    examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
+    compiled = compile_traced(trace_source(network, check_inputs=examples), device, options)
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):

@@ -100,6 +100,11 @@ def network_options(source: Decorator) -> Decorator:
         click.option(
             "--allow-partial-weights", is_flag=True, help="Accept missing and unexpected keys in the checkpoint."
         ),
+        click.option(
+            "--freeze-branches",
+            is_flag=True,
+            help="Where forward decides in Python by its input, keep for all inputs what the traced one leads to.",
+        ),
     )
     return as_one("network", _network_source, options)
 
@@ -113,6 +118,7 @@ def _network_source(
     input_shapes: Sequence[str],
     input_ranges: Sequence[str],
     allow_partial_weights: bool,
+    freeze_branches: bool,
 ) -> NetworkSource:
     from bnncc.frontend import NetworkSource, WeightsChoice, parse_argument
 
@@ -122,7 +128,14 @@ def _network_source(
     parsed = dict(parse_argument(argument) for argument in arguments)
     choice = WeightsChoice(weights_key, tuple(strip_prefixes))
     return NetworkSource(
-        source, weights, parsed, tuple(input_shapes), tuple(input_ranges), allow_partial_weights, choice
+        source,
+        weights,
+        parsed,
+        tuple(input_shapes),
+        tuple(input_ranges),
+        allow_partial_weights,
+        choice,
+        freeze_branches,
     )
 
 

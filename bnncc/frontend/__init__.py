@@ -18,6 +18,8 @@
                          call the network with flat inputs, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
+- `dataflow.py`, `repeatable.py`, `frozen_values.py`
+                         what an exporter reads only once: random numbers, state, branches on data
 - `onnx_file.py`         .onnx files; for them
   `onnx_structure.py`, `qonnx.py`, `single_precision.py`, `constant_branches.py`, `channels_first.py`, `onnx_run.py`
 - `parameter_values.py`  NaN, infinite parameters, negative variances

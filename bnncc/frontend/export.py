@@ -74,9 +74,10 @@ def has_torchscript(network: nn.Module) -> bool:
     return any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
 
 
+TORCHSCRIPT = "TorchScript"
 EXPORTERS: dict[str, Callable[[FlattenOutputs, Sequence[Tensor], Sequence[str]], ir.Model]] = {
     "torch.export": export_with_torch_export,
-    "TorchScript": export_with_torchscript,
+    TORCHSCRIPT: export_with_torchscript,
 }
 
 

@@ -17,8 +17,10 @@ from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.checkpoint import WeightsChoice, load_weights
 from bnncc.frontend.command_line import GivenShape, parse_input_range, parse_input_shape
 from bnncc.frontend.copying import copy_of
+from bnncc.frontend.dataflow import observing
 from bnncc.frontend.export import describe_error, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs
+from bnncc.frontend.frozen_values import FrozenValue, replay
 from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.input_types import IndexRanges, annotated_type, find_types
 from bnncc.frontend.plain_module import plain_module, unwrapped
@@ -41,6 +43,8 @@ class NetworkSource:
         input_ranges: "0:100" or "name=0:100", of the random values of an input.
         allow_partial_weights: keys that the checkpoint lacks, or has too many, are no error.
         weights_choice: which of the checkpoint's state_dicts, under which names.
+        freeze_branches: Python values that forward reads from its input and decides by are kept as the traced input
+            has them, where they are an error otherwise.
     """
 
     source: str
@@ -50,6 +54,7 @@ class NetworkSource:
     input_ranges: tuple[str, ...] = ()
     allow_partial_weights: bool = False
     weights_choice: WeightsChoice = field(default_factory=WeightsChoice)
+    freeze_branches: bool = False
 
     @property
     def name(self) -> str:
@@ -74,11 +79,15 @@ class NetworkSource:
 
 @dataclass
 class Network:
-    """A PyTorch module, its inputs, and the surroundings that its code runs in."""
+    """A PyTorch module, its inputs, and the surroundings that its code runs in.
+
+    frozen: Python values that `run` and `record` keep as they were, because the graph does.
+    """
 
     module: nn.Module
     inputs: list[InputSpec]
     code: UserCode = field(default_factory=UserCode)
+    frozen: tuple[FrozenValue, ...] = ()
 
     def wrapped(self) -> FlattenOutputs:
         """A copy of the module that takes and returns a flat list of tensors."""
@@ -92,8 +101,9 @@ class Network:
 
     def record(self, arrays: Sequence[Array]) -> Recording:
         """Run a fresh copy and keep its inner values."""
-        with self.code.active(), silence():
-            return record(self.wrapped(), self.tensors(arrays), [*self.module.parameters(), *self.module.buffers()])
+        network, tensors = self.wrapped(), self.tensors(arrays)
+        with self.code.active(), silence(), self._as_frozen(network, tensors):
+            return record(network, tensors, [*self.module.parameters(), *self.module.buffers()])
 
     @cached_property
     def _evaluated(self) -> FlattenOutputs:
@@ -105,9 +115,20 @@ class Network:
 
         Raises InputError where forward fails on their values, as an index without a row does.
         """
-        with values_explained(), self.code.active(), silence():
-            outputs = self._evaluated.outputs(*self.tensors(arrays))
+        tensors = self.tensors(arrays)
+        with values_explained(), self.code.active(), silence(), self._as_frozen(self._evaluated, tensors):
+            outputs = self._evaluated.outputs(*tensors)
         return [as_array(tensor) for tensor in outputs.values()]
+
+    def _as_frozen(
+        self, network: FlattenOutputs, tensors: Sequence[torch.Tensor]
+    ) -> contextlib.AbstractContextManager[object]:
+        """While active, what forward reads from its inputs is what is frozen."""
+        return observing(network, tensors, replay(self.frozen)) if self.frozen else contextlib.nullcontext()
+
+    def as_written(self) -> Network:
+        """The network with nothing frozen."""
+        return replace(self, frozen=())
 
     def complete_inputs(self) -> list[str]:
         """Find the types and ranges of inputs that the user has not given; returns warnings that name them.

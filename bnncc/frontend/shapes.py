@@ -18,10 +18,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from bnncc.errors import InputError
+from bnncc.errors import ExportError, InputError
 from bnncc.ir.evaluate import SMALL, input_dependent, run, skeleton, weights_of
 from bnncc.ir.graph import describe, shape_of
 
+# Operators whose result has a shape that depends on values.
+_DYNAMIC = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
 # The element type that each NumPy type of a run's result stands for.
 _RUN_TYPES = {np.dtype(kind.numpy()): kind for kind in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
               ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataType.UINT8,
@@ -33,7 +35,9 @@ def complete_shapes(model: ir.Model) -> None:
 
     Raises:
         InputError: the graph cannot be run, so that shapes stay unknown.
+        ExportError: a shape depends on the values of an input.
     """
+    _check_static(model)
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.shape, value.type = ir.Shape(value.const_value.shape.numpy()), ir.TensorType(value.const_value.dtype)
@@ -71,6 +75,18 @@ def complete_shapes(model: ir.Model) -> None:
 def _numpy_type(value: ir.Value) -> np.dtype[Any]:
     assert value.dtype is not None
     return value.dtype.numpy()
+
+
+def _check_static(model: ir.Model) -> None:
+    """Raise ExportError where an operator's result has as many rows as its input's values say."""
+    dependent = input_dependent(model.graph)
+    nodes = [node for node in model.graph if node.op_type in _DYNAMIC and node.outputs[0] in dependent]
+    if nodes:
+        raise ExportError(
+            "a shape depends on the values of the input, and a compiled file has static shapes:\n"
+            + "\n".join(f"    {describe(node)}" for node in nodes)
+            + "\n  Keep all elements and mask them (`torch.where(mask, x, 0)`), or do it behind the network."
+        )
 
 
 def is_complete(value: ir.Value) -> bool:

@@ -11,6 +11,7 @@ The frontend writes them into four entries of `ir.Node.metadata_props`, which ev
 
 from __future__ import annotations
 
+import dis
 import functools
 import linecache
 import re
@@ -80,6 +81,15 @@ def location_in_traceback(traceback: TracebackType | None) -> SourceLocation | N
         frames.append((code.co_filename, traceback.tb_lineno, code.co_name))
         traceback = traceback.tb_next
     return _innermost_user_frame(reversed(frames))
+
+
+def raised_by_statement(traceback: TracebackType | None) -> bool:
+    """Whether a `raise` in Python code raised an exception, and not an operator, an index or the like."""
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_code.co_code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def location_in_stack(frame: FrameType | None) -> SourceLocation | None:

@@ -14,12 +14,13 @@ import numpy as np
 import onnx_ir as ir
 from torch import nn
 
-from bnncc.errors import BnnccError, ExportError, InputError, TraceMismatchError
+from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, TraceMismatchError
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
-from bnncc.frontend.export import EXPORTERS, describe_error, export, has_torchscript
+from bnncc.frontend.export import EXPORTERS, TORCHSCRIPT, describe_error, export, has_torchscript, silence
 from bnncc.frontend.first_run import first_run
+from bnncc.frontend.frozen_values import FrozenValue, find_frozen_values, refusal
 from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, values_explained, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
@@ -27,6 +28,7 @@ from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, stan
 from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values
 from bnncc.frontend.parameter_values import check_parameter_values
 from bnncc.frontend.plain_module import plain_module
+from bnncc.frontend.repeatable import check_repeatable
 from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes
 from bnncc.frontend.trace_check import check_trace
@@ -36,6 +38,9 @@ from bnncc.ir.graph import shape_of
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
 _RANDOM_INPUTS = 2
 _SEED = 0
+
+# Sets of arrays, or what yields them for the inputs.
+CheckInputs = Sequence[Sequence[Array]] | Callable[[Sequence[InputSpec]], Sequence[Sequence[Array]]]
 
 _NO_ARGUMENTS: Mapping[str, object] = MappingProxyType({})
 
@@ -57,6 +62,9 @@ class TracedModel:
         check_against_module: compare the graph with the network on further inputs, as before; returns warnings, raises
             TraceMismatchError.  Does nothing for a .onnx file.
         source: what was traced; None for a module that the caller had built.
+        frozen: values that forward reads from its input and that the graph keeps, a line each; with `freeze_branches`
+            only.  `run_module` keeps them, too.
+        run_as_written: `run_module` without anything frozen.
     """
 
     model: ir.Model
@@ -68,6 +76,8 @@ class TracedModel:
     warnings: list[str]
     check_against_module: Callable[[Sequence[Sequence[Array]]], list[str]]
     source: NetworkSource | None = None
+    frozen: tuple[str, ...] = ()
+    run_as_written: Callable[[Sequence[Array]], list[Array]] | None = None
 
     @property
     def float32_bytes(self) -> int:
@@ -86,23 +96,27 @@ def trace(
     input_ranges: Sequence[str] = (),
     allow_partial_weights: bool = False,
     weights_choice: WeightsChoice | None = None,
-    check_inputs: Sequence[Sequence[Array]] = (),
+    freeze_branches: bool = False,
+    check_inputs: CheckInputs = (),
 ) -> TracedModel:
     """`trace_source`, of a network whose `NetworkSource` has these attributes."""
     choice = weights_choice or WeightsChoice()
+    ranges = tuple(input_ranges)
     named = NetworkSource(
-        source, weights, arguments, tuple(input_shapes), tuple(input_ranges), allow_partial_weights, choice
+        source, weights, arguments, tuple(input_shapes), ranges, allow_partial_weights, choice, freeze_branches
     )
     return trace_source(named, check_inputs=check_inputs)
 
 
-def trace_source(source: NetworkSource, *, check_inputs: Sequence[Sequence[Array]] = ()) -> TracedModel:
+def trace_source(source: NetworkSource, *, check_inputs: CheckInputs = ()) -> TracedModel:
     """Trace what the command line names.
 
     Args:
-        check_inputs: sets of arrays (float32, NCHW, one for each input) that the trace is checked on as well.
+        check_inputs: sets of arrays (float32, NCHW, one for each input) that the trace is checked on as well, or what
+            yields them for the inputs.  With `source.freeze_branches` the first of them says what is frozen.
 
     Raises:
+        FrozenValueError: forward decides by its input in Python, is random, or remembers.
         InputError: the source, its arguments or shapes cannot be used.
         WeightsError: the checkpoint cannot.
         ExportError: PyTorch cannot export the network.
@@ -115,30 +129,34 @@ def trace_source(source: NetworkSource, *, check_inputs: Sequence[Sequence[Array
         traced = _trace_file(source, started)
     else:
         network, warnings = load_network(source)
-        traced = _trace(network, check_inputs, warnings, started)
+        traced = _trace(network, check_inputs, warnings, started, source.freeze_branches)
     traced.source = source
     return traced
 
 
 def trace_module(
-    module: nn.Module, inputs: Sequence[InputSpec], *, check_inputs: Sequence[Sequence[Array]] = ()
+    module: nn.Module,
+    inputs: Sequence[InputSpec],
+    *,
+    check_inputs: CheckInputs = (),
+    freeze_branches: bool = False,
 ) -> TracedModel:
     """Trace an nn.Module that the caller has built.  It is copied, never changed.
 
     Args:
         inputs: passed by name where forward has parameters of all these names, else by position.
-        check_inputs: as for `trace_source`.
+        check_inputs, freeze_branches: as for `trace_source` and `NetworkSource`.
 
     Raises:
-        InputError, ExportError, TraceMismatchError: as for `trace_source`.
+        InputError, ExportError, FrozenValueError, TraceMismatchError: as for `trace_source`.
     """
     started = time.perf_counter()
     plain, warnings = plain_module(module)
-    return _trace(Network(plain, list(inputs)), check_inputs, warnings, started)
+    return _trace(Network(plain, list(inputs)), check_inputs, warnings, started, freeze_branches)
 
 
 def _trace(
-    network: Network, check_inputs: Sequence[Sequence[Array]], warnings: list[str], started: float
+    network: Network, check_inputs: CheckInputs, warnings: list[str], started: float, freeze_branches: bool
 ) -> TracedModel:
     weights_digest = state_digest(network.module)
     seconds = {"load": time.perf_counter() - started, "export": 0.0, "check": 0.0}
@@ -146,12 +164,20 @@ def _trace(
     first, found = first_run(network, _SEED)
     warnings += found
     inputs = network.inputs
-    check_sets = _check_sets(inputs, check_inputs)
+    given = check_inputs(inputs) if callable(check_inputs) else check_inputs
+    check_sets = _check_sets(inputs, given, given_first=freeze_branches)
+    if freeze_branches and given:
+        with values_explained():
+            first = network.record(check_sets[0])
+    warnings += _check_repeatable(network, check_sets)
     seconds["check"] += time.perf_counter() - started
     failures: list[BnnccError] = []
     for exporter in ("TorchScript",) if has_torchscript(network.module) else EXPORTERS:
         try:
             started = time.perf_counter()
+            if exporter == TORCHSCRIPT:
+                network.frozen = _frozen_values(network, check_sets[0], freeze_branches)
+                warnings += [f"frozen for all inputs as the traced one has it: {one}" for one in network.frozen]
             with network.code.active():
                 model = export(exporter, network.module, network.tensors(check_sets[0]), [spec.name for spec in inputs])
             _finish(model, network, list(first.outputs))
@@ -172,6 +198,8 @@ def _trace(
             seconds,
             warnings + found,
             partial(_check, model, network),
+            frozen=tuple(map(str, network.frozen)),
+            run_as_written=network.as_written().run,
         )
     mismatches = [failure for failure in failures if isinstance(failure, TraceMismatchError)]
     if mismatches:
@@ -188,6 +216,21 @@ def _check(model: ir.Model, network: Network, inputs: Sequence[Sequence[Array]])
     with values_explained():
         first = network.record(inputs[0])
     return check_trace(model, inputs, network.run, network.record, first)
+
+
+def _check_repeatable(network: Network, check_sets: Sequence[Sequence[Array]]) -> list[str]:
+    with network.code.active(), silence():
+        return check_repeatable(network.wrapped, [network.tensors(arrays) for arrays in check_sets[:2]])
+
+
+def _frozen_values(network: Network, arrays: Sequence[Array], allowed: bool) -> tuple[FrozenValue, ...]:
+    """What TorchScript's tracer freezes on this input; raises FrozenValueError where it may not."""
+    with network.code.active(), silence():
+        frozen = find_frozen_values(network.wrapped, network.tensors(arrays))
+    sizes = [one for one in frozen if one.is_size]
+    if sizes or (frozen and not allowed):
+        raise FrozenValueError(refusal(sizes or frozen))
+    return tuple(frozen)
 
 
 def _finish(model: ir.Model, network: Network, outputs: Sequence[str]) -> None:
@@ -261,10 +304,10 @@ def _spec_of(value: ir.Value) -> InputSpec:
     return InputSpec(value.name or "", shape_of(value) or (), value.dtype.numpy().name)
 
 
-def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -> list[list[Array]]:
-    """Random inputs, then those that are given.  Raises InputError where these do not fit."""
+def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]], given_first: bool) -> list[list[Array]]:
+    """Random inputs and those given; the first of all is what is traced.  InputError where these do not fit."""
     generator = np.random.default_rng(_SEED)
-    sets = [[spec.random(generator) for spec in inputs] for _ in range(_RANDOM_INPUTS)]
+    random = [[spec.random(generator) for spec in inputs] for _ in range(_RANDOM_INPUTS)]
     for index, arrays in enumerate(given):
         shapes = [np.shape(array) for array in arrays]
         if shapes != [spec.shape for spec in inputs]:
@@ -272,5 +315,5 @@ def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]]) -
                 f"check input {index} has the shapes {', '.join(map(shape_text, shapes))}; the network takes "
                 + ", ".join(spec.text for spec in inputs)
             )
-        sets.append([spec.convert(array) for spec, array in zip(inputs, arrays, strict=True)])
-    return sets
+    own = [[spec.convert(array) for spec, array in zip(inputs, arrays, strict=True)] for arrays in given]
+    return own + random if given_first else random + own
