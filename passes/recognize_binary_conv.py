@@ -35,11 +35,11 @@ from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_product import BinaryProduct
-from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
+from bnncc.passes.binary_weights import ZeroWeights, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.sum_of_products import expand, fold_behind
-from bnncc.passes.weight_terms import Terms, input_twice, rows_with_zeros, zeros_twice
+from bnncc.passes.weight_terms import Terms, input_twice, rows_with_zeros, two_values, zeros_twice
 from bnncc.passes.weighted_layer import (
     bias_of,
     geometry_of,
@@ -169,9 +169,10 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             scaled = zeros_to_plus_one(scaled)
             filters = zeros_to_plus_one(filters)
             split = split_weights(scaled)
-        if split is None:
-            if are_steps(scaled):
-                return Reason("one-sign-weights", "its weights are 0 and one other value, not of two signs")
+        uniform = float(np.abs(operand.affine.scale[0]))
+        if split is None and np.all(np.abs(operand.affine.scale) == uniform):
+            terms = two_values(scaled, uniform, int(group))
+        if split is None and terms is None:
             return Reason("float-weights", "its input is binary but its weights are not")
         bias = bias_of(node)
         if bias is None:
@@ -190,6 +191,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         if terms is not None:
             scale = scale_of_inputs(node, operand, filters, int(group))
             return terms if scale is None else terms.divided_by(np.broadcast_to(scale, filters.shape))
+        assert split is not None
         signs, scales = split
         affine = Affine(scales * np.sign(operand.affine.scale[0]), sum_of_offsets(node, operand, filters, int(group)))
         factor = np.full(scales.shape, node.attributes.get_float("alpha", 1.0))

@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.passes.affine import Vector
-from bnncc.passes.binary_weights import Filters
+from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters
+
+# Two weights are always two values: a filter must repeat them to say that it holds no more.
+FEWEST_WEIGHTS = 4
+# A filter whose weights differ by less, relative to the largest, holds one value and the rounding of float32.
+SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,38 @@ def input_twice(filters: Filters, traced: Filters) -> Terms:
     least = _half_of_least(traced)
     term = Term(np.concatenate(_halves(filters), axis=1), tuple(range(len(filters))), (-least, least))
     return Terms((term,), "its weights that are 0 taken as +1 and as -1, on its input, twice")
+
+
+def two_values(filters: Filters, input_scale: float, group: int) -> Terms | None:
+    """Filters [O, …] of β_o ± α_o, times `input_scale` what the traced ones are; None where one holds other values.
+
+    A filter of one value c is ±|c|.  In groups each filter has its own of +1, as the groups' windows differ.
+    """
+    rows = filters.astype(np.float64).reshape(len(filters), -1)
+    if rows.shape[1] < FEWEST_WEIGHTS:
+        return None
+    upper = rows > (rows.max(axis=1, keepdims=True) + rows.min(axis=1, keepdims=True)) / 2
+    high = np.where(upper, rows, 0).sum(axis=1) / np.maximum(upper.sum(axis=1), 1)
+    low = np.where(upper, 0, rows).sum(axis=1) / np.maximum((~upper).sum(axis=1), 1)
+    size = np.abs(rows).max(axis=1)
+    constant = rows.max(axis=1) - rows.min(axis=1) <= SAME * size
+    center, reach = (high + low) / 2, (high - low) / 2
+    constants = rows.mean(axis=1)
+    center, reach = np.where(constant, 0, center), np.where(constant, np.abs(constants), reach)
+    center = np.where(np.abs(center) <= SAME * reach, 0, center)
+    signs = np.where(np.where(constant[:, None], rows >= 0, upper), 1.0, -1.0)
+    if np.any(np.abs(rows - center[:, None] - reach[:, None] * signs) > RELATIVE_TOLERANCE * reach[:, None]):
+        return None
+    every = tuple(range(len(filters)))
+    thresholds = tuple((center / input_scale).tolist())
+    first = Term((reach[:, None] * signs).reshape(filters.shape), every, (thresholds,))
+    clause = "its weights, two values with an offset, taken as ±α, and the offset times the sum of the window"
+    if group == 1:
+        ones = Term(np.ones((1, *filters.shape[1:])), (0,), (-np.inf,), center)
+        return Terms((first, ones), clause)
+    own = np.broadcast_to(center.reshape(-1, *(1,) * (filters.ndim - 1)), filters.shape)
+    senses = tuple(row if center[row] >= 0 else -1 - row for row in every)
+    return Terms((first, Term(own.copy(), senses, (-np.inf,))), clause)
 
 
 def _halves(filters: Filters) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

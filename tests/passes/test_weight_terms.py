@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from bnncc.options import Options
 from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
-from bnncc.passes.weight_terms import input_twice, zeros_twice
+from bnncc.passes.weight_terms import input_twice, two_values, zeros_twice
 from tests.passes.helpers import Array, build, check_pass, normal, operators, signs
 from tests.passes.proof import operators_in_file, proven
 
@@ -164,3 +164,61 @@ def test_zeros_stay_floats_on_request_and_are_named() -> None:
     compiled = proven(Zeros(weight), 1, 3, 6, 6, options=Options(zero_weights=ZeroWeights.FLOAT))
     assert [layer.word for layer in compiled.layers] == ["weights-exactly-zero"]
     assert operators_in_file(compiled)["LceBconv2d"] == 0
+
+
+def two_valued(*shape: int) -> Array:
+    """β_o ± α_o: β of both signs, a filter without one, a filter of one value."""
+    along = (-1, *(1,) * (len(shape) - 1))
+    center = np.random.default_rng(3).integers(-4, 5, shape[0]) / 8
+    center[0], center[1], center[3] = 0, -0.25, 2.0**-11  # far less than α, and yet no rounding
+    weight = center.reshape(along) + signs(*shape) * (np.arange(shape[0]) % 3 + 1).reshape(along) / 4
+    weight[2] = -0.375
+    return weight.astype(np.float32)
+
+
+def test_two_values_with_an_offset_are_signs_and_a_filter_of_ones() -> None:
+    weight = two_valued(7, 6, 3, 3)
+    terms = two_values(weight, 1.0, 1)
+    assert terms is not None
+    first, ones = terms.terms
+    assert ones.factors is not None
+    np.testing.assert_array_equal(first.filters + ones.factors.reshape(-1, 1, 1, 1) * ones.filters, weight)
+    assert two_values(normal(4, 6, 3, 3), 1.0, 1) is None
+    assert two_values(normal(4, 2), 1.0, 1) is None
+
+
+@pytest.mark.parametrize(
+    "layer", ["Conv <pads = [1, 1, 1, 1], strides = [2, 1]> (t, w, b)", "Conv <group = 3> (t, w, b)"]
+)
+def test_two_valued_weights_on_two_valued_inputs_keep_their_sum(layer: str) -> None:
+    weight = two_valued(6, 2 if "group" in layer else 6, 3, 3)
+    model = build(
+        f"s = bnncc.Sign (x)\nh = Mul (s, c)\nt = Add (h, d)\ny = {layer}", X, w=weight, b=normal(6), c=1.3, d=0.26
+    )
+    found = operators(check_pass(model, RecognizeBinaryConv()))
+    assert found["bnncc.BinaryConv"] == 2
+    assert found["Conv"] == 0
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("unit", [False, True], ids=["±1", "{0, 1}"])
+@pytest.mark.parametrize(
+    ("shape", "geometry"),
+    [((64, 64, 3, 3), {"padding": 1}), ((33, 40, 3, 3), {"stride": 2}), ((128, 128, 3, 3), {"groups": 2})],
+)
+def test_a_network_of_two_valued_weights_is_bits_and_exact(
+    shape: tuple[int, ...], geometry: dict[str, int], unit: bool, deep: bool
+) -> None:
+    compiled = proven(Zeros(torch.from_numpy(two_valued(*shape)), deep, unit, **geometry), 1, 3, 9, 8)
+    assert [layer.reason for layer in compiled.layers] == [None] * (1 + deep)
+    assert operators_in_file(compiled)["CONV_2D"] == 1
+    assert operators_in_file(compiled)["LceBconv2d"] == 2 * geometry.get("groups", 1) + deep
+
+
+@pytest.mark.parametrize(("weight", "shape"), [((12, 40), (3, 40)), ((12, 40, 3), (1, 40, 11))])
+def test_linears_and_sequences_of_two_values_are_bits_and_exact(
+    weight: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    compiled = proven(Rows(torch.from_numpy(two_valued(*weight))), *shape)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert operators_in_file(compiled)["LceBconv2d"] == 2
