@@ -12,9 +12,11 @@ import time
 
 import hypothesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.fuzz.check import check
 from tests.fuzz.networks import Network, networks
+from tests.fuzz.programs import Program, programs
 
 
 def main() -> None:
@@ -29,8 +31,8 @@ def main() -> None:
 
     @hypothesis.seed(arguments.seed)
     @settings(max_examples=arguments.count, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(networks())
-    def run(spec: Network) -> None:
+    @given(st.one_of(networks(), programs()))
+    def run(spec: Network | Program) -> None:
         nonlocal done
         check(spec)
         done += 1

@@ -3,12 +3,14 @@
 import hypothesis
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fuzz.check import check
 from tests.fuzz.networks import Layer, Network, networks
+from tests.fuzz.programs import Program, programs
 
 CHUNKS = 6
-NETWORKS = 150
+NETWORKS = 204
 
 
 @pytest.mark.slow
@@ -16,8 +18,8 @@ NETWORKS = 150
 def test_random_networks_compile_to_files_that_compute_the_same(chunk: int) -> None:
     @hypothesis.seed(chunk)
     @settings(max_examples=NETWORKS // CHUNKS)
-    @given(networks())
-    def run(spec: Network) -> None:
+    @given(st.one_of(networks(), programs()))
+    def run(spec: Network | Program) -> None:
         check(spec)
 
     run()
