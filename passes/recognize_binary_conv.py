@@ -55,6 +55,12 @@ _DEPTHWISE = Reason(
 )
 
 
+_TRANSPOSED = Reason(
+    "transposed-conv",
+    "it is a transposed convolution, for which LCE has no operator",
+)
+
+
 class RecognizeBinaryConv(ir.passes.InPlacePass):
     """Replace every Conv, Gemm and MatMul whose operands are both binary, up to affine functions.
 
@@ -70,6 +76,10 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         changed = False
         materializer = Materializer(model.graph)
         for node in list(model.graph):
+            if node.graph is not None and node.domain == "" and node.op_type == "ConvTranspose":
+                if _is_binary_transposed(node):
+                    leave_in_float(node, _TRANSPOSED)
+                continue
             if node.graph is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
                 continue
             found = self._recognize(node)
@@ -106,11 +116,9 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         assert x is not None
         assert weight is not None
         if constant_of(x) is not None:
-            return (
-                Reason("weights-first", "its weights are the first operand of the product")
-                if binary_operand(weight) is not None
-                else None
-            )
+            first = constant_of(x)
+            binary = binary_operand(weight) is not None or (first is not None and _are_signs(first))
+            return Reason("weights-first", "its weights are the first operand of the product") if binary else None
         operand = binary_operand(x)
         if operand is not None and node.op_type != "Conv" and is_binary(x):
             operand = unfolded(x)
@@ -126,8 +134,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         return self._check(node, operand, filters)
 
     def _reason_for_float_input(self, x: ir.Value, filters: npt.NDArray[np.generic]) -> Reason | None:
-        # One weight a channel is always "equal in magnitude": that says nothing.
-        binary_weights = split_weights(filters) is not None and filters.size > filters.shape[0]
+        binary_weights = _are_signs(filters)
         if _is_step(x):
             if split_weights(filters) is None:
                 return Reason("step-input", "its input is binary but its weights are not")
@@ -252,6 +259,20 @@ def _padding(
 
 def _reaches_padding(window: Window) -> bool:
     return window.begin > 0 or window.reached_end > 0
+
+
+def _are_signs(filters: npt.NDArray[np.generic]) -> bool:
+    """True for filters [O, …] of ±α_o.  One weight a filter is always "equal in magnitude": that says nothing."""
+    return filters.ndim > 1 and filters.size > filters.shape[0] and split_weights(filters) is not None
+
+
+def _is_binary_transposed(node: ir.Node) -> bool:
+    """True for a ConvTranspose, weights [C, O/group, …], with a binary input or binary weights."""
+    filters = constant_of(node.inputs[1])
+    if filters is None or constant_of(node.inputs[0]) is not None:
+        return False
+    signs = _are_signs(np.moveaxis(filters, 1, 0))
+    return signs or (node.inputs[0] is not None and binary_operand(node.inputs[0]) is not None)
 
 
 def _is_step(value: ir.Value) -> bool:
