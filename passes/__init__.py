@@ -55,6 +55,7 @@ from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.recognize_logic import RecognizeLogic
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
@@ -83,6 +84,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
+    Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),

@@ -108,7 +108,8 @@ def is_elementwise(node: ir.Node) -> bool:
     return node.op_type != "ScatterND" or _mask_assignment(node) is not None
 
 
-def _operands(node: ir.Node) -> list[ir.Value | None]:
+def operands_of(node: ir.Node) -> list[ir.Value | None]:
+    """What an elementwise operator computes with, in the order in which `apply_operator` takes it."""
     if node.op_type == "ScatterND":
         return list(_mask_assignment(node) or ())
     if node.op_type == "CastLike" or positive_factor(node) is not None:
@@ -117,7 +118,7 @@ def _operands(node: ir.Node) -> list[ir.Value | None]:
 
 
 def _computed(node: ir.Node) -> list[ir.Value]:
-    return [value for value in _operands(node) if value is not None and number_or_array(value) is None]
+    return [value for value in operands_of(node) if value is not None and number_or_array(value) is None]
 
 
 def number_or_array(value: ir.Value) -> npt.NDArray[np.generic] | None:
@@ -162,7 +163,7 @@ def _unexpanded(value: ir.Value | None) -> ir.Value | None:
 def _evaluate(value: ir.Value, source: ir.Value, nodes: Sequence[ir.Node], shape: tuple[int, ...]) -> Function:
     known: dict[ir.Value, Function] = {source: piecewise.identity()}
     for node in reversed(nodes):
-        arguments = [_argument(operand, known, shape) for operand in _operands(node)]
+        arguments = [_argument(operand, known, shape) for operand in operands_of(node)]
         result = apply_operator(node, arguments)
         known[node.outputs[0]] = None if result is None else piecewise.simplified(result)
     return known[value]
