@@ -17,12 +17,14 @@ from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import binary_layers
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.ir.step import Step
+from bnncc.ir.value_facts import mark_inputs
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.legalize import legalization
+from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.emit import emit
@@ -98,6 +100,8 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     start = time.perf_counter()
     model = traced.model.clone()
     ops.register(model)
+    if options.sign_of_zero is SignOfZero.ZERO:
+        mark_inputs(model.graph)
     runner = PassRunner(options.dump_dir, options.compare_passes)
     steps = configured(
         PIPELINE,
@@ -105,6 +109,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         grouped_bconv=target.grouped_bconv,
         replication=options.replication,
         zero_weights=options.zero_weights,
+        sign_of_zero=options.sign_of_zero,
     )
     runner.run(model, _enabled(steps, options))
     runner.run(model, legalization(model, options.padding))

@@ -18,6 +18,7 @@ from bnncc.ir.pass_runner import Comparison
 from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.legalize import Padding
 from bnncc.passes.merge_replication import ReplicationMode
+from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 
@@ -33,6 +34,7 @@ class Options:
     which layers stay in float.
     replication: how copies of a convolution's output are computed; the target's cost model chooses where it is AUTO.
     zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
+    sign_of_zero: what torch.sign makes of zeros by design: pixels, what a ReLU or a round yields.
     weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
     preprocessing: what turns a picture into the network's input; classes: their names, by label.  Neither changes what
     the file computes: both are kept in its metadata.
@@ -45,6 +47,7 @@ class Options:
     disabled_passes: tuple[str, ...] = ()
     replication: ReplicationMode = ReplicationMode.AUTO
     zero_weights: ZeroWeights = ZeroWeights.EXACT
+    sign_of_zero: SignOfZero = SignOfZero.ZERO
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
@@ -112,6 +115,8 @@ class FileMetadata:
             "replication": options.replication.value,
             "zero_weights": options.zero_weights.value,
         }
+        if options.sign_of_zero is not SignOfZero.ZERO:
+            entry["sign_of_zero"] = options.sign_of_zero.value
         if self.frozen_branches:
             entry["frozen_branches"] = list(self.frozen_branches)
         if options.disabled_passes:
@@ -130,6 +135,7 @@ def _options(entry: Mapping[str, Any]) -> Options:
         disabled_passes=tuple(entry.get("disabled_passes", ())),
         replication=ReplicationMode(entry["replication"]),
         zero_weights=ZeroWeights(entry["zero_weights"]),
+        sign_of_zero=SignOfZero(entry.get("sign_of_zero", SignOfZero.ZERO.value)),
         weights_precision=WeightsPrecision(entry["weights_precision"]),
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
         classes=tuple(entry.get("classes", ())),

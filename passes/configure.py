@@ -12,6 +12,7 @@ from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.cost import CostModel
 from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.recognize_sign import RecognizeSign, SignOfZero
 from bnncc.passes.split_groups import SplitGroups
 
 
@@ -22,12 +23,15 @@ def configured(
     grouped_bconv: bool = False,
     replication: ReplicationMode = ReplicationMode.AUTO,
     zero_weights: ZeroWeights = ZeroWeights.EXACT,
+    sign_of_zero: SignOfZero = SignOfZero.ZERO,
 ) -> tuple[Step, ...]:
     """`steps` with these choices.
 
-    cost: the target's.  grouped_bconv: its binary convolution takes groups.  replication, zero_weights: the user's.
+    cost: the target's.  grouped_bconv: its binary convolution takes groups.  replication, zero_weights,
+    sign_of_zero: the user's.
     """
     makers: dict[str, Callable[[], ir.passes.PassBase]] = {
+        "recognize-sign": lambda: RecognizeSign(sign_of_zero),
         "recognize-binary-conv": lambda: RecognizeBinaryConv(zero_weights, cost),
         "merge-replication": lambda: MergeReplication(replication, cost),
         "split-groups": lambda: SplitGroups(cost, grouped_bconv),

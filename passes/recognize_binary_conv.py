@@ -29,7 +29,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.geometry import Window
-from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.graph import SOURCE_KEY, constant_of, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine
@@ -138,7 +138,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         if _is_step(x):
             if split_weights(filters) is None:
                 return Reason("step-input", "its input is binary but its weights are not")
-            return Reason("zeros-by-design", "its input holds zeros by design, which no bit says")
+            return _zeros_reason(x)
         return Reason("float-input", "its weights are binary but its input is not") if binary_weights else None
 
     def _check(
@@ -273,6 +273,18 @@ def _is_binary_transposed(node: ir.Node) -> bool:
         return False
     signs = _are_signs(np.moveaxis(filters, 1, 0))
     return signs or (node.inputs[0] is not None and binary_operand(node.inputs[0]) is not None)
+
+
+def _zeros_reason(signs: ir.Value) -> Reason:
+    """Of a sign that was left alone: where it stands, whose zeros they are, what to do."""
+    node = signs.producer()
+    line = None if node is None else node.metadata_props.get(SOURCE_KEY)
+    place = f" ({line})" if line else ""
+    return Reason(
+        "zeros-by-design",
+        f"its input is a torch.sign{place} of values that are 0 by design, which no bit says: write "
+        "torch.where(x >= 0, 1.0, -1.0), or give --sign-of-zero plus-one to read it so",
+    )
 
 
 def _is_step(value: ir.Value) -> bool:

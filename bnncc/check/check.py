@@ -17,6 +17,7 @@ from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
 from bnncc.check.options import CheckOptions
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, summarize
 from bnncc.check.run import run as run_task
+from bnncc.check.statistics import LEVEL
 from bnncc.check.task import OpenedTask, Run, Task, TaskFile, open_network, open_task
 from bnncc.data import DataSource, Preprocessing
 from bnncc.errors import InputError
@@ -218,14 +219,29 @@ def _result(
         opened.class_count,
     )
     first, second = (*verifications, None, None)[:2]
-    return replace(result, verification=first, delegate_verification=second, warnings=tuple(_warnings(first)))
+    warnings = (*_chance(result, opened), *_zeros(first))
+    return replace(result, verification=first, delegate_verification=second, warnings=warnings)
 
 
-def _warnings(verification: Verification | None) -> list[str]:
-    """What a reader of the figures must know."""
-    if verification is None:
+def _chance(result: CheckResult, opened: OpenedTask) -> list[str]:
+    """That the network itself guesses: the file is not at fault, but what it is fed, or the labels are."""
+    order, top1, count = opened.data.class_order, result.reference.top1, opened.class_count
+    if top1 is None:
         return []
-    if not verification.zeros:
+    order = f"{order[:1].upper()}{order[1:]}"
+    if count is None or top1.low > 1 / count:
+        return [order] if order else []
+    found = f"{top1.value:.2%} of {top1.total:,} images ({LEVEL:.0%} interval {top1.low:.2%} to {top1.high:.2%})"
+    return [
+        f"the network itself is right on {found}, which is no more than chance, {1 / count:.2%} for {count} classes. "
+        "Are the pixels as in training (--mean and --std, or --pixels; --resize and --crop), and the labels in the "
+        f"order of its classes? {order}".rstrip()
+    ]
+
+
+def _zeros(verification: Verification | None) -> list[str]:
+    """That signs read zeros."""
+    if verification is None or not verification.zeros:
         return []
     most = max(verification.signs, key=lambda sign: sign.zeros / sign.signs)
     return [

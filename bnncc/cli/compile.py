@@ -39,6 +39,7 @@ def _compile_options(
     padding: str,
     replication: str,
     zero_weights: str,
+    sign_of_zero: str,
     weights_precision: str,
     dump_dir: Path | None,
     verify_passes: bool,
@@ -48,6 +49,7 @@ def _compile_options(
     from bnncc.passes.binary_weights import ZeroWeights
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
+    from bnncc.passes.recognize_sign import SignOfZero
     from bnncc.targets.tflite.precision import WeightsPrecision
     from bnncc.verification.passes import first_difference
 
@@ -59,6 +61,7 @@ def _compile_options(
         disabled_passes=tuple(disabled_passes),
         replication=ReplicationMode(replication),
         zero_weights=ZeroWeights(zero_weights),
+        sign_of_zero=SignOfZero(sign_of_zero),
         weights_precision=WeightsPrecision(weights_precision),
     )
 
@@ -82,6 +85,11 @@ compile_options = as_one(
             "--zero-weights",
             ("exact", "float", "plus-one"),
             "A layer of ±α with weights that are exactly 0: twice those filters, floats, or read the zeros as +α.",
+        ),
+        choice_option(
+            "--sign-of-zero",
+            ("zero", "plus-one"),
+            "torch.sign of what is 0 by design (pixels, behind a ReLU): 0, in float, or +1, in bits.",
         ),
         choice_option(
             "--weights-precision",
@@ -182,7 +190,7 @@ def compile_command(
         with progress_bars() as progress:
             verifications = verify_in(runtimes, compiled, inputs, partial(progress, "verifying"))
         zeros = verifications[0].zeros
-        if zeros:
+        if zeros and options.sign_of_zero.value == "zero":
             warn(
                 f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "
                 "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
@@ -195,6 +203,8 @@ def compile_command(
             )
         if not checked.complete:
             raise KeyboardInterrupt
+        for warning in checked.warnings:
+            warn(warning)
     report.print_compilation(console, compiled, verifications)
     if checked is not None:
         print_figures(console, checked)

@@ -41,11 +41,12 @@ class Dataset(ABC):
     """Numbered samples for a network with the inputs `specs`.
 
     classes: names of the classes by label, where the data know them.  class_folders: how many of them are folders,
-    whose order says which is which.
+    whose order says which is which.  class_order: a sentence, where that order may not be the one of training; "" else.
     """
 
     classes: tuple[str, ...] = ()
     class_folders: int = 0
+    class_order: str = ""
 
     def __init__(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> None:
         self.specs = tuple(specs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,7 @@ class FolderDataset(Dataset):
             )
         self.classes = tuple(classes) or tuple(folders)
         self.class_folders = len(folders)
+        self.class_order = _order(folders, classes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,6 +103,32 @@ def _labels(root: Path, folders: Sequence[str], classes: Sequence[str]) -> list[
             f"{', '.join(unknown[:3])}: name the folders as the classes"
         )
     return list(range(len(folders)))
+
+
+def _order(folders: Sequence[str], classes: Sequence[str]) -> str:
+    """What a user should know of the labels that the order of the folders gives; "" where it is clear."""
+    if not folders or set(folders) <= set(classes):
+        return ""
+    in_numbers = sorted(folders, key=_by_number)
+    if in_numbers != list(folders):
+        label = next(index for index, (one, other) in enumerate(zip(folders, in_numbers, strict=True)) if one != other)
+        return (
+            f"the class folders are numbered, and in the order of their names, as torchvision's ImageFolder has them, "
+            f"class {label} is '{folders[label]}' and not '{in_numbers[label]}': give --classes FILE with the folders' "
+            "names, one a line, if the network was trained with another order"
+        )
+    if classes:
+        return (
+            f"the class folders are not called as --classes names the classes, and are matched by their order: "
+            f"'{folders[0]}' is taken for '{classes[0]}', '{folders[-1]}' for '{classes[-1]}'"
+        )
+    return ""
+
+
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    """A key that puts 2 in front of 10, alone or inside a name."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def _size(path: Path) -> int:

@@ -78,9 +78,20 @@ def _numpy_type(value: ir.Value) -> np.dtype[Any]:
 
 
 def _check_static(model: ir.Model) -> None:
-    """Raise ExportError where an operator's result has as many rows as its input's values say."""
-    dependent = input_dependent(model.graph)
-    nodes = [node for node in model.graph if node.op_type in _DYNAMIC and node.outputs[0] in dependent]
+    """Raise ExportError where an output depends on what has as many rows as an input's values say.
+
+    Assignment through a mask, `x[mask] = 0`, is a ScatterND, whose result has the shape of x.
+    """
+    dependent, dynamic = input_dependent(model.graph), dict[ir.Value, set[ir.Node]]()
+    for node in model.graph:
+        read = node.inputs[:1] if node.op_type == "ScatterND" else node.inputs
+        causes = {cause for value in read if value is not None for cause in dynamic.get(value, ())}
+        if node.op_type in _DYNAMIC and node.outputs[0] in dependent:
+            causes.add(node)
+        if causes:
+            dynamic.update(dict.fromkeys(node.outputs, causes))
+    reaching = {cause for value in model.graph.outputs for cause in dynamic.get(value, ())}
+    nodes = [node for node in model.graph if node in reaching]
     if nodes:
         raise ExportError(
             "a shape depends on the values of the input, and a compiled file has static shapes:\n"

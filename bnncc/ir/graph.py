@@ -41,6 +41,8 @@ CROPPED_KEY = "bnncc.cropped"
 LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
 # On a node that decomposes into others, but not as it is here: why.
 NOT_DECOMPOSED_KEY = "bnncc.not_decomposed"
+# On an input whose elements may be any whole number by design, as pixels are.
+WHOLE_NUMBERS_KEY = "bnncc.whole_numbers"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.
 MIRRORED_KEY = "bnncc.mirrored"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of
+from bnncc.ir.graph import WHOLE_NUMBERS_KEY, constant_of
 
 # Operators that move elements without changing them.
 MOVES = {
@@ -57,13 +57,16 @@ def is_binary(value: ir.Value) -> bool:
 def has_structural_zeros(value: ir.Value) -> bool:
     """True where an element may be exactly 0 by design, not by chance: behind a ReLU, a zero pad, a clip at 0, a step.
 
-    The sign of such an element is 0 in PyTorch, and no bit says that.
+    So may a pixel, where the graph says that its inputs are data.  The sign of such an element is 0 in PyTorch, and no
+    bit says that.
     """
     array = constant_of(value)
     if array is not None:
         return bool(np.any(array == 0))
     node = value.producer()
-    if node is None or node.domain != "":
+    if node is None:
+        return holds_whole_numbers(value)
+    if node.domain != "":
         return False
     if node.op_type in MOVES:
         return any(has_structural_zeros(source) for source in data_inputs(node))
@@ -85,6 +88,17 @@ def has_structural_zeros(value: ir.Value) -> bool:
     if node.op_type in ("Add", "Sub"):
         return all(has_structural_zeros(source) for source in node.inputs if source is not None)
     return False
+
+
+def mark_inputs(graph: ir.Graph) -> None:
+    """Let the passes know that an element of an input may be any whole number, above all 0, by design: pixels are."""
+    for value in graph.inputs:
+        value.metadata_props[WHOLE_NUMBERS_KEY] = "1"
+
+
+def holds_whole_numbers(value: ir.Value) -> bool:
+    """True for the inputs of a graph that `mark_inputs` has marked."""
+    return WHOLE_NUMBERS_KEY in value.metadata_props
 
 
 def _pads_with_signs(node: ir.Node) -> bool:
@@ -114,7 +128,7 @@ def may_equal_by_design(value: ir.Value, constant: float) -> bool:
         return True
     node = value.producer()
     if node is None:
-        return False
+        return float(constant).is_integer() and holds_whole_numbers(value)
     if ops.is_sign(node):
         return abs(constant) == 1
     if node.domain != "":

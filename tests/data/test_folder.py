@@ -334,3 +334,37 @@ def test_the_fingerprint_changes_with_names_labels_and_sizes_but_not_with_the_pl
     assert opened(tmp_path / "two").fingerprint != first
     shutil.rmtree(tmp_path / "two" / "b")
     assert opened(tmp_path / "two").fingerprint != first
+
+
+# The order of the classes
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "said"),
+    [
+        (("1", "2", "10"), (), "class 1 is '10' and not '2'"),
+        (("class9", "class10", "class11"), (), "class 0 is 'class10' and not 'class9'"),
+        (("n01", "n02"), ("tench", "goldfish"), "'n01' is taken for 'tench', 'n02' for 'goldfish'"),
+        (("1", "2", "10"), ("one", "two", "ten"), "class 1 is '10' and not '2'"),
+    ],
+)
+def test_an_order_that_may_not_be_that_of_training_is_told(tmp_path, folders, classes, said):
+    for folder in folders:
+        put(tmp_path / folder / "1.png")
+    assert said in opened(tmp_path, classes).class_order
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("cat", "dog"), ()),
+        (("1", "2", "3"), ()),
+        (("01", "02", "10"), ()),
+        (("1", "2", "10"), ("1", "2", "10")),
+        (("dog", "cat"), ("dog", "bird", "cat")),
+    ],
+)
+def test_an_order_that_is_clear_is_not_talked_about(tmp_path, folders, classes):
+    for folder in folders:
+        put(tmp_path / folder / "1.png")
+    assert opened(tmp_path, classes).class_order == ""

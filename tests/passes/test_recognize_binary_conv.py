@@ -135,7 +135,9 @@ def test_one_weight_a_channel_says_nothing() -> None:
 def test_an_input_with_zeros_by_design_is_reported() -> None:
     body = "r = Relu (x)\ns = Sign (r)\ny = Conv (s, w)"
     model = build(body, X, w=scaled(np.ones(5), 5, 4, 3, 3))
-    assert reason_for(model) == "zeros-by-design: its input holds zeros by design, which no bit says"
+    reason = reason_for(model)
+    assert reason is not None
+    assert reason.startswith("zeros-by-design: its input is a torch.sign of values that are 0 by design")
 
 
 def test_depthwise_convolutions_are_reported() -> None:
