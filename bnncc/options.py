@@ -52,6 +52,11 @@ class Options:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """True where the sign of what is 0 by design is 0, as in PyTorch, and not what the user says."""
+        return self.sign_of_zero is SignOfZero.ZERO
+
     def as_stored(self, array: Array) -> Array:
         """An input or output of the network [N, …] in PyTorch's order (NCHW), laid out as the file has it.
 

@@ -144,5 +144,8 @@ def may_equal_by_design(value: ir.Value, constant: float) -> bool:
             return bool(np.any(amounts == constant)) and has_structural_zeros(node.inputs[0])
         return any(may_equal_by_design(node.inputs[0], constant - float(amount)) for amount in amounts)
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
-        return any(may_equal_by_design(source, constant) for source in node.inputs if source is not None)
+        sources = list(node.inputs)
+        if node.op_type == "Pad":
+            del sources[1]  # how much it pads
+        return any(may_equal_by_design(source, constant) for source in sources if source is not None)
     return False

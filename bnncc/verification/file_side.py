@@ -117,7 +117,9 @@ class FileCheck:
         self._check_free_running(expected)
 
     def check_zeros(self) -> None:
-        """More zeros at a sign than chance explains are a problem."""
+        """More zeros at a sign than chance explains are a problem, unless the user said how to read them."""
+        if not self.reference.compiled.options.keeps_zeros:
+            return
         for check in self.result.signs:
             if check.zeros > CHANCE_OF_ZERO * check.signs:
                 self._problem(

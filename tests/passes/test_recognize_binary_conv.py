@@ -137,7 +137,8 @@ def test_an_input_with_zeros_by_design_is_reported() -> None:
     model = build(body, X, w=scaled(np.ones(5), 5, 4, 3, 3))
     reason = reason_for(model)
     assert reason is not None
-    assert reason.startswith("zeros-by-design: its input is a torch.sign of values that are 0 by design")
+    start = "zeros-by-design: its input is a torch.sign (net.py:1 in forward: line 1) of values that are 0 by design"
+    assert reason.startswith(start)
 
 
 def test_depthwise_convolutions_are_reported() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import bnncc
 from bnncc.model import CompiledModel
+from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import Verification, verify
@@ -24,6 +25,8 @@ from tests.networks.binarize import PolynomialSign, ScaledBinaryConv2d
 Array = npt.NDArray[np.float32]
 Change = Callable[[Array], None]
 WIDTH = 16
+# The input's zeros, of which a random one has none, are no reason for a float layer.
+PLUS_ONE = bnncc.Options(sign_of_zero=SignOfZero.PLUS_ONE)
 # Where the fault goes in: the operator's output in the file starts with this module path.
 BINARY_LAYERS = {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"}
 
@@ -52,15 +55,17 @@ class Net(nn.Module):
 
 
 class SignOfInput(nn.Module):
-    """The first sign reads the input itself, so that a test decides which values are exactly 0."""
+    """The first sign reads the input, by way of a convolution that changes nothing, so that a test decides which values
+    are exactly 0 by chance."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.same = nn.Conv2d(8, 8, 1, bias=False)
         self.conv = ScaledBinaryConv2d(8, 8, 3)
         self.bn = nn.BatchNorm2d(8)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(torch.sign(x)))
+        return self.bn(self.conv(torch.sign(self.same(x))))
 
 
 def random_inputs(count: int, *shape: int) -> list[list[Array]]:
@@ -80,7 +85,9 @@ def compiled() -> CompiledModel:
 @pytest.fixture(scope="module")
 def sign_of_input() -> CompiledModel:
     torch.manual_seed(0)
-    return bnncc.compile(randomize(SignOfInput()), input_shapes=["1x8x6x6"])
+    network = randomize(SignOfInput())
+    network.same.weight.data = torch.eye(8).view(8, 8, 1, 1)  # type: ignore[union-attr]
+    return bnncc.compile(network, input_shapes=["1x8x6x6"])
 
 
 def operator_of(file: TfliteFile, output: str, name: str) -> Operator:
@@ -309,6 +316,21 @@ def test_zeros_that_are_no_chance_are_a_problem(sign_of_input: CompiledModel) ->
     assert f"{count} of {x.size} values are exactly 0" in problem
 
 
+def test_zeros_that_the_user_reads_as_plus_one_are_no_problem() -> None:
+    class SignOfPixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = ScaledBinaryConv2d(8, 8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(torch.sign(x))
+
+    compiled = bnncc.compile(randomize(SignOfPixels()), input_shapes=["1x8x6x6"], options=PLUS_ONE)
+    x, count = zeroed(0.5)
+    found = verify(compiled, [[x]])
+    assert (found.problems, found.zeros) == ([], count)
+
+
 # Rounding that is no fault
 
 
@@ -333,13 +355,13 @@ def test_what_cancels_in_lces_arithmetic_may_be_large_beside_clipped_values() ->
     with torch.no_grad():
         network.conv1.weight.copy_(torch.sign(network.conv1.weight))
         network.bn.running_var.fill_(0.5)
-    compiled = bnncc.compile(network, input_shapes=["1x512x8x8"])
+    compiled = bnncc.compile(network, input_shapes=["1x512x8x8"], options=PLUS_ONE)
     found = verify(compiled, random_inputs(4, 1, 512, 8, 8))
     assert found.problems == []
 
 
 def test_a_fault_of_one_percent_behind_a_clip_is_still_found() -> None:
     torch.manual_seed(0)
-    compiled = bnncc.compile(randomize(Clipped()), input_shapes=["1x512x8x8"])
+    compiled = bnncc.compile(randomize(Clipped()), input_shapes=["1x512x8x8"], options=PLUS_ONE)
     wrong = with_constant(compiled, "bn", "LceBconv2d", 2, largest_by_one_percent)
     assert naming(verify(wrong, random_inputs(2, 1, 512, 8, 8)).problems, "layer") == {"conv1"}
