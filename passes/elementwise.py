@@ -169,11 +169,16 @@ def _evaluate(value: ir.Value, source: ir.Value, nodes: Sequence[ir.Node], shape
     return known[value]
 
 
+def _is_one_number(array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> bool:
+    """True where all elements are equal, and are no more than those of `shape`: zeros_like, folded."""
+    return array.shape == shape and bool(np.all(array == array.reshape(-1)[0])) if array.size else False
+
+
 def _argument(value: ir.Value | None, known: dict[ir.Value, Function], shape: tuple[int, ...]) -> Function:
     array = number_or_array(value) if value is not None else None
     if value is None or array is None:
         return known.get(value) if value is not None else None
-    if array.size == 1:
+    if array.size == 1 or _is_one_number(array, shape):
         return piecewise.constant(float(array.reshape(-1)[0]))
     vector = channel_vector(array, shape) if len(shape) > 1 else None
     return None if vector is None else piecewise.constant(vector)
