@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 from rich.console import Console
@@ -75,7 +76,8 @@ def test_a_stored_reason_begins_with_its_word() -> None:
 def test_the_report_prints_the_word_with_the_reason(tmp_path: Path) -> None:
     filters = signs(3, 4, 2, 2)
     filters[0, 0, 0, 0] = 0
-    model = build("s = Sign (x)\ny = Conv (s, w)", "float[1, 4, 6, 7] x", w=filters)
+    body = "t = Add (x, c)\ns = Sign (t)\ny = Conv (s, w)"
+    model = build(body, "float[1, 4, 6, 7] x", w=filters, c=np.array([0.3], np.float32))
     path = tmp_path / "net.onnx"
     ir.save(model, path)
     compiled = bnncc.compile(str(path), options=Options(zero_weights=ZeroWeights.FLOAT))

@@ -133,6 +133,6 @@ def test_the_command_line_takes_the_reading(tmp_path: Path) -> None:
     runner = click.testing.CliRunner(env={"COLUMNS": "400"})
     exact, read_so = runner.invoke(main, arguments), runner.invoke(main, [*arguments, "--sign-of-zero", "plus-one"])
     assert exact.exit_code == read_so.exit_code == 0
-    assert "in float: Conv" in exact.stdout
+    assert "in float [zeros-by-design]: Conv" in exact.stdout
     assert "net.py:10 in forward" in exact.stdout
     assert "in float" not in read_so.stdout
