@@ -22,6 +22,7 @@ from bnncc.passes.affine import channel_vector
 from bnncc.passes.elementwise_operators import ELEMENTWISE, apply_operator
 from bnncc.passes.piecewise import Function, Piecewise
 from bnncc.passes.positive import positive_factor
+from bnncc.passes.shrink_constants import shrunk
 
 # Expressions are small; the limits keep the search linear on long residual streams.
 MOST_NODES = 64
@@ -169,16 +170,13 @@ def _evaluate(value: ir.Value, source: ir.Value, nodes: Sequence[ir.Node], shape
     return known[value]
 
 
-def _is_one_number(array: npt.NDArray[np.generic], shape: tuple[int, ...]) -> bool:
-    """True where all elements are equal, and are no more than those of `shape`: zeros_like, folded."""
-    return array.shape == shape and bool(np.all(array == array.reshape(-1)[0])) if array.size else False
-
-
 def _argument(value: ir.Value | None, known: dict[ir.Value, Function], shape: tuple[int, ...]) -> Function:
     array = number_or_array(value) if value is not None else None
     if value is None or array is None:
         return known.get(value) if value is not None else None
-    if array.size == 1 or _is_one_number(array, shape):
+    if array.shape == shape:  # zeros_like in front of a masked assignment, folded
+        array = shrunk(array)
+    if array.size == 1:
         return piecewise.constant(float(array.reshape(-1)[0]))
     vector = channel_vector(array, shape) if len(shape) > 1 else None
     return None if vector is None else piecewise.constant(vector)

@@ -35,7 +35,7 @@ class ShrinkConstants(ir.passes.InPlacePass):
                 array = constant_of(value)
                 if value is None or array is None or array.ndim == 0:
                     continue
-                small = _shrink(array)
+                small = shrunk(array)
                 if small.shape == array.shape or not _keeps_shape(node, index):
                     continue
                 node.replace_input_with(index, new_constant(graph, small, f"{value.name}/per_channel"))
@@ -43,7 +43,8 @@ class ShrinkConstants(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=changed)
 
 
-def _shrink(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def shrunk(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """`array` with size 1 on every axis along which it does not vary."""
     for axis in range(array.ndim):
         first = array.take([0], axis=axis) if array.shape[axis] else array
         if array.shape[axis] > 1 and np.array_equal(array, np.broadcast_to(first, array.shape)):

@@ -29,6 +29,8 @@ Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 FILE = click.Path(path_type=Path)
+# `bnncc.data.preprocessing.PIXELS`, said again because importing it takes PyTorch.
+PIXELS = click.Choice(["0..1", "0..255"])
 
 
 def choice_option(name: str, choices: Sequence[str], text: str) -> Decorator:
@@ -176,7 +178,7 @@ def data_options(text: str, *, required: bool = False, skip_bad_images: bool = T
         click.option("--std", metavar="R,G,B", help="Divide by it, behind --mean."),
         click.option(
             "--pixels",
-            type=click.Choice(["0..1", "0..255"]),
+            type=PIXELS,
             help="What pixels become where there is no --mean and --std: scaled to 0…1, or as they are.",
         ),
         choice_option("--interpolation", ("bilinear", "bicubic"), "How --resize computes pixels."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from bnncc.cli.options import FILE
+from bnncc.cli.options import FILE, PIXELS
 from bnncc.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
-@click.option(
-    "--pixels", type=click.Choice(["0..1", "0..255"]), help="What pixels become, for a file whose metadata do not say."
-)
+@click.option("--pixels", type=PIXELS, help="What pixels become, for a file whose metadata do not say.")
 def run_command(
     path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, pixels: str | None
 ) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import bnncc
-from bnncc.cli import main
+from bnncc.cli import main, options
 from bnncc.data import Preprocessing
+from bnncc.data.preprocessing import PIXELS
 from bnncc.inference.runners import LceRunner
 from bnncc.inference.timing import take_turns
 from bnncc.options import Options
@@ -196,3 +197,7 @@ def test_what_the_metadata_say_of_pixels_is_not_said_again(file: Path, tmp_path:
     result = invoke("run", file, "--input", example.write_picture(tmp_path / "boot.png"), "--pixels", "0..1")
     assert result.exit_code == 2
     assert "says what pixels become" in result.output
+
+
+def test_the_command_line_offers_what_preprocessing_knows_of_pixels() -> None:
+    assert tuple(options.PIXELS.choices) == PIXELS
