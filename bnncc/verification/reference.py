@@ -306,7 +306,7 @@ class LayerReference:
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         if channels:
             signs = signs[:, json.loads(channels)]
-        crop = _frame_of_padding(signs, shape)
+        crop = _frame_of_padding(signs, shape, _padded_by(self.traced_input))
         top, left, bottom, right = crop
         signs = signs[:, :, top : signs.shape[2] - bottom, left : signs.shape[3] - right]
         signs = signs.reshape(shape)
@@ -351,23 +351,43 @@ def _given(value: ir.Value | None) -> ir.Value:
     return value
 
 
-def _frame_of_padding(signs: Array, shape: Sequence[int]) -> tuple[int, int, int, int]:
+def _padded_by(value: ir.Value) -> tuple[int, int]:
+    """Rows on top and columns on the left that the traced network itself pads with in front of a layer."""
+    node = value.producer()
+    if node is None or node.op_type != "Pad":
+        return 0, 0
+    # Traced graphs hold such constants as nodes.
+    amounts, given = (
+        None if operand is None else ir.convenience.get_const_tensor(operand)
+        for operand in (node.inputs[1], node.inputs[3] if len(node.inputs) > 3 else None)
+    )
+    if amounts is None:
+        return 0, 0
+    rank = len(shape_of(value) or ())
+    axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given.numpy()]
+    begins = dict(zip(axes, map(int, amounts.numpy()), strict=False))
+    return (begins.get(2, 0), begins.get(3, 0)) if rank == 4 else (0, begins.get(2, 0))
+
+
+def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int]) -> tuple[int, int, int, int]:
     """Where the traced input is larger than the compiled one, a Pad was folded into the convolution: its amounts.
 
-    What a Pad adds is one value all over a row or column.
+    What a Pad adds is one value all over a row or column.  So may a row of a small map be: where the network's own Pad
+    fits (`begins`), it is that.
     """
     amounts = []
-    for axis in (2, 3):
+    for axis, likely in zip((2, 3), begins, strict=True):
         extra = signs.shape[axis] - shape[axis]
         begin = 0
         if extra > 0:
             others = tuple(i for i in range(4) if i != axis)
             is_padding = signs.max(axis=others) == signs.min(axis=others)
-            begin = next(
+            fits = [
                 start
                 for start in range(extra + 1)
                 if is_padding[:start].all() and is_padding[start + shape[axis] :].all()
-            )
+            ]
+            begin = likely if likely in fits or not fits else fits[0]
         amounts.append((begin, max(extra - begin, 0)))
     return amounts[0][0], amounts[1][0], amounts[0][1], amounts[1][1]
 

@@ -17,11 +17,12 @@ def check(spec: Network | Program) -> bnncc.CompiledModel:
     return check_program(spec) if isinstance(spec, Program) else check_network(spec)
 
 
-def check_network(spec: Network) -> bnncc.CompiledModel:
-    """Verified in LCE's interpreter."""
+def check_network(spec: Network, count: int = 1) -> bnncc.CompiledModel:
+    """Verified in LCE's interpreter on `count` inputs."""
     compiled = bnncc.compile(RandomNetwork(spec), input_shapes=[(1, 3, *spec.size)])
     generator = np.random.default_rng(spec.seed)
-    found = bnncc.verify(compiled, [[generator.standard_normal((1, 3, *spec.size), dtype=np.float32)]])
+    data = [[generator.standard_normal((1, 3, *spec.size), dtype=np.float32)] for _ in range(count)]
+    found = bnncc.verify(compiled, data)
     assert found.passed, f"{spec}\n{found.problems}"
     return compiled
 

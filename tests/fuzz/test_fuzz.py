@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.check import check
+from tests.fuzz.check import check, check_network
 from tests.fuzz.networks import Layer, Network, networks
 from tests.fuzz.programs import Program, programs
 
@@ -98,6 +98,17 @@ REGRESSIONS = {
         False,
         663,
     ),
+    "a pad behind a sign, on a map whose own row is one value": Network(
+        (4, 7),
+        1,
+        (
+            layer("round", 42, (2, 2), padding=(1, 0, 2, 1), shift=True, weights="mean", pool="max before", norm=True),
+            layer("negative scale", 1, (3, 3), 2, padding=(1, 1, 1, 1), weights="ste", norm=True),
+        ),
+        "binary",
+        True,
+        11,
+    ),
     "two steps on maps of one position": Network(
         (4, 4),
         127,
@@ -115,4 +126,4 @@ REGRESSIONS = {
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_networks_that_once_failed(name: str) -> None:
-    check(REGRESSIONS[name], inputs=2)
+    check_network(REGRESSIONS[name], count=2)

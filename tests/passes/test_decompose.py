@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnncc.passes.cast_like import ReplaceCastLike
 from bnncc.passes.decompose import Decompose
+from bnncc.passes.replace_cast_like import ReplaceCastLike
 from tests.passes.helpers import build, check_pass, normal, operators
 
 X = "float[2, 6, 5, 7] x"
