@@ -23,14 +23,29 @@ BROADCASTING = {"Add", "Sub", "Mul", "Div"}
 
 class DropNoOps(ir.passes.InPlacePass):
     """Identity, inference Dropout, casts to the same type, shape changes to the same shape, transposes that keep the
-    order, pads by nothing, concatenations of one tensor."""
+    order, pads by nothing, concatenations of one tensor or with tensors without elements."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _drop))
 
 
 def _drop(graph: ir.Graph, node: ir.Node) -> bool:
-    return node.domain == "" and _passes_on(node) and _bypass(graph, node)
+    if node.domain != "":
+        return False
+    dropped = node.op_type == "Concat" and _drop_empty_operands(node)
+    return (_passes_on(node) and _bypass(graph, node)) or dropped
+
+
+def _drop_empty_operands(node: ir.Node) -> bool:
+    """A Concat without those of its operands that have no elements, if others do."""
+    shapes = [None if value is None else shape_of(value) for value in node.inputs]
+    kept = [value for value, shape in zip(node.inputs, shapes, strict=True) if shape is None or 0 not in shape]
+    if not kept or len(kept) == len(node.inputs):
+        return False
+    for index, value in enumerate(kept):
+        node.replace_input_with(index, value)
+    node.resize_inputs(len(kept))
+    return True
 
 
 def _passes_on(node: ir.Node) -> bool:

@@ -7,7 +7,7 @@
 
 There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
 behind this one decide by.  The constant part of the graph is cut out and run once in ONNX Runtime.  The shape of a
-value is a constant too, all shapes being static.
+value is a constant too, all shapes being static, and so is a value without elements.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FoldConstants(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        changed = _fold_shapes(graph)
+        changed = _fold_shapes(graph) | _fold_empty(graph)
         nodes = _constant_nodes(graph)
         inside = set(nodes)
         outputs = set(graph.outputs)
@@ -67,6 +67,20 @@ def _fold_shapes(graph: ir.Graph) -> bool:
             end = node.attributes["end"].as_int() if "end" in node.attributes else len(shape)
             array = np.asarray(shape[start:end] if node.op_type == "Shape" else np.prod(shape), np.int64)
             set_constant(graph, node.outputs[0], array)
+            graph.remove(node, safe=True)
+            changed = True
+    return changed
+
+
+def _fold_empty(graph: ir.Graph) -> bool:
+    """Values without elements (`x[:, 4:4]`), whatever computes them."""
+    changed = False
+    for node in list(graph):
+        shapes = [shape_of(value) for value in node.outputs]
+        if shapes and all(shape is not None and 0 in shape for shape in shapes):
+            for value, shape in zip(node.outputs, shapes, strict=True):
+                assert shape is not None
+                set_constant(graph, value, np.zeros(shape, (value.dtype or ir.DataType.FLOAT).numpy()))
             graph.remove(node, safe=True)
             changed = True
     return changed

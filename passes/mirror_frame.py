@@ -116,6 +116,8 @@ class _Frame:
         if not is_conv and any(window.reached_end >= window.kernel for window in windows):
             return False  # in ceil_mode a window may lie wholly behind the data; in front, ONNX Runtime takes none
         mirrored = [window.mirrored() for window in windows]
+        if any(-window.begin >= window.size for window in mirrored):
+            return False  # every window lies in the padding: a crop would leave nothing to read
         strides = [window.stride for window in windows]
         if x not in self.rotated:
             x = self._turn(x, node)

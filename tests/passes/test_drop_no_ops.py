@@ -23,6 +23,7 @@ X = "float[2, 3, 5, 4] x"
         "m = Transpose <perm = [0, 1, 2, 3]> (r)",
         "m = Pad (r, nothing)",
         "m = Concat <axis = 1> (r)",
+        "m = Concat <axis = 1> (empty, r, empty)",
     ],
 )
 def test_what_hands_its_input_on_is_removed(node: str) -> None:
@@ -35,6 +36,7 @@ def test_what_hands_its_input_on_is_removed(node: str) -> None:
         ones=np.array([1, 1]),
         inferred=np.array([0, -1, 5, 4]),
         nothing=np.zeros(8, np.int64),
+        empty=np.zeros((2, 0, 5, 4), np.float32),
     )
     assert operators(check_pass(model, DropNoOps())) == {"Tanh": 1, "Relu": 1}
 

@@ -41,6 +41,12 @@ def test_the_shape_of_a_computed_value_is_a_constant(operator: str, expected: ob
     assert float(array_of(node_of(model, "Mul").inputs[1]).sum()) == np.sum(expected)
 
 
+def test_what_has_no_elements_is_a_constant() -> None:
+    model = build("t = Tanh (x)\ne = Slice (t, a, a)\ny = Concat <axis = 0> (x, e)", "float[2, 3] x", a=np.array([1]))
+    check_pass(model, FoldConstants())
+    assert operators(model) == {"Concat": 1}
+
+
 def test_constants_that_are_outputs_keep_their_names() -> None:
     model = build("y = Relu (x)\nz = Exp (c)\nn = Shape (x)", "float[2, 3] x", "y, z, n", c=normal(4))
     before = run_model(model, draw(model))
