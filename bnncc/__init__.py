@@ -30,6 +30,7 @@ from bnncc.errors import (
 
 if TYPE_CHECKING:
     from bnncc.compiler import compile
+    from bnncc.data import Preprocessing
     from bnncc.model import CompiledModel
     from bnncc.options import Options
     from bnncc.verification import Verification, verify
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "CompiledModel": "bnncc.model",
     "Options": "bnncc.options",
+    "Preprocessing": "bnncc.data",
     "compile": "bnncc.compiler",
     "Verification": "bnncc.verification",
     "verify": "bnncc.verification",
@@ -60,6 +62,7 @@ __all__ = [
     "InputError",
     "Options",
     "PassError",
+    "Preprocessing",
     "TraceMismatchError",
     "UnsupportedOperatorsError",
     "Verification",

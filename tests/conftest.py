@@ -49,6 +49,16 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
         seed_generators()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what a fixture makes for their file run in one worker, so that it is made once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not item.get_closest_marker("xdist_group"):
+            made = (found[-1] for found in item._fixtureinfo.name2fixturedefs.values())
+            if any(fixture.scope != "function" and fixture.baseid.startswith("tests") for fixture in made):
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.stats.get("skipped", [])
     if reports:

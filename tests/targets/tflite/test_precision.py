@@ -486,7 +486,8 @@ def test_full_size_networks_shrink_and_agree_with_float32(network: str) -> None:
 @pytest.mark.slow
 def test_a_trained_network_keeps_its_accuracy() -> None:
     net = str(EXAMPLE / "net.py:make_net")
-    full = bnncc.compile(net, weights=EXAMPLE / "net.pth", input_shapes=["1x1x28x28"])
+    options = bnncc.Options(preprocessing=bnncc.Preprocessing(pixels="0..255"))
+    full = bnncc.compile(net, weights=EXAMPLE / "net.pth", input_shapes=["1x1x28x28"], options=options)
     with np.load(EXAMPLE / "test_images.npz") as data:
         images = data["images"].astype(np.float32)
     for precision in (FLOAT16, INT8):
