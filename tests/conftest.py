@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 
 import hypothesis
@@ -11,6 +13,7 @@ import torch
 from hypothesis import HealthCheck
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from tests.needs import skipped_line
 
@@ -27,6 +30,21 @@ hypothesis.settings.load_profile("test")
 # Hypothesis also draws numbers that stand in the project's modules, those that are loaded by then: what a test draws
 # would depend on which tests ran before it.
 providers._get_local_constants = Constants
+
+
+def build_translations_once() -> None:
+    """torch reads the source of all its ONNX translations anew for every export: half of what a small network takes."""
+    build = functools.cache(ONNXRegistry.from_torchlib)
+
+    def copied(opset_version: int) -> ONNXRegistry:
+        registry = copy.copy(build(opset_version))
+        registry.functions = {target: list(entries) for target, entries in registry.functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = copied  # type: ignore[method-assign, assignment]
+
+
+build_translations_once()
 
 
 def seed_generators() -> None:
