@@ -41,7 +41,7 @@ def build_translations_once() -> None:
         registry.functions = {target: list(entries) for target, entries in registry.functions.items()}
         return registry
 
-    ONNXRegistry.from_torchlib = copied  # type: ignore[method-assign, assignment]
+    ONNXRegistry.from_torchlib = staticmethod(copied)  # type: ignore[method-assign, assignment]
 
 
 build_translations_once()

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from bnncc.ir import ops
-from bnncc.ir.evaluate import Array
+from bnncc.ir.evaluate import Array, input_dependent, run, skeleton, weights_of
 from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
@@ -356,17 +356,28 @@ def _padded_by(value: ir.Value) -> tuple[int, int]:
     node = value.producer()
     if node is None or node.op_type != "Pad":
         return 0, 0
-    # Traced graphs hold such constants as nodes.
     amounts, given = (
-        None if operand is None else ir.convenience.get_const_tensor(operand)
+        None if operand is None else _computed_constant(operand)
         for operand in (node.inputs[1], node.inputs[3] if len(node.inputs) > 3 else None)
     )
     if amounts is None:
         return 0, 0
     rank = len(shape_of(value) or ())
-    axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given.numpy()]
-    begins = dict(zip(axes, map(int, amounts.numpy()), strict=False))
+    axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given]
+    begins = dict(zip(axes, map(int, amounts), strict=False))
     return (begins.get(2, 0), begins.get(3, 0)) if rank == 4 else (0, begins.get(2, 0))
+
+
+def _computed_constant(value: ir.Value) -> Array | None:
+    """A value that no graph input reaches: traced graphs hold constants as nodes, and compute with them."""
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.numpy()
+    node = value.producer()
+    if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
+        return None
+    model = ir.Model(node.graph, ir_version=10)
+    return run(skeleton(model, [value]), weights_of(model))[value.name or ""]
 
 
 def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -3,8 +3,9 @@
     python -m tests.targets.tflite.onnx_backend            every case; rewrites docs/onnx_operators.md
     python -m tests.targets.tflite.onnx_backend NAME …     these cases, printed
 
-A case's float32 inputs stay inputs; the others become constants, as shapes, axes, indices and scales are in a network.  An
-interpreter that aborts must not end the run: cases run in worker processes, and a case on which one dies is `crashed`.
+A case's float32 inputs stay inputs; the others become constants, as shapes, axes, indices and scales are in a network.
+An interpreter that aborts must not end the run: cases run in worker processes, and one on which a worker dies is
+`crashed`.
 """
 
 from __future__ import annotations
@@ -241,12 +242,10 @@ def table(outcomes: Iterable[Outcome]) -> str:
         "",
         f"ONNX {onnx.__version__}'s own backend node tests, compiled: the cases of float32, integers and booleans with "
         "static shapes and at",
-        "least one float32 input (others are all constant, and folded).  Float inputs stay inputs; the others, and "
-        "a Resize's scales, are",
-        "constants, as in a network.  The file runs in Larq Compute Engine's interpreter and in LiteRT, and must yield the case's data in "
-        "both",
-        "(±∞ as the largest float of that sign: their kernels clamp sums).  Made by",
-        "`make onnx-backend`; `tests/targets/tflite/test_onnx_backend.py` fails where it is stale.",
+        "least one float32 input (others are all constant, and folded).  Float inputs stay inputs; the others, and",
+        "a Resize's scales, are constants, as in a network.  The file runs in Larq Compute Engine's interpreter and in",
+        "LiteRT, and must yield the case's data in both (±∞ as the largest float of that sign: their kernels clamp",
+        "sums).  Made by `make onnx-backend`; `tests/targets/tflite/test_onnx_backend.py` fails where it is stale.",
         "",
         f"**{equal} of {len(everything)} equal in both runtimes ({equal / len(everything):.1%}), "
         f"{refused} refused, {len(everything) - equal - refused} otherwise.**",
