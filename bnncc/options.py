@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 
 
+_CHOICES: dict[str, type[Enum]] = {
+    "padding": Padding,
+    "replication": ReplicationMode,
+    "zero_weights": ZeroWeights,
+    "sign_of_zero": SignOfZero,
+    "weights_precision": WeightsPrecision,
+}
+
+
 @dataclass(frozen=True)
 class Options:
-    """How to compile.
+    """How to compile.  What is one of several choices may be given in the command line's words ("plus-one").
 
     padding: how zero padding that LCE cannot express is handled.  channels_last: NHWC inputs and outputs in the file.
     dump_dir: write the model after each pass there.  compare_passes: compares the graph before and
@@ -51,6 +61,16 @@ class Options:
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take the command line's words too; raises InputError for any other."""
+        for name, choices in _CHOICES.items():
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, choices(given))
+            except ValueError:
+                words = ", ".join(repr(choice.value) for choice in choices)
+                raise InputError(f"{name}: {given!r} is none of {words}") from None
 
     @property
     def keeps_zeros(self) -> bool:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from bnncc.errors import InputError
 from bnncc.options import Options
+from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.targets.tflite.precision import WeightsPrecision
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -16,3 +19,10 @@ def test_the_shape_of_what_is_stored_is_brought_back_to_nchw(channels_last: bool
     expected = np.moveaxis(array, 1, -1) if channels_last and len(shape) == 4 else array
     np.testing.assert_array_equal(stored, expected)
     assert stored.flags.c_contiguous
+
+
+def test_choices_may_be_given_in_the_command_lines_words() -> None:
+    given = Options(zero_weights="plus-one", weights_precision="int8")  # type: ignore[arg-type]
+    assert given == Options(zero_weights=ZeroWeights.PLUS_ONE, weights_precision=WeightsPrecision.INT8)
+    with pytest.raises(InputError, match="replication: 'never' is none of 'auto'"):
+        Options(replication="never")  # type: ignore[arg-type]
