@@ -23,7 +23,6 @@ from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
 
-
 _CHOICES: dict[str, type[Enum]] = {
     "padding": Padding,
     "replication": ReplicationMode,
