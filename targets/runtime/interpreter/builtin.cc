@@ -24,6 +24,7 @@ constexpr BuiltinEntry kBuiltins[] = {
     {code::kEqual, "EQUAL", create_binary},
     {code::kExp, "EXP", create_unary},
     {code::kFloor, "FLOOR", create_unary},
+    {code::kFloorMod, "FLOOR_MOD", create_binary},
     {code::kFullyConnected, "FULLY_CONNECTED", create_fully_connected},
     {code::kGather, "GATHER", create_gather},
     {code::kGelu, "GELU", create_unary},
@@ -77,6 +78,7 @@ constexpr BuiltinEntry kBuiltins[] = {
     {code::kSum, "SUM", create_reduction},
     {code::kTanh, "TANH", create_unary},
     {code::kTile, "TILE", create_move},
+    {code::kTopKV2, "TOPK_V2", create_top_k},
     {code::kTranspose, "TRANSPOSE", create_move},
     {code::kTransposeConv, "TRANSPOSE_CONV", create_transposed_convolution},
 };

@@ -14,6 +14,7 @@ float erfcf(float x);
 float expf(float x);
 float expm1f(float x);
 float floorf(float x);
+float fmodf(float x, float y);
 float logf(float x);
 float powf(float x, float y);
 float rintf(float x);

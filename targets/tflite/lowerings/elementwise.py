@@ -128,6 +128,28 @@ def lower_unary(node: ir.Node, context: LoweringContext) -> None:
     )
 
 
+def lower_mod(node: ir.Node, context: LoweringContext) -> None:
+    """The remainder of x / y, which has the sign of y; with fmod=1 that of x: sign(x) · (|x| mod |y|)."""
+    x, y = input_of(node, 0), input_of(node, 1)
+    dtype = context.dtype(x).name
+    has_sign_of_x = bool(node.attributes.get_int("fmod", 0))
+    if dtype not in ("float32", "int32") or (has_sign_of_x and dtype != "float32"):
+        raise UnsupportedError(f"no kernel for {dtype}" + (" with fmod=1" if has_sign_of_x else ""))
+    layout = context.common_layout([x, y])
+    rank = len(context.shape(node.outputs[0]))
+    operands = [context.use(x, layout, rank), context.use(y, layout, rank)]
+    result = context.define(node.outputs[0], layout)
+    options = schema.FloorModOptionsT()
+    if not has_sign_of_x:
+        emit_broadcast(context, BuiltinOperator.FLOOR_MOD, operands, result, options)
+        return
+    magnitudes = [apply(context, BuiltinOperator.ABS, one, options=schema.AbsOptionsT()) for one in operands]
+    remainder = context.temporary(f"{result.name}/remainder", result.shape, result.dtype)
+    emit_broadcast(context, BuiltinOperator.FLOOR_MOD, magnitudes, remainder, options)
+    sense = apply(context, BuiltinOperator.SIGN, operands[0], options=schema.SignOptionsT())
+    apply(context, BuiltinOperator.MUL, remainder, sense, output=result, options=schema.MulOptionsT())
+
+
 def lower_reciprocal(node: ir.Node, context: LoweringContext) -> None:
     """y = 1 / x."""
     x = input_of(node, 0)
@@ -141,6 +163,7 @@ LOWERINGS = {
     **dict.fromkeys(_BINARY, lower_binary),
     **dict.fromkeys(_VARIADIC, lower_variadic),
     **dict.fromkeys(_UNARY, lower_unary),
+    "Mod": lower_mod,
     "Pow": lower_pow,
     "Reciprocal": lower_reciprocal,
 }

@@ -1,4 +1,4 @@
-"""Reductions over axes: ReduceMean, ReduceSum, …, the global pools (over all spatial axes), ArgMax and ArgMin."""
+"""Reductions over axes: ReduceMean, ReduceSum, …, the global pools (over all spatial axes), ArgMax, ArgMin and TopK."""
 
 from __future__ import annotations
 
@@ -92,6 +92,30 @@ def lower_arg_max(node: ir.Node, context: LoweringContext) -> None:
         context.reshape(index, result.shape, result)
 
 
+def lower_top_k(node: ir.Node, context: LoweringContext) -> None:
+    """The k largest elements along `axis`, largest first, and their indices; the smallest as the largest of -x.
+
+    TOPK_V2 works on the last axis, which is stored last for it; of equal elements both sides take the first.
+    """
+    x = input_of(node, 0)
+    count = int(context.require_constant(node, 1, "k").item())
+    rank = len(context.shape(x))
+    axis = node.attributes.get_int("axis", -1) % rank
+    layout = ordered([*(other for other in range(rank) if other != axis), axis])
+    tensor = context.use(x, layout)
+    smallest = not node.attributes.get_int("largest", 1)
+    if smallest and tensor.dtype != "float32":
+        raise UnsupportedError(f"the smallest of {tensor.dtype}")
+    if smallest:
+        tensor = apply(context, BuiltinOperator.NEG, tensor, options=schema.NegOptionsT())
+    values, indices = (context.define(output, layout) for output in node.outputs)
+    found = context.temporary(f"{values.name}/negated", values.shape, np.float32) if smallest else values
+    operands = [tensor, scalar(context, count, np.int32)]
+    context.emit(BuiltinOperator.TOPK_V2, operands, [found, indices], schema.TopKV2OptionsT())
+    if smallest:
+        apply(context, BuiltinOperator.NEG, found, output=values, options=schema.NegOptionsT())
+
+
 def _axes(node: ir.Node, context: LoweringContext) -> tuple[int, ...] | None:
     """The axes, an input since opset 18 (13 for ReduceSum) and an attribute before; None where none are given."""
     given = tuple(node.attributes.get_ints("axes") or ())
@@ -119,4 +143,5 @@ LOWERINGS = {
     **dict.fromkeys(_GLOBAL_POOLS, lower_global_pool),
     "ArgMax": lower_arg_max,
     "ArgMin": lower_arg_max,
+    "TopK": lower_top_k,
 }

@@ -102,3 +102,14 @@ def test_squeeze_and_excite_moves_nothing():
     )
     constants = {"a": np.array([2, 3]), "w": normal(3, 2), "v": normal(2, 3), "d": np.array([2, 3, 1, 1])}
     assert operators(assert_same(node_model(body, X, constants=constants)))["TRANSPOSE"] == 0
+
+
+def test_mod_has_the_sign_of_the_divisor_and_fmod_that_of_the_dividend():
+    x = np.array([[-7.5, -4, -0.5, 0, 0.5, 4, 7.5, 9]], np.float32)
+    for divisor in (3.0, -3.0, 2.5):
+        constants = {"c": np.array(divisor, np.float32)}
+        assert_same(node_model("y = Mod<fmod=1>(x, c)", "float[1, 8] x", constants=constants), inputs=[x])
+    whole = np.arange(-6, 6, dtype=np.int32).reshape(2, 6)
+    for divisor in (4, -4):
+        constants = {"c": np.array([divisor], np.int32)}
+        assert_same(node_model("y = Mod(x, c)", "int32[2, 6] x", constants=constants), inputs=[whole])

@@ -62,3 +62,20 @@ def test_normalising_a_flattened_map_keeps_its_order():
     body = "f = Flatten(x) n = ReduceL2(f, a) d = Div(f, n) y = Gemm(d, w)"
     constants = {"a": np.array([1]), "w": np.ones((105, 2), np.float32)}
     assert_same(node_model(body, X, constants=constants))
+
+
+SHAPES = [("2, 5", -1), ("1, 6, 5, 4", 1), ("1, 6, 5, 4", 3), ("3, 5, 4", 0), ("7", 0)]
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+def test_top_k(shape, axis, largest):
+    body, constants = f"y, i = TopK<axis={axis}, largest={largest}>(x, k)", {"k": np.array([3])}
+    assert_same(node_model(body, f"float[{shape}] x", outputs="y i", constants=constants))
+
+
+def test_top_k_takes_the_first_of_equals():
+    x = np.array([[1, 3, 2, 3, 3, 2]], np.float32)
+    for largest in (0, 1):
+        body, constants = f"y, i = TopK<largest={largest}>(x, k)", {"k": np.array([4])}
+        assert_same(node_model(body, "float[1, 6] x", outputs="y i", constants=constants), inputs=[x])

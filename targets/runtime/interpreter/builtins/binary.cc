@@ -31,6 +31,10 @@ float subtract(float a, float b) { return a - b; }
 float multiply(float a, float b) { return a * b; }
 float divide(float a, float b) { return a / b; }
 float power(float a, float b) { return powf(a, b); }
+float remainder(float a, float b) {
+  const float rest = fmodf(a, b);
+  return rest != 0 && (b < 0) != (rest < 0) ? rest + b : rest;
+}
 float prelu(float x, float slope) { return x >= 0 ? x : x * slope; }
 
 // Integers wrap around; a quotient by 0 is 0.
@@ -39,6 +43,13 @@ int32_t add(int32_t a, int32_t b) { return wrap(static_cast<uint32_t>(a) + stati
 int32_t subtract(int32_t a, int32_t b) { return wrap(static_cast<uint32_t>(a) - static_cast<uint32_t>(b)); }
 int32_t multiply(int32_t a, int32_t b) { return wrap(static_cast<uint32_t>(a) * static_cast<uint32_t>(b)); }
 int32_t divide(int32_t a, int32_t b) { return b == 0 ? 0 : b == -1 ? wrap(0u - static_cast<uint32_t>(a)) : a / b; }
+
+// It has the divisor's sign.
+int32_t remainder(int32_t a, int32_t b) {
+  if (b == 0 || b == -1) return 0;
+  const int32_t rest = a % b;
+  return rest != 0 && (b < 0) != (rest < 0) ? rest + b : rest;
+}
 
 int32_t power(int32_t a, int32_t b) {
   // 1 / aᵇ is an integer for 1 and -1 only.
@@ -112,6 +123,7 @@ Function find_arithmetic(int32_t code) {
     case code::kMul: return apply<T, T, multiply>;
     case code::kDiv: return apply<T, T, divide>;
     case code::kPow: return apply<T, T, power>;
+    case code::kFloorMod: return apply<T, T, remainder>;
     case code::kMaximum: return apply<T, T, maximum<T>>;
     case code::kMinimum: return apply<T, T, minimum<T>>;
     default: return nullptr;
