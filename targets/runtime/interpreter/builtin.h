@@ -145,14 +145,14 @@ constexpr int32_t kAdd = 0, kAveragePool2d = 1, kConcatenation = 2, kConv2d = 3,
                   kMul = 18, kRelu = 19, kReluN1To1 = 20, kRelu6 = 21, kReshape = 22, kResizeBilinear = 23,
                   kSoftmax = 25, kSpaceToDepth = 26, kTanh = 28, kCustom = 32, kPad = 34, kGather = 36, kTranspose = 39,
                   kMean = 40, kSub = 41, kDiv = 42, kStridedSlice = 45, kExp = 47, kTopKV2 = 48, kSplit = 49,
-                  kLogSoftmax = 50, kCast = 53, kPrelu = 54, kMaximum = 55, kArgMax = 56, kMinimum = 57, kLess = 58, kNeg = 59,
-                  kPadV2 = 60, kGreater = 61, kGreaterEqual = 62, kLessEqual = 63, kSin = 66, kTransposeConv = 67,
-                  kTile = 69, kEqual = 71, kNotEqual = 72, kLog = 73, kSum = 74, kSqrt = 75, kPow = 78, kArgMin = 79,
-                  kReduceProd = 81, kReduceMax = 82, kLogicalOr = 84, kLogicalAnd = 86, kLogicalNot = 87,
-                  kReduceMin = 89, kSquare = 92, kFloorMod = 95, kResizeNearestNeighbor = 97, kLeakyRelu = 98, kMirrorPad = 100,
-                  kAbs = 101, kSplitV = 102, kCeil = 104, kReverseV2 = 105, kCos = 108, kElu = 111, kRound = 116,
-                  kHardSwish = 117, kSelectV2 = 123, kBatchMatmul = 126, kBroadcastTo = 130, kGelu = 150,
-                  kRelu0To1 = 152, kSign = 158;
+                  kLogSoftmax = 50, kCast = 53, kPrelu = 54, kMaximum = 55, kArgMax = 56, kMinimum = 57, kLess = 58,
+                  kNeg = 59, kPadV2 = 60, kGreater = 61, kGreaterEqual = 62, kLessEqual = 63, kSin = 66,
+                  kTransposeConv = 67, kTile = 69, kEqual = 71, kNotEqual = 72, kLog = 73, kSum = 74, kSqrt = 75,
+                  kPow = 78, kArgMin = 79, kReduceProd = 81, kReduceMax = 82, kLogicalOr = 84, kLogicalAnd = 86,
+                  kLogicalNot = 87, kReduceMin = 89, kSquare = 92, kFloorMod = 95, kResizeNearestNeighbor = 97,
+                  kLeakyRelu = 98, kMirrorPad = 100, kAbs = 101, kSplitV = 102, kCeil = 104, kReverseV2 = 105,
+                  kCos = 108, kElu = 111, kRound = 116, kHardSwish = 117, kSelectV2 = 123, kBatchMatmul = 126,
+                  kBroadcastTo = 130, kGelu = 150, kRelu0To1 = 152, kSign = 158;
 }  // namespace code
 
 }  // namespace bnncc
