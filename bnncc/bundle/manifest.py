@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ class Manifest:
 
 
 def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write it: `entries` (with "abi"), and a list of the files that are in `folder` now."""
+    """Write it: `entries` (with "abi"), a list of the files that are in `folder` now, and their SHA-256."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    content = {**entries, "files": [name for name in files if name != MANIFEST]}
+    files = [name for name in files if name != MANIFEST]
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    content = {**entries, "files": files, "sha256": digests}
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,13 +8,15 @@
 - `measurements.py`  what was measured, image by image
 - `statistics.py`    intervals and tests
 - `result.py`        the figures
+- `recompile.py`     the network compiled as the file was
+- `same_file.py`     whether the file is that
 - `layers.py`        layer by layer
 - `report.py`        what is printed
 - `page/`            the report as a web page
 """
 
-from bnncc.check.check import check_compiled, check_file
+from bnncc.check.check import check_compiled, check_file, verify_file
 from bnncc.check.options import CheckOptions
 from bnncc.check.result import CheckResult
 
-__all__ = ["CheckOptions", "CheckResult", "check_compiled", "check_file"]
+__all__ = ["CheckOptions", "CheckResult", "check_compiled", "check_file", "verify_file"]

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from bnncc._version import __version__
 from bnncc.check.bars import check_bars, missed_bars
-from bnncc.check.layers import check_layers, recompile
+from bnncc.check.layers import check_layers, with_content
 from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
 from bnncc.check.options import CheckOptions
+from bnncc.check.recompile import recompile
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, summarize
 from bnncc.check.run import run as run_task
+from bnncc.check.same_file import Differences, compare_files
 from bnncc.check.statistics import LEVEL
-from bnncc.check.task import OpenedTask, Run, Task, TaskFile, open_network, open_task
+from bnncc.check.task import OpenedNetwork, OpenedTask, Run, Task, TaskFile, open_network, open_task
 from bnncc.data import DataSource, Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource
@@ -60,7 +63,7 @@ def check_compiled(
         specs=tuple(compiled.traced.inputs),
         digest=compiled.traced.weights_digest,
     )
-    return _check(subject, data, options, progress, lambda batches: compiled)
+    return _check(subject, data, options, progress, lambda batches: _Compiled(compiled))
 
 
 def check_file(
@@ -75,27 +78,14 @@ def check_file(
 ) -> CheckResult:
     """Check a file against the network that it was compiled from.
 
-    The network is loaded as it was for compiling, but only traced and compiled again where `options.layers` asks for
-    its layers.  Input shapes are the file's own where `network` names none.  `preprocessing` and `classes` are for a
-    file whose metadata hold none.
+    The network is loaded and compiled as it was for the file, whose bytes must be those.  Input shapes are the file's
+    own where `network` names none.  `preprocessing` and `classes` are for a file whose metadata hold none.
 
     Raises InputError where the file is none of bnncc's or was compiled from other weights, or the data do not fit.
     """
-    file = TfliteFile.open(path)
+    file, kept, network, opened = _open(path, network)
     options = options or CheckOptions()
-    try:
-        metadata = FileMetadata.read(file)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    metadata = _with_preprocessing(metadata, preprocessing, classes)
-    network = _with_shapes(network, file, metadata)
-    opened = open_network(network)
-    if opened.weights_digest != metadata.weights_sha256:
-        raise InputError(
-            f"{path} was compiled from other weights than {network.weights or network.source} holds (sha256 "
-            f"{metadata.weights_sha256[:12]}… in its metadata, {opened.weights_digest[:12]}… here): compile it again, "
-            "or name the checkpoint and the arguments that it was compiled from"
-        )
+    metadata = _with_preprocessing(kept, preprocessing, classes)
     subject = _Subject(
         path=str(path),
         reference=network.name,
@@ -105,7 +95,73 @@ def check_file(
         specs=opened.inputs,
         digest=opened.weights_digest,
     )
-    return _check(subject, data, options, progress, partial(recompile, file.content, metadata, network))
+    return _check(subject, data, options, progress, partial(_compile_again, file, kept, network, bool(options.layers)))
+
+
+def verify_file(path: Path, network: NetworkSource) -> Differences:
+    """Whether a file is the one that its network compiles to, as `check_file` finds it, without data.
+
+    Raises InputError as `check_file` does, and where another version of bnncc made the file otherwise, or it has
+    frozen branches, which only data lead to.
+    """
+    file, metadata, network, _ = _open(path, network)
+    differences = compare_files(file.content, recompile(metadata, network, ()))
+    if differences.problems and metadata.version != __version__:
+        raise InputError(f"{path}: {_other_version(metadata, differences)}: compile it again")
+    return differences
+
+
+def _open(path: Path, network: NetworkSource) -> tuple[TfliteFile, FileMetadata, NetworkSource, OpenedNetwork]:
+    """(the file, what it says of itself, the network with its input shapes, and opened).
+
+    Raises InputError where the file is none of bnncc's, or of other weights.
+    """
+    file = TfliteFile.open(path)
+    try:
+        metadata = FileMetadata.read(file)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    network = _with_shapes(network, file, metadata)
+    opened = open_network(network)
+    if opened.weights_digest != metadata.weights_sha256:
+        raise InputError(
+            f"{path} was compiled from other weights than {network.weights or network.source} holds (sha256 "
+            f"{metadata.weights_sha256[:12]}… in its metadata, {opened.weights_digest[:12]}… here): compile it again, "
+            "or name the checkpoint and the arguments that it was compiled from"
+        )
+    return file, metadata, network, opened
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """The network compiled as the file was; None where that could not be.  problems: of the file, beside it."""
+
+    model: CompiledModel | None
+    differences: Differences | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _compile_again(
+    file: TfliteFile, metadata: FileMetadata, network: NetworkSource, needed: bool, batches: Sequence[Sequence[Array]]
+) -> _Compiled:
+    """Raises InputError where `needed`, and these inputs lead to other frozen branches than the file's."""
+    try:
+        compiled = recompile(metadata, network, batches)
+    except InputError as error:
+        if needed:
+            raise
+        return _Compiled(None, None, (f"the file was not compared with what the network compiles to: {error}",))
+    differences = compare_files(file.content, compiled)
+    if differences.problems and metadata.version != __version__:
+        return _Compiled(compiled, None, (_other_version(metadata, differences),))
+    return _Compiled(compiled, differences)
+
+
+def _other_version(metadata: FileMetadata, differences: Differences) -> str:
+    return (
+        f"bnncc {metadata.version} made the file, and bnncc {__version__} compiles the network otherwise "
+        f"({differences.problems[0]})"
+    )
 
 
 @dataclass(frozen=True)
@@ -126,9 +182,9 @@ def _check(
     data: Any,
     options: CheckOptions,
     progress: Progress | None,
-    compiled: Callable[[Sequence[Sequence[Array]]], CompiledModel],
+    compile_again: Callable[[Sequence[Sequence[Array]]], _Compiled],
 ) -> CheckResult:
-    """compiled: the network compiled as the file was, given the first inputs."""
+    """compile_again: the network compiled as the file was, given the first inputs."""
     task = Task(
         network=subject.network,
         weights_digest=subject.digest,
@@ -144,9 +200,11 @@ def _check(
     dataset = opened.data
     check_bars(options, opened)
     verifications: list[Verification] = []
-    if options.layers:
-        batches = dataset.batches(options.layers, options.skip_bad_images)
-        verifications = check_layers(compiled(batches), batches, options.runtimes, progress)
+    batches = dataset.batches(max(options.layers, 1), options.skip_bad_images)
+    again = compile_again(batches)
+    if options.layers and again.model is not None:
+        model = with_content(again.model, subject.content, subject.metadata.version)
+        verifications = check_layers(model, batches, options.runtimes, progress)
     rows = run_task(
         task,
         dataset,
@@ -160,6 +218,9 @@ def _check(
             raise KeyboardInterrupt
         raise InputError(f"--data: none of the {len(dataset):,} images can be used")
     result = _result(subject, task, opened, rows, verifications)
+    if again.differences is not None:
+        result = replace(result, differences=again.differences)
+    result = replace(result, warnings=(*again.warnings, *result.warnings))
     shown = [image.row for image in result.changed[: options.pictures]]
     return replace(
         result,

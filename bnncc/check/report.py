@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bnncc.check.result import CheckResult, FileFigures
+from bnncc.check.same_file import Differences
 from bnncc.check.statistics import LEVEL, Proportion
 from bnncc.report import also_verified, print_layers, size_text, verification_rows
 from bnncc.verification import Verification
@@ -24,6 +25,8 @@ def print_check(console: Console, result: CheckResult) -> None:
     console.print(
         f"{facts.path} ({size_text(facts.bytes)}, compiled for {facts.target} by bnncc {facts.version})", markup=False
     )
+    if result.differences is not None and not result.differences.problems:
+        console.print(identity(result.differences, facts.reference), markup=False)
     print_figures(console, result)
     if result.verification is not None:
         console.print()
@@ -41,6 +44,14 @@ def print_check(console: Console, result: CheckResult) -> None:
     for name in result.skipped[:LISTED]:
         console.print(f"skipped: {name}", markup=False)
     _print_more(console, len(result.skipped), "were skipped")
+
+
+def identity(differences: Differences, network: str) -> str:
+    """That the file is the network's, in one sentence."""
+    if not differences.roundings:
+        return f"it is, to the byte, what {network} compiles to"
+    count = len(differences.roundings)
+    return f"it is what {network} compiles to, but for the rounding of {count:,} float constants"
 
 
 def print_figures(console: Console, result: CheckResult) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.check.measurements import MEASURED, NO_LABEL, NOT_MEASURED, REFERENCE, SKIPPED, TOP, Measurements
+from bnncc.check.same_file import Differences
 from bnncc.check.statistics import LEVEL, Difference, Proportion, difference, proportion
 from bnncc.verification import Verification
 
@@ -92,6 +93,7 @@ class CheckResult:
     delegate: the compiled file once more, in LiteRT with bnncc's delegate, where `compiled` is of LCE's interpreter.
     changed: in the data's order.  classes: names by label, where they are known.
     verification, delegate_verification: of `--layers`, in the runtimes of `compiled` and `delegate`.
+    differences: from what the network compiles to; None where that is not known, or the file has just been compiled.
     warnings: what a reader of the figures must know.  failures: bars that were missed, and what the verifications
     found.  pictures: pixels [H, W, C] of changed images, by row, as many as were asked for.
     """
@@ -109,6 +111,7 @@ class CheckResult:
     classes: tuple[str, ...] = ()
     verification: Verification | None = None
     delegate_verification: Verification | None = None
+    differences: Differences | None = None
     warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     pictures: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
@@ -120,8 +123,11 @@ class CheckResult:
 
     @property
     def problems(self) -> list[str]:
-        """What the verifications found, one sentence each; those of the delegate's say so."""
-        found = [] if self.verification is None else list(self.verification.problems)
+        """What makes the file another than the network's, and what the verifications found, one sentence each; those
+        of the delegate's say so.
+        """
+        found = [] if self.differences is None else list(self.differences.problems)
+        found += [] if self.verification is None else self.verification.problems
         if self.delegate_verification is not None:
             title = self.delegate_verification.runtime.title
             found += [f"in {title}: {problem}" for problem in self.delegate_verification.problems]

@@ -19,6 +19,7 @@ from bnncc.cli.inspect import inspect_command
 from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
 from bnncc.cli.terminal import INTERRUPTED
+from bnncc.cli.verify import verify_command
 from bnncc.errors import BnnccError
 
 
@@ -60,6 +61,7 @@ def main() -> None:
 for command in (
     compile_command,
     check_command,
+    verify_command,
     baseline_command,
     run_command,
     bench_command,

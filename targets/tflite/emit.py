@@ -11,6 +11,7 @@ from bnncc.errors import UnsupportedOperatorsError
 from bnncc.ir.bit_moves import runs_on_words
 from bnncc.ir.graph import NOT_DECOMPOSED_KEY, describe, shape_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
+from bnncc.targets.tflite.digest import DIGEST_NAME, PLACEHOLDER, seal
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
 from bnncc.targets.tflite.lowerings.bit_moves import lower_bit_move
@@ -31,18 +32,22 @@ def emit(
 
     channels_last: 4-D graph inputs and outputs are NHWC in the file; False keeps NCHW (with transposes inside).
     precision: in which type weights of float layers are stored.
-    metadata: named buffers to embed.
+    metadata: named buffers to embed; with any, the file carries its digest as well (`digest`).
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
     context, inputs, outputs = _walk(model, channels_last, precision)
     writer = context.writer
     for name, content in (metadata or {}).items():
         writer.metadata(name, content)
-    return writer.finish(
-        inputs,
-        outputs,
-        [value.name or "" for value in model.graph.inputs],
-        [value.name or "" for value in model.graph.outputs],
+    if metadata:
+        writer.metadata(DIGEST_NAME, PLACEHOLDER)
+    return seal(
+        writer.finish(
+            inputs,
+            outputs,
+            [value.name or "" for value in model.graph.inputs],
+            [value.name or "" for value in model.graph.outputs],
+        )
     )
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.errors import InputError
+from bnncc.targets.tflite.digest import is_damaged
 from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Quantization, Tensor, pack, unpack
 
 BUILTIN_NAMES = {
@@ -68,9 +69,17 @@ class TfliteFile:
 
     @classmethod
     def open(cls, path: Path) -> TfliteFile:
-        """Read a file.  Raises InputError, which names it, where it cannot be read or is no TensorFlow Lite file."""
+        """Read a file.  Raises InputError, which names it, where it cannot be read, is no TensorFlow Lite file, or not
+        the one whose digest it carries.
+        """
         try:
-            return cls(path.read_bytes())
+            file = cls(path.read_bytes())
+            if is_damaged(file.content):
+                raise InputError(
+                    "the file is damaged, or another program changed it: its bytes are not those of the digest that "
+                    "it carries; copy or compile it again"
+                )
+            return file
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except InputError as error:

@@ -12,6 +12,7 @@ Needs three packages.  64-bit: pip install ai-edge-litert numpy pillow
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -45,6 +46,17 @@ CHECK_FAILED = 3  # exit code: no other failure has it
 # fall on its other side by rounding, and change a single image.
 CLOSE = 1e-2
 LEAST_AGREEMENT = 0.5
+
+
+def require_whole(*names: str) -> None:
+    """Exit where a file of this folder is not the one that the bundle was made with."""
+    for name in names:
+        try:
+            content = (HERE / name).read_bytes()
+        except OSError as error:
+            sys.exit(f"{HERE / name} cannot be read: {error.strerror}")
+        if hashlib.sha256(content).hexdigest() != SETTINGS["sha256"][name]:
+            sys.exit(f"{HERE / name} is damaged: its SHA-256 is not that of bundle.json; copy the bundle again")
 
 
 def load_library(path: Path) -> Any:
@@ -226,6 +238,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.images or arguments.bench or arguments.check):
         parser.error("name a picture, or give --check or --bench")
+    require_whole(*(SETTINGS["files"] if arguments.check else ["model.tflite"]))
     network = Network(arguments.threads)
     classify(network, arguments.images, arguments.top)
     passed = True

@@ -1,0 +1,49 @@
+"""The digest that a file carries of itself, by which a damaged copy is known.
+
+An entry of the file's metadata holds the SHA-256 of all its bytes, with `PLACEHOLDER` where the digest stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ai_edge_litert import schema_py_generated as schema
+
+DIGEST_NAME = "bnncc_sha256"
+# No constant of a network is this text, which a file's equal buffers would share.
+PLACEHOLDER = b"here is the SHA-256 of the file "
+
+
+def seal(content: bytes) -> bytes:
+    """A file whose entry `DIGEST_NAME` holds anything of its length, with the digest there; another one as it is."""
+    start = _position(content)
+    if start is None:
+        return content
+    end = start + len(PLACEHOLDER)
+    return b"".join([content[:start], _digest(content, start), content[end:]])
+
+
+def is_damaged(content: bytes) -> bool:
+    """True where a file has a digest, and it is another file's."""
+    start = _position(content)
+    return start is not None and content[start : start + len(PLACEHOLDER)] != _digest(content, start)
+
+
+def _digest(content: bytes, start: int) -> bytes:
+    found = hashlib.sha256(content[:start])
+    found.update(PLACEHOLDER)
+    found.update(content[start + len(PLACEHOLDER) :])
+    return found.digest()
+
+
+def _position(content: bytes) -> int | None:
+    """Where the entry's bytes begin; None where there is no such entry."""
+    model = schema.Model.GetRootAs(content)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
+        if entry.Name() == DIGEST_NAME.encode():
+            table = model.Buffers(entry.Buffer())._tab
+            field = table.Offset(4)  # `data`, the first field of a Buffer
+            if field and table.VectorLen(field) == len(PLACEHOLDER):
+                return int(table.Vector(field))
+    return None

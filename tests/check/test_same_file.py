@@ -1,0 +1,168 @@
+"""A file is the one that its network compiles to, or what differs is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+
+import bnncc
+from bnncc.check.same_file import compare_files
+from bnncc.cli import main
+from bnncc.model import CompiledModel
+from bnncc.targets.tflite.digest import seal
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import pack, unpack
+
+NET = """\
+import torch
+from torch import nn
+
+
+class Binary(nn.Conv2d):
+    def forward(self, x):
+        return nn.functional.conv2d(x, torch.where(self.weight >= 0, 1.0, -1.0))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 32, 3)
+        self.conv = Binary(32, 32, 3, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = torch.where(self.stem(x) >= 0, 1.0, -1.0)
+        return self.fc(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Branch(Net):
+    def forward(self, x):
+        return super().forward(x / 255 if x.max() > 100 else x)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("same")
+    (folder / "net.py").write_text(NET)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compiled(folder: Path) -> CompiledModel:
+    model = bnncc.compile(f"{folder}/net.py:Net", input_shapes=["1x3x12x12"])
+    model.save(folder / "net.tflite")
+    return model
+
+
+def changed(compiled: CompiledModel, operator: str, index: int, change: float) -> bytes:
+    """The file with the largest number of a constant changed, or the first bit, and a digest of its own."""
+    file, model = TfliteFile(compiled.content), unpack(compiled.content)
+    found = next(one for one in file.operators if one.name == operator)
+    tensor = found.inputs[index]
+    assert tensor is not None
+    buffer = model.buffers[model.subgraphs[0].tensors[tensor.index].buffer]
+    array = np.array(buffer.data, np.uint8).view(tensor.dtype)
+    if tensor.dtype == "int32":
+        array.flat[0] ^= 1
+    else:
+        array.flat[np.abs(array).argmax()] *= np.float32(1 + change)
+    buffer.data = array.view(np.uint8)
+    return seal(pack(model))
+
+
+def command(*arguments: str) -> click.testing.Result:
+    result = click.testing.CliRunner().invoke(main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_what_is_compiled_again_is_the_same_to_the_byte(compiled: CompiledModel, folder: Path) -> None:
+    result = command("verify", f"{folder}/net.tflite", "--model", f"{folder}/net.py:Net")
+    assert result.exit_code == 0, result.output
+    assert "it is, to the byte, what" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("operator", "index", "layer"), [("LceBconv2d", 1, "conv"), ("CONV_2D", 1, "stem"), ("FULLY_CONNECTED", 2, "fc")]
+)
+def test_a_changed_number_is_named_by_its_layer(
+    compiled: CompiledModel, folder: Path, tmp_path: Path, operator: str, index: int, layer: str
+) -> None:
+    (tmp_path / "net.tflite").write_bytes(changed(compiled, operator, index, 1e-4))
+    result = command("verify", f"{tmp_path}/net.tflite", "--model", f"{folder}/net.py:Net")
+    assert result.exit_code == 1, result.output
+    assert f"{operator} of layer '{layer}'" in result.stderr
+    assert "1 of" in result.stderr
+
+
+def test_rounding_of_another_processor_is_no_difference(compiled: CompiledModel) -> None:
+    found = compare_files(changed(compiled, "CONV_2D", 1, 2**-23), compiled)
+    assert found.problems == []
+    assert len(found.roundings) == 1
+
+
+def test_check_fails_on_another_file_without_layers_too(compiled: CompiledModel, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.tflite").write_bytes(changed(compiled, "LceBconv2d", 1, 0))
+    images = np.random.default_rng(0).standard_normal((4, 3, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", images=images)
+    arguments = ["--model", f"{folder}/net.py:Net", "--data", f"{tmp_path}/data.npz"]
+    result = command("check", f"{tmp_path}/net.tflite", *arguments)
+    assert result.exit_code == 1, result.output
+    assert "LceBconv2d of layer 'conv'" in result.output
+    right = command("check", f"{folder}/net.tflite", *arguments)
+    assert right.exit_code == 0, right.output
+    assert "it is, to the byte, what" in right.stdout
+
+
+def test_what_only_data_lead_to_is_compared_where_the_data_do(folder: Path, tmp_path: Path) -> None:
+    bright = np.full((2, 3, 12, 12), 200.0, np.float32)
+    np.savez(tmp_path / "bright.npz", images=bright)
+    np.savez(tmp_path / "dark.npz", images=bright / 200)
+    network = f"{folder}/net.py:Branch"
+    shape = ("--input-shape", "1x3x12x12")
+    data = ("--data", f"{tmp_path}/bright.npz")
+    made = command("compile", network, *shape, *data, "--freeze-branches", "-o", f"{tmp_path}/b.tflite")
+    assert made.exit_code == 0, made.output
+    arguments = (f"{tmp_path}/b.tflite", "--model", network, "--data")
+    same = command("check", *arguments, f"{tmp_path}/bright.npz")
+    assert (same.exit_code, "to the byte" in same.stdout) == (0, True), same.output
+    other = command("check", *arguments, f"{tmp_path}/dark.npz")
+    assert "was not compared with what the network compiles to" in other.stderr
+    refused = command("verify", f"{tmp_path}/b.tflite", "--model", network)
+    assert refused.exit_code == 2
+    assert "check on the images that it was compiled with" in refused.stderr
+
+
+def test_a_damaged_file_is_known_by_its_digest(compiled: CompiledModel, folder: Path, tmp_path: Path) -> None:
+    content = bytearray(compiled.content)
+    content[len(content) // 2] ^= 1
+    (tmp_path / "net.tflite").write_bytes(content)
+    for arguments in (["inspect"], ["verify", "--model", f"{folder}/net.py:Net"]):
+        result = command(arguments[0], f"{tmp_path}/net.tflite", *arguments[1:])
+        assert result.exit_code == 2
+        assert "damaged" in result.stderr
+
+
+def test_every_byte_counts_for_the_digest(compiled: CompiledModel) -> None:
+    assert seal(compiled.content) == compiled.content
+    generator = np.random.default_rng(0)
+    for place in generator.integers(0, len(compiled.content), 50):
+        content = bytearray(compiled.content)
+        content[place] ^= 0x10
+        with pytest.raises(bnncc.BnnccError):
+            _open(bytes(content))
+
+
+def _open(content: bytes) -> None:
+    """As `TfliteFile.open` does, without a file."""
+    from bnncc.targets.tflite.digest import is_damaged
+
+    TfliteFile(content)
+    if is_damaged(content):
+        raise bnncc.InputError("damaged")
