@@ -182,6 +182,7 @@ def data_options(text: str, *, required: bool = False, skip_bad_images: bool = T
             help="What pixels become where there is no --mean and --std: scaled to 0…1, or as they are.",
         ),
         choice_option("--interpolation", ("bilinear", "bicubic"), "How --resize computes pixels."),
+        choice_option("--exif", ("apply", "ignore"), "Whether pictures are turned as their EXIF orientation says."),
         click.option("--classes", type=FILE, help="Names of the classes, one a line, in the order of the logits."),
     ]
     if skip_bad_images:
@@ -198,6 +199,7 @@ def _data(
     std: str | None,
     pixels: str | None,
     interpolation: str,
+    exif: str,
     classes: Path | None,
     skip_bad_images: bool = False,
 ) -> DataOptions:
@@ -206,7 +208,7 @@ def _data(
     return DataOptions(
         None if data is None else DataSource(data),
         Preprocessing(
-            resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation, pixels or ""
+            resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation, pixels or "", exif
         ),
         _class_names(classes),
         skip_bad_images,

@@ -99,6 +99,8 @@ class Dataset(ABC):
         """The picture in a file, as `_pixels`; BadImageError also where it is none."""
         from PIL import Image, UnidentifiedImageError
 
+        if path.exists() and not path.is_file():  # opening a pipe would wait for who writes to it
+            raise BadImageError(f"--data: {name} is no file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about large pictures and odd metadata
             try:

@@ -8,7 +8,8 @@ A network that was trained on one of the three is wrong on the others without a 
 granted.
 
 The steps and their rounding are those of torchvision's Resize, CenterCrop, ToTensor and Normalize on PIL images, which
-is what training scripts use.  They are given once, when the network is compiled, and kept in the file's metadata.
+is what training scripts use; before them a picture is turned as its EXIF orientation says.  They are given once, when
+the network is compiled, and kept in the file's metadata.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # What pixels become where there is no mean and std.
 PIXELS = ("0..1", "0..255")
 INTERPOLATIONS = ("bilinear", "bicubic")
+# A camera that is held sideways writes the pixels as they fall on its sensor, and beside them which way is up.
+ORIENTATIONS = ("apply", "ignore")
 # Pillow's mode for a network input of so many channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -51,6 +54,7 @@ class Preprocessing:
 
     resize: the shorter side becomes so many pixels.  crop: (height, width) of the centre that is kept.
     mean, std: per channel, or one for all, of pixels scaled to 0…1.  pixels: one of PIXELS, or "" where nobody said.
+    exif: whether a picture is turned as its EXIF orientation says, as phones show it; torchvision's loaders do not.
     """
 
     resize: int | None = None
@@ -59,6 +63,7 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     interpolation: str = "bilinear"
     pixels: str = ""
+    exif: str = "apply"
 
     def __post_init__(self) -> None:
         if bool(self.mean) != bool(self.std):
@@ -73,6 +78,8 @@ class Preprocessing:
             raise InputError("--mean must be finite, and --std positive")
         if (self.resize is not None and self.resize < 1) or min(self.crop or (1,)) < 1:
             raise InputError("--resize and --crop are at least one pixel")
+        if self.exif not in ORIENTATIONS:
+            raise InputError(f"--exif: {self.exif!r} is none of {', '.join(ORIENTATIONS)}")
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"--interpolation: {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
 
@@ -87,6 +94,7 @@ class Preprocessing:
             tuple(entry.get("std", ())),
             entry.get("interpolation", "bilinear"),
             entry.get("pixels", ""),
+            entry.get("exif", ORIENTATIONS[0]),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -100,6 +108,8 @@ class Preprocessing:
             entry["mean"], entry["std"] = list(self.mean), list(self.std)
         if self.pixels:
             entry["pixels"] = self.pixels
+        if self.exif != ORIENTATIONS[0]:
+            entry["exif"] = self.exif
         if self.resize is not None or self.interpolation != INTERPOLATIONS[0]:
             entry["interpolation"] = self.interpolation
         return entry
@@ -114,8 +124,11 @@ class Preprocessing:
 
         Raises InputError where the picture is smaller than the crop; Pillow's errors where it cannot be decoded.
         """
+        from PIL import ImageOps
         from PIL.Image import Resampling
 
+        if self.exif == "apply":
+            picture = ImageOps.exif_transpose(picture)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's advice about transparency, which training's loaders drop too
             picture = picture.convert(MODES[channels])

@@ -7,10 +7,14 @@ the random values of one.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from bnncc.errors import InputError
+from bnncc.system.memory import require_memory
 
 # The types that an input may have, and that a file can hold.
 INPUT_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -47,7 +51,8 @@ def parse_input_shape(text: str) -> GivenShape:
     """`"1x3x224x224"`, `"x=1x3x224x224"` and `"ids=1x128:int64"` as a `GivenShape`.
 
     Raises:
-        InputError: it is not a list of positive integers, or the type is none of `INPUT_TYPES`.
+        InputError: it is not a list of positive integers, the type is none of `INPUT_TYPES`, or such an array does not
+            fit into memory.
     """
     match = _SHAPE.fullmatch(text.replace(" ", ""))
     if match is None:
@@ -60,7 +65,9 @@ def parse_input_shape(text: str) -> GivenShape:
         raise InputError(
             f"the input shape {text!r}: an input cannot be {dtype}; the types are {', '.join(INPUT_TYPES)}"
         )
-    return GivenShape(match["name"], tuple(int(size) for size in re.split("[x,]", match["shape"])), dtype)
+    shape = tuple(int(size) for size in re.split("[x,]", match["shape"]))
+    require_memory(math.prod(shape) * np.dtype(dtype or np.float32).itemsize, f"the input {text}")
+    return GivenShape(match["name"], shape, dtype)
 
 
 def parse_input_range(text: str) -> tuple[str | None, tuple[float, float]]:

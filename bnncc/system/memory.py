@@ -1,9 +1,13 @@
-"""Give memory that is no longer used back to the system."""
+"""How much memory there is, and giving back to the system what is no longer used."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import re
+
+from bnncc.errors import InputError
 
 # Of weights: less is not worth the third of a second that a collection takes with PyTorch loaded.
 WORTHWHILE_BYTES = 2**26
@@ -25,3 +29,39 @@ def release_unused(weight_bytes: int) -> None:
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return
     trim(0)
+
+
+# Sets another limit than the machine's memory: a number of bytes, with K, M, G or T behind it.
+LIMIT_VARIABLE = "BNNCC_MEMORY"
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def require_memory(size: int, what: str) -> None:
+    """Refuse what does not fit into memory before any is taken.
+
+    Args:
+        size: in bytes.
+        what: takes them, for the message.
+
+    Raises:
+        InputError: it is more than this machine has, or than BNNCC_MEMORY says.
+    """
+    limit = _limit()
+    if limit is not None and size > limit:
+        raise InputError(
+            f"{what} takes {size / 2**30:,.1f} GiB, and the limit is {limit / 2**30:,.1f} GiB, by default this "
+            f"machine's memory: set {LIMIT_VARIABLE}, to 64G for example, for another limit"
+        )
+
+
+def _limit() -> int | None:
+    given = os.environ.get(LIMIT_VARIABLE)
+    if given is not None:
+        match = re.fullmatch(r"(\d+)([KMGT]?)", given.strip().upper())
+        if match is None:
+            raise InputError(f"{LIMIT_VARIABLE} is {given!r}: write a number of bytes, with K, M, G or T behind it")
+        return int(match[1]) * _UNITS[match[2]]
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # a system that does not say
+        return None

@@ -368,3 +368,23 @@ def test_an_order_that_is_clear_is_not_talked_about(tmp_path, folders, classes):
     for folder in folders:
         put(tmp_path / folder / "1.png")
     assert opened(tmp_path, classes).class_order == ""
+
+
+def test_a_picture_is_turned_as_its_exif_orientation_says(tmp_path):
+    """Orientation 6: the camera was held with its right side up."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "sideways.png", exif=exif)
+    np.testing.assert_array_equal(opened(tmp_path).read(0).inputs[0], pixels.transpose(2, 0, 1))
+    as_stored = opened(tmp_path, specs=[InputSpec("x", (1, 3, 8, 6))], exif="ignore").read(0).inputs[0]
+    np.testing.assert_array_equal(as_stored, np.rot90(pixels).transpose(2, 0, 1))
+
+
+def test_a_pipe_among_the_pictures_is_a_bad_image_and_not_waited_for(tmp_path):
+    put(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    dataset = opened(tmp_path)
+    assert len(dataset) == 2
+    with pytest.raises(BadImageError, match=r"b\.png is no file"):
+        dataset.read(1)

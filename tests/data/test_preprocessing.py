@@ -156,14 +156,16 @@ def test_a_16_bit_picture_saturates_as_pillows_convert_does():
         np.testing.assert_array_equal(pixels, [[[0, 100, 255], [255, 255, 255]]] * channels)
 
 
-def test_the_exif_orientation_is_not_applied():
-    """Neither does ImageFolder's loader: what training saw."""
+def test_the_exif_orientation_is_applied_or_ignored_as_in_training():
+    """ImageFolder's loader ignores it; phones apply it."""
     picture = Image.fromarray(np.arange(15, dtype=np.uint8).reshape(3, 5))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
-    np.testing.assert_array_equal(Preprocessing().decode(Image.open(file), 1)[0], np.asarray(picture))
+    stored, upright = np.asarray(picture), np.rot90(np.asarray(picture), -1)
+    np.testing.assert_array_equal(Preprocessing(exif="ignore").decode(Image.open(file), 1)[0], stored)
+    np.testing.assert_array_equal(Preprocessing().decode(Image.open(file), 1)[0], upright)
 
 
 def test_a_crop_that_is_larger_than_the_picture_is_refused():

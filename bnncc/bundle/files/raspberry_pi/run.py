@@ -110,13 +110,16 @@ class Network:
 
 
 def load_picture(path: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """uint8 pixels [height, width, channels] in the network's size; torchvision's Resize and CenterCrop."""
-    from PIL import Image
+    """uint8 pixels [height, width, channels] in the network's size: upright, torchvision's Resize and CenterCrop."""
+    from PIL import Image, ImageOps
 
     if len(shape) != 3 or shape[2] not in MODES:
         sys.exit(f"the network takes {shape}, no pictures: give --check a .npz file")
     try:
-        picture = Image.open(path).convert(MODES[shape[2]])
+        picture: Image.Image = Image.open(path)
+        if PREPROCESSING.get("exif") != "ignore":
+            picture = ImageOps.exif_transpose(picture)
+        picture = picture.convert(MODES[shape[2]])
     except (OSError, ValueError) as error:
         sys.exit(f"{path}: {error}")
     if "resize" in PREPROCESSING:
