@@ -30,6 +30,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
 - `binary_product.py`         … replaced by a BinaryConv
 - `replication.py`            copies along the channels, however they are spelt
+- `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
 - `repeat_channels.py`        … computed by the operator in front
 - `hoist_branches.py`         … brought in front of what each copy has for itself
 - `pixel_shuffle.py`          pixel_shuffle and pixel_unshuffle, as exporters spell them

@@ -7,6 +7,7 @@
     After:   x ─ Conv(scale_o · W, scale_o · b + shift) ─ y     After:   x ─ Mul(scale) ─ Add(shift) ─ y
 
 The whole chain is composed in float64 and rounded to float32 once.  A value that something else reads ends a chain.
+A ReLU between a BinaryConv and a chain is no end where the convolution can clip its sums itself: see `fuse_clip`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.fuse_clip import fuse_clip
 
 # Where an operator's weights have their output channels, for the operators that absorb an affine.
 WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
@@ -33,7 +35,9 @@ class FoldAffine(ir.passes.InPlacePass):
 
 def _fold(graph: ir.Graph, node: ir.Node) -> bool:
     step = affine_of(node)
-    if step is None or _continues_chain(graph, step[0]):
+    if step is None:
+        return fuse_clip(graph, node)
+    if _continues_chain(graph, step[0]):
         return False
     return _fold_chain(graph, *_collect_chain(graph, node))
 
