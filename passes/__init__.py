@@ -51,6 +51,7 @@ from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.fuse_pad import FusePad
 from bnncc.passes.lift_constants import LiftConstants
+from bnncc.passes.merge_clips import MergeClips
 from bnncc.passes.merge_duplicates import MergeDuplicates
 from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
@@ -65,6 +66,7 @@ from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
+from bnncc.passes.sink_scales import SinkScales
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
@@ -89,9 +91,11 @@ PIPELINE: tuple[Step, ...] = (
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
+    Step("merge-clips", MergeClips, "a Max and a Min are one Clip"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
     Step("carry-pixel-shuffle", CarryPixelShuffle, "filters in the order of DEPTH_TO_SPACE, affines in front of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
+    Step("sink-scales", SinkScales, "scales behind sums, pools and gates go into the convolutions in front"),
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
     Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),

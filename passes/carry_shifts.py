@@ -90,7 +90,7 @@ def can_sink(graph: ir.Graph, value: ir.Value) -> bool:
         return False
     if node.op_type == "Add":
         return any(_is_full(source, node) and can_sink(graph, source) for source in _computed(node))
-    if _is_channel_concat(node):
+    if is_channel_concat(node):
         return all(source is not None and can_sink(graph, source) for source in node.inputs)
     if is_transparent(node):
         return node.inputs[0] is not None and can_sink(graph, node.inputs[0])
@@ -152,7 +152,8 @@ def _is_full(value: ir.Value, node: ir.Node) -> bool:
     return shape_of(value) == shape_of(node.outputs[0])
 
 
-def _is_channel_concat(node: ir.Node) -> bool:
+def is_channel_concat(node: ir.Node) -> bool:
+    """True for a Concat along the channels."""
     rank = len(shape_of(node.outputs[0]) or ())
     return node.domain == "" and node.op_type == "Concat" and rank > 1 and node.attributes["axis"].as_int() % rank == 1
 
@@ -229,7 +230,7 @@ class _Carrier:
         if node.op_type in ("Add", "Sub") and len(sources) == 2:
             first, second = (self._broadcast(value, shape[1]) for value in sources)
             return first + second if node.op_type == "Add" else first - second
-        if _is_channel_concat(node) and len(sources) == len(node.inputs):
+        if is_channel_concat(node) and len(sources) == len(node.inputs):
             return np.concatenate([self._pair(value, (shape_of(value) or (0, 0))[1])[1] for value in sources])
         if is_transparent(node):
             return self._pair(sources[0], shape[1])[1]

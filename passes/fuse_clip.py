@@ -26,6 +26,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant, sole_consumer, take_over
 from bnncc.passes.affine import Vector
+from bnncc.passes.merge_clips import clip_of
 from bnncc.passes.threshold import can_yield_bits, record_negated
 
 # What LCE's kernels clip sums to.
@@ -46,11 +47,11 @@ class _Fit:
 
 def fuse_clip(graph: ir.Graph, node: ir.Node) -> bool:
     """Fold a Relu or Clip `node` into the BinaryConv in front of it, if that is possible."""
-    limits = _limits(node)
-    x = node.inputs[0] if limits is not None else None
-    conv = x.producer() if x is not None else None
-    if x is None or limits is None or conv is None or not ops.is_binary_conv(conv):
+    clip = clip_of(node)
+    conv = clip[0].producer() if clip is not None else None
+    if clip is None or conv is None or not ops.is_binary_conv(conv):
         return False
+    x, limits = clip
     if sole_consumer(graph, x) is None or not can_yield_bits(conv) or ops.sum_bounds(conv) != ops.UNBOUNDED:
         return False
     signs, multiplier, bias = (constant_of(value) for value in conv.inputs[1:4])
@@ -72,22 +73,6 @@ def fuse_clip(graph: ir.Graph, node: ir.Node) -> bool:
     take_over(node.outputs[0], x)
     graph.remove(node, safe=True)
     return True
-
-
-def _limits(node: ir.Node) -> tuple[float, float] | None:
-    """The bounds of a Relu or Clip; None where they are computed, or it is another operator."""
-    if node.domain != "" or node.op_type not in ("Relu", "Clip"):
-        return None
-    if node.op_type == "Relu":
-        return 0.0, np.inf
-    limits = [-np.inf, np.inf]
-    for index, value in enumerate(node.inputs[1:3]):
-        array = constant_of(value)
-        if value is not None and (array is None or array.size != 1):
-            return None
-        if array is not None:
-            limits[index] = float(array.reshape(-1)[0])
-    return limits[0], limits[1]
 
 
 def _fit(multiplier: Vector, bias: Vector, limits: tuple[float, float], products: int) -> _Fit | None:
