@@ -57,6 +57,7 @@ from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.recognize_gates import RecognizeGates
 from bnncc.passes.recognize_logic import RecognizeLogic
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
@@ -84,6 +85,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
+    Step("recognize-gates", RecognizeGates, "a comparison's 0 or 1 selects instead of multiplying"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
