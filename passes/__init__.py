@@ -47,6 +47,7 @@ from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
+from bnncc.passes.flatten_means import FlattenMeans
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.fuse_pad import FusePad
@@ -107,5 +108,6 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
+    Step("flatten-means", FlattenMeans, "a mean over the map yields the rows that a Linear reads"),
     Step("remove-unused", RemoveUnused, "what the passes left over"),
 )
