@@ -31,6 +31,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `binary_product.py`         … replaced by a BinaryConv
 - `replication.py`            copies along the channels, however they are spelt
 - `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
+- `free_padding.py`          padding with ±1 as zeros and a constant border
 - `repeat_channels.py`        … computed by the operator in front
 - `hoist_branches.py`         … brought in front of what each copy has for itself
 - `pixel_shuffle.py`          pixel_shuffle and pixel_unshuffle, as exporters spell them
@@ -40,6 +41,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 from __future__ import annotations
 
 from bnncc.ir.step import Step
+from bnncc.passes.average_early import AverageEarly
 from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
@@ -99,6 +101,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("carry-pixel-shuffle", CarryPixelShuffle, "filters in the order of DEPTH_TO_SPACE, affines in front of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
     Step("sink-scales", SinkScales, "scales behind sums, pools and gates go into the convolutions in front"),
+    Step("average-early", AverageEarly, "means over maps before the arithmetic on maps"),
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
     Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),

@@ -35,7 +35,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     size = shape_of(source) if source is not None else None
     if source is None or shape is None or size is None or result != shape[:2] or len(shape) < 3:
         return False
-    if any(length != 1 for length in shape[2:]) or size[:2] != shape[:2] or not _is_mean_of_map(mean, len(size)):
+    if any(length != 1 for length in shape[2:]) or size[:2] != shape[:2] or not is_mean_of_map(mean, len(size)):
         return False
     axes = np.arange(2, len(size))
     if graph.opset_imports.get("", AXES_ARE_INPUT_SINCE) >= AXES_ARE_INPUT_SINCE:
@@ -49,7 +49,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _is_mean_of_map(node: ir.Node, rank: int) -> bool:
+def is_mean_of_map(node: ir.Node, rank: int) -> bool:
     """True for a mean over all of the axes behind the channels, of a value of that rank."""
     if node.domain != "" or node.op_type not in ("GlobalAveragePool", "ReduceMean"):
         return False
