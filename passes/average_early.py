@@ -6,7 +6,7 @@
     mean(a + b) = mean(a) + mean(b)        mean(g·a + c) = g·mean(a) + c        g, c the same all over the map
 
 An expression is a sum of terms: a value of the map, times constants a channel and gates [N, C, 1, 1].  A pointwise
-convolution of a sum with constants alone reads the means side by side, with the constants in its weights.
+convolution or Linear of a sum with constants alone reads the means side by side, with the constants in its weights.
 
 The means that read one value belong together: they are all rewritten, or none.  They are where this takes no more
 operators than before; what is computed on maps is then less in any case.
@@ -58,8 +58,8 @@ class _Mean:
     @property
     def after(self) -> int:
         """Operators behind the means of the leaves."""
-        if self.reader is not None:
-            return int(len(self.terms) > 1)
+        if self.reader is not None:  # Several means are joined, and the joined ones made rows for a Linear.
+            return (1 + int(self.reader.op_type == "Gemm")) * int(len(self.terms) > 1)
         arithmetic = sum(term.operators for term in self.terms) + len(self.terms) - 1 + int(np.any(self.shift != 0))
         return arithmetic + int(len(shape_of(self.node.outputs[0]) or ()) == 2)
 
@@ -89,7 +89,7 @@ def _means(graph: ir.Graph) -> list[_Mean]:
             continue
         mean = _Mean(node, [], np.zeros(shape[1]))
         _expand(graph, x, Affine.identity(shape[1]), (), mean)
-        mean.reader = _pointwise_reader(graph, mean)
+        mean.reader = _reader(graph, mean)
         found.append(mean)
     return found
 
@@ -120,17 +120,23 @@ def _expand(graph: ir.Graph, value: ir.Value, affine: Affine, gates: tuple[ir.Va
     mean.terms.append(_Term(value, affine.scale, gates))
 
 
-def _pointwise_reader(graph: ir.Graph, mean: _Mean) -> ir.Node | None:
-    """The 1x1 convolution, weights constant, that alone reads a mean of terms without gates."""
-    conv = sole_consumer(graph, mean.node.outputs[0])
-    if conv is None or conv.domain != "" or conv.op_type != "Conv" or any(term.gates for term in mean.terms):
+def _reader(graph: ir.Graph, mean: _Mean) -> ir.Node | None:
+    """The pointwise convolution or Linear, weights constant, that alone reads a mean of terms without gates."""
+    node = sole_consumer(graph, mean.node.outputs[0])
+    if node is None or node.domain != "" or not mean.nodes or any(term.gates for term in mean.terms):
         return None
-    weight, bias = constant_of(conv.inputs[1]), conv.inputs[2] if len(conv.inputs) > 2 else None
-    pads = conv.attributes["pads"].as_ints() if "pads" in conv.attributes else ()
-    plain = conv.attributes.get_int("group", 1) == 1 and conv.inputs[0] is mean.node.outputs[0] and not any(pads)
-    if weight is None or weight.shape[2:] != (1, 1) or (bias is not None and constant_of(bias) is None) or not plain:
+    if node.op_type not in ("Conv", "Gemm") or node.inputs[0] is not mean.node.outputs[0]:
         return None
-    return conv if mean.nodes else None
+    weight, bias = constant_of(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant_of(bias)
+    if weight is None or (bias is not None and (array is None or array.ndim != 1)):
+        return None
+    if node.op_type == "Gemm":
+        plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        return node if plain and not node.attributes.get_int("transA", 0) else None
+    pads = node.attributes["pads"].as_ints() if "pads" in node.attributes else ()
+    plain = weight.shape[2:] == (1, 1) and node.attributes.get_int("group", 1) == 1 and not any(pads)
+    return node if plain else None
 
 
 def _groups(means: list[_Mean]) -> Iterable[list[_Mean]]:
@@ -178,24 +184,36 @@ def _average(graph: ir.Graph, leaf: ir.Value, before: ir.Node) -> ir.Value:
     return result
 
 
-def _read_side_by_side(graph: ir.Graph, mean: _Mean, conv: ir.Node, averages: dict[ir.Value, ir.Value]) -> None:
-    weight, bias = constant_of(conv.inputs[1]), constant_of(conv.inputs[2]) if len(conv.inputs) > 2 else None
+def _read_side_by_side(graph: ir.Graph, mean: _Mean, reader: ir.Node, averages: dict[ir.Value, ir.Value]) -> None:
+    weight, bias = constant_of(reader.inputs[1]), constant_of(reader.inputs[2]) if len(reader.inputs) > 2 else None
     assert weight is not None
-    name, filters = conv.outputs[0].name, weight.astype(np.float64)
+    name = reader.outputs[0].name
     parts = [averages[term.leaf] for term in mean.terms]
     x = parts[0]
+    channels = sum((shape_of(part) or (0, 0))[1] for part in parts)
+    batch = (shape_of(x) or (0,))[0]
     if len(parts) > 1:
-        shape = (*(shape_of(x) or ())[:1], sum((shape_of(part) or (0, 0))[1] for part in parts), 1, 1)
         joined = ir.node("Concat", parts, {"axis": 1})
-        x = insert(graph, joined, conv, name=f"{name}/means", like=x, shape=shape, origin=mean.node)
-    scaled = np.concatenate([filters * term.scale[:, None, None] for term in mean.terms], axis=1)
-    total = filters[:, :, 0, 0] @ mean.shift
+        shape = (batch, channels, 1, 1)
+        x = insert(graph, joined, reader, name=f"{name}/means", like=x, shape=shape, origin=mean.node)
+    # The weights as [O, C].
+    as_rows = reader.op_type == "Conv" or bool(reader.attributes.get_int("transB", 0))
+    matrix = weight.astype(np.float64).reshape(weight.shape[:2])
+    matrix = matrix if as_rows else matrix.T
+    total = matrix @ mean.shift
     total = total if bias is None else total + bias.astype(np.float64)
-    inputs = [x, new_constant(graph, scaled.astype(np.float32), f"{name}/weight")]
+    scaled = np.concatenate([matrix * term.scale for term in mean.terms], axis=1)
+    if reader.op_type == "Gemm":
+        x = insert_reshape(graph, x, (batch, channels), f"{name}/rows", reader)
+    scaled = scaled if as_rows else scaled.T
+    inputs = [
+        x,
+        new_constant(graph, scaled.reshape(*scaled.shape, *weight.shape[2:]).astype(np.float32), f"{name}/weight"),
+    ]
     inputs.append(new_constant(graph, total.astype(np.float32), f"{name}/bias"))
-    conv.resize_inputs(3)
+    reader.resize_inputs(3)
     for index, value in enumerate(inputs):
-        conv.replace_input_with(index, value)
+        reader.replace_input_with(index, value)
 
 
 def _compute_small(graph: ir.Graph, mean: _Mean, averages: dict[ir.Value, ir.Value]) -> None:

@@ -18,6 +18,7 @@ X = "float[2, 4, 6, 5] y, float[2, 4, 6, 5] r, float[2, 4, 1, 1] g"
 CONSTANTS: dict[str, Array] = {
     **{"k": normal(4, 1, 1, seed=1), "n": normal(4, 1, 1, seed=2), "h": normal(4, 1, 1, seed=3)},
     **{"w": normal(3, 4, 1, 1), "b": normal(3), "w3": normal(3, 4, 3, 3), "axes": np.array([2, 3])},
+    **{"u": normal(4, 3), "v": normal(3, 4)},
 }
 MIXTURE = "p = Mul (y, k)\nq = Mul (r, n)\ns = Add (p, q)\nm = GlobalAveragePool (s)\n"
 
@@ -49,6 +50,18 @@ def test_a_pointwise_convolution_reads_the_means_side_by_side(body: str) -> None
     assert on_maps(model) == 0
     assert sum(operators(model).values()) <= sum(operators(before).values())
     assert set(operators(model)) <= {"GlobalAveragePool", "Concat", "Conv"}
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", ["", ", b"])
+def test_of_one_value_a_linear_takes_the_constants(transposed: int, bias: str) -> None:
+    weights = "v" if transposed else "u"
+    body = (
+        "p = Mul (y, k)\nq = Add (p, h)\nm = ReduceMean <keepdims = 0> (q, axes)\n"
+        f"z = Gemm <transB = {transposed}> (m, {weights}{bias})"
+    )
+    model = check_pass(graph(body), AverageEarly())
+    assert operators(model) == {"GlobalAveragePool": 1, "Reshape": 1, "Gemm": 1}
 
 
 @pytest.mark.parametrize(
