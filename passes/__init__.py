@@ -30,6 +30,8 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
 - `binary_product.py`         … replaced by a BinaryConv
 - `replication.py`            copies along the channels, however they are spelt
+- `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
+- `free_padding.py`          padding with ±1 as zeros and a constant border
 - `repeat_channels.py`        … computed by the operator in front
 - `hoist_branches.py`         … brought in front of what each copy has for itself
 - `pixel_shuffle.py`          pixel_shuffle and pixel_unshuffle, as exporters spell them
@@ -39,6 +41,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 from __future__ import annotations
 
 from bnncc.ir.step import Step
+from bnncc.passes.average_early import AverageEarly
 from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
@@ -46,15 +49,18 @@ from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
+from bnncc.passes.flatten_means import FlattenMeans
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.fuse_pad import FusePad
 from bnncc.passes.lift_constants import LiftConstants
+from bnncc.passes.merge_clips import MergeClips
 from bnncc.passes.merge_duplicates import MergeDuplicates
 from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.merge_slices import MergeSlices
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.recognize_gates import RecognizeGates
 from bnncc.passes.recognize_logic import RecognizeLogic
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
@@ -64,6 +70,7 @@ from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
+from bnncc.passes.sink_scales import SinkScales
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
@@ -81,6 +88,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
+    Step("recognize-gates", RecognizeGates, "a comparison's 0 or 1 selects instead of multiplying"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
@@ -88,9 +96,12 @@ PIPELINE: tuple[Step, ...] = (
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
+    Step("merge-clips", MergeClips, "a Max and a Min are one Clip"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),
     Step("carry-pixel-shuffle", CarryPixelShuffle, "filters in the order of DEPTH_TO_SPACE, affines in front of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
+    Step("sink-scales", SinkScales, "scales behind sums, pools and gates go into the convolutions in front"),
+    Step("average-early", AverageEarly, "means over maps before the arithmetic on maps"),
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
     Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),
@@ -100,5 +111,6 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
+    Step("flatten-means", FlattenMeans, "a mean over the map yields the rows that a Linear reads"),
     Step("remove-unused", RemoveUnused, "what the passes left over"),
 )

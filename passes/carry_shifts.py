@@ -1,4 +1,4 @@
-"""Carry per-channel shifts through the graph until a bias swallows them.
+"""Carry constant shifts, one a channel or one an element, through the graph until a bias swallows them.
 
     Before:  u ─ PRelu ─ Add(b) ─┬─ Add(c) ─ Sign ─ BinaryConv(bias) ─┐
                                  └────────────────────────────────── Add ─ Add(d) ─ PRelu ─ y
@@ -11,6 +11,9 @@ pair (v', s), and
 
     (a + s) + (b + t) = (a + b) + (s + t)          concat, slice, split, pools: of the shifts likewise
     scale·(a + s) = scale·a + scale·s              Linear, unpadded convolution: s goes into the bias
+
+A shift that differs between the positions of a map, as what corrects the border of a padded convolution does, is
+carried likewise where the operator hands it on position by position, and to the mean over the map as its own mean;
 
 until an operator needs v itself (a nonlinearity, a sign, a zero-padded convolution, an output): there v' + s is
 computed, once.  *Sink* again, for the Adds that this made.  The result is kept if it computes fewer elements
@@ -90,7 +93,7 @@ def can_sink(graph: ir.Graph, value: ir.Value) -> bool:
         return False
     if node.op_type == "Add":
         return any(_is_full(source, node) and can_sink(graph, source) for source in _computed(node))
-    if _is_channel_concat(node):
+    if is_channel_concat(node):
         return all(source is not None and can_sink(graph, source) for source in node.inputs)
     if is_transparent(node):
         return node.inputs[0] is not None and can_sink(graph, node.inputs[0])
@@ -152,7 +155,8 @@ def _is_full(value: ir.Value, node: ir.Node) -> bool:
     return shape_of(value) == shape_of(node.outputs[0])
 
 
-def _is_channel_concat(node: ir.Node) -> bool:
+def is_channel_concat(node: ir.Node) -> bool:
+    """True for a Concat along the channels."""
     rank = len(shape_of(node.outputs[0]) or ())
     return node.domain == "" and node.op_type == "Concat" and rank > 1 and node.attributes["axis"].as_int() % rank == 1
 
@@ -170,9 +174,50 @@ def is_transparent(node: ir.Node) -> bool:
     if node.op_type in ("ReduceMean", "ReduceMax", "ReduceMin"):
         axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
         rank = len(shape_of(node.inputs[0]) or ()) if node.inputs[0] is not None else 0
-        keeps = "keepdims" not in node.attributes or node.attributes["keepdims"].as_int() == 1
-        return keeps and axes is not None and axes.size > 0 and all(int(axis) % rank > 1 for axis in axes)
+        # Without keepdims too, the channels stay axis 1.
+        return axes is not None and axes.size > 0 and all(int(axis) % rank > 1 for axis in axes)
     return False
+
+
+# Shifts: float64 [C], or [C, H, W] where they differ between positions
+
+
+def map_shift(node: ir.Node) -> tuple[ir.Value, Vector] | None:
+    """(x, shift [C, H, W]) where `node` adds to x a constant that differs between positions of the map, and no less
+    than all of it; None otherwise.
+    """
+    if node.domain != "" or node.op_type != "Add":
+        return None
+    computed = _computed(node)
+    array = next((constant_of(value) for value in node.inputs if value is not None and value not in computed), None)
+    if len(computed) != 1 or array is None or computed[0].dtype != ir.DataType.FLOAT:
+        return None
+    shape = shape_of(computed[0])
+    if shape is None or len(shape) != 4 or array.shape != (1, *shape[1:]) or shape != shape_of(node.outputs[0]):
+        return None
+    return computed[0], array[0].astype(np.float64)
+
+
+def _mapped(shift: Vector, rank: int) -> Vector:
+    """[C, H, W] as it is, [C] as [C, 1, …] of a value of that rank."""
+    return shift if shift.ndim > 1 else shift.reshape(-1, *(1,) * (rank - 2))
+
+
+def _like(vector: Vector, shift: Vector) -> Vector:
+    return vector.reshape(-1, *(1,) * (shift.ndim - 1))
+
+
+def _plus(first: Vector, second: Vector) -> Vector:
+    rank = max(first.ndim, second.ndim)
+    return _mapped(first, rank + 1) + _mapped(second, rank + 1) if rank > 1 else first + second
+
+
+def _reduced(node: ir.Node, shift: Vector, shape: tuple[int, ...]) -> Vector | None:
+    """The shift that a transparent operator hands on: of a map, only the mean over all of it."""
+    if shift.ndim == 1 or node.op_type == "Identity":
+        return shift
+    whole = node.op_type in ("GlobalAveragePool", "ReduceMean") and all(size == 1 for size in shape[2:])
+    return shift.mean(axis=(1, 2)) if whole else None
 
 
 # Carrying
@@ -199,7 +244,9 @@ class _Carrier:
 
     def _starts(self, node: ir.Node) -> bool:
         step = affine_of(node)
-        return step is not None and node.op_type in ("Add", "Sub") and bool(np.all(step[1].scale == 1))
+        if step is None:
+            return map_shift(node) is not None
+        return node.op_type in ("Add", "Sub") and bool(np.all(step[1].scale == 1))
 
     def _visit(self, node: ir.Node) -> None:
         step = affine_of(node)
@@ -207,9 +254,14 @@ class _Carrier:
             x, affine = step
             base, shift = self._pair(x, affine.scale.size)
             if np.all(affine.scale == 1) and node.op_type in ("Add", "Sub"):
-                self.pairs[node.outputs[0]] = (base, shift + affine.shift)
+                self.pairs[node.outputs[0]] = (base, _plus(shift, affine.shift))
             else:
-                self._carry(node, {x: base}, affine.scale * shift)
+                self._carry(node, {x: base}, _like(affine.scale, shift) * shift)
+            return
+        added = map_shift(node)
+        if added is not None:
+            base, shift = self._pair(added[0], added[1].shape[0])
+            self.pairs[node.outputs[0]] = (base, _plus(shift, added[1]))
             return
         carried = self._carried_shift(node)
         if carried is not None:
@@ -228,18 +280,22 @@ class _Carrier:
         sources = _computed(node)
         if node.op_type in ("Add", "Sub") and len(sources) == 2:
             first, second = (self._broadcast(value, shape[1]) for value in sources)
-            return first + second if node.op_type == "Add" else first - second
-        if _is_channel_concat(node) and len(sources) == len(node.inputs):
-            return np.concatenate([self._pair(value, (shape_of(value) or (0, 0))[1])[1] for value in sources])
+            return _plus(first, second if node.op_type == "Add" else -second)
+        if is_channel_concat(node) and len(sources) == len(node.inputs):
+            parts = [self._pair(value, (shape_of(value) or (0, 0))[1])[1] for value in sources]
+            if any(part.ndim > 1 for part in parts):
+                parts = [np.broadcast_to(_mapped(part, len(shape)), (part.shape[0], *shape[2:])) for part in parts]
+            return np.concatenate(parts)
         if is_transparent(node):
-            return self._pair(sources[0], shape[1])[1]
+            return _reduced(node, self._pair(sources[0], shape[1])[1], shape)
         if node.op_type == "Slice":
             return self._sliced(node)
         if node.op_type in ("Reshape", "Flatten", "Squeeze"):
             source = shape_of(sources[0])
             # [N, C, H, W] to [N, C·H·W]: every channel's shift, H·W times.
             if source is not None and len(source) > 2 and shape[:1] == source[:1] and len(shape) == 2:
-                return np.repeat(self._pair(sources[0], source[1])[1], int(np.prod(source[2:])))
+                shift = _mapped(self._pair(sources[0], source[1])[1], len(source))
+                return np.broadcast_to(shift, source[1:]).reshape(-1)
         return None
 
     def _sliced(self, node: ir.Node) -> Vector | None:
@@ -247,7 +303,10 @@ class _Carrier:
         shape = shape_of(value) if value is not None else None
         if value is None or shape is None or ranges is None:
             return None
-        return self._pair(value, shape[1])[1][list(ranges[1])]
+        shift = self._pair(value, shape[1])[1]
+        # Along an axis that a map has in full.
+        taken = [each for axis, each in enumerate(ranges[1 : shift.ndim + 1], start=1) if shift.shape[axis - 1] > 1]
+        return shift[np.ix_(*map(list, taken))] if len(taken) == shift.ndim else None
 
     def _carry(self, node: ir.Node, bases: dict[ir.Value, ir.Value], shift: Vector) -> None:
         """Let `node` work on the base values.  Its output then is the base of what it was."""
@@ -281,7 +340,7 @@ class _Carrier:
             transposed = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
             total = (weights if transposed else weights.T) @ shift
         else:
-            windows = windows_of(node) if weight.ndim == 4 else None
+            windows = windows_of(node) if weight.ndim == 4 and shift.ndim == 1 else None
             group = node.attributes["group"].as_int() if "group" in node.attributes else 1
             if windows is None or group != 1 or any(w.begin > 0 or w.reached_end > 0 for w in windows):
                 return False
@@ -294,7 +353,8 @@ class _Carrier:
         return self.pairs.get(value, (value, np.zeros(channels)))
 
     def _broadcast(self, value: ir.Value, channels: int) -> Vector:
-        return np.broadcast_to(self._pair(value, 1)[1], (channels,))
+        shift = self._pair(value, 1)[1]
+        return shift if shift.ndim > 1 else np.broadcast_to(shift, (channels,))
 
     def _compute(self, value: ir.Value) -> ir.Value:
         """The value itself, base + shift, made once, under its own name."""
@@ -303,7 +363,7 @@ class _Carrier:
             node = value.producer()
             assert node is not None
             rank = len(shape_of(value) or ())
-            constant = shift.astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
+            constant = _mapped(shift, rank).astype(np.float32)[None]
             add = ir.node("Add", [base, new_constant(self.graph, constant, f"{value.name}/shift")])
             inherit_source([add], node)
             name = value.name

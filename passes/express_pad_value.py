@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
+from bnncc.ir.geometry import Window
 from bnncc.ir.graph import constant_of
 from bnncc.passes.border import correction
 from bnncc.passes.each_node import rewrite_each
@@ -36,8 +37,13 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     windows = windows_of(node)
     if windows is None or any(constant_of(value) is None for value in node.inputs[1:3]):
         return False
+    pad_with_zeros(graph, node, windows)
+    return True
+
+
+def pad_with_zeros(graph: ir.Graph, node: ir.Node, windows: tuple[Window, Window]) -> None:
+    """Let a BinaryConv, weights constant, pad with zeros, and correct its border."""
     added = correction(node, windows, 0.0)
     node.attributes["pad_value"] = ir.AttrFloat32("pad_value", 0.0)
     if np.any(added):
         add_behind(graph, node, added, ("border", "zero_padded"))
-    return True

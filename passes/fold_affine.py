@@ -6,7 +6,10 @@
     Before:  x ─ Conv(W, b) ─ BatchNormalization ─ y        Before:  x ─ Add ─ Add ─ BatchNormalization ─ y
     After:   x ─ Conv(scale_o · W, scale_o · b + shift) ─ y     After:   x ─ Mul(scale) ─ Add(shift) ─ y
 
+Where every scale is -1, one Sub computes shift - x.
+
 The whole chain is composed in float64 and rounded to float32 once.  A value that something else reads ends a chain.
+A ReLU between a BinaryConv and a chain is no end where the convolution can clip its sums itself: see `fuse_clip`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.fuse_clip import fuse_clip
 
 # Where an operator's weights have their output channels, for the operators that absorb an affine.
 WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
@@ -33,7 +37,9 @@ class FoldAffine(ir.passes.InPlacePass):
 
 def _fold(graph: ir.Graph, node: ir.Node) -> bool:
     step = affine_of(node)
-    if step is None or _continues_chain(graph, step[0]):
+    if step is None:
+        return fuse_clip(graph, node)
+    if _continues_chain(graph, step[0]):
         return False
     return _fold_chain(graph, *_collect_chain(graph, node))
 
@@ -60,10 +66,10 @@ def _collect_chain(graph: ir.Graph, head: ir.Node) -> tuple[list[ir.Node], ir.Va
 
 def _fold_chain(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine) -> bool:
     producer = x.producer()
-    if producer is not None and sole_consumer(graph, x) is not None and _absorb(graph, producer, affine):
+    if producer is not None and sole_consumer(graph, x) is not None and absorb(graph, producer, affine):
         take_over(nodes[-1].outputs[0], producer.outputs[0])
     else:
-        needed = [operator for operator, unit in (("Mul", affine.scale != 1), ("Add", affine.shift != 0)) if unit.any()]
+        needed = _operators(affine)
         if [node.op_type for node in nodes] == needed:
             return False
         _emit(graph, nodes, x, affine, needed)
@@ -72,17 +78,24 @@ def _fold_chain(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affi
     return True
 
 
+def _operators(affine: Affine) -> list[str]:
+    """What computes it with the fewest operators."""
+    if np.all(affine.scale.astype(np.float32) == -1) and affine.shift.any():
+        return ["Sub"]  # shift - x
+    return [operator for operator, unit in (("Mul", affine.scale != 1), ("Add", affine.shift != 0)) if unit.any()]
+
+
 def _emit(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine, needed: list[str]) -> None:
-    """Put the operators `needed`, of Mul and Add, behind `x` in place of the chain."""
+    """Put the operators `needed`, of Mul, Add and Sub, behind `x` in place of the chain."""
     last = nodes[-1]
     result = last.outputs[0]
     rank = len(shape_of(x) or ())
-    vectors = {"Mul": affine.scale, "Add": affine.shift}
+    vectors = {"Mul": affine.scale, "Add": affine.shift, "Sub": affine.shift}
     value = x
     for operator in needed:
         constant = vectors[operator].astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
         operand = new_constant(graph, constant, f"{result.name}/{'scale' if operator == 'Mul' else 'shift'}")
-        node = ir.node(operator, [value, operand])
+        node = ir.node(operator, [operand, value] if operator == "Sub" else [value, operand])
         node.outputs[0].name = f"{result.name}/scaled"
         node.outputs[0].shape, node.outputs[0].type = result.shape, result.type
         inherit_source([node], last)
@@ -102,30 +115,39 @@ def _emit(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine, ne
     take_over(result, value)
 
 
-def _absorb(graph: ir.Graph, node: ir.Node, affine: Affine) -> bool:
+def absorbs(node: ir.Node, channels: int) -> bool:
+    """True for a convolution or Linear that `absorb` can change, with so many output channels."""
+    if ops.is_binary_conv(node):
+        return all(constant_of(node.inputs[index]) is not None for index in (2, 3))
+    if node.domain != "" or node.op_type not in WEIGHT_AXIS or not _is_plain(node):
+        return False
+    weight, bias = constant_of(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+    array = constant_of(bias)
+    if weight is None or (bias is not None and (array is None or array.ndim > 1)):
+        return False
+    return weight.shape[_output_axis(node)] == channels
+
+
+def absorb(graph: ir.Graph, node: ir.Node, affine: Affine) -> bool:
     """Change the constants of a convolution or Linear so that it yields the affine of what it yielded before."""
+    channels = affine.scale.size
+    if not absorbs(node, channels):
+        return False
     name = node.outputs[0].name
     if ops.is_binary_conv(node):
         multiplier, bias = (_float64(node.inputs[index]) for index in (2, 3))
-        if multiplier is None or bias is None:
-            return False
+        assert multiplier is not None
+        assert bias is not None
         folded = Affine(multiplier, bias).then(affine)
         node.replace_input_with(2, new_constant(graph, folded.scale.astype(np.float32), f"{name}/multiplier"))
         node.replace_input_with(3, new_constant(graph, folded.shift.astype(np.float32), f"{name}/bias"))
         return True
-    if node.domain != "" or node.op_type not in WEIGHT_AXIS:
-        return False
     weight = _float64(node.inputs[1])
     bias = _float64(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
-    if weight is None or bias is None or bias.ndim > 1 or not _is_plain(node):
-        return False
-    transposed = node.op_type == "Gemm" and _integer(node, "transB", 0) == 1
-    axis = 0 if transposed else WEIGHT_AXIS[node.op_type]
-    channels = affine.scale.size
-    if weight.shape[axis] != channels:
-        return False
+    assert weight is not None
+    assert bias is not None
     along = [1] * weight.ndim
-    along[axis] = channels
+    along[_output_axis(node)] = channels
     folded_weight = (weight * affine.scale.reshape(along)).astype(np.float32)
     folded_bias = (np.broadcast_to(bias, (channels,)) * affine.scale + affine.shift).astype(np.float32)
     inputs = [node.inputs[0], new_constant(graph, folded_weight, f"{name}/weight")]
@@ -134,6 +156,11 @@ def _absorb(graph: ir.Graph, node: ir.Node, affine: Affine) -> bool:
     for index, value in enumerate(inputs):
         node.replace_input_with(index, value)
     return True
+
+
+def _output_axis(node: ir.Node) -> int:
+    transposed = node.op_type == "Gemm" and _integer(node, "transB", 0) == 1
+    return 0 if transposed else WEIGHT_AXIS[node.op_type]
 
 
 def _is_plain(node: ir.Node) -> bool:

@@ -8,8 +8,8 @@
 
 A positive γ_c drops out.  Where γ_c < 0 the stored sign is the negative of what it was, and every consumer takes the
 -1 into its weights for that input channel; so all of them must be BinaryConvs in which no padding of a fixed value is
-reached (a zero is its own negative, a one is not).  Such channels are recorded as metadata of the value.  A constant
-channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
+reached (a zero is its own negative, a one is not), or which `free_padding` makes such.  Such channels are recorded as
+metadata of the value.  A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant, shape_of
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.free_padding import free_padding
 from bnncc.passes.insertion import insert
 from bnncc.passes.traced import negated_channels, set_negated_channels
 
@@ -49,7 +50,7 @@ def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     if total is None or np.all(total.scale == 1):
         return False
     negative = np.flatnonzero(total.scale < 0)
-    if negative.size and not can_negate(graph, node.outputs[0]):
+    if negative.size and not can_negate(graph, node.outputs[0]) and not free_padding(graph, node.outputs[0]):
         return False
     _replace_operand(graph, node, x, total)
     if negative.size:

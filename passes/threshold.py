@@ -129,7 +129,7 @@ def _rewrite(model: ir.Model, sign: ir.Node) -> bool:
     new = ops.binary_conv_sign(x, weight, threshold, geometry, pad_value=pad_value)
     new.metadata_props.update(conv.metadata_props)
     inherit_source([new], sign)
-    _record_negated(new, thresholds.negated)
+    record_negated(new, thresholds.negated)
     graph.insert_before(sign, new)
     new.outputs[0].metadata_props.update(y.metadata_props)
     take_over(y, new.outputs[0])
@@ -195,7 +195,8 @@ def _tabulate(
 ) -> Bits:
     """Whether `sign` is +1, [O, n], for every sum [n] and output channel: the graph's own nodes, in ONNX Runtime.
 
-    The sums stand along the height of a map [1, O, n, 1]; y = sum · multiplier + bias is rounded as in BinaryConv.
+    The sums stand along the height of a map [1, O, n, 1]; y = clip(sum) · multiplier + bias is rounded
+    as in BinaryConv.
     """
     y = conv.outputs[0]
     proto = skeleton(model, [sign.outputs[0]], [y])
@@ -205,17 +206,18 @@ def _tabulate(
             batch.dim_value, height.dim_param, width.dim_value = 1, "sums", 1
     scale, shift = (array.astype(np.float32).reshape(-1, 1) for array in (multiplier, bias))
     length = max(CHUNK // scale.size, 1)
+    bounds = np.array(ops.sum_bounds(conv), np.float32)
     weights = weights_of(model)
     parts = []
     for start in range(0, sums.size, length):
-        grid = sums[start : start + length] * scale + shift
+        grid = np.clip(sums[start : start + length], *bounds) * scale + shift
         (result,) = run(proto, {**weights, y.name or "": grid[None, :, :, None]}).values()
         parts.append(result[0, :, :, 0] > 0)
     return np.concatenate(parts, axis=1)
 
 
-def _record_negated(node: ir.Node, negated: Bits) -> None:
-    """Note the channels whose weights were negated; the traced channel o, negated, is -1 - o."""
+def record_negated(node: ir.Node, negated: Bits) -> None:
+    """Note the output channels of a binary convolution whose weights were negated; the traced channel o is -1 - o."""
     if OUTPUT_CHANNELS_KEY not in node.metadata_props and not negated.any():
         return
     channels = traced_channels(node, OUTPUT_CHANNELS_KEY, negated.size)

@@ -3,8 +3,9 @@
     Sign(x)                     +1 where x ≥ 0, else -1
     BinaryConv(x, weight, multiplier, bias)
         x [N, C, H, W] and weight [O, C/group, KH, KW] hold ±1; multiplier and bias are float32 [O];
-        y = conv(pad(x, pads, pad_value), weight) · multiplier + bias
-        attributes: strides, dilations (height, width), group, pads (top, left, bottom, right), pad_value (0.0 or 1.0)
+        y = clip(conv(pad(x, pads, pad_value), weight), sum_min, sum_max) · multiplier + bias
+        attributes: strides, dilations (height, width), group, pads (top, left, bottom, right), pad_value (0.0 or 1.0),
+        sum_min and sum_max (none of their own: no sum is beyond)
     BinaryConvSign(x, weight, threshold)
         +1 where the integer sum conv(pad(x, pads, pad_value), weight) ≥ threshold[o], else -1; attributes as above.
         threshold is float32 [O]: a sum that can occur (float32 holds these integers exactly), -∞ for a channel that is
@@ -28,6 +29,8 @@ from bnncc.ir.geometry import Window
 
 DOMAIN = "bnncc"
 VERSION = 1
+# Beyond every integer sum, which float32 holds exactly: BinaryConv's bounds where it has none of its own.
+UNBOUNDED = (-(2.0**24), 2.0**24)
 SIGN = "Sign"
 BINARY_CONV = "BinaryConv"
 BINARY_CONV_SIGN = "BinaryConvSign"
@@ -45,7 +48,8 @@ Sign (x) => (y)
 """
 
 _BINARY_CONV_BODY = """
-BinaryConv <strides, dilations, group, pads, pad_value> (x, weight, multiplier, bias) => (y)
+BinaryConv <strides, dilations, group, pads, pad_value, sum_min: float = -16777216.0, sum_max: float = 16777216.0>
+    (x, weight, multiplier, bias) => (y)
 {
     axes = Constant <value_ints = [2, 3]> ()
     amounts = Constant <value_ints: ints = @pads> ()
@@ -55,7 +59,10 @@ BinaryConv <strides, dilations, group, pads, pad_value> (x, weight, multiplier, 
     per_channel = Constant <value_ints = [-1, 1, 1]> ()
     multipliers = Reshape (multiplier, per_channel)
     biases = Reshape (bias, per_channel)
-    scaled = Mul (sums, multipliers)
+    least = Constant <value_float: float = @sum_min> ()
+    most = Constant <value_float: float = @sum_max> ()
+    clipped = Clip (sums, least, most)
+    scaled = Mul (clipped, multipliers)
     y = Add (scaled, biases)
 }
 """
@@ -103,6 +110,17 @@ def is_sign(node: ir.Node | None) -> bool:
 def is_binary_conv(node: ir.Node | None) -> bool:
     """True for a BinaryConv."""
     return node is not None and node.domain == DOMAIN and node.op_type == BINARY_CONV
+
+
+def sum_bounds(node: ir.Node) -> tuple[float, float]:
+    """What a BinaryConv clips its integer sums to, in front of multiplier and bias; `UNBOUNDED` where to nothing."""
+    return node.attributes.get_float("sum_min", UNBOUNDED[0]), node.attributes.get_float("sum_max", UNBOUNDED[1])
+
+
+def set_sum_bounds(node: ir.Node, bounds: tuple[float, float]) -> None:
+    """Let a BinaryConv clip its integer sums to `bounds`."""
+    for name, bound in zip(("sum_min", "sum_max"), bounds, strict=True):
+        node.attributes[name] = ir.AttrFloat32(name, bound)
 
 
 def is_binary_conv_sign(node: ir.Node | None) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 
 from bnncc.errors import InputError
 from bnncc.targets.tflite.digest import is_damaged
@@ -138,8 +139,8 @@ class TfliteFile:
     def sums_variant(self, inputs: Sequence[Tensor], convolutions: Sequence[Operator]) -> bytes:
         """The LceBconv2d operators `convolutions` between `inputs` and their integer sums, as float32.
 
-        Bits, padding, strides and dilations are the file's; multiplier 1, bias 0 and no thresholds take the place of
-        what follows the sums.
+        Bits, padding, strides and dilations are the file's; multiplier 1, bias 0, no thresholds and no activation
+        take the place of what follows the sums.
         """
         edit = _Edit(self)
         return edit.finish([t.index for t in inputs], [edit.expose_sums(operator) for operator in convolutions])
@@ -184,6 +185,16 @@ def _quantization(entry: schema.QuantizationParametersT | None) -> Quantization 
     return Quantization(tuple(map(float, entry.scale)), tuple(map(int, points)), int(entry.quantizedDimension))
 
 
+def _without_activation(options: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """The options of an LceBconv2d, a FlexBuffer map of ints with sorted keys, with no fused activation."""
+    values = flexbuffers.Loads(bytes(np.asarray(options, np.uint8)))
+    builder = flexbuffers.Builder()
+    with builder.Map():
+        for key, value in sorted({**values, "fused_activation_function": 0}.items()):
+            builder.Int(key, value)
+    return np.frombuffer(bytes(builder.Finish()), np.uint8)
+
+
 class _Edit:
     """A copy of a file's subgraph that is changed and written; the file itself stays as it is."""
 
@@ -219,6 +230,7 @@ class _Edit:
         entry.type, entry.shape = TENSOR_TYPES["float32"], [*list(entry.shape)[:-1], channels]
         ones, zeros = (self._constant(np.full(channels, fill, np.float32)) for fill in (1, 0))
         operator.inputs = [*list(operator.inputs)[:2], ones, zeros, -1]
+        operator.customOptions = _without_activation(operator.customOptions)
         operator.outputs = [output]
         return output
 

@@ -159,13 +159,46 @@ def graphs(draw: st.DrawFn) -> str:
 @settings(max_examples=60)
 @given(graphs())
 def test_random_graphs_compute_the_same_with_no_more_elementwise_work(body: str) -> None:
-    constants = {f"s{index}": shift(index) for index in range(6)}
+    # The last two differ between the positions of the map.
+    constants = {f"s{index}": shift(index) if index < 4 else normal(1, 4, 6, 6, seed=index) for index in range(6)}
     model = build(body, X, f=normal(4, 4, 1, 1) / 2, f3=normal(4, 4, 3, 3) / 6, g=normal(4), **constants)
     before = model.clone()
     CarryShifts()(model)
     assert_same(before, model, tolerance=1e-4)
     assert elementwise_elements(model.graph) <= elementwise_elements(before.graph)
     assert not CarryShifts()(model).modified
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("b = Add (a, s1)\ny = Sigmoid (b)", 1),
+        ("b = Concat <axis = 1> (a, p)\nc = Add (b, s8)\ny = Sigmoid (c)", 1),
+        ("b = Mul (a, s1)\nc = Add (b, map2)\nd = Add (c, c)\ny = Sigmoid (d)", 2),
+        ("b = Slice (a, starts, ends, axes)\nc = Add (b, s2)\ny = Sigmoid (c)", 1),
+        ("b = ReduceMean <keepdims = 0> (a, axes)\ny = Gemm (b, fc)", 0),
+        ("b = ReduceMean (a, axes)\ny = Conv (b, f, g)", 0),
+        ("b = GlobalAveragePool (a)\nc = Flatten (b)\ny = Gemm (c, fc)", 0),
+        ("b = Flatten (a)\ny = Gemm (b, wide)", 0),
+        ("b = MaxPool <kernel_shape = [2, 2]> (a)\ny = Sigmoid (b)", 1),
+        ("b = AveragePool <kernel_shape = [2, 2]> (a)\nc = Add (b, s1)\ny = Sigmoid (c)", 2),
+        ("y = Conv (a, f, g)", 1),
+    ],
+    ids=["shift", "concat", "scale, sum", "slice", "mean", "mean kept", "global", "flatten", "max", "average", "conv"],
+)
+def test_what_differs_between_positions_is_carried_where_that_can_be_said(text: str, left: int) -> None:
+    constants: dict[str, Array] = {
+        **{"map": normal(1, 4, 6, 6, seed=3), "map2": normal(1, 4, 6, 6, seed=4), "s1": shift(1), "s2": shift(2)},
+        **{"s8": shift(8, 8), "f": normal(5, 4, 1, 1), "g": normal(5), "fc": normal(4, 5), "wide": normal(144, 5)},
+        **{"starts": np.array([1, 2]), "ends": np.array([6, 5]), "axes": np.array([2, 3])},
+    }
+    body = f"p = Relu (x)\na = Add (p, map)\n{text}"
+    used = {name: array for name, array in constants.items() if f" {name}," in body or f" {name})" in body}
+    before = build(body, X, **used)
+    model = before.clone()
+    CarryShifts()(model)
+    assert_same(before, model)
+    assert sum(node.op_type == "Add" for node in model.graph) == left
 
 
 def test_the_sums_are_of_float64() -> None:

@@ -228,6 +228,14 @@ def test_what_is_no_affine_function_a_channel_is_left(body: str) -> None:
     check_pass(build(body, f"{X}, {X[:-1]}z", **constants), FoldAffine(), modified=False)
 
 
+@pytest.mark.parametrize("body", ["y = Sub (one, x)", "a = Neg (x)\ny = Add (a, one)", "a = Sub (x, one)\ny = Neg (a)"])
+def test_a_constant_less_a_value_is_one_sub(body: str) -> None:
+    model = build(body, X, one=1.0)
+    assert FoldAffine()(model).modified is (body != "y = Sub (one, x)")
+    assert operators(model) == {"Sub": 1}
+    check_pass(build(f"{body}\nz = Exp (y)", X, "z", one=1.0), FoldAffine(), modified=body != "y = Sub (one, x)")
+
+
 def test_the_composition_is_in_double_precision() -> None:
     """x + 0.3 + 2e5 + 2e5 - 4e5: in float32 each of these sums is off by up to 0.03; the shift is 0.3."""
     c, big = np.full((1, 3, 1, 1), 0.3, np.float32), np.full((1, 3, 1, 1), 2e5, np.float32)

@@ -68,11 +68,11 @@ def test_a_scale_of_zero_gives_a_constant_sign() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        body(pad=1.0),
+        body(pad=1.0) + "\nz = Relu (s)",
         body() + "\nz = Relu (s)",
         body() + "\nz = Identity (s)",
     ],
-    ids=["padded with ones", "also read by a float operator", "an output"],
+    ids=["padded with ones and also read by a float operator", "also read by a float operator", "an output"],
 )
 def test_a_negative_scale_stays_where_a_consumer_cannot_take_it(text: str) -> None:
     outputs = "y, z" if "z =" in text else "y"

@@ -26,6 +26,13 @@ from bnncc.targets.tflite.lowerings.operands import integers
 from bnncc.targets.tflite.lowerings.windows import reached_padding
 from bnncc.targets.tflite.writer import Tensor
 
+# What LCE can clip the sums to.
+ACTIVATIONS = {
+    ops.UNBOUNDED: schema.ActivationFunctionType.NONE,
+    (0.0, ops.UNBOUNDED[1]): schema.ActivationFunctionType.RELU,
+    (-1.0, 1.0): schema.ActivationFunctionType.RELU_N1_TO_1,
+    (0.0, 6.0): schema.ActivationFunctionType.RELU6,
+}
 # The value of LCE's `padding` option.
 PADDING_OPTION = {Scheme.SAME: 0, Scheme.VALID: 1}
 # Thresholds of channels that are constant: no number of -1 products exceeds the first, every number exceeds the second.
@@ -49,9 +56,12 @@ def lower_sign(node: ir.Node, context: LoweringContext) -> None:
 
 
 def lower_binary_conv(node: ir.Node, context: LoweringContext) -> None:
-    """LceBconv2d with float output: y = acc · multiplier + bias."""
+    """LceBconv2d with float output: y = clip(acc) · multiplier + bias, the clip its fused activation."""
     y = node.outputs[0]
-    packed, filters, options = _convolution(node, context)
+    activation = ACTIVATIONS.get(ops.sum_bounds(node))
+    if activation is None:
+        raise UnsupportedError(f"sums clipped to {ops.sum_bounds(node)}")
+    packed, filters, options = _convolution(node, context, activation)
     multiplier = context.require_constant(node, 2, "its multiplier").astype(np.float32)
     bias = context.require_constant(node, 3, "its bias").astype(np.float32)
     inputs = [
@@ -83,7 +93,9 @@ def lower_binary_conv_sign(node: ir.Node, context: LoweringContext) -> None:
     bind_signs(y, result, context)
 
 
-def _convolution(node: ir.Node, context: LoweringContext) -> tuple[Tensor, Tensor, bytes]:
+def _convolution(
+    node: ir.Node, context: LoweringContext, activation: int = schema.ActivationFunctionType.NONE
+) -> tuple[Tensor, Tensor, bytes]:
     """The packed input, padded where the operator cannot do it itself; the packed filters; the options.
 
     Padding with zeros must be TensorFlow's SAME (`bnncc.legalize` sees to it), and LCE has it with float output only.
@@ -102,6 +114,8 @@ def _convolution(node: ir.Node, context: LoweringContext) -> tuple[Tensor, Tenso
     scheme = common_scheme(windows)
     if not pads_with_ones and scheme is not Scheme.VALID and ops.is_binary_conv_sign(node):
         raise UnsupportedError("zero padding goes with float output only")
+    if not pads_with_ones and scheme is not Scheme.VALID and activation != schema.ActivationFunctionType.NONE:
+        raise UnsupportedError("zero padding goes without an activation only")
     packed = packed_form(x, context)
     if scheme is Scheme.EXPLICIT:
         if not pads_with_ones:
@@ -114,7 +128,7 @@ def _convolution(node: ir.Node, context: LoweringContext) -> tuple[Tensor, Tenso
         channels_in=signs.shape[1],
         dilation_height_factor=geometry.dilations[0],
         dilation_width_factor=geometry.dilations[1],
-        fused_activation_function=schema.ActivationFunctionType.NONE,
+        fused_activation_function=activation,
         pad_values=int(pads_with_ones and scheme is Scheme.SAME),
         padding=PADDING_OPTION[scheme],
         stride_height=geometry.strides[0],
