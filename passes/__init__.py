@@ -20,6 +20,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `elementwise.py`            an expression as such a function of each value behind it
 - `positive.py`               … factors that keep a sign
 - `elementwise_operators.py`  … what each operator computes
+- `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators
 - `steps.py`                  such a function as two values and a jump
 - `binarizer.py`              … as a sign and an affine
@@ -59,6 +60,7 @@ from bnncc.passes.recognize_logic import RecognizeLogic
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
+from bnncc.passes.recognize_thermometer import RecognizeThermometer
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
@@ -82,6 +84,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
+    Step("recognize-thermometer", RecognizeThermometer, "comparisons with several thresholds become one bnncc.Sign"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),

@@ -64,7 +64,7 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
             best = cost, candidate, binarizer
     if best is None or not any(_is_spelling(inner) for inner in best[1].nodes):
         return False
-    _rewrite(graph, node, best[2])
+    replace_by_sign(graph, node, best[2])
     remove_unread(graph, best[1].nodes)
     return True
 
@@ -113,7 +113,8 @@ def _cost(graph: ir.Graph, candidate: Candidate, farthest: Candidate, binarizer:
     return min(in_front, 2) + len(remaining) - len(affines)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> None:
+def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> None:
+    """Let the sign and the affine, in front of `node`, stand for its result."""
     value = node.outputs[0]
     name = value.name or "sign"
     chain = Chain(graph, node, binarizer.source, name)
