@@ -66,6 +66,7 @@ from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
+from bnncc.passes.sink_row_scales import SinkRowScales
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
@@ -89,6 +90,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
+    Step("sink-row-scales", SinkRowScales, "computed scales of the rows of a product go behind it"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-replication", MergeReplication, "copies of a convolution's output become filters of it"),

@@ -31,8 +31,8 @@ from bnncc.ir import ops
 from bnncc.ir.geometry import Window
 from bnncc.ir.graph import SOURCE_KEY, constant_of, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
-from bnncc.ir.value_facts import is_binary
-from bnncc.passes.affine import Affine
+from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
+from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_product import BinaryProduct
 from bnncc.passes.binary_weights import ZeroWeights, count_zeros, split_weights, zeros_to_plus_one
@@ -124,7 +124,13 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             operand = unfolded(x)
         filters = constant_of(weight)
         if filters is None:
-            return Reason("computed-weights", "its weights are computed at run time") if operand is not None else None
+            if operand is not None or _holds_signs(x):
+                return Reason(
+                    "computed-weights",
+                    "its weights are computed at run time, and LCE's operator takes such as are constant",
+                )
+            floats = "it multiplies floats by signs that are computed at run time"
+            return Reason("computed-signs", floats) if _holds_signs(weight) else None
         if node.op_type != "Conv":
             filters = output_first(node, filters)
         if filters.ndim < 2:
@@ -273,6 +279,18 @@ def _is_binary_transposed(node: ir.Node) -> bool:
         return False
     signs = _are_signs(np.moveaxis(filters, 1, 0))
     return signs or (node.inputs[0] is not None and binary_operand(node.inputs[0]) is not None)
+
+
+def _holds_signs(value: ir.Value) -> bool:
+    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one."""
+    node = value.producer()
+    if node is None or is_binary(value):
+        return node is not None
+    step = affine_of(node)
+    if step is not None:
+        return _holds_signs(step[0])
+    moves = node.domain == "" and node.op_type in MOVES | {"Pad"}
+    return moves and all(_holds_signs(source) for source in data_inputs(node))
 
 
 def _zeros_reason(signs: ir.Value) -> Reason:

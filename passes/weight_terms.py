@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.passes.affine import Vector
-from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters
+from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters, are_steps, count_zeros, split_weights
 
 # Two weights are always two values: a filter must repeat them to say that it holds no more.
 FEWEST_WEIGHTS = 4
@@ -118,6 +118,16 @@ def two_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     own = np.broadcast_to(center.reshape(-1, *(1,) * (filters.ndim - 1)), filters.shape)
     senses = tuple(row if center[row] >= 0 else -1 - row for row in every)
     return Terms((first, Term(own.copy(), senses, (-np.inf,))), clause)
+
+
+def is_sum_of_signs(filters: Filters, group: int) -> bool:
+    """True for filters [O, …] that binary convolutions can say: ±α_o, with zeros or an offset."""
+    return (
+        split_weights(filters) is not None
+        or are_steps(filters)
+        or count_zeros(filters) > 0
+        or two_values(filters, 1.0, group) is not None
+    )
 
 
 def _halves(filters: Filters) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -124,6 +124,8 @@ def macs_of(node: ir.Node) -> int:
     result = shape_of(node.outputs[0])
     if weight is None or result is None:
         return 0
+    if node.op_type == "MatMul" and len(weight) > 1:
+        return int(np.prod(result)) * weight[-2]
     if node.op_type in ("Gemm", "MatMul"):
         return int(np.prod(result)) * int(np.prod(weight)) // result[-1]
     return int(np.prod(result)) * int(np.prod(weight[1:]))

@@ -7,6 +7,7 @@ Passes keep the name of a value that keeps its meaning; where they cannot, they 
     MIRRORED_KEY          H and W are reversed                the mirrored frame
     OUTPUT_CHANNELS_KEY   rows of the traced weights          RepConv's copies, groups, negated thresholds
     INPUT_CHANNELS_KEY    channels of the traced input        groups, pixel_unshuffle's order
+    LAYER_INPUT_KEY       a traced value that is no input     signs whose scale went behind the product
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
+    LAYER_INPUT_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
@@ -154,11 +156,14 @@ def _turned(value: ir.Value, array: Array) -> Array:
 class LayerReference:
     """A BinaryConv (or BinaryConvSign) of the compiled graph and the traced convolution or Linear that it stands
     for.
+
+    read: the traced value that it reads in place of that layer's input, if any; `meaning` is of what it reads.
     """
 
     node: ir.Node
     traced: ir.Node
     meaning: Meaning
+    read: ir.Value | None = None
 
     @property
     def weight(self) -> Array:
@@ -175,8 +180,8 @@ class LayerReference:
 
     @property
     def traced_input(self) -> ir.Value:
-        """What the traced layer reads."""
-        return _given(self.traced.inputs[0])
+        """What the traced layer reads, or what the node reads in place of that."""
+        return self.read or _given(self.traced.inputs[0])
 
     @property
     def traced_weight(self) -> ir.Value:
@@ -210,7 +215,8 @@ class LayerReference:
         signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
         filters = self._filters(weight_signs)
         rank = weight_signs.ndim - (self.thresholds is not None)
-        own = self.traced if self.traced.op_type == "Conv" and rank == 4 else self.node
+        same = self.traced.op_type == "Conv" and rank == 4 and self.read is None
+        own = self.traced if same else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
         cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
         if filters.shape[2:] != self.weight.shape[2:]:
@@ -395,6 +401,7 @@ def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int
 def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
     """Every binary convolution of the compiled graph that stands for a traced one, in the graph's order."""
     producers = {value.name: node for node in traced for value in node.outputs}
+    values = {value.name or "": value for value in (*traced.inputs, *(v for node in traced for v in node.outputs))}
     layers = []
     for node in compiled:
         name = node.metadata_props.get(CONV_KEY)
@@ -402,8 +409,20 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
             continue
         entry = _traced_entry(node.inputs[0])
         meaning = Meaning.read(entry)[1] if entry else Meaning()
-        layers.append(LayerReference(node, _weighted(producers[name]), meaning))
+        read = None
+        if LAYER_INPUT_KEY in node.metadata_props:
+            other, meaning = _read_instead(node, entry, values)
+            read = values[other]
+        layers.append(LayerReference(node, _weighted(producers[name]), meaning, read))
     return layers
+
+
+def _read_instead(node: ir.Node, entry: str | None, traced: Mapping[str, ir.Value]) -> tuple[str, Meaning]:
+    """(the name of the traced value that a BinaryConv reads, what its signs are of that)."""
+    for described in (node.metadata_props.get(TRACED_KEY), entry):
+        if described and (found := Meaning.read(described))[0] in traced:
+            return found
+    return node.metadata_props[LAYER_INPUT_KEY], Meaning()
 
 
 def _weighted(node: ir.Node) -> ir.Node:
