@@ -27,6 +27,8 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `binary_operand.py`         a value as an affine function of bits
 - `binary_weights.py`         weights as signs and scales
 - `weight_terms.py`           … as sums of such, where some are 0
+- `levels.py`                 a function of a few levels as a sum of bits
+- `few_levels.py`             … and a layer's input as such
 - `sum_of_products.py`        … and the layer as a sum of layers
 - `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
 - `binary_product.py`         … replaced by a BinaryConv

@@ -46,11 +46,15 @@ from bnncc.verification.error_bounds import ELEMENTWISE
 
 @dataclass(frozen=True)
 class Meaning:
-    """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value."""
+    """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value.
+
+    thresholds: with them s is one of the bits of a few levels: scale times the product of the signs of traced - these.
+    """
 
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
     pads: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, entry: str) -> tuple[str, Meaning]:
@@ -60,12 +64,17 @@ class Meaning:
             tuple(number) if isinstance(number, list) else (float(number),)
             for number in (content["scale"], content["offset"])
         )
-        return content["value"], cls(scale, offset, tuple(content.get("pads", ())))
+        pads, thresholds = (tuple(content.get(key, ())) for key in ("pads", "thresholds"))
+        return content["value"], cls(scale, offset, pads, thresholds)
 
     def signs(self, traced: Array) -> Array:
         """±1 (0 where PyTorch's sign is 0) from the traced value [N, C, …]."""
         shape = (1, -1, *(1,) * (traced.ndim - 2))
         scale, offset = (np.asarray(vector, np.float64).reshape(shape) for vector in (self.scale, self.offset))
+        for threshold in self.thresholds:
+            scale = scale * np.where(traced > threshold, 1.0, -1.0)
+        if self.thresholds:
+            return scale
         # Behind a straight-through estimator the traced value is ±1 up to its rounding.
         rounded: Array = np.rint(scale * traced + offset)
         if self.pads:
@@ -200,8 +209,12 @@ class LayerReference:
         # A threshold for each filter lies along the axis of these.
         along = [1] * weight.ndim
         along[self.output_axis] = -1
-        offsets = (np.asarray(one, np.float64) for one in json.loads(self.thresholds))
-        return np.stack([np.sign(weight - (o.reshape(along) if o.ndim else o)).astype(np.int8) for o in offsets], -1)
+        copies = []
+        for offsets in (np.asarray(one, np.float64) for one in json.loads(self.thresholds)):
+            # Of several lists the product of the signs is meant.
+            factors = [one.reshape(along) if one.ndim else one for one in (offsets if offsets.ndim > 1 else [offsets])]
+            copies.append(np.prod([np.sign(weight - one).astype(np.int8) for one in factors], axis=0, dtype=np.int8))
+        return np.stack(copies, -1)
 
     def compute(self, values: Mapping[ir.Value, Array], weight_signs: Array) -> tuple[Array, Array]:
         """(the ±1 input [N, C, H, W], the integer sums [N, O, H', W']), both upright and not negated, in float32.
