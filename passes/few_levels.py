@@ -30,19 +30,23 @@ from bnncc.passes.elementwise import Candidate, interpret
 from bnncc.passes.expression import Chain, is_absorbed
 from bnncc.passes.levels import Bit, Levels, bits_of, float32_before, levels_of
 
+# The bits that were put in for a value, by its name.
+KnownBits = dict[str, list[tuple[Bit, ir.Value]]]
+
 # What moves the terms of a sum as it moves the sum.
 LINEAR_MOVES = MOVES - {"MaxPool", "Concat", "Split"}
 
 
 @dataclass(frozen=True)
 class FewLevels:
-    """A value that takes `levels`, by the thresholds of `candidate.source`.
+    """A `value` that takes `levels`, by the thresholds of `candidate.source`.
 
-    name: the value's.  pools: MaxPools between the levels and it, last one first.  between: what moves it in front of
-    the layer, last one first.
+    name: of what the bits add up to.  pools: MaxPools between the value and that, last one first.  between: what moves
+    it in front of the layer, last one first.
     """
 
     name: str
+    value: ir.Value
     candidate: Candidate
     levels: Levels
     bits: tuple[Bit, ...]
@@ -79,7 +83,8 @@ def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     if found is None:
         return None
     candidate, levels = found
-    return FewLevels(x.name or "levels", candidate, levels, tuple(bits_of(levels)), tuple(pools), tuple(between))
+    name, bits = x.name or "levels", tuple(bits_of(levels))
+    return FewLevels(name, value, candidate, levels, bits, tuple(pools), tuple(between))
 
 
 def _moves_terms(node: ir.Node) -> bool:
@@ -104,18 +109,20 @@ def _goes_behind_affines(graph: ir.Graph, near: Candidate, far: Candidate) -> bo
     return all(affine_of(node) is not None for node in passed) and is_absorbed(graph, far.source, passed)
 
 
-def bit_terms(graph: ir.Graph, node: ir.Node, found: FewLevels, known: dict[str, list[ir.Value]]) -> list[ir.Value]:
+def bit_terms(graph: ir.Graph, node: ir.Node, found: FewLevels, known: KnownBits) -> list[ir.Value]:
     """What the layers of the sum read in place of the input of `node`, in front of which it is computed.
 
-    known: the bits that were put in before, by the name of the value whose levels they are; shared.
+    known: the bits that were put in before, which layers share.
     """
     if found.name not in known:
         source = found.candidate.source
         for pool in found.pools[::-1]:
             source = _copy(graph, node, pool, source, "source")
-        known[found.name] = [_bit(graph, node, source, found, bit, index) for index, bit in enumerate(found.bits)]
+        signs_of = [_bit(graph, node, source, found, bit, index) for index, bit in enumerate(found.bits)]
+        known[found.name] = list(zip(found.bits, signs_of, strict=True))
+        _take_signs_of_source(graph, found)
     values = []
-    for bit, signs in zip(found.bits, known[found.name], strict=True):
+    for bit, signs in known[found.name]:
         chain = Chain(graph, node, signs, signs.name or "")
         chain.per_channel("Mul", np.array([bit.weight]), "weight")
         chain.per_channel("Add", np.array([bit.offset]), "offset")
@@ -124,6 +131,21 @@ def bit_terms(graph: ir.Graph, node: ir.Node, found: FewLevels, known: dict[str,
             value = _copy(graph, node, move, value, "term")
         values.append(value)
     return values
+
+
+def _take_signs_of_source(graph: ir.Graph, found: FewLevels) -> None:
+    """Let signs of the levels compare the source as well, so that nobody needs the levels.
+
+    The sign of a level says whether it is no less than the first that is not negative.
+    """
+    negative = int(np.count_nonzero(found.levels.values < 0))
+    if not 0 < negative < len(found.levels.values):
+        return
+    threshold = found.levels.thresholds[:, negative - 1].astype(np.float64)
+    for sign in [use.node for use in found.value.uses() if ops.is_sign(use.node)]:
+        chain = Chain(graph, sign, found.candidate.source, sign.outputs[0].name or "sign")
+        chain.per_channel("Add", -threshold + 0.0, "shift")
+        sign.replace_input_with(0, chain.value)
 
 
 def _copy(graph: ir.Graph, before: ir.Node, node: ir.Node, x: ir.Value, suffix: str) -> ir.Value:

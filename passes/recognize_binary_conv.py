@@ -37,7 +37,7 @@ from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_oper
 from bnncc.passes.binary_product import BinaryProduct
 from bnncc.passes.binary_weights import ZeroWeights, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
-from bnncc.passes.few_levels import FewLevels, bit_terms, few_levels
+from bnncc.passes.few_levels import FewLevels, KnownBits, bit_terms, few_levels
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.sum_of_products import expand, expand_input, fold_behind
 from bnncc.passes.weight_terms import (
@@ -84,7 +84,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         changed = False
         materializer = Materializer(model.graph)
-        bits: dict[str, list[ir.Value]] = {}
+        bits: KnownBits = {}
         for node in list(model.graph):
             if node.graph is not None and node.domain == "" and node.op_type == "ConvTranspose":
                 if _is_binary_transposed(node):
@@ -106,9 +106,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                 leave_in_float(node, found)
         return ir.passes.PassResult(model, modified=changed)
 
-    def _emit_sum(
-        self, node: ir.Node, found: Terms | FewLevels, materializer: Materializer, bits: dict[str, list[ir.Value]]
-    ) -> None:
+    def _emit_sum(self, node: ir.Node, found: Terms | FewLevels, materializer: Materializer, bits: KnownBits) -> None:
         graph = materializer.graph
         if isinstance(found, Terms):
             layers, total = expand(graph, node, found)
@@ -365,14 +363,14 @@ def _holds_signs(value: ir.Value) -> bool:
 
 
 def _zeros_reason(signs: ir.Value) -> Reason:
-    """Of a sign that was left alone: where it stands, whose zeros they are, what to do."""
+    """Of a sign that was left alone, as two of ±1 take longer: where it stands, whose zeros they are, what to do."""
     node = signs.producer()
     line = None if node is None else node.metadata_props.get(SOURCE_KEY)
     place = f" ({line})" if line else ""
     return Reason(
         "zeros-by-design",
-        f"its input is a torch.sign{place} of values that are 0 by design, which no bit says: write "
-        "torch.where(x >= 0, 1.0, -1.0), or give --sign-of-zero plus-one to read it so",
+        f"its input is a torch.sign{place} of values that are 0 by design, which no bit says, and two take longer than "
+        "floats: write torch.where(x >= 0, 1.0, -1.0), or give --sign-of-zero plus-one to read it so",
     )
 
 

@@ -50,10 +50,10 @@ class SinkRowScales(ir.passes.InPlacePass):
 
 
 def _sink(graph: ir.Graph, node: ir.Node) -> bool:
-    if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2 or not _has_binary_weights(node):
+    if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2:
         return False
     changed = False
-    while (found := _row_scale(node)) is not None:
+    while (found := _row_scale(node)) is not None and (changed or _has_binary_weights(node)):
         node = _rewrite(graph, node, found)
         changed = True
     return changed

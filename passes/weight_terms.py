@@ -130,7 +130,8 @@ def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     rows = filters.astype(np.float64).reshape(len(filters), -1)
     if rows.shape[1] < 2 * FEWEST_WEIGHTS:
         return None
-    found = _two_magnitudes(rows) or _four_steps(rows)
+    # Weights that are any number are told by the first filters.
+    found = _values(rows[:FEWEST_WEIGHTS]) and _values(rows)
     if found is None:
         return None
     center, parts = found
@@ -144,6 +145,10 @@ def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     if not np.any(center):
         return Terms(tuple(terms), clause)
     return Terms((*terms, _offset(filters, center, group)), f"{clause}, and the offset times the sum of the window")
+
+
+def _values(rows: npt.NDArray[np.float64]) -> Values | None:
+    return _two_magnitudes(rows) or _four_steps(rows)
 
 
 def _two_magnitudes(rows: npt.NDArray[np.float64]) -> Values | None:

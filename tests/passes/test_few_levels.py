@@ -46,6 +46,8 @@ QUANTIZERS: dict[str, tuple[Quantizer, int, int, bool]] = {
     "uneven": (lambda x: stairs(x, -2, -1, 0, 4), 4, 3, True),
     "uneven, without 0": (lambda x: stairs(x, 1, 2, 4), 3, 2, True),
     "a sign of three values": (lambda x: torch.sign(torch.round(x.clamp(-3, 3))), 3, 2, True),
+    "ternary by a threshold": (lambda x: torch.sign(x) * (x.abs() > 0.75).float(), 3, 2, True),
+    "straight through": (lambda x: (torch.round(x.clamp(-1, 2)) - x).detach() + x, 4, 2, True),
     "of a ReLU": (lambda x: torch.round(F.relu(x).clamp(max=3)), 4, 2, True),
 }  # fmt: skip
 
@@ -212,3 +214,16 @@ def test_levels_that_all_channels_share_become_bits(quantizer: str, binary: int)
     model = build(body, X, w=signs(4, 6, 3, 3), b=normal(4), **used)
     found = operators(check_pass(model, RecognizeBinaryConv(), modified=bool(binary)))
     assert found["bnncc.BinaryConv"] == binary
+
+
+def test_a_sign_of_levels_compares_what_the_bits_compare() -> None:
+    """Nothing else rounds then."""
+
+    def layer(x: Tensor, w: Tensor) -> Tensor:
+        return F.conv2d(x, w, padding=1) + F.conv2d(torch.where(x - 0.25 >= 0, 1.0, -1.0), w, padding=1)
+
+    network = Quantized(TWO_BITS, layer, 64, 64, 3, 3)
+    compiled = proven(network, 1, 64, 12, 12)
+    assert [layer.reason for layer in compiled.layers] == [None, None]
+    assert operators_in_file(compiled)["ROUND"] == 0
+    assert equals_pytorch(compiled, network, eighths(1, 64, 12, 12))
