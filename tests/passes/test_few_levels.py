@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnncc
+from bnncc.inference.runners import Runtime
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, new_constant
 from bnncc.passes.elementwise import interpret
 from bnncc.passes.levels import bits_of, levels_of
 from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.targets.tflite.emit import emit
+from bnncc.verification import verify_in
 from tests.passes.helpers import build, check_pass, export, normal, operators, signs
 from tests.passes.proof import eighths, equals_pytorch, operators_in_file, proven
 
@@ -227,3 +235,42 @@ def test_a_sign_of_levels_compares_what_the_bits_compare() -> None:
     assert [layer.reason for layer in compiled.layers] == [None, None]
     assert operators_in_file(compiled)["ROUND"] == 0
     assert equals_pytorch(compiled, network, eighths(1, 64, 12, 12))
+
+
+def flip_a_weight(graph: ir.Graph) -> None:
+    second = [node for node in graph if ops.is_binary_conv(node)][1]
+    filters = constant_of(second.inputs[1])
+    assert filters is not None
+    wrong = filters.copy()
+    wrong[3, 4, 1, 1] *= -1
+    second.replace_input_with(1, new_constant(graph, wrong, "wrong"))
+
+
+def read_the_other_bit(graph: ir.Graph) -> None:
+    first, second = (node for node in graph if ops.is_binary_conv(node))
+    first.replace_input_with(0, second.inputs[0])
+
+
+def move_a_threshold(graph: ir.Graph) -> None:
+    (choice,) = (node for node in graph if node.op_type == "Where")
+    threshold = constant_of(choice.inputs[1])
+    assert threshold is not None
+    choice.replace_input_with(1, new_constant(graph, threshold + np.float32(0.01), "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (flip_a_weight, "its integer sums differ"),
+        (read_the_other_bit, "its integer sums differ"),
+        (move_a_threshold, "flipped signs are not explained by rounding"),
+    ],
+)
+def test_a_term_that_is_wrong_is_found(spoil: Callable[[ir.Graph], None], problem: str) -> None:
+    compiled = bnncc.compile(Quantized(TWO_BITS, convolved(padding=1), 64, 64, 3, 3), input_shapes=["1x64x12x12"])
+    spoilt = compiled.graph.clone()
+    spoil(spoilt.graph)
+    wrong = replace(compiled, content=emit(spoilt, channels_last=compiled.options.channels_last))
+    (found,) = verify_in([Runtime.LCE], wrong, [[normal(1, 64, 12, 12)]])
+    assert not found.passed
+    assert any(problem in text for text in found.problems)
