@@ -274,3 +274,26 @@ def test_a_term_that_is_wrong_is_found(spoil: Callable[[ir.Graph], None], proble
     (found,) = verify_in([Runtime.LCE], wrong, [[normal(1, 64, 12, 12)]])
     assert not found.passed
     assert any(problem in text for text in found.problems)
+
+
+class BothOfTwoBits(nn.Module):
+    """Activations and weights of two bits."""
+
+    def __init__(self, channels: int, geometry: dict[str, int]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(channels, channels // geometry.get("groups", 1), 3, 3))
+        self.geometry = geometry
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(TWO_BITS(x), TWO_BITS(self.weight), padding=1, **self.geometry)
+
+
+@pytest.mark.parametrize("geometry", [{}, {"stride": 2}, {"groups": 2}])
+def test_two_bits_by_two_bits_are_four_binary_layers(geometry: dict[str, int]) -> None:
+    channels, groups = 64 * geometry.get("groups", 1), geometry.get("groups", 1)
+    network = BothOfTwoBits(channels, geometry)
+    compiled = proven(network, 1, channels, 12, 12)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert operators_in_file(compiled)["LceBconv2d"] == 4 * groups
+    assert equals_pytorch(compiled, network, eighths(1, channels, 12, 12))
