@@ -31,6 +31,7 @@ from bnncc.passes.pointwise import (
     MOVING,
     Numbers,
     Pointwise,
+    Source,
     computed_operands,
     evaluate,
     is_pointwise,
@@ -69,6 +70,8 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     for source in sources_of(value):
         if int(np.prod(shape)) <= int(np.prod(shape_of(source.value) or ())):
             continue
+        if _is_replication(value, source):
+            return False
         found = evaluate(value, source)
         which = None if found is None else shrunk(found.which)
         if found is None or which is None or any(size != 1 for axis, size in enumerate(which.shape) if axis != 1):
@@ -109,6 +112,28 @@ def _repeats(node: ir.Node) -> bool:
                 seen.add(producer)
                 pending.append(producer)
     return False
+
+
+def _is_replication(value: ir.Value, source: Source) -> bool:
+    """True where one computed value is repeated, and its copies are compared: `merge_replication` lets the layer in
+    front compute such copies.
+    """
+    if source.value.producer() is None:
+        return False
+    while (node := value.producer()) is not None and node in source.nodes and node.op_type not in MOVING:
+        same = [operand for operand in computed_operands(node) if shape_of(operand) == shape_of(value)]
+        if not same:
+            return False
+        value = same[0]
+    copied, pending = set[ir.Value](), [value]
+    while pending:
+        one = pending.pop()
+        node = one.producer()
+        if node is not None and node in source.nodes and node.op_type in MOVING:
+            pending.extend(computed_operands(node))
+        else:
+            copied.add(one)
+    return len(copied) == 1 and all(np.prod(shape_of(one) or ()) < np.prod(shape_of(value) or ()) for one in copied)
 
 
 def _selection(found: Pointwise, shape: tuple[int, ...], before: tuple[int, ...]) -> Selection | None:

@@ -109,3 +109,11 @@ def test_steps_of_channels_alone_are_rewritten(body: str, rewritten: bool) -> No
 def test_words_that_can_be_joined_are_not_compared_together() -> None:
     body = "a = Greater (x, s)\nb = Greater (x, t)\nc = Concat <axis = 1> (a, b)\ny = Cast <to = 1> (c)"
     check_pass(build(body, "float[1, 64, 5, 7] x", s=0.5, t=-0.25), RecognizeThermometer(), modified=False)
+
+
+def test_copies_of_a_convolution_that_are_shifted_are_left_to_it() -> None:
+    """RepConv's: the convolution itself computes the copies."""
+    body = "c = Conv (x, w)\nr = PRelu (c, a)\nt = Concat <axis = 1> (r, r)\ny = Greater (t, b)\nz = Cast <to = 1> (y)"
+    shifts = normal(1, 12, 1, 1)
+    model = build(body, "float[1, 3, 5, 7] x", "z", w=normal(6, 3, 1, 1), a=normal(6, 1, 1), b=shifts)
+    check_pass(model, RecognizeThermometer(), modified=False)
