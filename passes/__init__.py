@@ -20,12 +20,15 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `elementwise.py`            an expression as such a function of each value behind it
 - `positive.py`               … factors that keep a sign
 - `elementwise_operators.py`  … what each operator computes
+- `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators
 - `steps.py`                  such a function as two values and a jump
 - `binarizer.py`              … as a sign and an affine
 - `binary_operand.py`         a value as an affine function of bits
 - `binary_weights.py`         weights as signs and scales
 - `weight_terms.py`           … as sums of such, where some are 0
+- `levels.py`                 a function of a few levels as a sum of bits
+- `few_levels.py`             … and a layer's input as such
 - `sum_of_products.py`        … and the layer as a sum of layers
 - `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
 - `binary_product.py`         … replaced by a BinaryConv
@@ -65,11 +68,13 @@ from bnncc.passes.recognize_logic import RecognizeLogic
 from bnncc.passes.recognize_prelu import RecognizePRelu
 from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
+from bnncc.passes.recognize_thermometer import RecognizeThermometer
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
+from bnncc.passes.sink_row_scales import SinkRowScales
 from bnncc.passes.sink_scales import SinkScales
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_step_weights import SplitStepWeights
@@ -90,10 +95,12 @@ PIPELINE: tuple[Step, ...] = (
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
     Step("recognize-gates", RecognizeGates, "a comparison's 0 or 1 selects instead of multiplying"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
+    Step("recognize-thermometer", RecognizeThermometer, "comparisons with several thresholds become one bnncc.Sign"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
+    Step("sink-row-scales", SinkRowScales, "computed scales of the rows of a product go behind it"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),
     Step("merge-clips", MergeClips, "a Max and a Min are one Clip"),

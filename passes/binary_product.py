@@ -25,6 +25,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
+    LAYER_INPUT_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
     ZERO_WEIGHTS_KEY,
@@ -113,7 +114,7 @@ class BinaryProduct:
         )
         inherit_source([binary], self.node)
         binary.metadata_props[CONV_KEY] = self.node.metadata_props.get(CONV_KEY, name or "")
-        hand_on(self.node, binary, (INPUT_CHANNELS_KEY, OUTPUT_CHANNELS_KEY, *OF_THE_WEIGHTS))
+        hand_on(self.node, binary, (INPUT_CHANNELS_KEY, LAYER_INPUT_KEY, OUTPUT_CHANNELS_KEY, *OF_THE_WEIGHTS))
         layer_input, operand = self.node.inputs[0], self.operand.affine
         if layer_input is not None and (np.any(operand.scale != 1) or np.any(operand.shift != 0)):
             describe_signs(binary, layer_input.name, operand.scale, operand.shift)

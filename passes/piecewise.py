@@ -16,6 +16,7 @@ and `reach` the largest |h|; Sign and comparisons at the center, and rounding at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,6 +102,34 @@ def _rows(f: Piecewise, channels: int) -> Piecewise:
     return replace(
         f, knots=grown(f.knots), slopes=grown(f.slopes), offsets=grown(f.offsets), at=grown(f.at), center=center
     )
+
+
+def rows_of(f: Piecewise, rows: npt.NDArray[np.int64]) -> Piecewise:
+    """The functions of the channels `rows`, in this order; of a function that is the same for all, so many copies."""
+    rows = rows if f.channels > 1 else np.zeros_like(rows)
+    center = None if f.center is None else f.center[rows]
+    return replace(f, knots=f.knots[rows], slopes=f.slopes[rows], offsets=f.offsets[rows], at=f.at[rows], center=center)
+
+
+def stacked(functions: Sequence[Piecewise]) -> Function:
+    """The channels of all, one behind the other; None where some are known by their sign alone."""
+    if any(f.center is not None for f in functions):
+        return None
+    most = max(f.knots.shape[1] for f in functions)
+
+    def widened(matrix: Matrix, last: Matrix) -> Matrix:
+        return np.concatenate([matrix, np.broadcast_to(last, (len(matrix), most - matrix.shape[1]))], axis=1)
+
+    knots, at = (
+        np.concatenate([widened(matrix, np.full((1, 1), fill)) for matrix in matrices])
+        for matrices, fill in (([f.knots for f in functions], np.inf), ([f.at for f in functions], 0.0))
+    )
+    most += 1
+    slopes, offsets = (
+        np.concatenate([widened(matrix, matrix[:, -1:]) for matrix in matrices])
+        for matrices in ([f.slopes for f in functions], [f.offsets for f in functions])
+    )
+    return Piecewise(knots, slopes, offsets, at)
 
 
 def _sorted_knots(knots: Matrix) -> Matrix:

@@ -31,15 +31,24 @@ from bnncc.ir import ops
 from bnncc.ir.geometry import Window
 from bnncc.ir.graph import SOURCE_KEY, constant_of, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
-from bnncc.ir.value_facts import is_binary
-from bnncc.passes.affine import Affine
+from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
+from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_product import BinaryProduct
 from bnncc.passes.binary_weights import ZeroWeights, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
+from bnncc.passes.few_levels import FewLevels, KnownBits, bit_terms, few_levels
 from bnncc.passes.remove_unused import remove_unread
-from bnncc.passes.sum_of_products import expand, fold_behind
-from bnncc.passes.weight_terms import Terms, input_twice, rows_with_zeros, two_values, zeros_twice
+from bnncc.passes.sum_of_products import expand, expand_input, fold_behind
+from bnncc.passes.weight_terms import (
+    Terms,
+    few_values,
+    input_twice,
+    is_sum_of_signs,
+    rows_with_zeros,
+    two_values,
+    zeros_twice,
+)
 from bnncc.passes.weighted_layer import (
     bias_of,
     geometry_of,
@@ -75,6 +84,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         changed = False
         materializer = Materializer(model.graph)
+        bits: KnownBits = {}
         for node in list(model.graph):
             if node.graph is not None and node.domain == "" and node.op_type == "ConvTranspose":
                 if _is_binary_transposed(node):
@@ -88,27 +98,34 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                 found.emit(materializer)
                 remove_unread(model.graph, sources)
                 changed = True
-            elif isinstance(found, Terms):
-                self._emit_terms(node, found, materializer)
+            elif isinstance(found, Terms | FewLevels):
+                self._emit_sum(node, found, materializer, bits)
                 remove_unread(model.graph, sources)
                 changed = True
             elif found is not None:
                 leave_in_float(node, found)
         return ir.passes.PassResult(model, modified=changed)
 
-    def _emit_terms(self, node: ir.Node, terms: Terms, materializer: Materializer) -> None:
-        layers, total = expand(materializer.graph, node, terms)
+    def _emit_sum(self, node: ir.Node, found: Terms | FewLevels, materializer: Materializer, bits: KnownBits) -> None:
+        graph = materializer.graph
+        if isinstance(found, Terms):
+            layers, total = expand(graph, node, found)
+        else:
+            layers, total = expand_input(graph, node, bit_terms(graph, node, found, bits), found.clause)
         readers = [next(iter(layer.outputs[0].uses()), None) for layer in layers]
         for layer in layers:
             part = self._recognize(layer)
-            assert isinstance(part, BinaryProduct), "a term of a binary layer is one"
-            part.emit(materializer)
+            if isinstance(part, Terms):
+                self._emit_sum(layer, part, materializer, bits)
+            else:
+                assert isinstance(part, BinaryProduct), "a term of a binary layer is one"
+                part.emit(materializer)
         if len(layers) > 1:
             results = [use.node.inputs[use.idx] for use in readers if use is not None]
             producers = [value.producer() for value in results if value is not None]
-            fold_behind(materializer.graph, total, producers, terms.terms)
+            fold_behind(graph, total, producers, found.terms if isinstance(found, Terms) else ())
 
-    def _recognize(self, node: ir.Node) -> BinaryProduct | Terms | Reason | None:
+    def _recognize(self, node: ir.Node) -> BinaryProduct | Terms | FewLevels | Reason | None:
         """The binary layer that `node` is, or the sum of such; or why it is none; None where nothing about it is
         binary.
         """
@@ -124,14 +141,55 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             operand = unfolded(x)
         filters = constant_of(weight)
         if filters is None:
-            return Reason("computed-weights", "its weights are computed at run time") if operand is not None else None
+            if operand is not None or _holds_signs(x):
+                return Reason(
+                    "computed-weights",
+                    "its weights are computed at run time, and LCE's operator takes such as are constant",
+                )
+            floats = "it multiplies floats by signs that are computed at run time"
+            return Reason("computed-signs", floats) if _holds_signs(weight) else None
         if node.op_type != "Conv":
             filters = output_first(node, filters)
         if filters.ndim < 2:
             return Reason("vector-weights", "its weights are a vector") if operand is not None else None
         if operand is None:
+            few = self._few_levels(node, x, filters)
+            if isinstance(few, FewLevels) or (few is not None and not _is_step(x)):
+                return few
             return self._reason_for_float_input(x, filters)
         return self._check(node, operand, filters)
+
+    def _few_levels(self, node: ir.Node, x: ir.Value, filters: npt.NDArray[np.generic]) -> FewLevels | Reason | None:
+        """The input as a sum of bits, where the layer of each is binary and all are faster than floats."""
+        found = few_levels(node.graph, x) if isinstance(node.graph, ir.Graph) else None
+        group = node.attributes.get_int("group", 1)
+        if found is None or not is_sum_of_signs(filters, group):
+            return None
+        channels = (shape_of(x) or (0, 0))[1]
+        layers = 0
+        for bit in found.bits:
+            affine = Affine(np.full(channels, bit.weight), np.full(channels, bit.offset))
+            part = self._check(node, BinaryOperand(x, affine), filters)
+            if isinstance(part, Reason):
+                return part
+            layers += len(part.terms) if isinstance(part, Terms) else 1
+        result, size = (int(np.prod(shape_of(value) or ())) for value in (node.outputs[0], found.candidate.source))
+        macs = result * int(np.prod(filters.shape[1:]))
+        # A bit is a shifted copy and its signs, the lower of two chooses a threshold in front; sums are added.
+        steps = sum(1 if len(bit.chosen) == 1 else 3 for bit in found.bits)
+        as_bits = layers * macs, FLOAT_BYTES * (2 * steps * size + (4 * layers - 3) * result), 2 * layers + steps
+        as_floats = macs, FLOAT_BYTES * (2 * len(found.candidate.nodes) * size + result), len(found.candidate.nodes) + 1
+        if self.cost is None:
+            return found
+        binary = self.cost(binary_macs=as_bits[0], moved_bytes=as_bits[1], operators=as_bits[2])
+        floats = self.cost(float_macs=as_floats[0], moved_bytes=as_floats[1], operators=as_floats[2])
+        if binary < floats:
+            return found
+        return Reason(
+            "few-levels",
+            f"its input takes {len(found.levels.values)} values, and as small as it is, it is faster as floats than as "
+            f"the sum of {layers} binary layers",
+        )
 
     def _reason_for_float_input(self, x: ir.Value, filters: npt.NDArray[np.generic]) -> Reason | None:
         binary_weights = _are_signs(filters)
@@ -156,7 +214,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         if scaled is None:
             return Reason("unequal-scales", "its input is ±1 times a scale that differs between the rows of a product")
         zeros = 0
-        terms: Terms | None = None
+        sums: Terms | None = None
         split = split_weights(scaled)
         if split is None and (zeros := count_zeros(scaled)):
             if self.zero_weights is ZeroWeights.FLOAT:
@@ -166,8 +224,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                     "bit says (--zero-weights exact computes their filters twice, plus-one reads them as +1)",
                 )
             if self.zero_weights is ZeroWeights.EXACT:
-                terms = self._terms_of_zeros(node, scaled, filters)
-                if terms is None:
+                sums = self._terms_of_zeros(node, scaled, filters)
+                if sums is None:
                     return Reason(
                         "many-weights-zero",
                         f"{zeros:,} of its {filters.size:,} weights are exactly 0, and as small as it is, its filters "
@@ -178,8 +236,16 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             split = split_weights(scaled)
         uniform = float(np.abs(operand.affine.scale[0]))
         if split is None and np.all(np.abs(operand.affine.scale) == uniform):
-            terms = two_values(scaled, uniform, int(group))
-        if split is None and terms is None:
+            sums = two_values(scaled, uniform, int(group))
+            if sums is None:
+                sums = few_values(scaled, uniform, int(group))
+                if sums is not None and not self._pays(node, x, filters, len(sums.terms)):
+                    return Reason(
+                        "few-values",
+                        "its weights take a few values, not two, and as small as it is, it is faster as floats than as "
+                        f"the sum of {len(sums.terms)} binary layers",
+                    )
+        if split is None and sums is None:
             return Reason("float-weights", "its input is binary but its weights are not")
         bias = bias_of(node)
         if bias is None:
@@ -195,15 +261,24 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             return self._check(node, unfolded(x), filters)
         if isinstance(padded, Reason):
             return padded
-        if terms is not None:
+        if sums is not None:
             scale = scale_of_inputs(node, operand, filters, int(group))
-            return terms if scale is None else terms.divided_by(np.broadcast_to(scale, filters.shape))
+            return sums if scale is None else sums.divided_by(np.broadcast_to(scale, filters.shape))
         assert split is not None
         signs, scales = split
         affine = Affine(scales * np.sign(operand.affine.scale[0]), sum_of_offsets(node, operand, filters, int(group)))
         factor = np.full(scales.shape, node.attributes.get_float("alpha", 1.0))
         affine = affine.then(Affine(factor, np.zeros_like(factor)))
         return BinaryProduct(node, operand, signs, affine, bias, *padded, zeros)
+
+    def _pays(self, node: ir.Node, x: ir.Value, filters: npt.NDArray[np.generic], layers: int) -> bool:
+        """True where so many binary layers of one input take no longer than one of floats, which are unpacked."""
+        if self.cost is None:
+            return True
+        size, unpacked = (FLOAT_BYTES * int(np.prod(shape_of(value) or ())) for value in (node.outputs[0], x))
+        macs = size // FLOAT_BYTES * int(np.prod(filters.shape[1:]))
+        binary = self.cost(binary_macs=layers * macs, moved_bytes=(4 * layers - 3) * size, operators=2 * layers - 1)
+        return binary < self.cost(float_macs=macs, moved_bytes=size + 2 * unpacked, operators=2)
 
     def _terms_of_zeros(
         self, node: ir.Node, scaled: npt.NDArray[np.generic], filters: npt.NDArray[np.generic]
@@ -275,15 +350,27 @@ def _is_binary_transposed(node: ir.Node) -> bool:
     return signs or (node.inputs[0] is not None and binary_operand(node.inputs[0]) is not None)
 
 
+def _holds_signs(value: ir.Value) -> bool:
+    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one."""
+    node = value.producer()
+    if node is None or is_binary(value):
+        return node is not None
+    step = affine_of(node)
+    if step is not None:
+        return _holds_signs(step[0])
+    moves = node.domain == "" and node.op_type in MOVES | {"Pad"}
+    return moves and all(_holds_signs(source) for source in data_inputs(node))
+
+
 def _zeros_reason(signs: ir.Value) -> Reason:
-    """Of a sign that was left alone: where it stands, whose zeros they are, what to do."""
+    """Of a sign that was left alone, as two of ±1 take longer: where it stands, whose zeros they are, what to do."""
     node = signs.producer()
     line = None if node is None else node.metadata_props.get(SOURCE_KEY)
     place = f" ({line})" if line else ""
     return Reason(
         "zeros-by-design",
-        f"its input is a torch.sign{place} of values that are 0 by design, which no bit says: write "
-        "torch.where(x >= 0, 1.0, -1.0), or give --sign-of-zero plus-one to read it so",
+        f"its input is a torch.sign{place} of values that are 0 by design, which no bit says, and two take longer than "
+        "floats: write torch.where(x >= 0, 1.0, -1.0), or give --sign-of-zero plus-one to read it so",
     )
 
 

@@ -17,17 +17,17 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import shape_of
-from bnncc.ir.value_facts import FIRST_INPUT_ONLY, is_binary
+from bnncc.ir.value_facts import is_binary
 from bnncc.passes import piecewise
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
 from bnncc.passes.expression import Chain, rewrite_expressions
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
+from bnncc.passes.weighted_layer import is_read_by_layer
 
 # 2^k values are tabulated.
 MOST_MAPS = 6
-LAYERS = {"Conv", "Gemm", "MatMul"}
 
 
 class RecognizeLogic(ir.passes.InPlacePass):
@@ -39,7 +39,7 @@ class RecognizeLogic(ir.passes.InPlacePass):
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
-    if is_binary(value) or not _is_read_by_layer(value):
+    if is_binary(value) or not is_read_by_layer(value):
         return False
     table = _tabulate(value)
     values = None if table is None else np.unique(table)
@@ -69,17 +69,6 @@ def _behind(graph: ir.Graph, node: ir.Node) -> ir.Node:
     """The node that follows: one that a layer reads is not the last."""
     nodes = iter(graph)
     return next(following for one in nodes if one is node for following in nodes)
-
-
-def _is_read_by_layer(value: ir.Value) -> bool:
-    """True where a layer reads it, moved or padded at most."""
-    for use in value.uses():
-        node = use.node
-        if node.domain == "" and node.op_type in LAYERS:
-            return True
-        if node.domain == "" and node.op_type in FIRST_INPUT_ONLY and any(map(_is_read_by_layer, node.outputs)):
-            return True
-    return False
 
 
 def _tabulate(value: ir.Value) -> Matrix | None:

@@ -25,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, take_over
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binarizer import Binarizer, binarizer_of, readers, rests_between
 from bnncc.passes.elementwise import Candidate, interpret, is_elementwise
@@ -33,6 +33,7 @@ from bnncc.passes.expression import Chain, exclusive, is_absorbed, rewrite_expre
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.steps import steps_of
 from bnncc.passes.traced import describe_signs
+from bnncc.passes.weighted_layer import is_read_by_layer
 
 
 class RecognizeSteps(ir.passes.InPlacePass):
@@ -64,7 +65,7 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
             best = cost, candidate, binarizer
     if best is None or not any(_is_spelling(inner) for inner in best[1].nodes):
         return False
-    _rewrite(graph, node, best[2])
+    replace_by_sign(graph, node, best[2])
     remove_unread(graph, best[1].nodes)
     return True
 
@@ -87,9 +88,18 @@ def _stands_alone(graph: ir.Graph, value: ir.Value) -> bool:
     if value in graph.outputs:
         return True
     return any(
-        not is_elementwise(use.node) or all(one is value or constant_of(one) is not None for one in _given(use.node))
+        not is_elementwise(use.node)
+        or all(one is value or constant_of(one) is not None for one in _given(use.node))
+        or _is_scaled_for_layer(use.node, value)
         for use in value.uses()
     )
+
+
+def _is_scaled_for_layer(node: ir.Node, value: ir.Value) -> bool:
+    """True where the other operand is a scale of rows or images, and a layer with weights reads the product."""
+    shapes = [shape_of(one) for one in _given(node)]
+    first = node.op_type == "Mul" or (node.op_type == "Div" and node.inputs[0] is value)
+    return first and shapes.count(shape_of(value)) == 1 and is_read_by_layer(node.outputs[0])
 
 
 def _given(node: ir.Node) -> list[ir.Value]:
@@ -113,7 +123,8 @@ def _cost(graph: ir.Graph, candidate: Candidate, farthest: Candidate, binarizer:
     return min(in_front, 2) + len(remaining) - len(affines)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> None:
+def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> None:
+    """Let the sign and the affine, in front of `node`, stand for its result."""
     value = node.outputs[0]
     name = value.name or "sign"
     chain = Chain(graph, node, binarizer.source, name)

@@ -29,6 +29,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
+    LAYER_INPUT_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     TRACED_KEY,
@@ -138,7 +139,7 @@ class _Grouped:
                 single,
                 pad_value=pad_value,
             )
-            hand_on(node, part, (CONV_KEY, TRACED_KEY, *OF_THE_WEIGHTS))
+            hand_on(node, part, (CONV_KEY, LAYER_INPUT_KEY, TRACED_KEY, *OF_THE_WEIGHTS))
             part.metadata_props[INPUT_CHANNELS_KEY] = json.dumps(inputs[reads])
             part.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(outputs[rows])
             inherit_source([part], node)

@@ -8,7 +8,13 @@ they are neighbours, else a Gather.  A layer whose one term is for several copie
 
     After:   x ─ Concat(x, x) ─ Conv([W₀, W₁], b) ─ y
 
-How the weights are split is `weight_terms`.  An affine behind the sum goes into its binary convolutions.
+An input may be a sum as well, of values that are ±1: then the layers have the same weights.
+
+    Before:  x = v₀ + v₁ ─ Conv(W, b) ─ y
+    After:   v₀ ─ Conv(W, b) ─ u;   v₁ ─ Conv(W) ─ v ─ Add(u) ─ y
+
+How the weights are split is `weight_terms`, how the input is, `few_levels`.  An affine behind the sum goes into its
+binary convolutions.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
+    INPUT_TERM_KEY,
     OUTPUT_CHANNELS_KEY,
     WEIGHT_TERM_KEY,
     WEIGHT_THRESHOLDS_KEY,
@@ -57,6 +64,32 @@ def expand(graph: ir.Graph, node: ir.Node, terms: Terms) -> tuple[list[ir.Node],
     return layers, total
 
 
+def expand_input(
+    graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value], clause: str
+) -> tuple[list[ir.Node], ir.Value]:
+    """Replace `node` by a layer of the same weights for each of `values`, which add up to its input, and their sum.
+
+    clause: for the report.  Returns (the layers in the order of the values, their sum).
+    """
+    y = node.outputs[0]
+    layers = []
+    for index, value in enumerate(values):
+        bias = list(node.inputs[2:]) if index == 0 else []
+        layer = ir.node(node.op_type, [value, node.inputs[1], *bias], dict(node.attributes))
+        layer.metadata_props.update(node.metadata_props)
+        layer.metadata_props.setdefault(CONV_KEY, y.name or "")
+        layer.metadata_props[INPUT_TERM_KEY] = clause
+        insert(graph, layer, node, name=f"{y.name}/bit{index}", like=y)
+        layers.append(layer)
+    total = layers[0].outputs[0]
+    for layer in layers[1:]:
+        name = f"{layer.outputs[0].name}/sum"
+        total = insert(graph, ir.node("Add", [total, layer.outputs[0]]), node, name=name, like=y)
+    take_over(y, total)
+    graph.remove(node, safe=True)
+    return layers, total
+
+
 def _layer(graph: ir.Graph, node: ir.Node, term: Term, index: int) -> ir.Node:
     y, x, weight = node.outputs[0], node.inputs[0], node.inputs[1]
     given, shape = constant_of(weight), shape_of(y)
@@ -80,7 +113,7 @@ def _layer(graph: ir.Graph, node: ir.Node, term: Term, index: int) -> ir.Node:
     own = (*shape[:axis], len(term.rows), *shape[axis + 1 :])
     insert(graph, layer, node, name=name, like=y, shape=own)
     layer.metadata_props.update(node.metadata_props)
-    layer.metadata_props[CONV_KEY] = y.name or ""
+    layer.metadata_props.setdefault(CONV_KEY, y.name or "")
     layer.metadata_props[WEIGHT_THRESHOLDS_KEY] = json.dumps(term.thresholds)
     if term.rows != tuple(range(shape[axis])):
         layer.metadata_props[OUTPUT_CHANNELS_KEY] = json.dumps(term.rows)
@@ -134,8 +167,11 @@ def _pad(graph: ir.Graph, node: ir.Node, value: ir.Value, amounts: tuple[int, in
     return insert(graph, padded, node, name=name, like=value, shape=grown)
 
 
-def fold_behind(graph: ir.Graph, total: ir.Value, layers: Sequence[ir.Node | None], terms: Sequence[Term]) -> None:
-    """Take the affines behind the sum `total` into the BinaryConvs that compute its terms, where all are such."""
+def fold_behind(graph: ir.Graph, total: ir.Value, layers: Sequence[ir.Node | None], terms: Sequence[Term] = ()) -> None:
+    """Take the affines behind the sum `total` into the BinaryConvs that compute it, where all are such.
+
+    terms: what each is of the weights; none where each has all filters.
+    """
     add = total.producer()
     known = [layer for layer in layers if layer is not None and ops.is_binary_conv(layer)]
     if add is None or len(known) < len(layers):
@@ -148,9 +184,10 @@ def fold_behind(graph: ir.Graph, total: ir.Value, layers: Sequence[ir.Node | Non
         affine, last = affine.then(step[1]), following
     if last is add:
         return
-    for layer, term in zip(known, terms, strict=True):
-        first = layer is known[0]
-        if term.factors is not None:
+    for index, layer in enumerate(known):
+        first = index == 0
+        term = terms[index] if terms else None
+        if term is not None and term.factors is not None:
             spread = next(iter(layer.outputs[0].uses())).node
             factors = constant_of(spread.inputs[1])
             assert factors is not None
@@ -162,7 +199,8 @@ def fold_behind(graph: ir.Graph, total: ir.Value, layers: Sequence[ir.Node | Non
         multiplier, bias = (constant_of(layer.inputs[index]) for index in (2, 3))
         assert multiplier is not None
         assert bias is not None
-        rows = [row if row >= 0 else -1 - row for row in term.rows]
+        every = range(len(multiplier))
+        rows = [*every] if term is None else [row if row >= 0 else -1 - row for row in term.rows]
         shift = affine.shift[rows] if first else np.zeros(len(rows))
         folded = Affine(multiplier.astype(np.float64), bias.astype(np.float64)).then(Affine(affine.scale[rows], shift))
         for index, vector, name in ((2, folded.scale, "multiplier"), (3, folded.shift, "bias")):

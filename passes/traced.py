@@ -15,6 +15,8 @@ import onnx_ir as ir
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
+    INPUT_TERM_KEY,
+    LAYER_INPUT_KEY,
     NEGATED_KEY,
     STEP_WEIGHTS_KEY,
     TRACED_KEY,
@@ -24,8 +26,8 @@ from bnncc.ir.graph import (
 )
 
 # What is true of the convolutions that one BinaryConv is copied into or split into.
-OF_THE_WEIGHTS = (STEP_WEIGHTS_KEY, WEIGHT_TERM_KEY, WEIGHT_THRESHOLDS_KEY)
-OF_THE_LAYER = (CONV_KEY, INPUT_CHANNELS_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY, *OF_THE_WEIGHTS)
+OF_THE_WEIGHTS = (INPUT_TERM_KEY, STEP_WEIGHTS_KEY, WEIGHT_TERM_KEY, WEIGHT_THRESHOLDS_KEY)
+OF_THE_LAYER = (CONV_KEY, INPUT_CHANNELS_KEY, LAYER_INPUT_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY, *OF_THE_WEIGHTS)
 
 
 def hand_on(origin: ir.Node, node: ir.Node, keys: Iterable[str] = OF_THE_LAYER) -> None:

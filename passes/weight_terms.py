@@ -2,12 +2,15 @@
 
     w = α·z, z ∈ {-1, 0, +1}:      z = (z⁺ + z⁻)/2          z⁺, z⁻: z with +1, -1 in place of its zeros
     w = β + α·s, s = ±1:           w = α·s + β·1
+    w ∈ {±a, ±b}, a > b > 0:       w = (a + b)/2·h + (a - b)/2·l       h = sign(w), l = h·sign(|w| - (a + b)/2)
+    w = β + α·k, k = ±½, ±1½:      w = α·h + α/2·l + β·1               the same h and l, of k
 
 A convolution is linear in its weights, so it is the sum of the convolutions with these terms, each exact.  Only the
 filters that hold zeros need z⁻; and all filters share the one filter of +1, whose result is the sum of the window.
 
 Every sign here is that of the traced weight less a threshold: z⁺ is sign(w + α/2), z⁻ sign(w - α/2), s is sign(w - β)
-and 1 is sign(w + ∞).  Verification computes the filters from the network's weights by that.
+and 1 is sign(w + ∞); l is the product of three, as -, + - - and so on: l = sign(w - t)·sign(w)·sign(w + t).
+Verification computes the filters from the network's weights by that.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.passes.affine import Vector
-from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters
+from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters, are_steps, count_zeros, split_weights
+
+# Of filters: the offset [O]; of two terms the magnitude [O], and the thresholds [1 or 3, O] whose signs are multiplied.
+Values = tuple[Vector, tuple[tuple[Vector, npt.NDArray[np.float64]], ...]]
 
 # Two weights are always two values: a filter must repeat them to say that it holds no more.
 FEWEST_WEIGHTS = 4
@@ -31,13 +37,14 @@ class Term:
     """Filters [k, C·copies/group, …], ±a in each, for `copies` copies of the input along its channels.
 
     rows: which of the layer's filters they are a part of, one for each; -1 - o where they are the part negated.
-    thresholds: one for each copy, a number or one for each of the layer's filters, in units of the traced weights.
+    thresholds: one for each copy, a number or one for each of the layer's filters, in units of the traced weights; or
+    several such lists, of which the product of the signs is meant.
     factors [O]: by what the result of a term of one filter is multiplied to be a part of every filter of the layer.
     """
 
     filters: npt.NDArray[np.float64]
     rows: tuple[int, ...]
-    thresholds: tuple[float | tuple[float, ...], ...]
+    thresholds: tuple[float | tuple[float, ...] | tuple[tuple[float, ...], ...], ...]
     factors: Vector | None = None
 
 
@@ -112,12 +119,91 @@ def two_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     thresholds = tuple((center / input_scale).tolist())
     first = Term((reach[:, None] * signs).reshape(filters.shape), every, (thresholds,))
     clause = "its weights, two values with an offset, taken as ±α, and the offset times the sum of the window"
+    return Terms((first, _offset(filters, center, group)), clause)
+
+
+def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None:
+    """Filters [O, …] of up to four values, times `input_scale` what the traced ones are; None where one holds others.
+
+    They are two magnitudes of either sign, or equally spaced.
+    """
+    rows = filters.astype(np.float64).reshape(len(filters), -1)
+    if rows.shape[1] < 2 * FEWEST_WEIGHTS:
+        return None
+    # Weights that are any number are told by the first filters.
+    found = _values(rows[:FEWEST_WEIGHTS]) and _values(rows)
+    if found is None:
+        return None
+    center, parts = found
+    every = tuple(range(len(filters)))
+    terms = []
+    for reach, thresholds in parts:
+        signs = np.prod(np.where(rows > thresholds[:, :, None], 1.0, -1.0), axis=0)
+        stored = tuple(tuple(one.tolist()) for one in thresholds / input_scale)
+        terms.append(Term((reach[:, None] * signs).reshape(filters.shape), every, (stored,)))
+    clause = "its weights, of up to four values, taken as the sum of two of ±α"
+    if not np.any(center):
+        return Terms(tuple(terms), clause)
+    return Terms((*terms, _offset(filters, center, group)), f"{clause}, and the offset times the sum of the window")
+
+
+def _values(rows: npt.NDArray[np.float64]) -> Values | None:
+    return _two_magnitudes(rows) or _four_steps(rows)
+
+
+def _two_magnitudes(rows: npt.NDArray[np.float64]) -> Values | None:
+    """±a and ±b."""
+    magnitude = np.abs(rows)
+    upper = magnitude > (magnitude.max(axis=1, keepdims=True) + magnitude.min(axis=1, keepdims=True)) / 2
+    large = np.where(upper, magnitude, 0).sum(axis=1) / np.maximum(upper.sum(axis=1), 1)
+    small = np.where(upper, 0, magnitude).sum(axis=1) / np.maximum((~upper).sum(axis=1), 1)
+    large = np.where(upper.any(axis=1), large, small)
+    same = large - small <= SAME * large
+    near = np.abs(magnitude - np.where(upper, large[:, None], small[:, None])) <= RELATIVE_TOLERANCE * small[:, None]
+    if not np.all(near) or np.any(small == 0):
+        return None
+    middle = (large + small) / 2
+    # Where all have one magnitude, the second term has none, and its signs are +1.
+    zeros, none = np.zeros_like(middle), np.full_like(middle, -np.inf)
+    thresholds = np.where(same, none, np.stack([-middle, zeros, middle]))
+    return zeros, ((middle, zeros[np.newaxis]), (np.where(same, 0, (large - small) / 2), thresholds))
+
+
+def _four_steps(rows: npt.NDArray[np.float64]) -> Values | None:
+    """Up to four values at equal distances."""
+    first, span = rows.min(axis=1), np.ptp(rows, axis=1)
+    largest = np.abs(rows).max(axis=1)
+    # A filter of one value holds the lowest of four, whatever the others are.
+    constant = span <= SAME * largest
+    step = np.where(constant, np.where(largest > 0, largest, 1), 0.0)
+    for intervals in (3, 2, 1):
+        size = np.where(constant, step, span / intervals)
+        place = (rows - first[:, None]) / size[:, None]
+        step = np.where(np.all(np.abs(place - np.rint(place)) <= RELATIVE_TOLERANCE, axis=1), size, step)
+    if not np.all(step):
+        return None
+    thresholds = np.stack([first + (index + 0.5) * step for index in range(3)])
+    return first + 1.5 * step, ((step, thresholds[1:2]), (step / 2, thresholds))
+
+
+def _offset(filters: Filters, center: Vector, group: int) -> Term:
+    """The term of what is added to all weights of a filter: the sum of the window times that."""
     if group == 1:
-        ones = Term(np.ones((1, *filters.shape[1:])), (0,), (-np.inf,), center)
-        return Terms((first, ones), clause)
+        return Term(np.ones((1, *filters.shape[1:])), (0,), (-np.inf,), center)
     own = np.broadcast_to(center.reshape(-1, *(1,) * (filters.ndim - 1)), filters.shape)
-    senses = tuple(row if center[row] >= 0 else -1 - row for row in every)
-    return Terms((first, Term(own.copy(), senses, (-np.inf,))), clause)
+    senses = tuple(row if center[row] >= 0 else -1 - row for row in range(len(filters)))
+    return Term(own.copy(), senses, (-np.inf,))
+
+
+def is_sum_of_signs(filters: Filters, group: int) -> bool:
+    """True for filters [O, …] that binary convolutions can say: ±α_o, with zeros or an offset."""
+    return (
+        split_weights(filters) is not None
+        or are_steps(filters)
+        or count_zeros(filters) > 0
+        or two_values(filters, 1.0, group) is not None
+        or few_values(filters, 1.0, group) is not None
+    )
 
 
 def _halves(filters: Filters) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

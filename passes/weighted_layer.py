@@ -17,8 +17,11 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY
 from bnncc.passes.affine import Vector
 from bnncc.passes.binary_operand import BinaryOperand
+
+LAYERS = {"Conv", "Gemm", "MatMul"}
 
 
 def geometry_of(node: ir.Node, filters: npt.NDArray[np.generic], size: tuple[int, ...]) -> ops.ConvGeometry:
@@ -115,3 +118,14 @@ def has_filters(node: ir.Node) -> bool:
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
     constants = [constant_of(value) for value in node.inputs[1:] if value is not None]
     return group == 1 and all(array is not None for array in constants) and len(shape_of(node.outputs[0]) or ()) == 4
+
+
+def is_read_by_layer(value: ir.Value) -> bool:
+    """True where a layer with weights reads it, moved or padded at most."""
+    for use in value.uses():
+        node = use.node
+        if node.domain == "" and node.op_type in LAYERS:
+            return True
+        if node.domain == "" and node.op_type in FIRST_INPUT_ONLY and any(map(is_read_by_layer, node.outputs)):
+            return True
+    return False

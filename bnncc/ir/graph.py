@@ -19,8 +19,11 @@ CONV_KEY = "bnncc.conv"
 # one.
 OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
 INPUT_CHANNELS_KEY = "bnncc.input_channels"
+# On a BinaryConv that reads no input of a traced layer: the name of the traced value that it reads instead.
+LAYER_INPUT_KEY = "bnncc.layer_input"
 # On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b,
-# with numbers or a list of one for each channel; "pads" (ONNX's order) where the traced value is padded and s is not.
+# with numbers or a list of one for each channel; with "thresholds", s = a · Π sign(traced - threshold);
+# "pads" (ONNX's order) where the traced value is padded and s is not.
 TRACED_KEY = "bnncc.traced"
 # On a binary value: a JSON list of the channels that hold the traced value negated.
 NEGATED_KEY = "bnncc.negated"
@@ -29,9 +32,12 @@ ZERO_WEIGHTS_KEY = "bnncc.zero_weights"
 # On a convolution of [x, x] whose traced weights are α·{0, 1} on x.
 STEP_WEIGHTS_KEY = "bnncc.step_weights"
 # On a convolution whose filters are not the signs of the traced weights but of these less thresholds, as JSON: for each
-# copy of the input that it reads a number, or a list of one for each traced filter.  And how the report says it.
+# copy of the input that it reads a number, a list of one for each traced filter, or several such lists, of which the
+# product of the signs is meant.  And how the report says it.
 WEIGHT_THRESHOLDS_KEY = "bnncc.weight_thresholds"
 WEIGHT_TERM_KEY = "bnncc.weight_term"
+# On a convolution of one of the bits that add up to the traced layer's input: how the report says it.
+INPUT_TERM_KEY = "bnncc.input_term"
 # On a convolution whose outer taps were cut off, because they only met padding: JSON [top, left, bottom, right].
 TRIMMED_KEY = "bnncc.trimmed"
 # On a value that is another one from the positions "start" on, in steps of "step": JSON {"start": [h, w], "step": [h,

@@ -13,6 +13,7 @@ from bnncc.ir import ops
 from bnncc.ir.geometry import Scheme, common_scheme
 from bnncc.ir.graph import (
     CONV_KEY,
+    INPUT_TERM_KEY,
     MIRRORED_KEY,
     MODULE_KEY,
     NEGATED_KEY,
@@ -83,8 +84,9 @@ def _explain(nodes: Sequence[ir.Node]) -> list[str]:
         clauses.append(f"{len(chosen) // len(set(chosen))} copies of its output merged into the weights")
     if STEP_WEIGHTS_KEY in node.metadata_props:
         clauses.append("its weights, 0 and α, taken as ±α/2 on its input, twice")
-    if WEIGHT_TERM_KEY in node.metadata_props:
-        clauses.append(node.metadata_props[WEIGHT_TERM_KEY])
+    for key in (INPUT_TERM_KEY, WEIGHT_TERM_KEY):
+        if key in node.metadata_props:
+            clauses.append(node.metadata_props[key])
     clauses.append(_padding_clause(node, common_scheme(windows)))
     operand = node.inputs[0]
     if operand is not None and _is_scaled(operand):
@@ -124,6 +126,8 @@ def macs_of(node: ir.Node) -> int:
     result = shape_of(node.outputs[0])
     if weight is None or result is None:
         return 0
+    if node.op_type == "MatMul" and len(weight) > 1:
+        return int(np.prod(result)) * weight[-2]
     if node.op_type in ("Gemm", "MatMul"):
         return int(np.prod(result)) * int(np.prod(weight)) // result[-1]
     return int(np.prod(result)) * int(np.prod(weight[1:]))

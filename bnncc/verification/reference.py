@@ -7,6 +7,7 @@ Passes keep the name of a value that keeps its meaning; where they cannot, they 
     MIRRORED_KEY          H and W are reversed                the mirrored frame
     OUTPUT_CHANNELS_KEY   rows of the traced weights          RepConv's copies, groups, negated thresholds
     INPUT_CHANNELS_KEY    channels of the traced input        groups, pixel_unshuffle's order
+    LAYER_INPUT_KEY       a traced value that is no input     signs whose scale went behind the product
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
+    LAYER_INPUT_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
@@ -44,11 +46,15 @@ from bnncc.verification.error_bounds import ELEMENTWISE
 
 @dataclass(frozen=True)
 class Meaning:
-    """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value."""
+    """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value.
+
+    thresholds: with them s is one of the bits of a few levels: scale times the product of the signs of traced - these.
+    """
 
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
     pads: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, entry: str) -> tuple[str, Meaning]:
@@ -58,12 +64,17 @@ class Meaning:
             tuple(number) if isinstance(number, list) else (float(number),)
             for number in (content["scale"], content["offset"])
         )
-        return content["value"], cls(scale, offset, tuple(content.get("pads", ())))
+        pads, thresholds = (tuple(content.get(key, ())) for key in ("pads", "thresholds"))
+        return content["value"], cls(scale, offset, pads, thresholds)
 
     def signs(self, traced: Array) -> Array:
         """±1 (0 where PyTorch's sign is 0) from the traced value [N, C, …]."""
         shape = (1, -1, *(1,) * (traced.ndim - 2))
         scale, offset = (np.asarray(vector, np.float64).reshape(shape) for vector in (self.scale, self.offset))
+        for threshold in self.thresholds:
+            scale = scale * np.where(traced > threshold, 1.0, -1.0)
+        if self.thresholds:
+            return scale
         # Behind a straight-through estimator the traced value is ±1 up to its rounding.
         rounded: Array = np.rint(scale * traced + offset)
         if self.pads:
@@ -154,11 +165,14 @@ def _turned(value: ir.Value, array: Array) -> Array:
 class LayerReference:
     """A BinaryConv (or BinaryConvSign) of the compiled graph and the traced convolution or Linear that it stands
     for.
+
+    read: the traced value that it reads in place of that layer's input, if any; `meaning` is of what it reads.
     """
 
     node: ir.Node
     traced: ir.Node
     meaning: Meaning
+    read: ir.Value | None = None
 
     @property
     def weight(self) -> Array:
@@ -175,8 +189,8 @@ class LayerReference:
 
     @property
     def traced_input(self) -> ir.Value:
-        """What the traced layer reads."""
-        return _given(self.traced.inputs[0])
+        """What the traced layer reads, or what the node reads in place of that."""
+        return self.read or _given(self.traced.inputs[0])
 
     @property
     def traced_weight(self) -> ir.Value:
@@ -195,8 +209,12 @@ class LayerReference:
         # A threshold for each filter lies along the axis of these.
         along = [1] * weight.ndim
         along[self.output_axis] = -1
-        offsets = (np.asarray(one, np.float64) for one in json.loads(self.thresholds))
-        return np.stack([np.sign(weight - (o.reshape(along) if o.ndim else o)).astype(np.int8) for o in offsets], -1)
+        copies = []
+        for offsets in (np.asarray(one, np.float64) for one in json.loads(self.thresholds)):
+            # Of several lists the product of the signs is meant.
+            factors = [one.reshape(along) if one.ndim else one for one in (offsets if offsets.ndim > 1 else [offsets])]
+            copies.append(np.prod([np.sign(weight - one).astype(np.int8) for one in factors], axis=0, dtype=np.int8))
+        return np.stack(copies, -1)
 
     def compute(self, values: Mapping[ir.Value, Array], weight_signs: Array) -> tuple[Array, Array]:
         """(the ±1 input [N, C, H, W], the integer sums [N, O, H', W']), both upright and not negated, in float32.
@@ -210,7 +228,8 @@ class LayerReference:
         signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
         filters = self._filters(weight_signs)
         rank = weight_signs.ndim - (self.thresholds is not None)
-        own = self.traced if self.traced.op_type == "Conv" and rank == 4 else self.node
+        same = self.traced.op_type == "Conv" and rank == 4 and self.read is None
+        own = self.traced if same else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
         cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
         if filters.shape[2:] != self.weight.shape[2:]:
@@ -406,6 +425,7 @@ def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int
 def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
     """Every binary convolution of the compiled graph that stands for a traced one, in the graph's order."""
     producers = {value.name: node for node in traced for value in node.outputs}
+    values = {value.name or "": value for value in (*traced.inputs, *(v for node in traced for v in node.outputs))}
     layers = []
     for node in compiled:
         name = node.metadata_props.get(CONV_KEY)
@@ -413,8 +433,20 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
             continue
         entry = _traced_entry(node.inputs[0])
         meaning = Meaning.read(entry)[1] if entry else Meaning()
-        layers.append(LayerReference(node, _weighted(producers[name]), meaning))
+        read = None
+        if LAYER_INPUT_KEY in node.metadata_props:
+            other, meaning = _read_instead(node, entry, values)
+            read = values[other]
+        layers.append(LayerReference(node, _weighted(producers[name]), meaning, read))
     return layers
+
+
+def _read_instead(node: ir.Node, entry: str | None, traced: Mapping[str, ir.Value]) -> tuple[str, Meaning]:
+    """(the name of the traced value that a BinaryConv reads, what its signs are of that)."""
+    for described in (node.metadata_props.get(TRACED_KEY), entry):
+        if described and (found := Meaning.read(described))[0] in traced:
+            return found
+    return node.metadata_props[LAYER_INPUT_KEY], Meaning()
 
 
 def _weighted(node: ir.Node) -> ir.Node:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 import bnncc
@@ -27,6 +29,19 @@ def proven(module: nn.Module, *shape: int, options: Options | None = None, posit
         assert found.passed, (runtime, found.problems)
         assert all(layer.sums and not layer.wrong for layer in found.layers)
     return compiled
+
+
+def equals_pytorch(compiled: CompiledModel, module: nn.Module, x: np.ndarray[Any, Any]) -> bool:
+    """True where the file's output for `x` is PyTorch's to the bit, in both runtimes."""
+    with torch.no_grad():
+        wanted = compiled.as_stored(module(torch.from_numpy(x)).numpy())
+    results = [runtime.load(compiled.content).run([compiled.as_stored(x)])[0] for runtime in Runtime]
+    return all(np.array_equal(result, wanted) for result in results)
+
+
+def eighths(*shape: int, seed: int = 1) -> np.ndarray[Any, Any]:
+    """Multiples of an eighth between -2 and 2, float32: sums of these are exact, and rounding meets its ties."""
+    return np.random.default_rng(seed).integers(-16, 17, shape).astype(np.float32) / 8
 
 
 def operators_in_file(compiled: CompiledModel) -> Counter[str]:

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from bnncc.options import Options
 from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
-from bnncc.passes.weight_terms import input_twice, two_values, zeros_twice
+from bnncc.passes.weight_terms import Terms, few_values, input_twice, two_values, zeros_twice
 from tests.passes.helpers import Array, build, check_pass, normal, operators, signs
-from tests.passes.proof import operators_in_file, proven
+from tests.passes.proof import eighths, equals_pytorch, operators_in_file, proven
 
 X = "float[2, 6, 5, 7] x"
 
@@ -222,3 +222,100 @@ def test_linears_and_sequences_of_two_values_are_bits_and_exact(
     compiled = proven(Rows(torch.from_numpy(two_valued(*weight))), *shape)
     assert [layer.reason for layer in compiled.layers] == [None]
     assert operators_in_file(compiled)["LceBconv2d"] == 2
+
+
+def of_values(values: list[float], *shape: int, scales: bool = True) -> Array:
+    """Filters of these values; times powers of two; the second of the first value alone, the third of two."""
+    generator, along = np.random.default_rng(4), (-1, *(1,) * (len(shape) - 1))
+    chosen = generator.integers(0, len(values), shape)
+    chosen[1] = 0
+    chosen[2] %= 2
+    size = 2.0 ** (np.arange(shape[0]) % 3) if scales else np.ones(shape[0])
+    return (np.array(values)[chosen] * size.reshape(along)).astype(np.float32)
+
+
+def sum_of(terms: Terms, shape: tuple[int, ...]) -> Array:
+    """The filters that the terms add up to; theirs must be the signs less their thresholds."""
+    total = np.zeros(shape)
+    for term in terms.terms:
+        filters = term.filters
+        if term.factors is not None:
+            filters = filters * term.factors.reshape(-1, *(1,) * (len(shape) - 1))
+        total += filters
+    return total
+
+
+VALUES = {
+    "two bits": [-1.5, -0.5, 0.5, 1.5],
+    "two magnitudes": [-2.0, -0.25, 0.25, 2.0],
+    "signed": [-2.0, -1.0, 0.0, 1.0],
+    "unsigned": [0.0, 0.5, 1.0, 1.5],
+    "three values": [-0.5, 0.25, 1.0],
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_up_to_four_values_are_sums_of_signs(values: list[float]) -> None:
+    weight = of_values(values, 7, 6, 3, 3)
+    terms = few_values(weight, 1.0, 1)
+    assert terms is not None
+    assert len(terms.terms) == (2 if values[0] == -values[-1] else 3)
+    np.testing.assert_allclose(sum_of(terms, weight.shape), weight, rtol=0, atol=1e-6)
+    assert few_values(normal(4, 6, 3, 3), 1.0, 1) is None
+
+
+def test_a_filter_of_one_magnitude_needs_no_second_term() -> None:
+    weight = of_values(VALUES["two bits"], 7, 6, 3, 3)
+    weight[4] = signs(6, 3, 3)
+    terms = few_values(weight, 1.0, 1)
+    assert terms is not None
+    assert not terms.terms[1].filters[[1, 4]].any()
+    np.testing.assert_array_equal(sum_of(terms, weight.shape), weight)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize(
+    ("shape", "geometry"),
+    [((64, 64, 3, 3), {"padding": 1}), ((65, 40, 3, 3), {"stride": 2, "padding": 1}), ((128, 64, 3, 3), {"groups": 2})],
+)
+def test_a_network_of_up_to_four_values_a_weight_is_bits_and_exact(
+    shape: tuple[int, ...], geometry: dict[str, int], values: list[float]
+) -> None:
+    weight = of_values(values, *shape)
+    network = Convolved(torch.from_numpy(weight), **geometry)
+    channels = shape[1] * geometry.get("groups", 1)
+    compiled = proven(network, 1, channels, 20, 18)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    found = operators_in_file(compiled)
+    assert found["CONV_2D"] == 0
+    assert found["LceBconv2d"] == (2 if values[0] == -values[-1] else 3) * geometry.get("groups", 1)
+    # Strides of an even map pad where TensorFlow does not: what that adds is a map.
+    assert len(compiled.content) < 3 * weight.size / 8 + 12000 + (3 * 4 * 65 * 90 if "stride" in geometry else 0)
+    assert equals_pytorch(compiled, network, eighths(1, channels, 20, 18))
+
+
+class Convolved(nn.Module):
+    """Signs, convolved with given weights."""
+
+    def __init__(self, weight: Tensor, **geometry: int) -> None:
+        super().__init__()
+        self.weight, self.geometry = nn.Parameter(weight), geometry
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(torch.where(x >= 0, 1.0, -1.0), self.weight, **self.geometry)
+
+
+@pytest.mark.parametrize(("weight", "shape"), [((256, 512), (40, 512)), ((64, 64, 3), (1, 64, 400))])
+def test_linears_and_sequences_of_two_bit_weights_are_bits_and_exact(
+    weight: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    network = Rows(torch.from_numpy(of_values(VALUES["two bits"], *weight)))
+    compiled = proven(network, *shape)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert operators_in_file(compiled)["LceBconv2d"] == 2
+    assert equals_pytorch(compiled, network, eighths(*shape))
+
+
+def test_a_small_layer_of_two_bit_weights_stays_float_and_is_named() -> None:
+    (layer,) = proven(Convolved(torch.from_numpy(of_values(VALUES["signed"], 8, 8, 1, 1))), 1, 8, 5, 5).layers
+    assert layer.word == "few-values"

@@ -1,0 +1,166 @@
+"""A computed scale of the rows of a product goes behind it: it commutes.
+
+    Before:  S [N, I] ─ Mul(r [N, 1]) ─ Gemm(W, b) ─ y          S = ±1, or an affine of it
+    After:   S ─ Gemm(W) ─ Mul(r) ─ Add(b) ─ y                  (S·r)·Wᵀ + b = (S·Wᵀ)·r + b
+
+r, such as mean|x| of each row, may be anything, of either sign; it may not vary along what the product sums over.  For
+a convolution it is one number an image, [N, 1, 1, 1], which zero padding does not touch, or one a pixel in front of a
+1x1 kernel.  A divisor is a scale too.  Between Mul and layer may stand a constant scale, and for one number an image
+what keeps the images apart, such as a Flatten.
+
+The layer then reads signs.  Which value of the network they are is left in its metadata, as it is no input of a layer
+there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.ir.graph import CONV_KEY, LAYER_INPUT_KEY, constant_of, new_constant, shape_of, take_over
+from bnncc.passes.affine import affine_of
+from bnncc.passes.binary_operand import binary_operand
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.remove_unused import remove_unread
+from bnncc.passes.weight_terms import is_sum_of_signs
+from bnncc.passes.weighted_layer import LAYERS, output_first
+
+# What may stand between the scale and the layer.
+RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class RowScale:
+    """`signs` times `scale`, or over it where the operator is a Div; `between`, last one first, stands behind that."""
+
+    signs: ir.Value
+    scale: ir.Value
+    operator: str
+    between: tuple[ir.Node, ...]
+
+
+class SinkRowScales(ir.passes.InPlacePass):
+    """Rewrite every layer of constant weights that are sums of ±1, with a scaled binary input."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _sink))
+
+
+def _sink(graph: ir.Graph, node: ir.Node) -> bool:
+    if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2:
+        return False
+    changed = False
+    while (found := _row_scale(node)) is not None and (changed or _has_binary_weights(node)):
+        node = _rewrite(graph, node, found)
+        changed = True
+    return changed
+
+
+def _has_binary_weights(node: ir.Node) -> bool:
+    """True for constant weights that binary convolutions can say, and a bias that can stand behind the product."""
+    filters = constant_of(node.inputs[1])
+    if filters is None or (len(node.inputs) > 2 and node.inputs[2] is not None and constant_of(node.inputs[2]) is None):
+        return False
+    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1:
+        return False
+    if node.op_type != "Conv":
+        filters = output_first(node, filters)
+    return filters.ndim > 1 and is_sum_of_signs(filters, node.attributes.get_int("group", 1))
+
+
+def _row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) -> RowScale | None:
+    """The last scale in front of a layer, or of what the layer reads `x` of, `moved` or not."""
+    x = x or node.inputs[0]
+    between: list[ir.Node] = []
+    while x is not None and (producer := x.producer()) is not None and producer.domain == "":
+        shape = shape_of(x)
+        if shape is None or len(shape) < 2:
+            return None
+        if producer.op_type in ("Mul", "Div") and (found := _factors(producer, shape)) is not None:
+            signs, scale = found
+            moved |= bool(between)
+            if not _commutes(node, scale, len(shape), moved):
+                return None
+            if binary_operand(signs) is None and _row_scale(node, signs, moved) is None:
+                return None
+            return RowScale(signs, scale, producer.op_type, tuple(between))
+        step = affine_of(producer)
+        before = shape_of(producer.inputs[0]) if producer.inputs[0] is not None else None
+        if step is not None and not np.any(step[1].shift):
+            between.append(producer)
+            x = step[0]
+        elif producer.op_type in RESHAPES and before is not None and before[0] == shape[0]:
+            between.append(producer)
+            x = producer.inputs[0]
+        else:
+            return None
+    return None
+
+
+def _factors(node: ir.Node, shape: tuple[int, ...]) -> tuple[ir.Value, ir.Value] | None:
+    """(the operand of the whole shape, the smaller one), both computed."""
+    first, second = node.inputs
+    if first is None or second is None or constant_of(first) is not None or constant_of(second) is not None:
+        return None
+    sizes = shape_of(first), shape_of(second)
+    if sizes[0] == shape and sizes[1] is not None and sizes[1] != shape:
+        return first, second
+    if node.op_type == "Mul" and sizes[1] == shape and sizes[0] is not None and sizes[0] != shape:
+        return second, first
+    return None
+
+
+def _commutes(node: ir.Node, scale: ir.Value, rank: int, moved: bool) -> bool:
+    """True where the scale of an input of so many axes varies along none that the layer sums over."""
+    given = shape_of(scale) or ()
+    size = (1,) * (rank - len(given)) + given
+    if all(one == 1 for one in size[1:]):
+        return True
+    if moved or node.op_type == "Gemm":
+        return False
+    if node.op_type == "MatMul":
+        return size[-1] == 1
+    kernel = (shape_of(node.inputs[1]) or ())[2:] if node.inputs[1] is not None else ()
+    return size[1] == 1 and all(one == 1 for one in kernel) and _keeps_pixels(node)
+
+
+def _keeps_pixels(conv: ir.Node) -> bool:
+    """True for a convolution without strides and padding."""
+    fixed = {"strides": 1, "pads": 0}
+    given = [(conv.attributes[key].as_ints(), number) for key, number in fixed.items() if key in conv.attributes]
+    padded = "auto_pad" in conv.attributes and conv.attributes["auto_pad"].as_string() not in ("NOTSET", "VALID")
+    return not padded and all(one == number for numbers, number in given for one in numbers)
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale) -> ir.Node:
+    """The layer of the signs, which takes the place of `node`."""
+    y, old = node.outputs[0], node.inputs[0]
+    name, shape = y.name or "scaled", shape_of(y) or ()
+    x = found.signs
+    for passed in found.between[::-1]:
+        inputs = [x if value is not None and constant_of(value) is None else value for value in passed.inputs]
+        copy = ir.node(passed.op_type, inputs, dict(passed.attributes))
+        x = insert(graph, copy, node, name=f"{passed.outputs[0].name}/unscaled", like=passed.outputs[0], origin=passed)
+    layer = ir.node(node.op_type, [x, node.inputs[1]], dict(node.attributes))
+    layer.metadata_props.update(node.metadata_props)
+    layer.metadata_props.setdefault(CONV_KEY, name)
+    layer.metadata_props[LAYER_INPUT_KEY] = found.signs.name or ""
+    value = insert(graph, layer, node, name=f"{name}/unscaled", like=y)
+    scale, size = found.scale, shape_of(found.scale) or ()
+    if found.between and len(size) > 1:
+        scale = insert_reshape(graph, scale, (size[0], *(1,) * (len(shape) - 1)), f"{name}/row_scale", node)
+    value = insert(graph, ir.node(found.operator, [value, scale]), node, name=f"{name}/scaled", like=y)
+    bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None and np.any(bias):
+        added = (bias * np.asarray(node.attributes.get_float("beta", 1.0), bias.dtype)).astype(bias.dtype)
+        if node.op_type == "Conv":
+            added = added.reshape(-1, *(1,) * (len(shape) - 2))
+        constant = new_constant(graph, added, f"{name}/bias")
+        value = insert(graph, ir.node("Add", [value, constant]), node, name=f"{name}/biased", like=y)
+    take_over(y, value)
+    graph.remove(node, safe=True)
+    remove_unread(graph, [old.producer() if old is not None else None])
+    return layer
