@@ -37,12 +37,14 @@ SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def must_stay(value: ir.Value, affines: Sequence[Affine]) -> bool:
     """True where `affines`, of which `value` is the result, must not move past other operators."""
-    return is_rounded(value) and (holds_levels(value) or not any(is_learnt(affine.shift) for affine in affines))
+    # What reads the value is asked last: on a shortcut, it is the rest of the network.
+    chosen = not any(is_learnt(affine.shift) for affine in affines)
+    return (chosen or holds_levels(value)) and is_rounded(value)
 
 
 def must_keep_order(value: ir.Value, affines: Sequence[Affine]) -> bool:
     """True where they must not be merged either."""
-    return must_stay(value, affines) and not is_exact(affines)
+    return not is_exact(affines) and must_stay(value, affines)
 
 
 def must_stay_behind(layer: ir.Node, value: ir.Value, affines: Sequence[Affine]) -> bool:
@@ -51,7 +53,7 @@ def must_stay_behind(layer: ir.Node, value: ir.Value, affines: Sequence[Affine])
     Powers of two may; and behind a sum that is learnt itself, what it yields is near a tie by chance alone.
     """
     is_scale = is_exact(affines) and not any(np.any(affine.shift) for affine in affines)
-    return must_stay(value, affines) and not is_scale and not _yields_learnt(layer)
+    return not is_scale and not _yields_learnt(layer) and must_stay(value, affines)
 
 
 def is_rounded(value: ir.Value, steps: Collection[str] = STEPS) -> bool:
