@@ -13,6 +13,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `configure.py`              what the user and the target choose
 - `cost.py`                   what operators cost on a target
 - `affine.py`                 an operator as an affine function a channel
+- `kept_order.py`             … which stays where the network has it, in front of a rounding
 - `windows.py`                the windows of a convolution or pool
 - `border.py`                 what padding adds to the sums of a convolution
 - `piecewise.py`              piecewise-linear functions

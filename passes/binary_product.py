@@ -15,6 +15,7 @@ too: (1/a)·x - m/a for x = a·S + m, a list of one value a channel where a or m
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,7 @@ from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer
 from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.kept_order import must_stay_behind
 from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, hand_on
 
 
@@ -73,12 +75,16 @@ class BinaryProduct:
         x, signs = self._four_dimensional(graph, x)
         last, axis = node, 1 if node.op_type == "Conv" else len(shape) - 1
         per_row = self.bias.ndim > 1
-        total = Affine(self.affine.scale, self.affine.shift + (0.0 if per_row else self.bias))
+        total, affines = Affine(self.affine.scale, self.affine.shift + (0.0 if per_row else self.bias)), list[Affine]()
         while not per_row and (following := sole_consumer(graph, last.outputs[0])) is not None:
             step = affine_of(following) if axis == 1 else _added_to_last_axis(following, last.outputs[0])
             if step is None:
                 break
-            total, last = total.then(step if isinstance(step, Affine) else step[1]), following
+            affines.append(step if isinstance(step, Affine) else step[1])
+            last = following
+        if must_stay_behind(node, last.outputs[0], affines):
+            last, affines = node, []
+        total = functools.reduce(Affine.then, affines, total)
         # Behind `last`, not behind the layer: where the chain ends is where its result is known.
         binary = self._binary_conv(graph, x, signs, total)
         rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)

@@ -29,6 +29,7 @@ from bnncc.ir.graph import (
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert
+from bnncc.passes.kept_order import must_stay
 from bnncc.passes.pixel_shuffle import find_shuffle
 from bnncc.passes.traced import choose_channels
 
@@ -81,7 +82,7 @@ def _carry_affines(graph: ir.Graph, shuffle: ir.Node, block: int) -> None:
     passed, stale = [value], set[ir.Value]()
     while (node := sole_consumer(graph, value)) is not None:
         step = affine_of(node)
-        if step is not None:
+        if step is not None and not must_stay(node.outputs[0], [step[1]]):
             total = total.then(step[1])
             take_over(node.outputs[0], value)
             graph.remove(node, safe=True)

@@ -10,9 +10,12 @@ Where every scale is -1, one Sub computes shift - x.
 
 The whole chain is composed in float64 and rounded to float32 once.  A value that something else reads ends a chain.
 A ReLU between a BinaryConv and a chain is no end where the convolution can clip its sums itself: see `fuse_clip`.
+In front of a rounding a chain stays in the network's own order (kept_order.py); then a batch norm is a Mul and an Add.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,7 @@ from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, 
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.fuse_clip import fuse_clip
+from bnncc.passes.kept_order import must_keep_order, must_stay_behind
 
 # Where an operator's weights have their output channels, for the operators that absorb an affine.
 WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
@@ -41,7 +45,12 @@ def _fold(graph: ir.Graph, node: ir.Node) -> bool:
         return fuse_clip(graph, node)
     if _continues_chain(graph, step[0]):
         return False
-    return _fold_chain(graph, *_collect_chain(graph, node))
+    nodes, x, affines = _collect_chain(graph, node)
+    result, producer = nodes[-1].outputs[0], x.producer()
+    absorbs = producer is not None and not must_stay_behind(producer, result, affines)
+    if not absorbs and must_keep_order(result, affines):
+        return _spell_norms(graph, nodes)
+    return _fold_chain(graph, nodes, x, functools.reduce(Affine.then, affines), absorbs=absorbs)
 
 
 def _continues_chain(graph: ir.Graph, x: ir.Value) -> bool:
@@ -49,24 +58,35 @@ def _continues_chain(graph: ir.Graph, x: ir.Value) -> bool:
     return producer is not None and affine_of(producer) is not None and sole_consumer(graph, x) is not None
 
 
-def _collect_chain(graph: ir.Graph, head: ir.Node) -> tuple[list[ir.Node], ir.Value, Affine]:
-    """(the nodes of the chain that starts at `head`, the value it starts from, what it computes)."""
+def _collect_chain(graph: ir.Graph, head: ir.Node) -> tuple[list[ir.Node], ir.Value, list[Affine]]:
+    """(the nodes of the chain that starts at `head`, the value it starts from, what each of them computes)."""
     first = affine_of(head)
     assert first is not None
-    x, total = first
-    nodes = [head]
+    x, affines, nodes = first[0], [first[1]], [head]
     while (following := sole_consumer(graph, nodes[-1].outputs[0])) is not None:
         step = affine_of(following)
         if step is None:
             break
-        total = total.then(step[1])
+        affines.append(step[1])
         nodes.append(following)
-    return nodes, x, total
+    return nodes, x, affines
 
 
-def _fold_chain(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine) -> bool:
+def _spell_norms(graph: ir.Graph, nodes: list[ir.Node]) -> bool:
+    """Write the batch norms of a chain that must stay as it is as what they are: a Mul and an Add."""
+    norms = [node for node in nodes if node.op_type == "BatchNormalization"]
+    for node in norms:
+        step = affine_of(node)
+        assert step is not None
+        _emit(graph, [node], *step, ["Mul", "Add"])
+        graph.remove(node, safe=True)
+    return bool(norms)
+
+
+def _fold_chain(graph: ir.Graph, nodes: list[ir.Node], x: ir.Value, affine: Affine, *, absorbs: bool) -> bool:
     producer = x.producer()
-    if producer is not None and sole_consumer(graph, x) is not None and absorb(graph, producer, affine):
+    absorbs = absorbs and sole_consumer(graph, x) is not None
+    if absorbs and producer is not None and absorb(graph, producer, affine):
         take_over(nodes[-1].outputs[0], producer.outputs[0])
     else:
         needed = _operators(affine)

@@ -14,7 +14,8 @@ The expression is read as a function of x (elementwise.py).  With the kink of a 
 PRelu(p·x) = p·PRelu(x) for p > 0: where an affine in front folds into a convolution, the magnitude of the factor behind
 goes there, and the form is taken that leaves no minus behind.  Parts that change nothing are left out; a PRelu whose
 slopes are all 0 is a Relu; a function without a kink is an affine.  A channel without a kink has s₁ = s₂, which is a
-PRelu of slope 1.  All this is done only where it leaves fewer operators than there were.
+PRelu of slope 1.  All this is done only where it leaves fewer operators than there were, and no rounding reads what
+comes of it (kept_order.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bnncc.ir.graph import bypass, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.elementwise import Candidate, interpret
 from bnncc.passes.expression import Chain, exclusive, is_absorbed, rewrite_expressions
+from bnncc.passes.kept_order import ROUNDINGS, is_learnt, is_rounded
 from bnncc.passes.piecewise import Matrix, Piecewise, simplified
 from bnncc.passes.remove_unused import remove_unread
 
@@ -56,6 +58,11 @@ class Form:
     offset: Matrix
 
     @property
+    def is_learnt(self) -> bool:
+        """True where its numbers are not some that somebody chose."""
+        return any(map(is_learnt, (self.slope, self.shift, self.negative_slope, self.factor)))
+
+    @property
     def operators(self) -> int:
         """How many operators it takes."""
         ones = (self.slope, self.negative_slope, self.factor)
@@ -78,6 +85,8 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
             continue
         form = _form(kink, absorbed=is_absorbed(graph, candidate.source, candidate.nodes))
         saved = len(removable) - form.operators
+        if is_rounded(node.outputs[0], ROUNDINGS) and not form.is_learnt:
+            continue
         if saved > 0 and (best is None or saved > best[0]):
             best = saved, candidate, form
     if best is None or not _rewrite(graph, node, best[1].source, best[2]):

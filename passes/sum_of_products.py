@@ -19,6 +19,7 @@ binary convolutions.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 
@@ -42,6 +43,7 @@ from bnncc.ir.graph import (
 )
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.insertion import insert
+from bnncc.passes.kept_order import must_stay
 from bnncc.passes.weight_terms import Term, Terms
 
 
@@ -176,14 +178,16 @@ def fold_behind(graph: ir.Graph, total: ir.Value, layers: Sequence[ir.Node | Non
     known = [layer for layer in layers if layer is not None and ops.is_binary_conv(layer)]
     if add is None or len(known) < len(layers):
         return
-    last, affine = add, Affine.identity((shape_of(total) or (0, 0))[1])
+    last, affines = add, list[Affine]()
     while (following := sole_consumer(graph, last.outputs[0])) is not None:
         step = affine_of(following)
         if step is None:
             break
-        affine, last = affine.then(step[1]), following
-    if last is add:
+        affines.append(step[1])
+        last = following
+    if last is add or must_stay(last.outputs[0], affines):
         return
+    affine = functools.reduce(Affine.then, affines)
     for index, layer in enumerate(known):
         first = index == 0
         term = terms[index] if terms else None

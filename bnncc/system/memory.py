@@ -24,6 +24,11 @@ def release_unused(weight_bytes: int) -> None:
     if weight_bytes < WORTHWHILE_BYTES:
         return
     gc.collect()
+    return_free_pages()
+
+
+def return_free_pages() -> None:
+    """Return the heap's free pages, which takes some milliseconds."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, or another system

@@ -32,6 +32,7 @@ In reading order:
 - `reference.py`        the value of the traced network that a value of the file stands for
 - `reference_side.py`   what the network computes
 - `error_bounds.py`     how far apart two right programs may be, value by value
+- `unvarying.py`        what no input changes, computed once
 - `steps.py`            where roundings and comparisons jump
 - `tolerance.py`        errors in units of what is allowed
 - `rounded_weights.py`  a file whose float weights are rounded
@@ -47,7 +48,7 @@ from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.rounding import ROUNDING
 from bnncc.model import CompiledModel
-from bnncc.system.memory import release_unused
+from bnncc.system.memory import release_unused, return_free_pages
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference, network_outputs
 from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, StepCheck, Verification
@@ -131,5 +132,6 @@ def _check_input(
     """True where the traced graph yields what PyTorch does."""
     expected = reference.on(arrays, network)
     for check in checks:
+        return_free_pages()
         check.check(expected)
     return max(map(output_error, expected.outputs, expected.network_outputs)) <= ROUNDING

@@ -25,6 +25,7 @@ from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
 from bnncc.verification.steps import STEPS, distance, step_bound
+from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
 LOCAL_ELEMENTS = 1 << 21
@@ -217,6 +218,7 @@ class Reference:
         wanted += [value for point in self.points for value in point.correspondence.traced_values()]
         wanted += [value for step in self.steps for value in (step.traced.outputs[0], *step.operands)]
         self._bounds = self._add_bounds()
+        fold_unvarying(self._traced)
         wanted += list(self._bounds.values())
         fixed = set(traced.inputs) | set(traced.initializers.values())
         self._constants = {v: v.const_value.numpy() for v in wanted if v.const_value is not None}
@@ -349,6 +351,7 @@ class Reference:
         given = [*self.compiled.graph.graph.inputs, *(p.value for p in self.points), *(s.value for s in self.steps)]
         originals = {own[value.name]: value for value in (*given, *self.floats)}
         bounds = add_error_bounds(whole, [own[value.name] for value in self.floats], list(originals))
+        fold_unvarying(whole)
         pending: list[ir.Value] = []
         for index, value in enumerate(self.floats):
             pending.append(own[value.name])
