@@ -16,7 +16,7 @@ from PIL import Image
 
 import bnncc.bundle
 from bnncc.bundle.check_data import make_check_data
-from bnncc.bundle.manifest import MANIFEST
+from bnncc.bundle.manifest import MANIFEST, write_manifest
 from bnncc.data import Preprocessing
 from bnncc.runtime import library_path
 from tests.bundle import example
@@ -33,11 +33,11 @@ def folder(tmp_path: Path) -> Path:
     model = example.model()
     (path / "model.tflite").write_bytes(model.content)
     (path / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
-    manifest = {"input_layout": "NHWC", "preprocessing": model.preprocessing.as_json()}
-    (path / MANIFEST).write_text(json.dumps(manifest))
     (path / "check.npz").write_bytes(make_check_data(model, str(example.IMAGES)).npz())
     shutil.copyfile(library_path(), path / "libbnncc_runtime.so")
     shutil.copyfile(RUN_PY, path / "run.py")
+    preprocessing = model.preprocessing.as_json()
+    write_manifest(path, {"abi": "host", "input_layout": "NHWC", "preprocessing": preprocessing})
     return path
 
 
@@ -118,3 +118,15 @@ def test_pictures_become_what_bnncc_makes_of_them(
     np.testing.assert_array_equal(found, expected)
     turned = module["channels_last"](expected.transpose(2, 0, 1), expected.shape)
     np.testing.assert_array_equal(turned, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("model.tflite", ["--bench", "--runs", 1]), ("check.npz", ["--check"])]
+)
+def test_a_damaged_copy_is_known_by_its_digest(folder: Path, name: str, arguments: list[object]) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    done = run(folder, *arguments)
+    assert done.returncode == 1
+    assert f"{name} is damaged: its SHA-256 is not that of bundle.json" in done.stderr

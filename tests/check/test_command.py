@@ -274,7 +274,14 @@ def test_as_many_pictures_of_changed_images_are_kept_as_asked_for(workspace: Wor
     assert list(result.pictures) == [image.row for image in result.changed[:2]]
     for row, picture in result.pictures.items():
         np.testing.assert_array_equal(picture, workspace.images[row].transpose(1, 2, 0))
-    assert result.failures == ()
+
+
+def test_without_a_bar_too_a_file_that_changes_most_classes_fails(workspace: Workspace, tmp_path: Path) -> None:
+    compiled = bnncc.compile(NETWORK[0], weights=NETWORK[2], input_shapes=["1x1x28x28"], options=RAW)
+    wrong = replace(compiled, content=Path(worse(workspace, tmp_path)).read_bytes())
+    (failure,) = wrong.check((workspace.images, workspace.labels)).failures
+    assert "of the images keep their class, with 95% confidence less than 90%" in failure
+    assert compiled.check((workspace.images[:2], workspace.labels[:2])).failures == ()
 
 
 def test_an_onnx_file_is_the_network_and_takes_no_weights(workspace: Workspace, tmp_path: Path) -> None:
