@@ -17,6 +17,8 @@ many of them a kernel may take.
   root, which costs no second convolution.
 - *Folded constants*: a batch norm that is folded into what stands in front rounds products of γ/σ with weights and μ
   instead; so its own rounding is that of all its terms, |γ/σ|·(|x| + |μ|) + |β|, however small y is.
+  Where a sum of n is in front, such terms are its bias, which a kernel may start from: then each of its n roundings is
+  of their size, DRIFT · √n · u, as that of any partial sum.
 - *Monotone functions* are evaluated at x ± error: what a clip or a saturated sigmoid lets through is all that remains.
 - What only moves elements moves their errors.
 - *Any other operator* (RULES has no entry): its result has the largest relative error of its operands, plus
@@ -69,6 +71,9 @@ _MONOTONE = {
 }  # fmt: skip
 _EXACT_FUNCTIONS = {"Relu", "Clip"}
 _SIGMOIDS = {"Sigmoid", "Tanh"}
+_SUMS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+# What is folded into a sum in front of it.
+_AFFINE = {"Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization", "Identity", "Cast", *_MOVES}
 # Functions that are steeper than this nowhere.
 _STEEPEST = {"Abs": 1.0, "Neg": 1.0, "Sin": 1.0, "Cos": 1.0, "HardSwish": 1.5, "Gelu": 1.13, "Mish": 1.1, "Swish": 1.1}
 _STEPS = {
@@ -109,6 +114,7 @@ class _Analysis:
         self.computed: dict[ir.Value, ir.Value | None] = {}
         self._scalars: dict[float, ir.Value] = {}
         self._magnitudes: dict[ir.Value, ir.Value] = {}
+        self._summands: dict[ir.Value, float] = {}
         self._count = 0
         self._last: ir.Node | None = None
 
@@ -128,8 +134,20 @@ class _Analysis:
         self._last = node
         if rule is _unknown and all(value is None or _constant(value) is not None for value in node.inputs):
             return
+        self._summands[node.outputs[0]] = self._summands_of(node)
         for output, result in zip(node.outputs, rule(self, node, bounds), strict=False):
             self.computed[output] = result
+
+    def _summands_of(self, node: ir.Node) -> float:
+        """How many summands the convolution or Linear has into whose bias what is added here may go; 0 for none."""
+        if node.op_type in _SUMS:
+            return _count(node)
+        known = [self._summands.get(value, 0.0) for value in node.inputs if value is not None]
+        return max(known, default=0.0) if node.op_type in _AFFINE else 0.0
+
+    def added(self, node: ir.Node) -> float:
+        """Units of the rounding of what the affine operator `node` adds."""
+        return max(ELEMENTWISE, _drift(self._summands.get(node.outputs[0], 0.0)))
 
     def finish(self) -> None:
         """What is added from here on stands at the end."""
@@ -250,7 +268,7 @@ def _add(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequen
     whole = _without_residue(node)
     if whole is not None:
         return [analysis.sum(analysis.bound(whole), analysis.own(whole, *operands))]
-    return [analysis.sum(*bounds, analysis.own(*operands))]
+    return [analysis.sum(*bounds, analysis.own(*operands, units=analysis.added(node)))]
 
 
 def _without_residue(node: ir.Node) -> ir.Value | None:
@@ -418,16 +436,15 @@ def _batch_norm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) ->
         analysis.array(array.reshape(shape).astype(np.float32))
         for array in (scale, scale * np.abs(mean) + np.abs(beta))
     )
-    own = analysis.times(analysis.node("Add", analysis.times(analysis.magnitude(x), factor), shift), ELEMENTWISE)
+    terms = analysis.node("Add", analysis.times(analysis.magnitude(x), factor), shift)
+    own = analysis.times(terms, analysis.added(node))
     return [analysis.sum(None if bounds[0] is None else analysis.times(bounds[0], factor), own)]
 
 
 def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     x, weight, y = _operand(node, 0), _operand(node, 1), node.outputs[0]
     shape = shape_of(weight) or ()
-    count = float(np.prod(shape[1:]))
-    if node.op_type == "ConvTranspose":
-        count = float(np.prod(shape)) / max((shape_of(y) or (1, 1))[1], 1)
+    count = _count(node)
     per_channel = (1, -1, *(1,) * (len(shape) - 2))
     axes = analysis.array(np.arange(1, len(shape))) if node.op_type == "Conv" else None
     norm = analysis.node("ReduceL2", weight, *([axes] if axes is not None else []), keepdims=0)
@@ -449,7 +466,7 @@ def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -
         total = analysis.node("Reshape", total, analysis.array(np.asarray(per_channel, np.int64)))
         terms.append(analysis.times(total, largest))
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        bias = analysis.own(node.inputs[2])
+        bias = analysis.own(node.inputs[2], units=_drift(count))
         terms.append(analysis.node("Reshape", bias, analysis.array(np.asarray(per_channel, np.int64))))
     return [analysis.sum(*terms)]
 
@@ -484,9 +501,7 @@ def _cast(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Seque
 def _product(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     """MatMul and Gemm."""
     a, b, y = _operand(node, 0), _operand(node, 1), node.outputs[0]
-    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
-    axis = 0 if transposed and node.op_type == "Gemm" else -1
-    count = float((shape_of(a) or (1,))[axis])
+    count = _count(node)
     matrices = {name: value for name, value in node.attributes.items() if name in ("transA", "transB", "alpha")}
 
     def multiply(left: ir.Value, right: ir.Value) -> ir.Value:
@@ -500,8 +515,20 @@ def _product(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Se
     if bounds[1] is not None:
         terms.append(multiply(analysis.magnitude(a), analysis.sized(bounds[1], b)))
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        terms += [analysis.own(node.inputs[2]), bounds[2]]
+        terms += [analysis.own(node.inputs[2], units=_drift(count)), bounds[2]]
     return [analysis.sum(*terms)]
+
+
+def _count(node: ir.Node) -> float:
+    """How many products a convolution, MatMul or Gemm adds up."""
+    if node.op_type in ("MatMul", "Gemm"):
+        transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+        axis = 0 if transposed and node.op_type == "Gemm" else -1
+        return float((shape_of(_operand(node, 0)) or (1,))[axis])
+    shape = shape_of(_operand(node, 1)) or (1,)
+    if node.op_type == "ConvTranspose":
+        return float(np.prod(shape)) / max((shape_of(node.outputs[0]) or (1, 1))[1], 1)
+    return float(np.prod(shape[1:]))
 
 
 def _drift(count: float) -> float:
