@@ -32,6 +32,8 @@ ROUNDINGS = ("Round", "Floor", "Ceil")
 STEPS = (*ROUNDINGS, "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Sign")
 # The type of a new value may not be known yet.
 FLOATS = (None, ir.DataType.FLOAT)
+# Of so many multiples of a step one is twice another, or 0.
+LEAST_UNLIKE = 6
 SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -97,8 +99,13 @@ def is_exact(affines: Sequence[Affine]) -> bool:
 
 
 def is_learnt(array: npt.NDArray[np.float64]) -> bool:
-    """True for more numbers than anybody chooses, powers of two aside."""
-    return np.unique(np.frexp(np.abs(array[array != 0]))[0]).size > MOST_DESIGNED
+    """True for more numbers than anybody chooses, powers of two aside, or some of which no two are alike.
+
+    Numbers that are chosen lie on a grid, and among so many multiples of a step one is twice another.
+    """
+    numbers = array[array != 0]
+    count = np.unique(np.frexp(np.abs(numbers))[0]).size
+    return count > MOST_DESIGNED or (count == numbers.size >= LEAST_UNLIKE)
 
 
 def _yields_learnt(layer: ir.Node) -> bool:

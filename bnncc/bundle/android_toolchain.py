@@ -63,7 +63,8 @@ STUBS = {
         "syscall", "vdprintf", "vsnprintf",
     ),
     "libm.so": (
-        "ceilf", "cosf", "erfcf", "expf", "expm1f", "floorf", "logf", "powf", "rintf", "sinf", "sqrtf", "tanhf",
+        "ceilf", "cosf", "erfcf", "expf", "expm1f", "floorf", "fmodf", "logf", "powf", "rintf", "sinf", "sqrtf",
+        "tanhf",
     ),
 }  # fmt: skip
 # Headers of 16 KiB pages, which newer phones have; they fit smaller ones.
