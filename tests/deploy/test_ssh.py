@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from bnncc.bundle import write_bundle
+from bnncc.bundle.manifest import MANIFEST, write_manifest
 from bnncc.runtime import library_path
 from bnncc.targets import find_target
 from tests.bundle import example
@@ -115,6 +117,11 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("sshd does not listen")
 
 
+def renew_manifest(folder: Path) -> None:
+    """The digests of the files that are there now."""
+    write_manifest(folder, json.loads((folder / MANIFEST).read_text()))
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for a Raspberry Pi, with this machine's delegate in it, as the host of the test is this machine."""
@@ -122,6 +129,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "fashion net"
     write_bundle(example.model(), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
     shutil.copyfile(library_path(), folder / "libbnncc_runtime.so")
+    renew_manifest(folder)
     return folder
 
 
@@ -145,6 +153,7 @@ def test_other_outputs_on_the_host_exit_with_1(server: Server, bundle: Path, tmp
     arrays = dict(np.load(folder / "check.npz"))
     arrays["outputs"] = -arrays["outputs"]
     np.savez(folder / "check.npz", **arrays)
+    renew_manifest(folder)
     options = ("--port", server.port, "--identity", server.folder / "user_key", "--python", sys.executable)
     done = server.deploy(folder, *options)
     assert done.returncode == 1
