@@ -8,8 +8,9 @@ Mul can go into the weights (`normalize_sign_input`), and the border's Add, a co
 (`carry_shifts`).  See `border` for the algebra.
 
 It is done where what the Mul computes is no less than what the Add does, for all the convolutions that read the sign,
-where LCE has that zero padding by itself, and where the sums are neither clipped nor compared with thresholds, which
-LCE does of sums over all taps only.
+where the constants take no more than `MOST_BORDER_BYTES` of the file (carried in front of the next layer, one has the
+size of that layer's input), where LCE has that zero padding by itself, and where the sums are neither clipped nor
+compared with thresholds, which LCE does of sums over all taps only.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from bnncc.passes.remove_unused import remove_unread
 
 # What stands between sums and the sign that thresholds take in: see `threshold`.
 BETWEEN = {"Relu", "Clip", "PRelu", "LeakyRelu", "MaxPool", "Max", "Min"}
+# Of all the borders of a graph: a network of many such layers would become several times as large.
+MOST_BORDER_BYTES = 2**20
+_SPENT = "bnncc.border_bytes"
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,10 @@ def free_padding(graph: ir.Graph, signs: ir.Value) -> bool:
             return False
         convs += known
     corrected = sum(_size(conv.conv.outputs[0]) for conv in convs if conv.value != 0)
-    if not convs or corrected > _size(signs):
+    spent = graph.meta.get(_SPENT, 0) + (4 * _size(signs) if corrected else 0)
+    if not convs or corrected > _size(signs) or spent > MOST_BORDER_BYTES:
         return False
+    graph.meta[_SPENT] = spent
     for each in convs:
         if each.value != 0:
             _pad_with_zeros(graph, each, signs)

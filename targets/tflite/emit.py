@@ -11,7 +11,7 @@ from bnncc.errors import UnsupportedOperatorsError
 from bnncc.ir.bit_moves import runs_on_words
 from bnncc.ir.graph import NOT_DECOMPOSED_KEY, describe, shape_of
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
-from bnncc.targets.tflite.digest import DIGEST_NAME, PLACEHOLDER, seal
+from bnncc.targets.tflite.digest import DIGEST_NAME, PLACEHOLDER
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout
 from bnncc.targets.tflite.lowerings import LOWERINGS
 from bnncc.targets.tflite.lowerings.bit_moves import lower_bit_move
@@ -41,13 +41,11 @@ def emit(
         writer.metadata(name, content)
     if metadata:
         writer.metadata(DIGEST_NAME, PLACEHOLDER)
-    return seal(
-        writer.finish(
-            inputs,
-            outputs,
-            [value.name or "" for value in model.graph.inputs],
-            [value.name or "" for value in model.graph.outputs],
-        )
+    return writer.finish(
+        inputs,
+        outputs,
+        [value.name or "" for value in model.graph.inputs],
+        [value.name or "" for value in model.graph.outputs],
     )
 
 

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from bnncc.targets.tflite.digest import seal
+
 SCHEMA_VERSION = 3
 FILE_IDENTIFIER = b"TFL3"
 # The kernels read constants with vector loads: TensorFlow's schema forces this alignment, in bytes, on buffer data.
@@ -239,13 +241,13 @@ class ModelWriter:
 
 
 def pack(model: schema.ModelT) -> bytes:
-    """Serialise a schema object tree, with every buffer's data aligned."""
+    """Serialise a schema object tree, with every buffer's data aligned, and its digest if it has an entry for one."""
     model = copy.copy(model)
     _end_safely(model)
     model.buffers = [_aligned(buffer) for buffer in model.buffers]
     builder = flatbuffers.Builder(sum(buffer.data.size for buffer in model.buffers if buffer.data is not None) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return seal(bytes(builder.Output()))
 
 
 def _end_safely(model: schema.ModelT) -> None:

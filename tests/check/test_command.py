@@ -32,7 +32,6 @@ from bnncc.cli.terminal import INTERRUPTED
 from bnncc.data import Preprocessing
 from bnncc.frontend import NetworkSource, load_network
 from bnncc.inference.runners import LceRunner
-from bnncc.targets.tflite.digest import seal
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 
@@ -324,7 +323,7 @@ def changed(path: str, output: str, index: int, change: Callable[[Array], object
     change(array)
     assert not np.array_equal(array, data)
     model.buffers[model.subgraphs[0].tensors[tensor.index].buffer].data = array.reshape(-1).view(np.uint8)
-    return seal(pack(model))
+    return pack(model)
 
 
 def binary_convolution(file: TfliteFile, output: str) -> Operator:
@@ -398,7 +397,7 @@ def test_a_file_with_other_operators_than_this_version_makes_is_refused(workspac
             settings = json.loads(bytes(model.buffers[entry.buffer].data))
             settings["padding"] = "one-padded"
             model.buffers[entry.buffer].data = np.frombuffer(json.dumps(settings).encode(), np.uint8)
-    (tmp_path / "other.tflite").write_bytes(seal(pack(model)))
+    (tmp_path / "other.tflite").write_bytes(pack(model))
     result = check(f"{tmp_path}/other.tflite", "--model", *NETWORK, "--data", workspace.npz, "--layers")
     assert "other operators than the file has" in refused(result)
 
@@ -416,7 +415,7 @@ def worse(workspace: Workspace, folder: Path) -> str:
     weights = file.data(tensor)
     assert weights is not None
     model.buffers[model.subgraphs[0].tensors[tensor.index].buffer].data = (-weights).reshape(-1).view(np.uint8)
-    (folder / "worse.tflite").write_bytes(seal(pack(model)))
+    (folder / "worse.tflite").write_bytes(pack(model))
     return f"{folder}/worse.tflite"
 
 
@@ -713,7 +712,7 @@ def test_a_file_that_is_none_of_bnncc_is_refused(workspace: Workspace, tmp_path:
     assert "is no TensorFlow Lite file" in message(b"not a model at all, only some text")
     model = unpack(Path(workspace.file).read_bytes())
     model.metadata = []
-    assert "was not compiled by bnncc" in message(seal(pack(model)))
+    assert "was not compiled by bnncc" in message(pack(model))
     result = check(f"{tmp_path}/missing.tflite", "--model", *NETWORK, "--data", workspace.npz)
     assert "cannot be read" in refused(result)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnncc
 from bnncc.passes.normalize_sign_input import NormalizeSignInput
 from tests.passes.helpers import Array, build, check_pass, node_of, normal, operators, signs
 from tests.passes.proof import operators_in_file, proven
@@ -99,3 +100,9 @@ def test_a_layer_of_a_dense_block_is_an_add_a_sign_a_convolution_and_a_concatena
     compiled = proven(DenseBlock(fill, layers), 1, 3, 9, 7)
     each = dict.fromkeys(("ADD", "LceQuantize", "LceBconv2d", "CONCATENATION"), layers)
     assert operators_in_file(compiled) == {"CONV_2D": 1, **each, "MEAN": 1, "FULLY_CONNECTED": 1}
+
+
+def test_borders_stay_small_beside_the_file() -> None:
+    """At 120x120 a border of 32 channels would be 1.8 MB, and the convolution's filters are a few kB."""
+    compiled = bnncc.compile(DenseBlock(-1.0, 1).eval(), input_shapes=[(1, 3, 120, 120)])
+    assert len(compiled.content) < 2**16
