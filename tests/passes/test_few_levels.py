@@ -173,7 +173,6 @@ def test_layers_share_their_bits_and_batch_norms_fold_into_their_sums(quantizer:
     assert found["LceBconv2d"] == 4
     # The stem's batch norm is in its filters; the other is in the multipliers of both of its binary convolutions.
     assert found["MUL"] == 0
-    assert found["SUB"] == (quantizer is DOREFA)  # threshold - x
     assert all("4 levels, taken as the sum of 2 signs" in " ".join(layer.explanation) for layer in compiled.layers)
 
 
