@@ -80,9 +80,11 @@ def _select_of_sum(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _select_of_product(graph: ir.Graph, node: ir.Node) -> bool:
     product = _product(graph, node.outputs[0], shared=True)
+    y = node.outputs[0]
     if product is None or _is_two_valued(product.other):
         return False
-    y = node.outputs[0]
+    if shape_of(product.other) != shape_of(y):
+        return False  # a scale of rows or channels, which may go behind the layer that reads its product
     zero = new_constant(graph, np.array(0, np.float32), f"{y.name}/zero")
     return _replace(graph, node, product.mask, product.other, zero)
 
