@@ -13,8 +13,9 @@ import torch
 import bnncc
 from bnncc.cli import main
 from bnncc.errors import InputError
+from bnncc.targets.tflite.digest import DIGEST_NAME
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.writer import pack
+from bnncc.targets.tflite.writer import pack, unpack
 from tests.networks import VggSmall, randomize
 
 FILES = 150
@@ -51,7 +52,23 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def without_digest(content: bytes) -> bytes:
+    """As other programs write files."""
+    model = unpack(content)
+    model.metadata = [entry for entry in model.metadata if entry.name != DIGEST_NAME.encode()]
+    return pack(model)
+
+
+def test_a_file_with_a_digest_is_printed_as_it_is_and_not_damaged(content: bytes, tmp_path: Path) -> None:
+    rng, path = random.Random(1), tmp_path / "net.tflite"
+    for _ in range(FILES // 3):
+        path.write_bytes(damaged(content, rng))
+        result = click.testing.CliRunner().invoke(main, ["inspect", str(path)])
+        assert result.exit_code == (0 if path.read_bytes() == content else 2), (result.output, result.exception)
+
+
 def test_inspect_prints_a_damaged_file_or_says_what_is_wrong(content: bytes, tmp_path: Path) -> None:
+    content = without_digest(content)
     rng, path = random.Random(0), tmp_path / "net.tflite"
     codes = []
     for _ in range(FILES):
