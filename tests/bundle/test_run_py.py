@@ -74,6 +74,7 @@ def test_other_outputs_fail_the_check(folder: Path) -> None:
     arrays = dict(np.load(folder / "check.npz"))
     arrays["outputs"] = np.roll(arrays["outputs"], 1, axis=1)
     np.savez(folder / "check.npz", **arrays)
+    write_manifest(folder, json.loads((folder / MANIFEST).read_text()))
     done = run(folder, "--check")
     assert done.returncode == CHECK_FAILED
     assert "check             FAILED" in done.stdout
