@@ -24,6 +24,7 @@ from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, 
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.flatten_means import is_mean_of_map
 from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.kept_order import is_rounded
 from bnncc.passes.remove_unused import remove_unread
 
 
@@ -87,6 +88,8 @@ def _means(graph: ir.Graph) -> list[_Mean]:
         result = shape_of(node.outputs[0])
         if x is None or shape is None or len(shape) != 4 or result is None or not is_mean_of_map(node, 4):
             continue
+        if is_rounded(node.outputs[0]):
+            continue  # the network's own order decides on which side of a tie a mean lies
         mean = _Mean(node, [], np.zeros(shape[1]))
         _expand(graph, x, Affine.identity(shape[1]), (), mean)
         mean.reader = _reader(graph, mean)

@@ -89,8 +89,9 @@ def test_gates_and_sums_are_of_means(body: str, outputs: str) -> None:
         ("s = Relu (y)\nm = GlobalAveragePool (s)\nz = Conv (m, w)", "z"),
         ("p = Mul (y, r)\nm = GlobalAveragePool (p)\nz = Relu (m)", "z"),
         ("s = Add (y, r)\nm = GlobalMaxPool (s)\nz = Conv (m, w)", "z"),
+        (MIXTURE + "t = Round (m)\nz = Conv (t, w)", "z"),
     ],
-    ids=["an operator more", "the sum is read elsewhere", "not linear", "two maps", "a maximum"],
+    ids=["an operator more", "the sum is read elsewhere", "not linear", "two maps", "a maximum", "rounded"],
 )
 def test_other_means_stay(body: str, outputs: str) -> None:
     check_pass(graph(body, outputs), AverageEarly(), modified=False)
