@@ -25,7 +25,6 @@ from bnncc.passes.carry_shifts import is_channel_concat, is_transparent
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.fold_affine import absorb, absorbs
 from bnncc.passes.insertion import insert
-from bnncc.passes.kept_order import must_stay
 
 # op(a·x) = a·op(x) for a > 0 alone.
 POSITIVELY_HOMOGENEOUS = {"Relu", "LeakyRelu", "PRelu", "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"}
@@ -44,8 +43,6 @@ class SinkScales(ir.passes.InPlacePass):
 def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     step = affine_of(node) if node.op_type in ("Mul", "Div") else None
     if step is None or sole_consumer(graph, step[0]) is None:
-        return False
-    if must_stay(node.outputs[0], [step[1]]):
         return False
     x, scale = step[0], step[1].scale
     sink = _into(graph, x, scale)

@@ -105,19 +105,6 @@ def test_elsewhere_the_scale_stays(between: str) -> None:
     check_pass(network(between, **constants), SinkScales(), modified=False)
 
 
-def test_in_front_of_a_rounding_a_chosen_scale_stays() -> None:
-    body = f"""
-        s = bnncc.Sign (x)
-        u = bnncc.BinaryConv {CONV} (s, w, m, b)
-        v = bnncc.BinaryConv {CONV} (s, w, m, b)
-        r = Add (u, v)
-        c = Mul (r, scale)
-        y = Round (c)"""
-    constants = {"w": signs(6, 5, 3, 3), "m": np.full(6, 0.1, np.float32), "b": np.zeros(6, np.float32)}
-    model = build(body, "float[2, 5, 6, 4] x", scale=np.array(7.5, np.float32), **constants)
-    check_pass(model, SinkScales(), modified=False)
-
-
 def test_with_powers_of_two_the_outputs_are_equal() -> None:
     scale = np.exp2(np.random.default_rng(1).integers(-3, 4, (6, 1, 1))).astype(np.float32)
     model = network("r = Add (u, v)", scale=scale)
