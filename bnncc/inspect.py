@@ -10,6 +10,7 @@ import numpy as np
 
 from bnncc.errors import InputError
 from bnncc.targets.tflite.bitpack import WORD_BITS
+from bnncc.targets.tflite.flexbuffer import unpack_ints
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
@@ -102,7 +103,7 @@ def _binary_macs(file: TfliteFile, operator: Operator) -> int:
         return 0
     filters = operator.inputs[1]
     assert filters is not None
-    options = _flexbuffer(file.custom_options(operator))
+    options = unpack_ints(file.custom_options(operator))
     channels = options.get("channels_in", filters.shape[-1] * WORD_BITS)
     return int(np.prod(operator.outputs[0].shape)) * filters.shape[1] * filters.shape[2] * channels
 
@@ -122,9 +123,3 @@ def _float_macs(file: TfliteFile, operator: Operator) -> int:
         first = operator.inputs[0]
         return outputs * (first.shape[-1] if first is not None else 0)
     return 0
-
-
-def _flexbuffer(content: bytes) -> dict[str, int]:
-    from flatbuffers import flexbuffers
-
-    return dict(flexbuffers.Loads(content)) if content else {}

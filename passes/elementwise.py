@@ -8,7 +8,7 @@ are one number, or one a channel (axis 1).  Assignment through a mask, y[x > 0] 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,27 +49,43 @@ def interpret(value: ir.Value) -> list[Candidate]:
     shape = shape_of(value)
     if shape is None:
         return []
-    waiting, expanded = _uses_inside(value, shape)
-    frontier, nodes, found = [value], list[ir.Node](), list[Candidate]()
-    while len(found) < MOST_SOURCES:
-        # What every reader inside the expression has been opened of can be opened next.
-        ready = next((one for one in frontier if waiting[one] == 0), None)
-        if ready is None:
+
+    def opens(one: ir.Value, node: ir.Node) -> bool:
+        return is_elementwise(node) and shape_of(one) == shape
+
+    found: list[Candidate] = []
+    for source, nodes in sole_sources(value, opens, _computed):
+        function = _evaluate(value, source, nodes, shape) if shape_of(source) == shape else None
+        if function is not None:
+            found.append(Candidate(source, function, tuple(nodes)))
+        if len(found) == MOST_SOURCES:
             break
-        if len(frontier) == 1 and nodes and _is_source(ready, shape):
-            function = _evaluate(value, ready, nodes, shape)
-            if function is not None:
-                found.append(Candidate(ready, function, tuple(nodes)))
+    return found
+
+
+def sole_sources(
+    value: ir.Value, opens: Callable[[ir.Value, ir.Node], bool], operands: Callable[[ir.Node], Sequence[ir.Value]]
+) -> Iterator[tuple[ir.Value, list[ir.Node]]]:
+    """Every float32 value of which alone the expression behind `value` is computed, the nearest first.
+
+    opens: whether the operator that computes a value is looked through; operands: what it reads and is no constant.
+    Yields (such a value, the operators from it on to `value`, last one first; the list grows).
+    """
+    waiting, opened = _uses_inside(value, opens, operands)
+    frontier, nodes = [value], list[ir.Node]()
+    # What every reader inside the expression has been opened of can be opened next.
+    while (ready := next((one for one in frontier if waiting[one] == 0), None)) is not None:
+        if len(frontier) == 1 and nodes and ready.dtype == ir.DataType.FLOAT:
+            yield ready, nodes
         producer = ready.producer()
-        if producer is None or ready not in expanded:
+        if producer is None or ready not in opened:
             break
         frontier.remove(ready)
         nodes.append(producer)
-        for operand in _computed(producer):
+        for operand in operands(producer):
             waiting[operand] -= 1
             if operand not in frontier:
                 frontier.append(operand)
-    return found
 
 
 def rests_at(value: ir.Value, number: float) -> bool:
@@ -79,25 +95,23 @@ def rests_at(value: ir.Value, number: float) -> bool:
     return any(bool(np.any((one.slopes == 0) & (one.offsets == number))) for one in known)
 
 
-def _uses_inside(value: ir.Value, shape: tuple[int, ...]) -> tuple[dict[ir.Value, int], set[ir.Value]]:
+def _uses_inside(
+    value: ir.Value, opens: Callable[[ir.Value, ir.Node], bool], operands: Callable[[ir.Node], Sequence[ir.Value]]
+) -> tuple[dict[ir.Value, int], set[ir.Value]]:
     """(how often each value is an operand in the expression of `value`, the values that operators in it compute)."""
-    waiting, expanded = {value: 0}, set[ir.Value]()
+    waiting, opened = {value: 0}, set[ir.Value]()
     pending = [value]
     for one in pending:
         producer = one.producer()
-        if producer is None or not is_elementwise(producer) or shape_of(one) != shape or len(expanded) == MOST_NODES:
+        if producer is None or not opens(one, producer) or len(opened) == MOST_NODES:
             continue
-        expanded.add(one)
-        for operand in _computed(producer):
+        opened.add(one)
+        for operand in operands(producer):
             if operand not in waiting:
                 waiting[operand] = 0
                 pending.append(operand)
             waiting[operand] += 1
-    return waiting, expanded
-
-
-def _is_source(value: ir.Value, shape: tuple[int, ...]) -> bool:
-    return value.dtype == ir.DataType.FLOAT and shape_of(value) == shape
+    return waiting, opened
 
 
 def is_elementwise(node: ir.Node) -> bool:

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import pad_mode, pad_value
 from bnncc.ir.geometry import Scheme, Window, common_scheme
-from bnncc.ir.graph import constant_of, shape_of, sole_consumer
+from bnncc.ir.graph import constant_of, element_count, shape_of, sole_consumer
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import NO_PADS, Pads, spatial_pads
 from bnncc.passes.express_pad_value import pad_with_zeros
@@ -62,9 +61,9 @@ def free_padding(graph: ir.Graph, signs: ir.Value) -> bool:
         if len(known) < len(found):
             return False
         convs += known
-    corrected = sum(_size(conv.conv.outputs[0]) for conv in convs if conv.value != 0)
-    spent = graph.meta.get(_SPENT, 0) + (4 * _size(signs) if corrected else 0)
-    if not convs or corrected > _size(signs) or spent > MOST_BORDER_BYTES:
+    corrected = sum(element_count(conv.conv.outputs[0]) for conv in convs if conv.value != 0)
+    spent = graph.meta.get(_SPENT, 0) + (4 * element_count(signs) if corrected else 0)
+    if not convs or corrected > element_count(signs) or spent > MOST_BORDER_BYTES:
         return False
     graph.meta[_SPENT] = spent
     for each in convs:
@@ -123,7 +122,3 @@ def _pad_with_zeros(graph: ir.Graph, padded: _Padded, signs: ir.Value) -> None:
     conv.attributes["pad_value"] = ir.AttrFloat32("pad_value", padded.value)
     pad_with_zeros(graph, conv, padded.windows)
     remove_unread(graph, [padded.pad])
-
-
-def _size(value: ir.Value) -> int:
-    return int(np.prod(shape_of(value) or (0,)))

@@ -34,7 +34,6 @@ STEPS = (*ROUNDINGS, "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"
 FLOATS = (None, ir.DataType.FLOAT)
 # Of so many multiples of a step one is twice another, or 0.
 LEAST_UNLIKE = 6
-SUMS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def must_stay(value: ir.Value, affines: Sequence[Affine]) -> bool:
@@ -64,7 +63,7 @@ def is_rounded(value: ir.Value, steps: Collection[str] = STEPS) -> bool:
     while pending:
         for use in pending.pop().uses():
             node = use.node
-            if node.domain != "" or node.op_type in SUMS:
+            if node.domain != "" or node.op_type in ops.WEIGHTED:
                 continue
             if node.op_type in steps or (node.op_type == "Cast" and node.outputs[0].dtype not in FLOATS):
                 return True
@@ -82,7 +81,7 @@ def holds_levels(value: ir.Value) -> bool:
         node = pending.pop().producer()
         if ops.yields_signs(node) or (node is not None and node.domain == "" and node.op_type in ROUNDINGS):
             continue
-        if node is None or node.domain != "" or node.op_type in SUMS:
+        if node is None or node.domain != "" or node.op_type in ops.WEIGHTED:
             return False
         sources = [one for one in node.inputs if one is not None and one.dtype in FLOATS and constant_of(one) is None]
         if not sources:
@@ -112,7 +111,7 @@ def _yields_learnt(layer: ir.Node) -> bool:
     """True for a layer whose sums are no chosen numbers, not even where all that it reads is 0."""
     if ops.is_binary_conv(layer):
         numbers = layer.inputs[3:4]
-    elif layer.domain == "" and layer.op_type in SUMS and len(layer.inputs) > 2:
+    elif layer.domain == "" and layer.op_type in ops.WEIGHTED and len(layer.inputs) > 2:
         numbers = layer.inputs[1:3]
     else:
         return False

@@ -17,24 +17,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import constant_of, shape_of
 from bnncc.ir.value_facts import data_inputs
 from bnncc.passes import piecewise
-from bnncc.passes.elementwise import is_elementwise, number_or_array, operands_of
+from bnncc.passes.elementwise import is_elementwise, number_or_array, operands_of, sole_sources
 from bnncc.passes.elementwise_operators import apply_operator
 from bnncc.passes.piecewise import Function, Piecewise, rows_of, stacked
 
 Numbers = npt.NDArray[np.int64]
 
-# An expression is small.
-MOST_NODES = 64
 # So many elements are numbered at most: a map of 224 by 224 with 3 channels of 20 thresholds has 3 million.
 MOST_ELEMENTS = 1 << 23
 # So many functions are told apart at most.
 MOST_FUNCTIONS = 1 << 12
 
-RESHAPES = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-MOVING = RESHAPES | {"Transpose", "Expand", "Tile", "Concat", "Gather"}
+MOVING = {"Identity", *RESHAPES, "Transpose", "Expand", "Tile", "Concat", "Gather"}
 # What has one parameter a channel of its own input, or writes to places that it is told.
 OTHERS = {"BatchNormalization", "ScatterND"}
 
@@ -58,32 +56,8 @@ class Source:
 
 def sources_of(value: ir.Value) -> list[Source]:
     """Every float32 value that the expression behind `value` is all computed of, the farthest first."""
-    waiting, opened = {value: 0}, set[ir.Value]()
-    pending = [value]
-    for one in pending:
-        node = one.producer()
-        if node is None or not is_pointwise(node) or len(opened) == MOST_NODES:
-            continue
-        opened.add(one)
-        for operand in computed_operands(node):
-            if operand not in waiting:
-                waiting[operand] = 0
-                pending.append(operand)
-            waiting[operand] += 1
-    frontier, nodes, found = [value], list[ir.Node](), list[Source]()
-    while (ready := next((one for one in frontier if waiting[one] == 0), None)) is not None:
-        if len(frontier) == 1 and nodes and ready.dtype == ir.DataType.FLOAT:
-            found.append(Source(ready, tuple(nodes)))
-        node = ready.producer()
-        if node is None or ready not in opened:
-            break
-        frontier.remove(ready)
-        nodes.append(node)
-        for operand in computed_operands(node):
-            waiting[operand] -= 1
-            if operand not in frontier:
-                frontier.append(operand)
-    return found[::-1]
+    found = sole_sources(value, lambda one, node: is_pointwise(node), computed_operands)
+    return [Source(source, tuple(nodes)) for source, nodes in found][::-1]
 
 
 def is_pointwise(node: ir.Node) -> bool:
@@ -145,7 +119,7 @@ def _moved(node: ir.Node, known: dict[ir.Value, Pointwise], shape: tuple[int, ..
 
 
 def _move(node: ir.Node, array: Numbers, before: tuple[int, ...], shape: tuple[int, ...]) -> Numbers:
-    if node.op_type in RESHAPES:
+    if node.op_type in ("Identity", *RESHAPES):
         return array if before == shape else np.broadcast_to(array, before).reshape(shape)
     if node.op_type == "Transpose":
         permutation = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(before))[::-1]

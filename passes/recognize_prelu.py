@@ -85,7 +85,7 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
             continue
         form = _form(kink, absorbed=is_absorbed(graph, candidate.source, candidate.nodes))
         saved = len(removable) - form.operators
-        if is_rounded(node.outputs[0], ROUNDINGS) and not form.is_learnt:
+        if not form.is_learnt and is_rounded(node.outputs[0], ROUNDINGS):
             continue
         if saved > 0 and (best is None or saved > best[0]):
             best = saved, candidate, form

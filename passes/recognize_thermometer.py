@@ -23,11 +23,10 @@ from bnncc.ir.bit_moves import WORD
 from bnncc.ir.graph import inherit_source, new_constant, shape_of
 from bnncc.passes.binarizer import binarizer_of
 from bnncc.passes.each_node import rewrite_each
-from bnncc.passes.elementwise import Candidate
+from bnncc.passes.elementwise import MOST_NODES, Candidate
 from bnncc.passes.insertion import insert, insert_reshape
 from bnncc.passes.piecewise import rows_of
 from bnncc.passes.pointwise import (
-    MOST_NODES,
     MOVING,
     Numbers,
     Pointwise,

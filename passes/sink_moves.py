@@ -29,6 +29,7 @@ from bnncc.ir.graph import (
     INPUT_CHANNELS_KEY,
     NEGATED_KEY,
     constant_of,
+    element_count,
     inherit_source,
     new_constant,
     replace_node,
@@ -73,8 +74,8 @@ def _can_sink(graph: ir.Graph, node: ir.Node) -> bool:
     for value in data_inputs(node):
         if constant_of(value) is None and not _signs_of(value):
             movers = {use.node for use in value.uses() if _commutes(graph, use.node)}
-            moved = sum(_size(result) for mover in movers for result in mover.outputs)
-            if _size(value) > FLOAT_MOVE_COST * moved:
+            moved = sum(element_count(result) for mover in movers for result in mover.outputs)
+            if element_count(value) > FLOAT_MOVE_COST * moved:
                 return False
     return True
 
@@ -151,10 +152,6 @@ def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
 
 def _signs_of(x: ir.Value) -> list[ir.Node]:
     return [use.node for use in x.uses() if ops.is_sign(use.node)]
-
-
-def _size(value: ir.Value) -> int:
-    return int(np.prod(shape_of(value) or (0,)))
 
 
 # Into the weights

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import CONV_KEY, LAYER_INPUT_KEY, constant_of, new_constant, shape_of, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import binary_operand
@@ -27,9 +28,6 @@ from bnncc.passes.insertion import insert, insert_reshape
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.weight_terms import is_sum_of_signs
 from bnncc.passes.weighted_layer import LAYERS, output_first
-
-# What may stand between the scale and the layer.
-RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir.graph import constant_of, element_count, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.carry_shifts import is_channel_concat, is_transparent
 from bnncc.passes.each_node import rewrite_each
@@ -101,7 +101,7 @@ def _into_factor(graph: ir.Graph, node: ir.Node, factors: list[ir.Value], scale:
         sink = _into(graph, value, scale)
         if sink is not None:
             return sink
-    smaller = [value for value in full if _size(value) < _size(node.outputs[0])]
+    smaller = [value for value in full if element_count(value) < element_count(node.outputs[0])]
     return (lambda: _scale(graph, node, smaller[0], scale)) if smaller else None
 
 
@@ -122,7 +122,3 @@ def _has_channels(value: ir.Value, shape: tuple[int, ...]) -> bool:
     """True where `value` has the rank and the channels of a result of `shape`."""
     own = shape_of(value)
     return own is not None and len(own) == len(shape) and own[1] == shape[1]
-
-
-def _size(value: ir.Value) -> int:
-    return int(np.prod(shape_of(value) or (0,)))

@@ -134,7 +134,7 @@ def _open(path: Path, network: NetworkSource) -> tuple[TfliteFile, FileMetadata,
 
 @dataclass(frozen=True)
 class _Compiled:
-    """The network compiled as the file was; None where that could not be.  problems: of the file, beside it."""
+    """model: the network compiled as the file was; None where that could not be.  differences: the file's from it."""
 
     model: CompiledModel | None
     differences: Differences | None = None
@@ -218,9 +218,7 @@ def _check(
             raise KeyboardInterrupt
         raise InputError(f"--data: none of the {len(dataset):,} images can be used")
     result = _result(subject, task, opened, rows, verifications)
-    if again.differences is not None:
-        result = replace(result, differences=again.differences)
-    result = replace(result, warnings=(*again.warnings, *result.warnings))
+    result = replace(result, differences=again.differences, warnings=(*again.warnings, *result.warnings))
     shown = [image.row for image in result.changed[: options.pictures]]
     return replace(
         result,

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnncc.cli.options import FILE, DataOptions, chosen_runtimes, data_options, network_options, runtime_option
+from bnncc.cli.options import (
+    FILE,
+    DataOptions,
+    chosen_runtimes,
+    data_options,
+    model_option,
+    network_options,
+    runtime_option,
+)
 from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
 from bnncc.errors import CheckFailedError, InputError
 
@@ -22,9 +30,7 @@ LAYER_INPUTS = 16
 
 @click.command("check")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
-@network_options(
-    click.option("--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from.")
-)
+@network_options(model_option)
 @data_options("A .npz, a folder of class folders, or file.py:callable.", required=True)
 @click.option("--layers", is_flag=True, help="Also compare every binary layer, fed the network's own inputs.")
 @click.option(

@@ -62,6 +62,12 @@ def chosen_runtimes(name: str) -> tuple[Runtime, ...]:
     return (runtime,)
 
 
+# Of a command that takes a file: NETWORK, for `network_options`.
+model_option = click.option(
+    "--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from."
+)
+
+
 def network_options(source: Decorator) -> Decorator:
     """NETWORK and how it is built: the command's parameter `network`, a NetworkSource.
 

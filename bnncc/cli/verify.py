@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bnncc.cli.options import FILE, network_options
+from bnncc.cli.options import FILE, model_option, network_options
 from bnncc.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
-@network_options(
-    click.option("--model", "source", required=True, metavar="NETWORK", help="What the file was compiled from.")
-)
+@network_options(model_option)
 def verify_command(path: Path, network: NetworkSource) -> None:
     """Prove that FILE.tflite is the file that a network compiles to, to the byte.  No data are needed.
 

@@ -68,11 +68,22 @@ def constant_of(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return value.const_value.numpy()
 
 
+def known_array(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array of an initializer or of a Constant node, as traced graphs have them; None for anything else."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
 def shape_of(value: ir.Value) -> tuple[int, ...] | None:
     """The static shape, None where it is not known."""
     if value.shape is None or not value.shape.is_static():
         return None
     return tuple(int(size) for size in value.shape.numpy())
+
+
+def element_count(value: ir.Value) -> int:
+    """How many elements a map has; 0 where its shape is not known."""
+    return int(np.prod(shape_of(value) or (0,)))
 
 
 def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:

@@ -31,6 +31,8 @@ DOMAIN = "bnncc"
 VERSION = 1
 # Beyond every integer sum, which float32 holds exactly: BinaryConv's bounds where it has none of its own.
 UNBOUNDED = (-(2.0**24), 2.0**24)
+# ONNX's own operators that sum products with weights.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SIGN = "Sign"
 BINARY_CONV = "BinaryConv"
 BINARY_CONV_SIGN = "BinaryConvSign"

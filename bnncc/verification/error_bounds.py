@@ -40,12 +40,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.evaluate import ancestors
-from bnncc.ir.graph import shape_of
+from bnncc.ir.graph import known_array, shape_of
 from bnncc.ir.rounding import ROUNDING
 
 UNIT = 2.0**-24
@@ -71,7 +70,6 @@ _MONOTONE = {
 }  # fmt: skip
 _EXACT_FUNCTIONS = {"Relu", "Clip"}
 _SIGMOIDS = {"Sigmoid", "Tanh"}
-_SUMS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # What is folded into a sum in front of it.
 _AFFINE = {"Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization", "Identity", "Cast", *_MOVES}
 # Functions that are steeper than this nowhere.
@@ -132,7 +130,7 @@ class _Analysis:
             rule = _unknown
         bounds = [self.bound(value) for value in node.inputs]
         self._last = node
-        if rule is _unknown and all(value is None or _constant(value) is not None for value in node.inputs):
+        if rule is _unknown and all(value is None or known_array(value) is not None for value in node.inputs):
             return
         self._summands[node.outputs[0]] = self._summands_of(node)
         for output, result in zip(node.outputs, rule(self, node, bounds), strict=False):
@@ -140,7 +138,7 @@ class _Analysis:
 
     def _summands_of(self, node: ir.Node) -> float:
         """How many summands the convolution or Linear has into whose bias what is added here may go; 0 for none."""
-        if node.op_type in _SUMS:
+        if node.op_type in ops.WEIGHTED:
             return _count(node)
         known = [self._summands.get(value, 0.0) for value in node.inputs if value is not None]
         return max(known, default=0.0) if node.op_type in _AFFINE else 0.0
@@ -227,12 +225,6 @@ _SINGLE = int(ir.DataType.FLOAT)
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 _Bound = ir.Value | None
 _Rule = Callable[[_Analysis, ir.Node, Sequence[_Bound]], Sequence[_Bound]]
-
-
-def _constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """The array of an initializer or of a Constant node, as traced graphs have them."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
 
 
 def _operand(node: ir.Node, index: int) -> ir.Value:
@@ -425,7 +417,7 @@ def _exponential(analysis: _Analysis, x: ir.Value, y: ir.Value) -> ir.Value:
 
 def _batch_norm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     x = _operand(node, 0)
-    parameters = [_constant(value) for value in node.inputs[1:5]]
+    parameters = [known_array(value) for value in node.inputs[1:5]]
     if any(array is None for array in parameters):
         return _unknown(analysis, node, bounds)
     gamma, beta, mean, variance = (array.astype(np.float64) for array in parameters if array is not None)
@@ -473,7 +465,7 @@ def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -
 
 def _binary_convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     """Two products and two sums of terms of size K·|m| and |b|."""
-    weight, multiplier, bias = (_constant(value) for value in node.inputs[1:4])
+    weight, multiplier, bias = (known_array(value) for value in node.inputs[1:4])
     if weight is None or multiplier is None or bias is None:
         return _unknown(analysis, node, bounds)
     size = weight[0].size * np.abs(multiplier.astype(np.float64)) + np.abs(bias)
@@ -482,7 +474,7 @@ def _binary_convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bo
 
 def _power(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
     """|xᵃ − x'ᵃ| ≤ a · (|x| + |δx|)^(a−1) · |δx| for a ≥ 1."""
-    x, exponent = _operand(node, 0), _constant(node.inputs[1])
+    x, exponent = _operand(node, 0), known_array(node.inputs[1])
     if exponent is None or exponent.size != 1 or float(exponent.item()) < 1:
         return _unknown(analysis, node, bounds)
     a, own = float(exponent.item()), analysis.own(node.outputs[0], units=FUNCTION)

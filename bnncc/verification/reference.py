@@ -36,6 +36,7 @@ from bnncc.ir.graph import (
     TRIMMED_KEY,
     WEIGHT_THRESHOLDS_KEY,
     constant_of,
+    known_array,
     shape_of,
 )
 from bnncc.ir.value_facts import data_inputs
@@ -389,9 +390,9 @@ def _padded_by(value: ir.Value) -> tuple[int, int]:
 
 def _computed_constant(value: ir.Value) -> Array | None:
     """A value that no graph input reaches: traced graphs hold constants as nodes, and compute with them."""
-    tensor = ir.convenience.get_const_tensor(value)
-    if tensor is not None:
-        return tensor.numpy()
+    array = known_array(value)
+    if array is not None:
+        return array
     node = value.producer()
     if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
         return None

@@ -30,9 +30,6 @@ from bnncc.verification.unvarying import fold_unvarying
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
 LOCAL_ELEMENTS = 1 << 21
 
-# Operators that problems name as layers.
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
 # An operator that is an activation itself, not one with an activation of its own.
 CLIPS = ("RELU", "RELU6", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM")
 
@@ -383,7 +380,7 @@ class Reference:
         before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
         if node.op_type in ("Relu", "Clip") and before is not None and before.outputs[0] not in self.floats:
             node = before
-        title = "layer" if node.op_type in WEIGHTED else node.op_type
+        title = "layer" if node.op_type in ops.WEIGHTED else node.op_type
         return f"{title} '{node.metadata_props.get(MODULE_KEY) or node.outputs[0].name or ''}'"
 
     def on(self, arrays: Sequence[Array], network: Sequence[Array] | None) -> Expected:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.optimizer import fold_constants
 
-from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.graph import constant_of, known_array, shape_of
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 
 # Constant inputs of up to so many elements (a mask of 1024 by 1024) are folded into the body.
@@ -142,7 +142,7 @@ def _original(inner: ir.Value, node: ir.Node) -> ir.Value | None:
 
 
 def _array(value: ir.Value) -> np.ndarray:  # type: ignore[type-arg]
-    tensor = ir.convenience.get_const_tensor(value)
-    if tensor is None:
+    array = known_array(value)
+    if array is None:
         raise NotDecomposableError("its definition holds no number where one is needed")
-    return tensor.numpy()
+    return array

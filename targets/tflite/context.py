@@ -15,6 +15,7 @@ from ai_edge_litert.schema_py_generated import (
 )
 
 from bnncc.ir import ops
+from bnncc.ir.graph import known_array
 from bnncc.targets.tflite.layout import CHANNELS_LAST, PLAIN, Layout, ordered
 from bnncc.targets.tflite.precision import (
     SMALLEST_ROUNDED,
@@ -72,8 +73,7 @@ class LoweringContext:
 
     def constant_value(self, value: ir.Value | None) -> npt.NDArray[np.generic] | None:
         """The NumPy array of an initializer or a Constant node, None for an activation or an absent input."""
-        tensor = None if value is None else ir.convenience.get_const_tensor(value)
-        return None if tensor is None else tensor.numpy()
+        return known_array(value)
 
     def require_constant(self, node: ir.Node, index: int, what: str) -> npt.NDArray[np.generic]:
         """Input `index` as an array; UnsupportedError where it is absent or computed at run time."""

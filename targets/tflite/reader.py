@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import flexbuffers
 
 from bnncc.errors import InputError
 from bnncc.targets.tflite.digest import is_damaged
+from bnncc.targets.tflite.flexbuffer import pack_ints, unpack_ints
 from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Quantization, Tensor, pack, unpack
 
 BUILTIN_NAMES = {
@@ -186,13 +186,9 @@ def _quantization(entry: schema.QuantizationParametersT | None) -> Quantization 
 
 
 def _without_activation(options: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """The options of an LceBconv2d, a FlexBuffer map of ints with sorted keys, with no fused activation."""
-    values = flexbuffers.Loads(bytes(np.asarray(options, np.uint8)))
-    builder = flexbuffers.Builder()
-    with builder.Map():
-        for key, value in sorted({**values, "fused_activation_function": 0}.items()):
-            builder.Int(key, value)
-    return np.frombuffer(bytes(builder.Finish()), np.uint8)
+    """The options of an LceBconv2d with no fused activation."""
+    values = unpack_ints(bytes(np.asarray(options, np.uint8)))
+    return np.frombuffer(pack_ints(**{**values, "fused_activation_function": 0}), np.uint8)
 
 
 class _Edit:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import flexbuffers
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import has_bit_reader, has_float_reader
 from bnncc.ir.geometry import Scheme, common_scheme
 from bnncc.targets.tflite.bitpack import bitpack, words
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
+from bnncc.targets.tflite.flexbuffer import pack_ints
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.moves import gather, mirror_pad, pad
 from bnncc.targets.tflite.lowerings.operands import integers
@@ -124,7 +124,7 @@ def _convolution(
         amounts = reached_padding(windows)
         packed = pad(packed, amounts, context, output=_padded(packed, amounts, context))
         scheme = Scheme.VALID
-    options = _options(
+    options = pack_ints(
         channels_in=signs.shape[1],
         dilation_height_factor=geometry.dilations[0],
         dilation_width_factor=geometry.dilations[1],
@@ -154,7 +154,7 @@ def lower_binary_max_pool(node: ir.Node, context: LoweringContext) -> None:
         packed = _repeat_border(packed, reached_padding(windows), context)
         scheme = Scheme.VALID
     height, width = windows
-    options = _options(
+    options = pack_ints(
         filter_height=height.kernel,
         filter_width=width.kernel,
         padding=PADDING_OPTION[scheme],
@@ -217,15 +217,6 @@ def _repeat_border(packed: Tensor, amounts: Sequence[tuple[int, int]], context: 
             size = packed.shape[axis]
             packed = gather(packed, np.clip(np.arange(-before, size + after), 0, size - 1), axis, context)
     return packed
-
-
-def _options(**values: int) -> bytes:
-    """A FlexBuffer map of ints; LCE looks its keys up by binary search, so they are sorted."""
-    builder = flexbuffers.Builder()
-    with builder.Map():
-        for key in sorted(values):
-            builder.Int(key, values[key])
-    return bytes(builder.Finish())
 
 
 LOWERINGS = {
