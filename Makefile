@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-graph bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and ch
 # share a compiled network (xdist_group) run in one of them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test: $(VENV)/installed-dev ## run all tests, the same in every run
-	$(PYTEST)
+test: $(VENV)/installed-dev ## run the tests, the same in every run
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/installed-dev ## run those that take long: full-size networks, emulated ARM, sanitizers, random networks
+	$(PYTEST) -m slow
 
 # Debian and Python packages for ARM, fetched once; tests that need them are skipped where BNNCC_SYSROOTS names none.
 SYSROOTS ?= build/sysroots

@@ -107,6 +107,7 @@ def test_the_file_s_own_target_is_the_default(file: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["target"] == "raspberry-pi-4"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["android-arm64", "android-armv7"])
 def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(
     file: Path, tmp_path: Path, target: str

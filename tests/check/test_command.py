@@ -588,8 +588,7 @@ def test_a_bar_with_rate_and_time_left_is_shown_on_a_terminal_and_nowhere_else(w
     assert f"/{COUNT}" in shown
     assert "/s" in shown
     assert "0:00:0" in shown
-    elsewhere = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert elsewhere.stderr == ""
+    assert shipped(workspace).stderr == ""
 
 
 def read_all(descriptor: int) -> str:

@@ -52,6 +52,7 @@ def test_equal_files_have_no_difference_and_an_interval_around_it() -> None:
     assert 0.0003 < found.high < 0.0005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("won", "lost"), [(0.01, 0.01), (0.0, 0.003), (0.05, 0.02), (0.0005, 0.0)])
 def test_the_interval_of_a_difference_holds_the_true_one_as_often_as_it_says(won: float, lost: float) -> None:
     total, runs = 500, 1000

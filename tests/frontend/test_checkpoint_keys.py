@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click.testing
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from bnncc.cli import main
 from bnncc.errors import WeightsError
 from bnncc.frontend.checkpoint import WeightsChoice, load_weights, state_digest
 
@@ -377,14 +379,17 @@ def test_the_command_line_names_key_and_prefix(tmp_path: Path) -> None:
     options = ["--input-shape", "1x1x2x2", "-o", "net.tflite", "--strip-prefix", "a.", "--strip-prefix", "b."]
     weights = ["--weights", "weights.pt", "--weights-key", "ema"]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""}
-    run = lambda *more: subprocess.run(  # noqa: E731
-        [*command, *options, *more], cwd=tmp_path, env=environment, capture_output=True, text=True
+    done = subprocess.run(
+        [*command, *options, *weights, "--runtime", "lce"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
-    done = run(*weights, "--runtime", "lce")
     assert done.returncode == 0, done.stderr
     found = (tmp_path / "net.tflite").read_bytes()
     assert (linear["weight"] + 1).numpy().tobytes() in found or (linear["weight"] + 1).T.numpy().tobytes() in found
-    refused = run()
-    assert refused.returncode == 2
+    refused = click.testing.CliRunner().invoke(main, ["compile", f"{tmp_path}/net.py:make", *options])
+    assert refused.exit_code == 2
     assert "give --weights as well" in refused.stderr
     assert np.isfinite(linear["weight"].numpy()).all()

@@ -43,6 +43,7 @@ def test_a_file_that_is_cut_off_is_an_error(driver: Path, network: Path) -> None
     assert "ran" not in {text for _, text in outcomes}
 
 
+@pytest.mark.slow
 def test_changed_bytes_never_crash(driver: Path, network: Path) -> None:
     outcomes = run(driver, "--mutate", 1, MUTATIONS, network)
     assert sum(count for count, _ in outcomes) == MUTATIONS

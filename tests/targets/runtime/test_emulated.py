@@ -23,7 +23,7 @@ from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
 from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
 
-pytestmark = [needs_sysroots, needs_zig]
+pytestmark = [pytest.mark.slow, needs_sysroots, needs_zig]
 
 SCRIPT = Path(__file__).with_name("emulated.py")
 

@@ -66,6 +66,7 @@ def case_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_a_sanitizer_finds_nothing_in_inference(sanitizer: str, case_folder: Path, tmp_path: Path) -> None:
     runtime = runtime_of(sanitizer)

@@ -38,6 +38,7 @@ def test_the_table_is_up_to_date(outcomes: list[Outcome]) -> None:
     assert TABLE.read_text() == table(outcomes), "run `make onnx-backend`"
 
 
+@pytest.mark.slow
 def test_a_case_that_kills_its_process_does_not_end_the_run() -> None:
     first, second, third = run_cases(["test_abs", "no_such_case", "test_relu"])
     assert (first.kind, second.kind, third.kind) == (EQUAL, "crashed", EQUAL)
