@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import random
 
 import hypothesis
@@ -79,6 +80,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             made = (found[-1] for found in item._fixtureinfo.name2fixturedefs.values())
             if any(fixture.scope != "function" and fixture.baseid.startswith("tests") for fixture in made):
                 item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector need not look through torch's modules again and again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

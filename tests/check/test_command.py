@@ -555,6 +555,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_data_or_another_file(workspace: Workspace, tmp_path: Path) -> None:
     kept = f"{tmp_path}/kept"
     assert shipped(workspace, "--resume", kept).exit_code == 0

@@ -86,14 +86,18 @@ def birealnet() -> ir.Model:
     return export(randomize(BiRealNet18(widths=(6, 9, 11, 13), classes=4)), 1, 3, 64, 64)
 
 
+LARGEST = "Bi-Real Net"
 # The network, and how many of its convolutions are binary.
 NETWORKS: dict[str, tuple[Callable[[], ir.Model], int]] = {
     "ReActNet": (reactnet, 6),
     "odd ReActNet": (odd_reactnet, 6),
-    "Bi-Real Net": (birealnet, 16),
+    LARGEST: (birealnet, 16),
     "odd VGG": (odd_vgg, 2),
     "padded": (padded, 2),
 }
+
+
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == LARGEST else name for name in NETWORKS]
 
 
 @cache
@@ -108,7 +112,7 @@ def run_checked(model: ir.Model, step: Step) -> None:
     assert_same(before, model, tolerance=1e-3, force_jumps=True)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_step_keeps_what_the_network_computes(name: str) -> None:
     model = exported(name).clone()
     traced = model.clone()
@@ -124,7 +128,7 @@ def test_every_step_keeps_what_the_network_computes(name: str) -> None:
         assert first_difference(traced, legal) is None
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_second_run_of_the_pipeline_changes_nothing(name: str) -> None:
     model = exported(name).clone()
     for step in PIPELINE:
@@ -135,7 +139,7 @@ def test_a_second_run_of_the_pipeline_changes_nothing(name: str) -> None:
     assert ir.serde.serialize_model(model).SerializeToString(deterministic=True) == once
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EACH)
 def test_two_runs_from_the_same_model_give_the_same_bytes(name: str) -> None:
     contents = set()
     for _ in range(2):

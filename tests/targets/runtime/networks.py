@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 
 from bnncc.compiler import Options, compile_traced
 from bnncc.frontend import trace
@@ -16,7 +17,7 @@ from tests.networks import ReActNet, RepReActNet, randomize
 # ReActNet-A takes long to trace; a few of its blocks have all its operators.
 NETWORKS = [
     ("tests.networks:vgg_small", "1x3x32x32"),
-    ("tests.networks:bireal_net_18", "1x3x64x64"),
+    pytest.param("tests.networks:bireal_net_18", "1x3x64x64", marks=pytest.mark.slow),
     ("tests.targets.runtime.networks:short_reactnet", "1x3x32x32"),
 ]
 
