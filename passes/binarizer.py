@@ -103,8 +103,7 @@ def readers(candidate: Candidate, pad: ir.Node | None) -> list[ir.Node]:
 def _undecided(source: ir.Value, steps: Steps) -> bool:
     """True where some x is the threshold by design, and f is neither low nor high there."""
     neither = steps.jumps & (steps.at != steps.low) & (steps.at != steps.high)
-    thresholds = [float(threshold) for threshold in np.unique(steps.threshold[neither])]
-    return any(may_equal_by_design(source, number) for number in thresholds)
+    return may_equal_by_design(source, np.unique(steps.threshold[neither]))
 
 
 def rests_between(steps: Steps, farther: Sequence[Candidate]) -> bool:

@@ -143,6 +143,8 @@ def _sorted_knots(knots: Matrix) -> Matrix:
 
 def with_knots(f: Piecewise, knots: Matrix) -> Piecewise:
     """The same function on `knots`, which hold all of its own that matter."""
+    if np.array_equal(f.knots, knots) and np.isfinite(knots).all():
+        return f
     left = np.concatenate([np.full((len(knots), 1), -np.inf), knots], axis=1)
     piece = _pieces_right_of(f.knots, left)
     slopes, offsets = _take(f.slopes, piece), _take(f.offsets, piece)
@@ -166,6 +168,8 @@ def aligned(*functions: Function) -> list[Piecewise] | None:
         return None
     channels = max(f.channels for f in given)
     rows = [_rows(f, channels) for f in given]
+    if all(np.array_equal(f.knots, rows[0].knots) for f in rows) and np.isfinite(rows[0].knots).all():
+        return rows
     knots = _sorted_knots(np.concatenate([f.knots for f in rows], axis=1))
     return None if knots.shape[1] > MOST_KNOTS else [with_knots(f, knots) for f in rows]
 
@@ -202,6 +206,8 @@ def simplified(f: Piecewise, tolerance: float = CANCELLED) -> Piecewise:
         & (np.abs(left - right) <= tolerance * size)
         & (np.abs(f.at - right) <= tolerance * size)
     )
+    if not idle.any() and np.isfinite(f.knots).all():
+        return f
     return with_knots(f, _sorted_knots(np.where(idle, np.inf, f.knots)))
 
 

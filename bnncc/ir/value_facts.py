@@ -117,35 +117,38 @@ def _alpha(node: ir.Node) -> npt.NDArray[np.float64]:
     return np.asarray(node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01)
 
 
-def may_equal_by_design(value: ir.Value, constant: float) -> bool:
-    """True where an element may be exactly `constant` by design: the bound of a clip, the fill of a pad, a rounded
+def may_equal_by_design(value: ir.Value, numbers: npt.ArrayLike) -> bool:
+    """True where an element may be exactly one of `numbers` by design: the bound of a clip, the fill of a pad, a rounded
     number, less or more a constant; for 0 also as `has_structural_zeros`.
     """
+    wanted = np.asarray(numbers, np.float64).reshape(-1)
     array = constant_of(value)
     if array is not None:
-        return bool(np.any(array == constant))
-    if constant == 0 and has_structural_zeros(value):
+        # A float32 is met by what rounds to it.
+        return bool(np.isin(array, wanted.astype(array.dtype) if array.dtype.kind == "f" else wanted).any())
+    if np.any(wanted == 0) and has_structural_zeros(value):
         return True
+    whole = bool(np.any(wanted == np.floor(wanted)))
     node = value.producer()
     if node is None:
-        return float(constant).is_integer() and holds_whole_numbers(value)
+        return whole and holds_whole_numbers(value)
     if ops.is_sign(node):
-        return abs(constant) == 1
+        return bool(np.any(np.abs(wanted) == 1))
     if node.domain != "":
         return False
     if node.op_type in MOVES:
-        return any(may_equal_by_design(source, constant) for source in data_inputs(node))
+        return any(may_equal_by_design(source, wanted) for source in data_inputs(node))
     if node.op_type in ("Sign", "Round", "Floor", "Ceil", "Cast", "HardSigmoid"):
-        return float(constant).is_integer()
+        return whole
     if node.op_type in ("Add", "Sub") and constant_of(node.inputs[1]) is not None and node.inputs[0] is not None:
         amounts = np.unique(np.asarray(constant_of(node.inputs[1]), np.float64)) * (1 if node.op_type == "Add" else -1)
         if amounts.size > MOST_DESIGNED:
             # Learnt shifts, one a channel: what they make of a bound or a fill is no number that anybody chose.
-            return bool(np.any(amounts == constant)) and has_structural_zeros(node.inputs[0])
-        return any(may_equal_by_design(node.inputs[0], constant - float(amount)) for amount in amounts)
+            return bool(np.isin(wanted, amounts).any()) and has_structural_zeros(node.inputs[0])
+        return may_equal_by_design(node.inputs[0], wanted[:, None] - amounts)
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
         sources = list(node.inputs)
         if node.op_type == "Pad":
             del sources[1]  # how much it pads
-        return any(may_equal_by_design(source, constant) for source in sources if source is not None)
+        return any(may_equal_by_design(source, wanted) for source in sources if source is not None)
     return False

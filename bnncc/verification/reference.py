@@ -266,11 +266,8 @@ class LayerReference:
 
     def in_graph(self, signs: Array) -> Array:
         """The input as the compiled graph holds it, NCHW."""
-        x = self.node.inputs[0]
-        assert x is not None
-        crop, producer = x.metadata_props.get(CROPPED_KEY), x.producer()
-        whole = producer.inputs[0] if crop and producer is not None else None
-        held = oriented(x if whole is None else whole, signs)
+        held = oriented(self._uncropped(), signs)
+        crop = _given(self.node.inputs[0]).metadata_props.get(CROPPED_KEY)
         if crop:
             (top, left), (down, across) = json.loads(crop)["start"], json.loads(crop)["step"]
             held = held[:, :, top::down, left::across]
@@ -292,13 +289,18 @@ class LayerReference:
 
     def _negated(self, array: Array) -> Array:
         """An array with the node's input channels along axis 1, those negated that the node's input holds negated."""
-        x = self.node.inputs[0]
-        channels = json.loads(x.metadata_props.get(NEGATED_KEY, "[]")) if x is not None else []
+        channels = json.loads(self._uncropped().metadata_props.get(NEGATED_KEY, "[]"))
         if not channels or self.node.attributes["group"].as_int() > 1:
             return array
         array = array.copy()
         array[:, channels] *= -1
         return array
+
+    def _uncropped(self) -> ir.Value:
+        """The node's input, or what a crop in front of the node reads."""
+        x = _given(self.node.inputs[0])
+        producer = x.producer()
+        return _given(producer.inputs[0]) if x.metadata_props.get(CROPPED_KEY) and producer is not None else x
 
     def _is_mirrored(self) -> bool:
         """True where the node works in the mirrored frame: turned, its geometry is the reference's."""
@@ -312,11 +314,7 @@ class LayerReference:
         """The ±1 input with the node's own channels and size, and the padding cropped off it (top, left, bottom,
         right).
         """
-        x = self.node.inputs[0]
-        if x is not None and x.metadata_props.get(CROPPED_KEY):
-            producer = x.producer()
-            x = producer.inputs[0] if producer is not None else None
-        shape = shape_of(x) if x is not None else None
+        shape = shape_of(self._uncropped())
         assert shape is not None
         if signs.ndim == 3 and signs.size != np.prod(shape):
             # A Pad was folded into a convolution over one axis, which the graph holds as [N, C, 1, L].

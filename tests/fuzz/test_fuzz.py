@@ -121,6 +121,28 @@ REGRESSIONS = {
         True,
         1237,
     ),
+    "negated channels of a pooled sign that is cropped in the mirrored frame and padded with ones": Network(
+        (12, 9),
+        37,
+        (
+            layer(
+                "sign",
+                13,
+                (5, 1),
+                2,
+                weights="ste",
+                padding=(0, 0, 2, 2),
+                repeat=2,
+                pool="max before",
+                norm=True,
+                split=True,
+            ),
+            layer("where", 13, (5, 1), 2, padding=(0, 0, 2, 2), repeat=2),
+        ),
+        "pool",
+        False,
+        0,
+    ),
 }
 
 
