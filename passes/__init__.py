@@ -24,6 +24,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators
 - `steps.py`                  such a function as two values and a jump
+- `strict_threshold.py`       … with > in place of ≥
 - `binarizer.py`              … as a sign and an affine
 - `binary_operand.py`         a value as an affine function of bits
 - `binary_weights.py`         weights as signs and scales

@@ -25,14 +25,12 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import FIRST_INPUT_ONLY, may_equal_by_design
+from bnncc.ir.value_facts import may_equal_by_design
 from bnncc.passes.elementwise import Candidate
 from bnncc.passes.expression import is_absorbed
 from bnncc.passes.piecewise import Matrix
 from bnncc.passes.steps import Steps
-
-# Operators that make no difference to an exact 0 in a sum of integers.
-ZERO_KEEPING = FIRST_INPUT_ONLY | {"Mul", "Div", "Neg"}
+from bnncc.passes.strict_threshold import strictly_beyond
 
 
 @dataclass(frozen=True)
@@ -118,33 +116,10 @@ def _arguments(source: ir.Value, steps: Steps, *, positive: bool) -> tuple[Matri
     direction = np.where(steps.rising == positive, 1.0, -1.0)
     threshold = np.where(steps.jumps, steps.threshold, 0.0)
     wrong = steps.jumps & (steps.at == (steps.low if positive else steps.high))
-    next_float = _next_float32(threshold, direction)
-    # Only a float32 can be met exactly, and 0 is met by chance unless something says otherwise.
-    met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | _meets_zero(source))
-    threshold = np.where(wrong & met, next_float, threshold)
+    threshold = np.where(wrong, strictly_beyond(source, threshold, direction), threshold)
     slope = np.where(steps.jumps, direction, 0.0)
     shift = np.where(steps.jumps, -direction * threshold, direction)
     return slope, shift + 0.0, 1.0 if positive else -1.0
-
-
-def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
-    """The next float32 in `direction`; the smallest normal number next to 0, as kernels may flush smaller ones."""
-    following = np.nextafter(threshold.astype(np.float32), np.float32(np.inf) * direction.astype(np.float32))
-    tiny = direction * float(np.finfo(np.float32).tiny)
-    return np.where(threshold == 0, tiny, following.astype(np.float64))
-
-
-def _meets_zero(x: ir.Value) -> bool:
-    """True where x is 0 by design, or a sum of products without a bias, which for ±1 is often exactly 0."""
-    if may_equal_by_design(x, 0.0):
-        return True
-    node = x.producer()
-    while node is not None and node.domain == "" and node.op_type in ZERO_KEEPING and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    if node is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
-        return False
-    bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
-    return bias is None or not np.all(bias)
 
 
 def _is_padded_later(value: ir.Value) -> bool:

@@ -6,15 +6,18 @@
     sign(g(max xᵢ)) = max sign(g(xᵢ))                         where g never falls: a shift, a positive scale, a clip
                     = min sign(g(xᵢ)) = -max sign(-g(xᵢ))     where g never rises: γ < 0
 
-each per channel, up to sign(0).  So a channel with γ < 0 pools the complement, and every consumer takes the -1 into its
-weights for that input channel, where all of them can (`can_negate`); such channels are recorded as metadata.  A
-constant channel is either.  Padding is -∞ before, and never wins after.
+each per channel, the second where no g(xᵢ) is 0 but by chance: neither by design nor for any integer that the sums of
+a binary convolution can be, nor where all numbers are multiples of one.  So a channel with γ < 0 pools the complement,
+and every consumer takes the -1 into its weights for that input channel, where all of them can (`can_negate`); such
+channels are recorded as metadata.  A constant channel is either.  Padding is -∞ before, and never wins after.
 
 What keeps the sign (a hardtanh) disappears.  The rest of g then works on all positions instead of the maxima alone, so
 it moves only where the convolution in front absorbs it.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +35,12 @@ from bnncc.ir.graph import (
     sole_consumer,
     take_over,
 )
-from bnncc.ir.value_facts import is_binary
+from bnncc.ir.value_facts import granularity, is_binary, may_equal_by_design
 from bnncc.passes.affine import affine_of, channel_vector
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert
 from bnncc.passes.normalize_sign_input import can_negate, negate_channels
-from bnncc.passes.threshold import can_yield_bits
+from bnncc.passes.threshold import can_yield_bits, tabulate
 from bnncc.passes.windows import windows_of
 
 # Operators of one computed input that never fall; of these, those whose result is negative exactly where it is.
@@ -49,12 +52,12 @@ class BinaryMaxPool(ir.passes.InPlacePass):
     """Move every MaxPool that allows it below the Sign behind it, and let those that read signs pool bits."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, partial(_rewrite, model)))
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+def _rewrite(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:
     if ops.is_sign(node):
-        return _move_below(graph, node)
+        return _move_below(model, graph, node)
     x = node.inputs[0] if node.domain == "" and node.op_type == "MaxPool" else None
     windows = _windows(node) if x is not None else None
     if x is None or windows is None or not is_binary(x):
@@ -63,7 +66,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
+def _move_below(model: ir.Model, graph: ir.Graph, sign: ir.Node) -> bool:
     found = _find(graph, sign)
     if found is None:
         return False
@@ -78,11 +81,15 @@ def _move_below(graph: ir.Graph, sign: ir.Node) -> bool:
     falling = np.flatnonzero(direction < 0)
     if falling.size and not can_negate(graph, y):
         return False
-    value, previous = x, pool
+    value, previous, inserted = x, pool, list[ir.Node]()
     for node in between:
         operands = [value if operand is previous.outputs[0] else operand for operand in node.inputs]
         moved = ir.node(node.op_type, operands, dict(node.attributes))
         value, previous = insert(graph, moved, sign, name=f"{node.outputs[0].name}/unpooled", like=x, origin=node), node
+        inserted.append(moved)
+    if falling.size and _may_be_zero(model, value, falling):
+        graph.remove(inserted[::-1], safe=True)
+        return False
     if falling.size:
         factor = new_constant(graph, direction.astype(np.float32).reshape(1, -1, 1, 1), f"{y.name}/direction")
         value = insert(graph, ir.node("Mul", [value, factor]), sign, name=f"{y.name}/rising", like=x)
@@ -149,6 +156,23 @@ def _keeps_sign(node: ir.Node) -> bool:
         low, high = ((*(constant_of(value) for value in node.inputs[1:]), None, None))[:2]
         return (low is None or float(low) < 0) and (high is None or float(high) >= 0)
     return node.op_type in SIGN_KEEPING
+
+
+def _may_be_zero(model: ir.Model, value: ir.Value, channels: npt.NDArray[np.intp]) -> bool:
+    """True where an element of these channels of `value`, what a sign reads, is 0 by more than chance."""
+    if may_equal_by_design(value, 0.0):
+        return True
+    conv = value.producer()
+    while conv is not None and conv.domain == "" and conv.op_type != "Conv" and conv.inputs[0] is not None:
+        conv = conv.inputs[0].producer()
+    weight = constant_of(conv.inputs[1]) if conv is not None and len(conv.inputs) > 1 else None
+    if conv is None or weight is None:
+        return False
+    if not ops.is_binary_conv(conv):
+        return granularity(value) is not None
+    products = weight[0].size
+    sums = np.arange(-products, products + 1, dtype=np.float32)  # of both parities: padding adds no product
+    return bool(np.any(tabulate(model, conv, value, sums)[channels] == 0))
 
 
 def _is_cheap(graph: ir.Graph, x: ir.Value, between: list[ir.Node]) -> bool:

@@ -6,7 +6,7 @@
     After:   x ─ Conv(W) ─ y
 
 There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
-behind this one decide by.  The constant part of the graph is cut out and run once in ONNX Runtime.  The shape of a
+behind this one decide by.  The constant part of the graph is cut out and run in ONNX Runtime.  The shape of a
 value is a constant too, all shapes being static, and so is a value without elements.
 """
 
@@ -28,6 +28,9 @@ NONDETERMINISTIC = {
     "Bernoulli",
 }
 
+# How many values are computed in one run: the time in which ONNX Runtime loads a graph grows faster than the graph.
+TOGETHER = 64
+
 
 class FoldConstants(ir.passes.InPlacePass):
     """Replace every value that constants determine, and that a run-time node or an output uses, by an initializer."""
@@ -44,9 +47,11 @@ class FoldConstants(ir.passes.InPlacePass):
             for value in node.outputs
             if value in outputs or any(use.node not in inside for use in value.uses())
         ]
-        if needed:
-            arrays = run(skeleton(model, needed), weights_of(model))
-            for value in needed:
+        for start in range(0, len(needed), TOGETHER):
+            part = needed[start : start + TOGETHER]
+            proto = skeleton(model, part)
+            arrays = run(proto, weights_of(model, proto))
+            for value in part:
                 set_constant(graph, value, arrays[value.name or ""])
         for node in reversed(nodes):
             if not any(value.uses() or value in outputs for value in node.outputs):

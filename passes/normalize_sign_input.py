@@ -10,6 +10,9 @@ A positive γ_c drops out.  Where γ_c < 0 the stored sign is the negative of wh
 -1 into its weights for that input channel; so all of them must be BinaryConvs in which no padding of a fixed value is
 reached (a zero is its own negative, a one is not), or which `free_padding` makes such.  Such channels are recorded as
 metadata of the value.  A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
+
+At x = -β/γ the sign is +1, and -sign(x + β/γ) is not.  So where γ < 0 and x may be that number (the 0 of a ReLU, an
+integer), the threshold is one beyond it (strict_threshold.py).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.free_padding import free_padding
 from bnncc.passes.insertion import insert
+from bnncc.passes.strict_threshold import strictly_beyond
 from bnncc.passes.traced import negated_channels, set_negated_channels
 
 # Added to a channel of which the sign is constant: larger than any activation, and far from overflow when x is added.
@@ -63,6 +67,8 @@ def _replace_operand(graph: ir.Graph, node: ir.Node, x: ir.Value, affine: Affine
     constant = affine.scale == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(constant, np.where(affine.shift < 0, -DECISIVE, DECISIVE), affine.shift / affine.scale)
+    if np.any(affine.scale < 0):
+        shift = np.where(affine.scale < 0, -strictly_beyond(x, -shift, np.ones_like(shift)), shift)
     if not shift.any():
         node.replace_input_with(0, x)
         return

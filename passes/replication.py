@@ -102,7 +102,7 @@ def _indices(model: ir.Model, x: ir.Value, y: ir.Value, shape: tuple[int, ...]) 
     proto = skeleton(model, [y], given=[x])
     numbers = np.broadcast_to(channel.reshape(1, -1, *(1,) * (len(shape) - 2)), shape).astype(np.float32)
     positions = np.moveaxis(np.arange(rest, dtype=np.float32).reshape(shape[0], *shape[2:], 1), -1, 1)
-    weights = weights_of(model)
+    weights = weights_of(model, proto)
     maps = [np.ascontiguousarray(np.broadcast_to(array, shape), np.float32) for array in (numbers, positions)]
     found, places = (run(proto, {**weights, x.name or "": array})[y.name or ""] for array in maps)
     indices = found.reshape(*found.shape[:2], -1)[0, :, 0].astype(np.int64)

@@ -12,6 +12,7 @@ window: a sum over fewer taps lies on another scale, and LCE pads a convolution 
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,12 +112,12 @@ def _rewrite(model: ir.Model, sign: ir.Node) -> bool:
         return False
     conv, region = found
     x, weight = conv.inputs[0], conv.inputs[1]
-    signs, multiplier, bias = (constant_of(value) for value in conv.inputs[1:4])
-    if x is None or weight is None or signs is None or multiplier is None or bias is None or not can_yield_bits(conv):
+    signs = constant_of(weight)
+    if x is None or weight is None or signs is None or not _has_constants(conv) or not can_yield_bits(conv):
         return False
     products = int(np.prod(signs.shape[1:]))
     sums = np.arange(-products, products + 1, 2, dtype=np.float32)
-    thresholds = thresholds_of(_tabulate(model, conv, sign, sums, multiplier, bias), sums)
+    thresholds = thresholds_of(tabulate(model, conv, sign.outputs[0], sums) > 0, sums)
     if thresholds is None:
         return False
     y = sign.outputs[0]
@@ -142,9 +143,10 @@ def _between(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | 
     outputs = set(graph.outputs)
     region: dict[ir.Node, None] = {}
     convs: dict[ir.Node, None] = {}
-    pending = list(sign.inputs)
-    while pending:
-        value = pending.pop()
+    # The nearest first, so that a second convolution is met before all that a shortcut leads to.
+    pending = deque(sign.inputs)
+    while pending and len(convs) < 2:
+        value = pending.popleft()
         if value is None or constant_of(value) is not None:
             continue
         node = value.producer()
@@ -185,21 +187,21 @@ def _is_per_channel(node: ir.Node) -> bool:
     return True
 
 
-def _tabulate(
-    model: ir.Model,
-    conv: ir.Node,
-    sign: ir.Node,
-    sums: npt.NDArray[np.float32],
-    multiplier: npt.NDArray[np.generic],
-    bias: npt.NDArray[np.generic],
-) -> Bits:
-    """Whether `sign` is +1, [O, n], for every sum [n] and output channel: the graph's own nodes, in ONNX Runtime.
+def _has_constants(conv: ir.Node) -> bool:
+    return all(constant_of(value) is not None for value in conv.inputs[1:4])
 
-    The sums stand along the height of a map [1, O, n, 1]; y = clip(sum) · multiplier + bias is rounded
-    as in BinaryConv.
+
+def tabulate(model: ir.Model, conv: ir.Node, value: ir.Value, sums: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What `value`, which depends on a BinaryConv alone, is for every one of its sums [n] and output channel: [O, n].
+
+    The graph's own nodes run in ONNX Runtime, the sums along the height of a map [1, O, n, 1];
+    y = clip(sum) · multiplier + bias is rounded as in BinaryConv, whose multiplier and bias are constants.
     """
     y = conv.outputs[0]
-    proto = skeleton(model, [sign.outputs[0]], [y])
+    multiplier, bias = (constant_of(one) for one in conv.inputs[2:4])
+    assert multiplier is not None
+    assert bias is not None
+    proto = skeleton(model, [value], [y])
     for entry in proto.graph.input:
         if entry.name == y.name:
             batch, _, height, width = entry.type.tensor_type.shape.dim
@@ -207,12 +209,12 @@ def _tabulate(
     scale, shift = (array.astype(np.float32).reshape(-1, 1) for array in (multiplier, bias))
     length = max(CHUNK // scale.size, 1)
     bounds = np.array(ops.sum_bounds(conv), np.float32)
-    weights = weights_of(model)
+    weights = weights_of(model, proto)
     parts = []
     for start in range(0, sums.size, length):
         grid = np.clip(sums[start : start + length], *bounds) * scale + shift
         (result,) = run(proto, {**weights, y.name or "": grid[None, :, :, None]}).values()
-        parts.append(result[0, :, :, 0] > 0)
+        parts.append(result[0, :, :, 0])
     return np.concatenate(parts, axis=1)
 
 

@@ -43,11 +43,11 @@ def skeleton(
     inputs = [value for value in graph.inputs if not value.is_initializer()]
     initializers = list(graph.initializers.values())
     if outputs is not None:
-        needed = ancestors(outputs, given)
-        nodes = [node for node in graph if node in needed]
-        read = {value for node in nodes for value in inputs_of(node)}
+        # Of this part alone: whoever asks for one value after the other does not go through the graph each time.
+        nodes = _in_order(outputs, given)
+        read = dict.fromkeys(value for node in nodes for value in inputs_of(node))
         inputs = [value for value in dict.fromkeys([*inputs, *given]) if value in read]
-        initializers = [value for value in initializers if value in read]
+        initializers = [value for value in read if value.is_initializer() and value.graph is graph]
     proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in graph.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
@@ -74,15 +74,24 @@ def ancestors(values: Iterable[ir.Value], given: Collection[ir.Value] = ()) -> s
 
     A node's subgraphs count as part of it.
     """
-    found: set[ir.Node] = set()
+    return set(_in_order(values, given))
+
+
+def _in_order(values: Iterable[ir.Value], given: Collection[ir.Value]) -> list[ir.Node]:
+    """The same nodes, each behind those that it reads."""
+    found: dict[ir.Node, None] = {}
+    opened: set[ir.Node] = set()
     pending = [value.producer() for value in values]
     while pending:
-        node = pending.pop()
-        if node is None or node in found:
+        node = pending[-1]
+        if node is None or node in opened:
+            pending.pop()
+            if node is not None:
+                found[node] = None
             continue
-        found.add(node)
+        opened.add(node)
         pending.extend(value.producer() for value in inputs_of(node) if value not in given)
-    return found
+    return list(found)
 
 
 def input_dependent(graph: ir.Graph) -> set[ir.Value]:
@@ -103,13 +112,14 @@ def inputs_of(node: ir.Node) -> list[ir.Value]:
     return values
 
 
-def weights_of(model: ir.Model) -> dict[str, Array]:
-    """The initializers that `skeleton` turned into inputs, by name, as arrays that share their memory."""
-    return {
-        _name(value): _tensor(value).numpy()
-        for value in model.graph.initializers.values()
-        if _tensor(value).size > SMALL
-    }
+def weights_of(model: ir.Model, proto: onnx.ModelProto | None = None) -> dict[str, Array]:
+    """The initializers that `skeleton` turned into inputs, by name, as arrays that share their memory.
+
+    proto: the skeleton whose inputs are wanted, of a part of the graph; all of the graph's otherwise.
+    """
+    known = model.graph.initializers
+    values = known.values() if proto is None else [known[e.name] for e in proto.graph.input if e.name in known]
+    return {_name(value): _tensor(value).numpy() for value in values if _tensor(value).size > SMALL}
 
 
 def run(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:

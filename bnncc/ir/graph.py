@@ -96,9 +96,9 @@ def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:
 
 def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> ir.Value:
     """Register `array` as an initializer under `name`, with a suffix where that is taken."""
-    taken = {value.name for value in graph.inputs} | set(graph.initializers)
+    inputs = {value.name for value in graph.inputs}
     unique, suffix = name, 1
-    while unique in taken:
+    while unique in inputs or unique in graph.initializers:
         unique, suffix = f"{name}_{suffix}", suffix + 1
     value = ir.val(unique, const_value=ir.tensor(np.asarray(array), name=unique))
     graph.register_initializer(value)
@@ -107,9 +107,9 @@ def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> 
 
 def unique_name(graph: ir.Graph, name: str) -> str:
     """`name`, with a suffix where a value of the graph has it already."""
-    taken = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
     unique, suffix = name, 1
-    while unique in taken:
+    # Most names are free: no set of all is made for one question.
+    while unique in graph.initializers or any(value.name == unique for node in graph for value in node.outputs):
         unique, suffix = f"{name}_{suffix}", suffix + 1
     return unique
 

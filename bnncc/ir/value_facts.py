@@ -4,6 +4,8 @@ design?
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -27,6 +29,12 @@ ZERO_KEEPING = {
     "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
     "ReduceL1", "ReduceL2",
 }  # fmt: skip
+
+# Numbers that were learnt are multiples of smaller ones than this alone.
+FINEST_DESIGNED = 2.0**-12
+FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, None)
+# How far `granularity` looks.
+MOST_OPERATORS = 24
 
 # A constant with more distinct numbers than this was learnt, not designed.
 MOST_DESIGNED = 8
@@ -66,6 +74,9 @@ def has_structural_zeros(value: ir.Value) -> bool:
     node = value.producer()
     if node is None:
         return holds_whole_numbers(value)
+    if ops.is_binary_conv(node) and ops.sum_bounds(node) != ops.UNBOUNDED:
+        bias = constant_of(node.inputs[3])
+        return bias is None or bool(np.any(bias == 0))
     if node.domain != "":
         return False
     if node.op_type in MOVES:
@@ -118,8 +129,8 @@ def _alpha(node: ir.Node) -> npt.NDArray[np.float64]:
 
 
 def may_equal_by_design(value: ir.Value, numbers: npt.ArrayLike) -> bool:
-    """True where an element may be exactly one of `numbers` by design: the bound of a clip, the fill of a pad, a rounded
-    number, less or more a constant; for 0 also as `has_structural_zeros`.
+    """True where an element may be exactly one of `numbers` by design: the bound of a clip, the fill of a pad, a
+    rounded number, less or more a constant; for 0 also as `has_structural_zeros`.
     """
     wanted = np.asarray(numbers, np.float64).reshape(-1)
     array = constant_of(value)
@@ -146,9 +157,106 @@ def may_equal_by_design(value: ir.Value, numbers: npt.ArrayLike) -> bool:
             # Learnt shifts, one a channel: what they make of a bound or a fill is no number that anybody chose.
             return bool(np.isin(wanted, amounts).any()) and has_structural_zeros(node.inputs[0])
         return may_equal_by_design(node.inputs[0], wanted[:, None] - amounts)
+    if node.op_type in ("Mul", "BatchNormalization") and node.inputs[0] is not None:
+        factor, shift = _channel_affine(node)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            before = np.unique((wanted[:, None] - shift) / factor)
+        return bool(before.size) and may_equal_by_design(node.inputs[0], before[np.isfinite(before)])
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
         sources = list(node.inputs)
         if node.op_type == "Pad":
             del sources[1]  # how much it pads
         return any(may_equal_by_design(source, wanted) for source in sources if source is not None)
     return False
+
+
+def _channel_affine(node: ir.Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(factor, shift) of a Mul by a constant or a batch norm in inference, float64 [C]; empty where they are not
+    known."""
+    empty = np.empty(0)
+    arrays = [constant_of(value) for value in node.inputs[1:]]
+    known = [np.asarray(array, np.float64).reshape(-1) for array in arrays if array is not None]
+    if len(known) < len(arrays):
+        return empty, empty
+    if node.op_type == "Mul":
+        return known[0], np.zeros_like(known[0])
+    if len(known) < 4 or ("training_mode" in node.attributes and node.attributes["training_mode"].as_int()):
+        return empty, empty
+    gamma, beta, mean, variance = known[:4]
+    factor = gamma / np.sqrt(
+        variance + (node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5)
+    )
+    return factor, beta - mean * factor
+
+
+def granularity(value: ir.Value) -> float | None:
+    """A power of two of which all elements of a float value are multiples by design: 1 behind a rounding and in sums of
+    ±1, ¼ in those scaled by ¼; None where there is none that would be noticed.
+    """
+    found = _granularity(value, MOST_OPERATORS)
+    if found is None or found < FINEST_DESIGNED:
+        return None
+    return found if np.isfinite(found) else 1.0
+
+
+def _granularity(value: ir.Value | None, budget: int) -> float | None:
+    array = constant_of(value)
+    if array is not None:
+        return grain_of(array)
+    node = value.producer() if value is not None else None
+    if node is None or not budget:
+        return None
+    if ops.yields_signs(node) or node.op_type in ("Sign", "Round", "Floor", "Ceil"):
+        return 1.0
+    if ops.is_binary_conv(node):
+        grains = [grain_of(array) if (array := constant_of(one)) is not None else None for one in node.inputs[2:4]]
+        return _finest(grains)
+    if node.domain != "":
+        return None
+    if node.op_type == "Cast":
+        source = node.inputs[0]
+        return 1.0 if source is not None and source.dtype not in FLOATS else _granularity(source, budget - 1)
+    if node.op_type in MOVES or node.op_type in ("Relu", "Neg", "Abs"):
+        return _finest(_granularity(source, budget - 1) for source in data_inputs(node))
+    if node.op_type in ("Add", "Sub", "Max", "Min", "Clip"):
+        return _finest(_granularity(source, budget - 1) for source in node.inputs if source is not None)
+    if node.op_type == "Pad":
+        return _finest(_granularity(one, budget - 1) for one in (node.inputs[0], *node.inputs[2:3]) if one is not None)
+    if node.op_type == "Resize" and "mode" in node.attributes and node.attributes["mode"].as_string() != "nearest":
+        return None
+    if node.op_type in ("Resize", "ReduceSum", "ReduceMax", "ReduceMin"):
+        return _granularity(node.inputs[0], budget - 1)
+    if node.op_type == "AveragePool":
+        padded = "pads" in node.attributes and any(node.attributes["pads"].as_ints())
+        grain = None if padded else _granularity(node.inputs[0], budget - 1)
+        count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
+        return None if grain is None or np.frexp(count)[0] != 0.5 else grain / count
+    if node.op_type == "BatchNormalization":
+        factor, shift = _channel_affine(node)
+        grain = _granularity(node.inputs[0], budget - 1)
+        scaled = grain_of(factor) if factor.size and grain is not None else None
+        return None if scaled is None or grain is None else _finest([scaled * grain, grain_of(shift)])
+    if node.op_type in ("Mul", "Conv", "MatMul"):
+        grains = [_granularity(source, budget - 1) for source in node.inputs[:2]]
+        product = None if None in grains else float(np.prod(np.array(grains)))
+        return _finest([product, *(_granularity(bias, budget - 1) for bias in node.inputs[2:])])
+    return None
+
+
+def _finest(grains: Iterable[float | None]) -> float | None:
+    found = list[float]()
+    for grain in grains:
+        if grain is None:
+            return None
+        found.append(grain)
+    return min(found, default=None)
+
+
+def grain_of(array: npt.NDArray[np.generic]) -> float | None:
+    """The largest power of two of which all numbers are multiples: infinite where all are 0, None where one is none."""
+    if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
+        return None
+    fraction, exponent = np.frexp(array.astype(np.float64).reshape(-1))
+    digits = np.ldexp(fraction, 53).astype(np.int64)
+    lowest = np.ldexp((digits & -digits).astype(np.float64), exponent - 53)[digits != 0]
+    return float(lowest.min(initial=np.inf))

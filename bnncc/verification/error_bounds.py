@@ -37,7 +37,7 @@ convolution, DRIFT · DEVIATIONS · √K · √K · |m|, includes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -80,14 +80,15 @@ _STEPS = {
 
 
 def add_error_bounds(
-    model: ir.Model, wanted: Sequence[ir.Value], exact: Collection[ir.Value]
+    model: ir.Model, wanted: Sequence[ir.Value], exact: Mapping[ir.Value, float]
 ) -> Mapping[ir.Value, ir.Value]:
     """Add nodes to the graph that compute the bound of each value of `wanted` that rounding can reach.
 
-    exact: values that are given, and have no error.  Returns a float32 value of the value's shape, or one that
-    broadcasts to it, for each of `wanted` that has an error at all.
+    exact: values that are given, and have no error; by each the largest magnitude that its elements are known to have
+    in the file whatever they are here (the bits of {0, 1} are ±½ and ½), or 0.  Returns a float32 value of the value's
+    shape, or one that broadcasts to it, for each of `wanted` that has an error at all.
     """
-    analysis = _Analysis(model.graph, set(exact))
+    analysis = _Analysis(model.graph, exact)
     needed = ancestors(wanted, exact)
     for node in list(model.graph):
         if node in needed:
@@ -106,7 +107,7 @@ class _Analysis:
     """The nodes that are added.  `computed` has each value's bound; `bound` what its consumers see: None where it is
     exact."""
 
-    def __init__(self, graph: ir.Graph, exact: set[ir.Value]) -> None:
+    def __init__(self, graph: ir.Graph, exact: Mapping[ir.Value, float]) -> None:
         self.graph = graph
         self.exact = exact
         self.computed: dict[ir.Value, ir.Value | None] = {}
@@ -205,6 +206,11 @@ class _Analysis:
 
     def largest_magnitude(self, value: ir.Value) -> ir.Value:
         return self.largest(self.magnitude(value))
+
+    def summand(self, value: ir.Value) -> ir.Value:
+        """The magnitude with which an element goes into a sum, here or in the file."""
+        known = self.exact.get(value, 0.0)
+        return self.node("Max", self.magnitude(value), self.constant(known)) if known else self.magnitude(value)
 
     def own(self, *values: ir.Value, units: float = ELEMENTWISE) -> ir.Value:
         """The rounding of an operator with these terms."""
@@ -440,7 +446,7 @@ def _convolution(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -
     per_channel = (1, -1, *(1,) * (len(shape) - 2))
     axes = analysis.array(np.arange(1, len(shape))) if node.op_type == "Conv" else None
     norm = analysis.node("ReduceL2", weight, *([axes] if axes is not None else []), keepdims=0)
-    largest = analysis.largest_magnitude(x)
+    largest = analysis.largest(analysis.summand(x))
     norm = analysis.node("Reshape", norm, analysis.array(np.asarray(per_channel, np.int64)))
     spread = analysis.times(analysis.times(norm, largest), DEVIATIONS)
     own = analysis.times(analysis.node("Add", analysis.magnitude(y), spread), _drift(count))
@@ -499,7 +505,8 @@ def _product(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Se
     def multiply(left: ir.Value, right: ir.Value) -> ir.Value:
         return analysis.nodes(node.op_type, [left, right], matrices, 1)[0]
 
-    squares = multiply(analysis.node("Mul", a, a), analysis.node("Mul", b, b))
+    sizes = analysis.summand(a)
+    squares = multiply(analysis.node("Mul", sizes, sizes), analysis.node("Mul", b, b))
     spread = analysis.times(analysis.node("Sqrt", squares), DEVIATIONS)
     terms: list[_Bound] = [analysis.times(analysis.node("Add", analysis.magnitude(y), spread), _drift(count))]
     if bounds[0] is not None:

@@ -15,7 +15,15 @@ from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.reference_side import BinaryLayer, Expected, Point, Reference, first_input
-from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, StepCheck, Verification
+from bnncc.verification.result import (
+    CHANCE_OF_TIE,
+    CHANCE_OF_ZERO,
+    LayerCheck,
+    RoundedCheck,
+    SignCheck,
+    StepCheck,
+    Verification,
+)
 from bnncc.verification.tolerance import channel_magnitude, channel_scale, largest_error, output_error
 
 # So many channels with wrong sums are named.
@@ -137,6 +145,12 @@ class FileCheck:
 
     def check_zeros(self) -> None:
         """More zeros at a sign than chance explains are a problem, unless the user said how to read them."""
+        for check in self.result.signs:
+            if check.ties > CHANCE_OF_TIE * check.signs:
+                self._problem(
+                    f"sign '{check.module}': {check.ties:,} of {check.signs:,} values lie exactly on the threshold, "
+                    "and the file takes them for the other side"
+                )
         if not self.reference.compiled.options.keeps_zeros:
             return
         for check in self.result.signs:
@@ -224,6 +238,7 @@ class FileCheck:
         check.largest_flip = max(check.largest_flip, float((np.abs(near) / channel_magnitude(near))[flipped].max()))
         explained = int(np.count_nonzero(np.abs(near)[flipped] <= np.broadcast_to(allowed, near.shape)[flipped]))
         check.explained += explained
+        check.ties += int(np.count_nonzero(flipped & (near == 0) & (signs != 0)))
         if explained < count:
             self._problem(f"sign '{check.module}': flipped signs are not explained by rounding")
 

@@ -68,6 +68,14 @@ class Meaning:
         pads, thresholds = (tuple(content.get(key, ())) for key in ("pads", "thresholds"))
         return content["value"], cls(scale, offset, pads, thresholds)
 
+    @property
+    def largest(self) -> float:
+        """The largest magnitude of what the file adds up in place of the traced value, ±1/scale and -offset/scale."""
+        if self.thresholds:
+            return 0.0
+        scale, offset = np.abs(np.asarray(self.scale)), np.abs(np.asarray(self.offset))
+        return float(np.max((1 + offset) / np.where(scale == 0, np.inf, scale)))
+
     def signs(self, traced: Array) -> Array:
         """±1 (0 where PyTorch's sign is 0) from the traced value [N, C, …]."""
         shape = (1, -1, *(1,) * (traced.ndim - 2))
@@ -395,7 +403,8 @@ def _computed_constant(value: ir.Value) -> Array | None:
     if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
         return None
     model = ir.Model(node.graph, ir_version=10)
-    return run(skeleton(model, [value]), weights_of(model))[value.name or ""]
+    proto = skeleton(model, [value])
+    return run(proto, weights_of(model, proto))[value.name or ""]
 
 
 def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int]) -> tuple[int, int, int, int]:

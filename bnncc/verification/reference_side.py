@@ -271,12 +271,15 @@ class Reference:
 
     def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
         """Let the traced network compute what rounding may amount to between the values that are given."""
-        exact = {point.correspondence.traced for point in self.points} | {step.traced.outputs[0] for step in self.steps}
-        exact |= {layer.reference.traced_input for layer in self.layers}  # ±1 up to a residue that the passes cancel
+        given = [point.correspondence.traced for point in self.points] + [step.traced.outputs[0] for step in self.steps]
+        exact = {value: 0.0 for value in given if value is not None}
+        for layer in self.layers:  # ±1 up to a residue that the passes cancel
+            read, largest = layer.reference.traced_input, layer.reference.meaning.largest
+            exact[read] = max(exact.get(read, 0.0), largest)
         operands = [point.correspondence.operand_value for point in self.points]
         operands += [value for step in self.steps for value in step.operands]
         wanted = [*self._traced.graph.outputs, *(value for value in operands if value is not None)]
-        return add_error_bounds(self._traced, wanted, {value for value in exact if value is not None})
+        return add_error_bounds(self._traced, wanted, exact)
 
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
@@ -301,7 +304,8 @@ class Reference:
             weight = layer.reference.traced.inputs[1]
             if ZERO_WEIGHTS_KEY not in layer.reference.node.metadata_props or weight is None or weight.name is None:
                 continue
-            filters = run(skeleton(self._traced, [weight]), weights_of(self._traced))[weight.name]
+            proto = skeleton(self._traced, [weight])
+            filters = run(proto, weights_of(self._traced, proto))[weight.name]
             axes = tuple(axis for axis in range(filters.ndim) if axis != layer.reference.output_axis % filters.ndim)
             scale = np.abs(filters).max(axis=axes, keepdims=True)
             positive = np.where(filters == 0, scale, filters).astype(filters.dtype)
@@ -347,7 +351,7 @@ class Reference:
         own = {value.name: value for value in (*whole.graph.inputs, *(v for n in whole.graph for v in n.outputs))}
         given = [*self.compiled.graph.graph.inputs, *(p.value for p in self.points), *(s.value for s in self.steps)]
         originals = {own[value.name]: value for value in (*given, *self.floats)}
-        bounds = add_error_bounds(whole, [own[value.name] for value in self.floats], list(originals))
+        bounds = add_error_bounds(whole, [own[value.name] for value in self.floats], dict.fromkeys(originals, 0.0))
         fold_unvarying(whole)
         pending: list[ir.Value] = []
         for index, value in enumerate(self.floats):

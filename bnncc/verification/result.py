@@ -10,6 +10,9 @@ from bnncc.inference.runners import Runtime
 # in √(2/πK) of all cases: 3 % for K = 576, 9 % for K = 72.  More comes from a ReLU or an empty background, and such a
 # layer is not binary.
 CHANCE_OF_ZERO = 0.1
+# The largest share of signs that may differ exactly at their threshold, where a comparison says +1 and rounding may
+# not.
+CHANCE_OF_TIE = 0.001
 
 
 @dataclass
@@ -35,7 +38,8 @@ class SignCheck:
 
     signs: how many; flipped: those that differ; explained: of those, where |x| < ε in the reference.
     largest_flip: the largest |x| of a flipped sign, relative to its channel's largest.  zeros: inputs that are exactly
-    0, where PyTorch's sign is 0 and a bit says +1.  error: the largest error of x, relative to its channel's largest
+    0, where PyTorch's sign is 0 and a bit says +1.  ties: signs that differ where x is exactly 0 and the network's
+    sign, a comparison, is not.  error: the largest error of x, relative to its channel's largest
     magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones on
     inputs on which no sign before this one differed.
     Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
@@ -48,6 +52,7 @@ class SignCheck:
     explained: int = 0
     largest_flip: float = 0.0
     zeros: int = 0
+    ties: int = 0
     error: float = 0.0
     free_running_flips: int = 0
     started: int = 0

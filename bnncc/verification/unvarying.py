@@ -29,7 +29,8 @@ LARGE = 1 << 12
 def fold_unvarying(model: ir.Model) -> None:
     """Replace what does not depend on the graph's inputs, and is read by what does, by constants of the same bits."""
     for part in _parts(_frontier(model.graph)):
-        results = run(skeleton(model, part), weights_of(model))
+        proto = skeleton(model, part)
+        results = run(proto, weights_of(model, proto))
         for value in part:
             set_constant(model.graph, value, results[value.name or ""])
         return_free_pages()

@@ -61,7 +61,7 @@ def test_the_error_of_float32_is_within_its_bound_and_the_bound_within_reason(na
     model, feeds = with_bound(BODIES[name])
     exact = in_float64(model, feeds)
     (output,) = model.graph.outputs
-    (bound,) = add_error_bounds(model, [output], []).values()
+    (bound,) = add_error_bounds(model, [output], {}).values()
     value, allowed = run(skeleton(model, [output, bound]), feeds).values()
     error = np.abs(value - exact)
     assert np.all(error <= allowed)
@@ -73,7 +73,7 @@ def test_what_a_clip_does_not_let_through_has_no_error() -> None:
     limits = "lo = Constant <value_float = -1.0> ()  hi = Constant <value_float = 1.0> ()"
     model, feeds = with_bound(f"a = Mul(x, v)  {limits}  y = Clip(a, lo, hi)")
     (output,) = model.graph.outputs
-    (bound,) = add_error_bounds(model, [output], []).values()
+    (bound,) = add_error_bounds(model, [output], {}).values()
     value, allowed = run(skeleton(model, [output, bound]), feeds).values()
     inside = np.abs(feeds["x"] * feeds["v"]) < 1
     assert np.all(allowed[np.abs(feeds["x"] * feeds["v"]) > 1.001] == 0)
@@ -83,7 +83,7 @@ def test_what_a_clip_does_not_let_through_has_no_error() -> None:
 
 def test_values_that_are_given_have_no_error_behind_them() -> None:
     model, _ = with_bound("a = Exp(x)  y = Neg(a)")
-    given = [value for node in model.graph for value in node.outputs if value.name == "a"]
+    given = {value: 0.0 for node in model.graph for value in node.outputs if value.name == "a"}
     assert list(add_error_bounds(model, model.graph.outputs, given)) == []
 
 

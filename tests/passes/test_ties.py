@@ -1,0 +1,112 @@
+"""Comparisons at their threshold, by more than chance, in channels that fall: where `x >= t` holds, `-(-x >= -t)` does
+not.
+
+All parameters are integers and powers of two, so that nothing rounds: the file's outputs are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import bnncc
+from bnncc.verification import verify
+from tests.passes.helpers import Array, normal
+from tests.verification.test_verification import with_constant
+
+
+def compared(x: Tensor) -> Tensor:
+    """±1, and +1 for 0."""
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
+class Net(nn.Module):
+    """A convolution, a chain that ends in a batch norm of either sign, a comparison, a binary convolution."""
+
+    def __init__(self, chain: str, padding: int, binary: bool) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.chain, self.padding, self.binary = chain, padding, binary
+        self.first = nn.Parameter(torch.randint(-2, 3, (6, 3, 3, 3), generator=generator).float())
+        self.second = nn.Parameter(torch.randn(4, 6, 3, 3, generator=generator))
+        self.norm = nn.BatchNorm2d(6, eps=0)
+        self.norm.weight.data = torch.tensor([1.0, -1, 2, -2, -0.5, 0.5])
+        self.norm.bias.data = torch.tensor([0.0, 0, 0, 4, -4, 2])
+        self.norm.running_mean = torch.tensor([0.0, 0, 2, 2, 4, 0])
+
+    def compared(self, x: Tensor) -> Tensor:
+        return compared(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(compared(x), compared(self.first)) if self.binary else F.conv2d(torch.round(x), self.first)
+        if self.chain == "pool":
+            x = self.norm(F.max_pool2d(x, 2))
+        elif self.chain == "pool, relu":
+            x = torch.relu(self.norm(F.max_pool2d(x, 2)))
+        elif self.chain == "pool, -relu6":
+            x = -F.relu6(self.norm(F.max_pool2d(x, 2)))
+        elif self.chain == "relu, average":
+            x = self.norm(F.avg_pool2d(torch.relu(x), 2))
+        elif self.chain == "relu, resize":
+            x = self.norm(F.interpolate(torch.relu(x), scale_factor=2))
+        elif self.chain == "round":
+            x = self.norm(torch.round(x / 4))
+        elif self.chain == "relu and a shortcut":
+            x = self.norm(torch.relu(x))
+            return F.conv2d(self.compared(x), compared(self.second), padding=self.padding) + x.sum()
+        else:
+            x = self.norm(x)
+        return F.conv2d(self.compared(x), compared(self.second), padding=self.padding)
+
+
+class Strict(Net):
+    """-1 where the operand is the threshold."""
+
+    def compared(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, 1.0, -1.0)
+
+
+CHAINS = ("", "pool", "pool, relu", "pool, -relu6", "relu, average", "relu, resize", "round", "relu and a shortcut")
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["integers", "binary sums"])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_comparison_at_its_threshold_is_pytorchs(chain: str, padding: int, binary: bool) -> None:
+    network = Net(chain, padding, binary).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x3x12x12"])
+    assert compiled.layers[-1].reason is None
+    for seed in range(2):
+        x = 2 * normal(1, 3, 12, 12, seed=seed)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(x)).numpy()
+        (found,) = compiled.run([compiled.as_stored(x)])
+        np.testing.assert_array_equal(found, compiled.as_stored(expected))
+        assert verify(compiled, [[x]]).passed
+
+
+def to_the_threshold(shift: Array) -> None:
+    """From beyond it, which is ½ away."""
+    shift[shift != np.rint(shift)] += 0.5
+
+
+def test_a_file_that_compares_otherwise_is_found_out() -> None:
+    compiled = bnncc.compile(Net("relu and a shortcut", 0, False).eval(), input_shapes=["1x3x12x12"])
+    wrong = with_constant(compiled, "Where/shifted", "ADD", 1, to_the_threshold)
+    problems = verify(wrong, [[2 * normal(1, 3, 12, 12)]]).problems
+    assert any("lie exactly on the threshold, and the file takes them for the other side" in one for one in problems)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_strict_comparison_at_its_threshold_is_pytorchs(chain: str) -> None:
+    network = Strict(chain, 1, False).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x3x12x12"])
+    x = 2 * normal(1, 3, 12, 12)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    (found,) = compiled.run([compiled.as_stored(x)])
+    np.testing.assert_array_equal(found, compiled.as_stored(expected))
+    assert verify(compiled, [[x]]).passed
