@@ -25,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import may_equal_by_design
+from bnncc.ir.value_facts import granularity, may_equal_by_design
 from bnncc.passes.elementwise import Candidate
 from bnncc.passes.expression import is_absorbed
 from bnncc.passes.piecewise import Matrix
@@ -57,7 +57,10 @@ def binarizer_of(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.
     if _undecided(source, steps):
         return None
     absorbed = is_absorbed(graph, source, readers(candidate, pad))
-    options = [_arguments(source, steps, positive=True)]
+    # x > t is -Sign(t - x) as it is; with Sign(x - t) the threshold must move, by how much x says or does not.
+    is_open = np.any(steps.jumps & (steps.at == steps.low)) and not np.any(steps.jumps & (steps.at == steps.high))
+    turns = absorbed and pad is None and bool(is_open) and granularity(source) is None
+    options = [_arguments(source, steps, positive=not turns)]
     if np.all(steps.low == 0):
         negative = _arguments(source, steps, positive=False)
         exact = bool(np.any(steps.jumps & (steps.at == steps.low)))

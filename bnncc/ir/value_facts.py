@@ -218,6 +218,8 @@ def _granularity(value: ir.Value | None, budget: int) -> float | None:
         return 1.0 if source is not None and source.dtype not in FLOATS else _granularity(source, budget - 1)
     if node.op_type in MOVES or node.op_type in ("Relu", "Neg", "Abs"):
         return _finest(_granularity(source, budget - 1) for source in data_inputs(node))
+    if node.op_type == "Where":
+        return _finest(_granularity(source, budget - 1) for source in node.inputs[1:])
     if node.op_type in ("Add", "Sub", "Max", "Min", "Clip"):
         return _finest(_granularity(source, budget - 1) for source in node.inputs if source is not None)
     if node.op_type == "Pad":

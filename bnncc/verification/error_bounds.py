@@ -20,6 +20,7 @@ many of them a kernel may take.
   Where a sum of n is in front, such terms are its bias, which a kernel may start from: then each of its n roundings is
   of their size, DRIFT · √n · u, as that of any partial sum.
 - *Monotone functions* are evaluated at x ± error: what a clip or a saturated sigmoid lets through is all that remains.
+  Not so behind the sums of a binary layer: LceBconv2d clips them first, and what cancels then, see below, remains.
 - What only moves elements moves their errors.
 - *Any other operator* (RULES has no entry): its result has the largest relative error of its operands, plus
   `ROUNDING` of its largest magnitude.  That is wide, and finite.
@@ -143,6 +144,13 @@ class _Analysis:
             return _count(node)
         known = [self._summands.get(value, 0.0) for value in node.inputs if value is not None]
         return max(known, default=0.0) if node.op_type in _AFFINE else 0.0
+
+    def is_binary_sum(self, value: ir.Value) -> bool:
+        """True for an affine of the sums of a binary layer, whose kernel clips before it multiplies."""
+        node = value.producer()
+        while node is not None and node.op_type in _AFFINE and node.inputs[0] is not None:
+            node = node.inputs[0].producer()
+        return node is not None and node.op_type in ops.WEIGHTED and bool(self.exact.get(_operand(node, 0), 0.0))
 
     def added(self, node: ir.Node) -> float:
         """Units of the rounding of what the affine operator `node` adds."""
@@ -329,6 +337,8 @@ def _monotone(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> S
             own = _exponential(analysis, x, y)
     if bounds[0] is None:
         return [own]
+    if is_exact and analysis.is_binary_sum(x):
+        return [bounds[0]]
     ends = []
     for sign in ("Add", "Sub"):
         moved = analysis.node(sign, x, bounds[0])

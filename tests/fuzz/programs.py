@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 KINDS = ("conv", "again", "sum of two", "split", "shuffle", "gate", "up", "pool", "quantize", "add", "concat")
 PADDINGS = ("zeros", "ones", "replicate", "reflect")
-ACTIVATIONS = ("none", "prelu", "relu", "hardtanh")
+ACTIVATIONS = ("none", "prelu", "relu", "hardtanh", "pool before the norm", "relu before the norm")
 MOST_CHANNELS = 160
 LARGEST_SIZE = 24
 
@@ -129,7 +129,7 @@ class _Parameters:
 
 
 class _Binary(nn.Module):
-    """sign(x + shift) padded and convolved with α·sign(w), then a norm and an activation."""
+    """sign(x + shift), or sign(norm(x)), padded and convolved with α·sign(w), then a norm and an activation."""
 
     def __init__(self, make: _Parameters, step: Step, channels: int, out: int, flat: bool, stride: int) -> None:
         super().__init__()
@@ -137,15 +137,16 @@ class _Binary(nn.Module):
         ones = (1,) if flat else (1, 1)
         self.exact = make.exact
         self.shift = nn.Parameter(make.shift(1, channels, *ones))
+        self.front = make.norm(channels, flat)
         self.weight = nn.Parameter(make.signs(out, channels, *(step.kernel for _ in ones)))
         self.alpha = nn.Parameter(make.scale(out, 1, *ones))
         self.norm = make.norm(out, flat)
         self.slope = nn.Parameter(make.scale(out) / 4)
 
     def binarize(self, x: Tensor) -> Tensor:
-        x = x + self.shift
+        x = self.front(x) if self.step.choice >= 4 else x + self.shift
         if self.exact or self.step.choice % 2:  # integers are 0 more often than by chance, where torch.sign is 0
-            return torch.where(x >= 0, 1.0, -1.0)
+            return torch.where(x >= 0 if self.step.choice % 4 < 2 else x > 0, 1.0, -1.0)
         return torch.sign(x)
 
     def sums(self, x: Tensor) -> Tensor:
@@ -164,6 +165,10 @@ class _Binary(nn.Module):
 
     def finish(self, y: Tensor) -> Tensor:
         """The norm and the activation."""
+        if self.step.activation == "pool before the norm" and min(y.shape[2:]) >= 2:
+            y = (F.max_pool1d if self.flat else F.max_pool2d)(y, 2)
+        if self.step.activation == "relu before the norm":
+            y = F.relu(y)
         y = self.norm(y)
         if self.step.activation == "prelu":
             return F.prelu(y, self.slope)
@@ -284,10 +289,14 @@ class ProgramNetwork(nn.Module):
         self.bias = nn.Parameter(make.shift(5))
         self.eval()
 
+    def _stem(self, x: Tensor) -> Tensor:
+        # What is a tie by more than chance must follow from the network: its integers are no property of the data.
+        return self.stem(torch.round(x) if self.spec.exact else x)
+
     def forward(self, x: Tensor, second: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        x = self.stem(x)
+        x = self._stem(x)
         if second is not None:
-            x = x + self.stem(second)
+            x = x + self._stem(second)
         earlier = [x]
         for step in self.steps:
             x = step(x, earlier)
