@@ -143,6 +143,37 @@ REGRESSIONS = {
         False,
         0,
     ),
+    "a {0, 1} map that is 0 everywhere beside a bias": Network(
+        (9, 1),
+        1,
+        (layer("round", 91, (1, 1), 2, shift=True, weights="learnt", activation="relu", split=True),),
+        "map",
+        True,
+        757,
+    ),
+    "a falling comparison behind a ReLU and a max-pool": Network(
+        (12, 10),
+        186,
+        (
+            layer("negative scale", 69, (1, 1), 2, pool="max before", norm=True, activation="relu", split=True),
+            layer("where", 69, (1, 1), 2),
+            layer(
+                "ste",
+                3,
+                (1, 1),
+                groups=3,
+                repeat=4,
+                weights="learnt",
+                norm=True,
+                activation="hardtanh",
+                shortcut="concat",
+                split=True,
+            ),
+        ),
+        "flatten",
+        True,
+        370,
+    ),
 }
 
 
