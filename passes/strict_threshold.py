@@ -26,7 +26,9 @@ def strictly_beyond(x: ir.Value, threshold: Matrix, direction: Matrix) -> Matrix
     grain = granularity(x)
     if grain is not None:
         met = threshold / grain == np.rint(threshold / grain)
-        return np.where(met, threshold + direction * grain / 2, threshold)
+        between = threshold + direction * grain / 2
+        found = between.astype(np.float32) == between
+        return np.where(met, np.where(found, between, _next_float32(threshold, direction)), threshold)
     # Only a float32 can be met exactly.
     met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | meets_zero(x))
     return np.where(met, _next_float32(threshold, direction), threshold)

@@ -31,7 +31,7 @@ ZERO_KEEPING = {
 }  # fmt: skip
 
 # Numbers that were learnt are multiples of smaller ones than this alone.
-FINEST_DESIGNED = 2.0**-12
+FINEST_DESIGNED = 2.0**-18
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, None)
 # How far `granularity` looks.
 MOST_OPERATORS = 24
@@ -225,7 +225,15 @@ def _granularity(value: ir.Value | None, budget: int) -> float | None:
     if node.op_type == "Pad":
         return _finest(_granularity(one, budget - 1) for one in (node.inputs[0], *node.inputs[2:3]) if one is not None)
     if node.op_type == "Resize" and "mode" in node.attributes and node.attributes["mode"].as_string() != "nearest":
-        return None
+        return _interpolated(node, budget)
+    if node.op_type in ("PRelu", "LeakyRelu"):
+        slope = _granularity(node.inputs[1], budget - 1) if node.op_type == "PRelu" else grain_of(_alpha(node))
+        grain = _granularity(node.inputs[0], budget - 1)
+        return None if grain is None or slope is None else grain * min(1.0, slope)
+    if node.op_type == "Div":
+        divisor, grain = constant_of(node.inputs[1]), _granularity(node.inputs[0], budget - 1)
+        inverse = grain_of(1 / divisor.astype(np.float64)) if divisor is not None and np.all(divisor) else None
+        return None if grain is None or inverse is None else grain * inverse
     if node.op_type in ("Resize", "ReduceSum", "ReduceMax", "ReduceMin"):
         return _granularity(node.inputs[0], budget - 1)
     if node.op_type == "AveragePool":
@@ -243,6 +251,18 @@ def _granularity(value: ir.Value | None, budget: int) -> float | None:
         product = None if None in grains else float(np.prod(np.array(grains)))
         return _finest([product, *(_granularity(bias, budget - 1) for bias in node.inputs[2:])])
     return None
+
+
+def _interpolated(node: ir.Node, budget: int) -> float | None:
+    """Of a linear Resize to twice the size: ¼ and ¾ of neighbours along each axis that grows."""
+    scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    mode = node.attributes.get("coordinate_transformation_mode")
+    if scales is None or not np.all((scales == 1) | (scales == 2)) or node.attributes["mode"].as_string() != "linear":
+        return None
+    if mode is not None and mode.as_string() not in ("half_pixel", "pytorch_half_pixel"):
+        return None
+    grain = _granularity(node.inputs[0], budget - 1)
+    return None if grain is None else grain / 4.0 ** int(np.count_nonzero(scales == 2))
 
 
 def _finest(grains: Iterable[float | None]) -> float | None:
