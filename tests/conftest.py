@@ -66,6 +66,13 @@ def own_seed() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """pytest-randomly, which runs the tests in another order, seeds the generators too, in front of each test."""
+    if pyfuncitem.config.pluginmanager.hasplugin("randomly"):
+        seed_generators()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
     """What several tests share is made by the first of them, whichever that is: it has its own seed too."""
     if request.scope != "function":

@@ -52,12 +52,12 @@ class SignCheck:
     explained: int = 0
     largest_flip: float = 0.0
     zeros: int = 0
-    ties: int = 0
     error: float = 0.0
     free_running_flips: int = 0
     started: int = 0
     rounded_flips: int = 0
     largest_rounded_flip: float = 0.0
+    ties: int = 0
 
 
 @dataclass

@@ -87,10 +87,10 @@ def test_check_measures_on_them_and_finds_the_type_by_itself(folder: Path) -> No
     ],
 )
 def test_values_that_are_no_ids_are_refused(folder: Path, data: str, message: str) -> None:
-    compiled = command(folder, "compile", *network(folder), "--data", data, "-o", "other.tflite")
+    compiled = command(folder, "compile", *network(folder), "--data", data, "-o", "refused.tflite")
     assert compiled.exit_code == 2
     assert message in compiled.output
-    assert not (folder / "other.tflite").exists()
+    assert not (folder / "refused.tflite").exists()
     run = command(folder, "run", "net.tflite", "--input", data)
     assert run.exit_code == 2
     assert "error: --input: " in run.output
