@@ -119,7 +119,8 @@ def _arguments(source: ir.Value, steps: Steps, *, positive: bool) -> tuple[Matri
     direction = np.where(steps.rising == positive, 1.0, -1.0)
     threshold = np.where(steps.jumps, steps.threshold, 0.0)
     wrong = steps.jumps & (steps.at == (steps.low if positive else steps.high))
-    threshold = np.where(wrong, strictly_beyond(source, threshold, direction), threshold)
+    if wrong.any():
+        threshold = np.where(wrong, strictly_beyond(source, threshold, direction), threshold)
     slope = np.where(steps.jumps, direction, 0.0)
     shift = np.where(steps.jumps, -direction * threshold, direction)
     return slope, shift + 0.0, 1.0 if positive else -1.0

@@ -193,76 +193,92 @@ def granularity(value: ir.Value) -> float | None:
     """A power of two of which all elements of a float value are multiples by design: 1 behind a rounding and in sums of
     ±1, ¼ in those scaled by ¼; None where there is none that would be noticed.
     """
-    found = _granularity(value, MOST_OPERATORS)
+    found = _Grains().of(value, MOST_OPERATORS)
     if found is None or found < FINEST_DESIGNED:
         return None
     return found if np.isfinite(found) else 1.0
 
 
-def _granularity(value: ir.Value | None, budget: int) -> float | None:
-    array = constant_of(value)
-    if array is not None:
-        return grain_of(array)
-    node = value.producer() if value is not None else None
-    if node is None or not budget:
-        return None
-    if ops.yields_signs(node) or node.op_type in ("Sign", "Round", "Floor", "Ceil"):
-        return 1.0
-    if ops.is_binary_conv(node):
-        grains = [grain_of(array) if (array := constant_of(one)) is not None else None for one in node.inputs[2:4]]
-        return _finest(grains)
-    if node.domain != "":
-        return None
-    if node.op_type == "Cast":
-        source = node.inputs[0]
-        return 1.0 if source is not None and source.dtype not in FLOATS else _granularity(source, budget - 1)
-    if node.op_type in MOVES or node.op_type in ("Relu", "Neg", "Abs"):
-        return _finest(_granularity(source, budget - 1) for source in data_inputs(node))
-    if node.op_type == "Where":
-        return _finest(_granularity(source, budget - 1) for source in node.inputs[1:])
-    if node.op_type in ("Add", "Sub", "Max", "Min", "Clip"):
-        return _finest(_granularity(source, budget - 1) for source in node.inputs if source is not None)
-    if node.op_type == "Pad":
-        return _finest(_granularity(one, budget - 1) for one in (node.inputs[0], *node.inputs[2:3]) if one is not None)
-    if node.op_type == "Resize" and "mode" in node.attributes and node.attributes["mode"].as_string() != "nearest":
-        return _interpolated(node, budget)
-    if node.op_type in ("PRelu", "LeakyRelu"):
-        slope = _granularity(node.inputs[1], budget - 1) if node.op_type == "PRelu" else grain_of(_alpha(node))
-        grain = _granularity(node.inputs[0], budget - 1)
-        return None if grain is None or slope is None else grain * min(1.0, slope)
-    if node.op_type == "Div":
-        divisor, grain = constant_of(node.inputs[1]), _granularity(node.inputs[0], budget - 1)
-        inverse = grain_of(1 / divisor.astype(np.float64)) if divisor is not None and np.all(divisor) else None
-        return None if grain is None or inverse is None else grain * inverse
-    if node.op_type in ("Resize", "ReduceSum", "ReduceMax", "ReduceMin"):
-        return _granularity(node.inputs[0], budget - 1)
-    if node.op_type == "AveragePool":
-        padded = "pads" in node.attributes and any(node.attributes["pads"].as_ints())
-        grain = None if padded else _granularity(node.inputs[0], budget - 1)
-        count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
-        return None if grain is None or np.frexp(count)[0] != 0.5 else grain / count
-    if node.op_type == "BatchNormalization":
-        factor, shift = _channel_affine(node)
-        grain = _granularity(node.inputs[0], budget - 1)
-        scaled = grain_of(factor) if factor.size and grain is not None else None
-        return None if scaled is None or grain is None else _finest([scaled * grain, grain_of(shift)])
-    if node.op_type in ("Mul", "Conv", "MatMul"):
-        grains = [_granularity(source, budget - 1) for source in node.inputs[:2]]
-        product = None if None in grains else float(np.prod(np.array(grains)))
-        return _finest([product, *(_granularity(bias, budget - 1) for bias in node.inputs[2:])])
-    return None
+class _Grains:
+    """`granularity` of one value after the other, each once."""
 
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, float | None] = {}
 
-def _interpolated(node: ir.Node, budget: int) -> float | None:
-    """Of a linear Resize to twice the size: ¼ and ¾ of neighbours along each axis that grows."""
-    scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
-    mode = node.attributes.get("coordinate_transformation_mode")
-    if scales is None or not np.all((scales == 1) | (scales == 2)) or node.attributes["mode"].as_string() != "linear":
+    def of(self, value: ir.Value | None, budget: int) -> float | None:
+        if value is None:
+            return None
+        if value not in self._known:
+            array, node = constant_of(value), value.producer()
+            if array is not None:
+                self._known[value] = grain_of(array)
+            else:
+                self._known[value] = None if node is None or not budget else self._computed(node, budget)
+        return self._known[value]
+
+    def _computed(self, node: ir.Node, budget: int) -> float | None:
+        if ops.yields_signs(node) or node.op_type in ("Sign", "Round", "Floor", "Ceil"):
+            return 1.0
+        if ops.is_binary_conv(node):
+            grains = [grain_of(array) if (array := constant_of(one)) is not None else None for one in node.inputs[2:4]]
+            return _finest(grains)
+        if node.domain != "":
+            return None
+        if node.op_type == "Cast":
+            source = node.inputs[0]
+            return 1.0 if source is not None and source.dtype not in FLOATS else self.of(source, budget - 1)
+        if node.op_type in MOVES or node.op_type in ("Relu", "Neg", "Abs"):
+            return _finest(self.of(source, budget - 1) for source in data_inputs(node))
+        if node.op_type == "Where":
+            return _finest(self.of(source, budget - 1) for source in node.inputs[1:])
+        if node.op_type in ("Add", "Sub", "Max", "Min", "Clip"):
+            return _finest(self.of(source, budget - 1) for source in node.inputs if source is not None)
+        if node.op_type == "Pad":
+            return _finest(self.of(one, budget - 1) for one in (node.inputs[0], *node.inputs[2:3]) if one is not None)
+        if node.op_type == "Resize" and "mode" in node.attributes and node.attributes["mode"].as_string() != "nearest":
+            return self._interpolated(node, budget)
+        if node.op_type in ("PRelu", "LeakyRelu"):
+            slope = self.of(node.inputs[1], budget - 1) if node.op_type == "PRelu" else grain_of(_alpha(node))
+            grain = self.of(node.inputs[0], budget - 1)
+            return None if grain is None or slope is None else grain * min(1.0, slope)
+        if node.op_type == "Div":
+            divisor, grain = constant_of(node.inputs[1]), self.of(node.inputs[0], budget - 1)
+            inverse = grain_of(1 / divisor.astype(np.float64)) if divisor is not None and np.all(divisor) else None
+            return None if grain is None or inverse is None else grain * inverse
+        if node.op_type in ("Resize", "ReduceSum", "ReduceMax", "ReduceMin"):
+            return self.of(node.inputs[0], budget - 1)
+        if node.op_type == "AveragePool":
+            padded = "pads" in node.attributes and any(node.attributes["pads"].as_ints())
+            grain = None if padded else self.of(node.inputs[0], budget - 1)
+            count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
+            return None if grain is None or np.frexp(count)[0] != 0.5 else grain / count
+        if node.op_type == "BatchNormalization":
+            factor, shift = _channel_affine(node)
+            grain = self.of(node.inputs[0], budget - 1)
+            scaled = grain_of(factor) if factor.size and grain is not None else None
+            return None if scaled is None or grain is None else _finest([scaled * grain, grain_of(shift)])
+        if node.op_type in ("Mul", "Conv", "MatMul"):
+            first = self.of(node.inputs[0], budget - 1)
+            second = self.of(node.inputs[1], budget - 1) if first is not None else None
+            if first is None or second is None:
+                return None
+            return _finest([first * second, *(self.of(bias, budget - 1) for bias in node.inputs[2:])])
         return None
-    if mode is not None and mode.as_string() not in ("half_pixel", "pytorch_half_pixel"):
-        return None
-    grain = _granularity(node.inputs[0], budget - 1)
-    return None if grain is None else grain / 4.0 ** int(np.count_nonzero(scales == 2))
+
+    def _interpolated(self, node: ir.Node, budget: int) -> float | None:
+        """Of a linear Resize to twice the size: ¼ and ¾ of neighbours along each axis that grows."""
+        scales = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+        mode = node.attributes.get("coordinate_transformation_mode")
+        if (
+            scales is None
+            or not np.all((scales == 1) | (scales == 2))
+            or node.attributes["mode"].as_string() != "linear"
+        ):
+            return None
+        if mode is not None and mode.as_string() not in ("half_pixel", "pytorch_half_pixel"):
+            return None
+        grain = self.of(node.inputs[0], budget - 1)
+        return None if grain is None else grain / 4.0 ** int(np.count_nonzero(scales == 2))
 
 
 def _finest(grains: Iterable[float | None]) -> float | None:
