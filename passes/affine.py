@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import batch_norm_affine
 
 Vector = npt.NDArray[np.float64]
 
@@ -82,12 +83,5 @@ def channel_vector(array: npt.NDArray[np.generic] | None, shape: tuple[int, ...]
 
 
 def _batch_norm(node: ir.Node) -> tuple[ir.Value, Affine] | None:
-    x = node.inputs[0]
-    parameters = [constant_of(value) for value in node.inputs[1:5]]
-    training = "training_mode" in node.attributes and node.attributes["training_mode"].as_int() != 0
-    if x is None or x.dtype != ir.DataType.FLOAT or training or any(array is None for array in parameters):
-        return None
-    gamma, beta, mean, variance = (array.astype(np.float64) for array in parameters if array is not None)
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
-    scale = gamma / np.sqrt(variance + epsilon)
-    return x, Affine(scale, beta - mean * scale)
+    x, found = node.inputs[0], batch_norm_affine(node)
+    return None if x is None or x.dtype != ir.DataType.FLOAT or found is None else (x, Affine(*found))

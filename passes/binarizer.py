@@ -58,15 +58,14 @@ def binarizer_of(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.
         return None
     absorbed = is_absorbed(graph, source, readers(candidate, pad))
     # x > t is -Sign(t - x) as it is; with Sign(x - t) the threshold must move, by how much x says or does not.
-    is_open = np.any(steps.jumps & (steps.at == steps.low)) and not np.any(steps.jumps & (steps.at == steps.high))
-    turns = absorbed and pad is None and bool(is_open) and granularity(source) is None
+    low, high = (bool(np.any(steps.jumps & (steps.at == level))) for level in (steps.low, steps.high))
+    turns = absorbed and pad is None and low and not high and granularity(source) is None
     options = [_arguments(source, steps, positive=not turns)]
     if np.all(steps.low == 0):
         negative = _arguments(source, steps, positive=False)
-        exact = bool(np.any(steps.jumps & (steps.at == steps.low)))
         if (
             absorbed
-            or exact
+            or low
             or pad is not None
             or _is_padded_later(value)
             or np.any(negative[0] != 1) <= np.any(options[0][0] != 1)

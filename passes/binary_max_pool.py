@@ -87,7 +87,7 @@ def _move_below(model: ir.Model, graph: ir.Graph, sign: ir.Node) -> bool:
         moved = ir.node(node.op_type, operands, dict(node.attributes))
         value, previous = insert(graph, moved, sign, name=f"{node.outputs[0].name}/unpooled", like=x, origin=node), node
         inserted.append(moved)
-    if falling.size and _may_be_zero(model, value, falling):
+    if falling.size and _may_be_zero(model, x.producer(), value, falling):
         graph.remove(inserted[::-1], safe=True)
         return False
     if falling.size:
@@ -158,14 +158,11 @@ def _keeps_sign(node: ir.Node) -> bool:
     return node.op_type in SIGN_KEEPING
 
 
-def _may_be_zero(model: ir.Model, value: ir.Value, channels: npt.NDArray[np.intp]) -> bool:
-    """True where an element of these channels of `value`, what a sign reads, is 0 by more than chance."""
+def _may_be_zero(model: ir.Model, conv: ir.Node | None, value: ir.Value, channels: npt.NDArray[np.intp]) -> bool:
+    """True where these channels of `value`, a function of what `conv` yields, are 0 by more than chance."""
     if may_equal_by_design(value, 0.0):
         return True
-    conv = value.producer()
-    while conv is not None and conv.domain == "" and conv.op_type != "Conv" and conv.inputs[0] is not None:
-        conv = conv.inputs[0].producer()
-    weight = constant_of(conv.inputs[1]) if conv is not None and len(conv.inputs) > 1 else None
+    weight = constant_of(conv.inputs[1]) if conv is not None else None
     if conv is None or weight is None:
         return False
     if not ops.is_binary_conv(conv):

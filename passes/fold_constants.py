@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.evaluate import constant_values
 from bnncc.ir.graph import constant_of, set_constant, shape_of
 
 # Operators whose result is not a function of their inputs.
@@ -49,8 +49,7 @@ class FoldConstants(ir.passes.InPlacePass):
         ]
         for start in range(0, len(needed), TOGETHER):
             part = needed[start : start + TOGETHER]
-            proto = skeleton(model, part)
-            arrays = run(proto, weights_of(model, proto))
+            arrays = constant_values(model, part)
             for value in part:
                 set_constant(graph, value, arrays[value.name or ""])
         for node in reversed(nodes):

@@ -30,7 +30,7 @@ def strictly_beyond(x: ir.Value, threshold: Matrix, direction: Matrix) -> Matrix
         found = between.astype(np.float32) == between
         return np.where(met, np.where(found, between, _next_float32(threshold, direction)), threshold)
     # Only a float32 can be met exactly.
-    met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | meets_zero(x))
+    met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | _meets_zero(x))
     return np.where(met, _next_float32(threshold, direction), threshold)
 
 
@@ -41,7 +41,7 @@ def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
     return np.where(threshold == 0, tiny, following.astype(np.float64))
 
 
-def meets_zero(x: ir.Value) -> bool:
+def _meets_zero(x: ir.Value) -> bool:
     """True where x is 0 by design, or a sum of products without a bias, which for ±1 is often exactly 0."""
     if may_equal_by_design(x, 0.0):
         return True

@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPS, Operation
-from bnncc.ir.evaluate import input_dependent, run, skeleton, weights_of
+from bnncc.ir.evaluate import constant_values, input_dependent
 
 
 def pin_constant_signs(model: ir.Model, pairs: Sequence[tuple[Operation, ir.Node]]) -> dict[int, int]:
@@ -40,7 +40,7 @@ def pin_constant_signs(model: ir.Model, pairs: Sequence[tuple[Operation, ir.Node
     if not constant:
         return {}
     values = [node.outputs[0] for _, node in constant]
-    results = run(skeleton(model, values), weights_of(model))
+    results = constant_values(model, values)
     pinned: dict[int, int] = {}
     for operation, node in constant:
         value = node.outputs[0]

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bnncc.errors import ExportError
 from bnncc.frontend.shapes import infer_shapes
-from bnncc.ir.evaluate import Array, input_dependent, inputs_of, run, skeleton, weights_of
+from bnncc.ir.evaluate import Array, constant_values, input_dependent, inputs_of
 from bnncc.ir.graph import describe, inherit_source, new_constant, shape_of
 
 # The inputs of these operators that say how long a sequence is, or which of its tensors is meant.
@@ -66,10 +66,10 @@ class _Expansion:
         ]
         values = [value for value in dict.fromkeys(wanted) if value is not None and value not in dependent]
         constants = {value: value.const_value.numpy() for value in values if value.const_value is not None}
-        computed = [value for value in values if value not in constants]
-        if computed:
-            results = run(skeleton(self._model, computed), weights_of(self._model))
-            constants.update({value: results[value.name or ""] for value in computed})
+        others = [value for value in values if value not in constants]
+        if others:
+            results = constant_values(self._model, others)
+            constants.update({value: results[value.name or ""] for value in others})
         return constants
 
     def _control(self, node: ir.Node) -> Array | None:

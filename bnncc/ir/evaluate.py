@@ -135,6 +135,12 @@ def run(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return dict(zip(names, results, strict=True))
 
 
+def constant_values(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, Array]:
+    """Values of the main graph that no graph input reaches, by name."""
+    proto = skeleton(model, values)
+    return run(proto, weights_of(model, proto))
+
+
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """`proto` loaded with graph optimisations off: they move roundings, and near zero that flips signs."""
     options = onnxruntime.SessionOptions()

@@ -32,7 +32,6 @@ ZERO_KEEPING = {
 
 # Numbers that were learnt are multiples of smaller ones than this alone.
 FINEST_DESIGNED = 2.0**-18
-FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, None)
 # How far `granularity` looks.
 MOST_OPERATORS = 24
 
@@ -158,10 +157,13 @@ def may_equal_by_design(value: ir.Value, numbers: npt.ArrayLike) -> bool:
             return bool(np.isin(wanted, amounts).any()) and has_structural_zeros(node.inputs[0])
         return may_equal_by_design(node.inputs[0], wanted[:, None] - amounts)
     if node.op_type in ("Mul", "BatchNormalization") and node.inputs[0] is not None:
-        factor, shift = _channel_affine(node)
+        affine = _channel_affine(node)
+        if affine is None:
+            return False
+        factor, shift = affine
         with np.errstate(divide="ignore", invalid="ignore"):
             before = np.unique((wanted[:, None] - shift) / factor)
-        return bool(before.size) and may_equal_by_design(node.inputs[0], before[np.isfinite(before)])
+        return may_equal_by_design(node.inputs[0], before[np.isfinite(before)])
     if node.op_type in ("Clip", "Pad", "Max", "Min", "Where"):
         sources = list(node.inputs)
         if node.op_type == "Pad":
@@ -170,22 +172,25 @@ def may_equal_by_design(value: ir.Value, numbers: npt.ArrayLike) -> bool:
     return False
 
 
-def _channel_affine(node: ir.Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(factor, shift) of a Mul by a constant or a batch norm in inference, float64 [C]; empty where they are not
-    known."""
-    empty = np.empty(0)
-    arrays = [constant_of(value) for value in node.inputs[1:]]
-    known = [np.asarray(array, np.float64).reshape(-1) for array in arrays if array is not None]
-    if len(known) < len(arrays):
-        return empty, empty
-    if node.op_type == "Mul":
-        return known[0], np.zeros_like(known[0])
-    if len(known) < 4 or ("training_mode" in node.attributes and node.attributes["training_mode"].as_int()):
-        return empty, empty
-    gamma, beta, mean, variance = known[:4]
-    factor = gamma / np.sqrt(
-        variance + (node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5)
-    )
+def _channel_affine(node: ir.Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """(factor, shift), float64 [C] or [1], of a Mul by a constant or a batch norm; None where they are not known."""
+    if node.op_type != "Mul":
+        return batch_norm_affine(node)
+    array = constant_of(node.inputs[1])
+    return None if array is None else (array.astype(np.float64).reshape(-1), np.zeros(1))
+
+
+def batch_norm_affine(node: ir.Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """(factor, shift), float64 [C], of a BatchNormalization in inference, γ·(x - μ) / √(σ² + ε) + β; None where a
+    parameter is no constant.
+    """
+    parameters = [constant_of(value) for value in node.inputs[1:5]]
+    training = "training_mode" in node.attributes and node.attributes["training_mode"].as_int() != 0
+    if training or any(array is None for array in parameters):
+        return None
+    gamma, beta, mean, variance = (array.astype(np.float64) for array in parameters if array is not None)
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    factor = gamma / np.sqrt(variance + epsilon)
     return factor, beta - mean * factor
 
 
@@ -211,7 +216,7 @@ class _Grains:
         if value not in self._known:
             array, node = constant_of(value), value.producer()
             if array is not None:
-                self._known[value] = grain_of(array)
+                self._known[value] = _grain_of(array)
             else:
                 self._known[value] = None if node is None or not budget else self._computed(node, budget)
         return self._known[value]
@@ -220,13 +225,13 @@ class _Grains:
         if ops.yields_signs(node) or node.op_type in ("Sign", "Round", "Floor", "Ceil"):
             return 1.0
         if ops.is_binary_conv(node):
-            grains = [grain_of(array) if (array := constant_of(one)) is not None else None for one in node.inputs[2:4]]
-            return _finest(grains)
+            return _finest(self.of(one, budget - 1) for one in node.inputs[2:4])  # the sums are integers
         if node.domain != "":
             return None
         if node.op_type == "Cast":
             source = node.inputs[0]
-            return 1.0 if source is not None and source.dtype not in FLOATS else self.of(source, budget - 1)
+            known = source.dtype if source is not None else None
+            return self.of(source, budget - 1) if known is None or known.is_floating_point() else 1.0
         if node.op_type in MOVES or node.op_type in ("Relu", "Neg", "Abs"):
             return _finest(self.of(source, budget - 1) for source in data_inputs(node))
         if node.op_type == "Where":
@@ -238,12 +243,12 @@ class _Grains:
         if node.op_type == "Resize" and "mode" in node.attributes and node.attributes["mode"].as_string() != "nearest":
             return self._interpolated(node, budget)
         if node.op_type in ("PRelu", "LeakyRelu"):
-            slope = self.of(node.inputs[1], budget - 1) if node.op_type == "PRelu" else grain_of(_alpha(node))
+            slope = self.of(node.inputs[1], budget - 1) if node.op_type == "PRelu" else _grain_of(_alpha(node))
             grain = self.of(node.inputs[0], budget - 1)
             return None if grain is None or slope is None else grain * min(1.0, slope)
         if node.op_type == "Div":
             divisor, grain = constant_of(node.inputs[1]), self.of(node.inputs[0], budget - 1)
-            inverse = grain_of(1 / divisor.astype(np.float64)) if divisor is not None and np.all(divisor) else None
+            inverse = _grain_of(1 / divisor.astype(np.float64)) if divisor is not None and np.all(divisor) else None
             return None if grain is None or inverse is None else grain * inverse
         if node.op_type in ("Resize", "ReduceSum", "ReduceMax", "ReduceMin"):
             return self.of(node.inputs[0], budget - 1)
@@ -253,10 +258,11 @@ class _Grains:
             count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
             return None if grain is None or np.frexp(count)[0] != 0.5 else grain / count
         if node.op_type == "BatchNormalization":
-            factor, shift = _channel_affine(node)
-            grain = self.of(node.inputs[0], budget - 1)
-            scaled = grain_of(factor) if factor.size and grain is not None else None
-            return None if scaled is None or grain is None else _finest([scaled * grain, grain_of(shift)])
+            affine, grain = batch_norm_affine(node), self.of(node.inputs[0], budget - 1)
+            if affine is None or grain is None:
+                return None
+            factor, shift = map(_grain_of, affine)
+            return None if factor is None else _finest([factor * grain, shift])
         if node.op_type in ("Mul", "Conv", "MatMul"):
             first = self.of(node.inputs[0], budget - 1)
             second = self.of(node.inputs[1], budget - 1) if first is not None else None
@@ -290,7 +296,7 @@ def _finest(grains: Iterable[float | None]) -> float | None:
     return min(found, default=None)
 
 
-def grain_of(array: npt.NDArray[np.generic]) -> float | None:
+def _grain_of(array: npt.NDArray[np.generic]) -> float | None:
     """The largest power of two of which all numbers are multiples: infinite where all are 0, None where one is none."""
     if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
         return None

@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from bnncc.ir import ops
-from bnncc.ir.evaluate import Array, input_dependent, run, skeleton, weights_of
+from bnncc.ir.evaluate import Array, constant_values, input_dependent
 from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
@@ -403,8 +403,7 @@ def _computed_constant(value: ir.Value) -> Array | None:
     if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
         return None
     model = ir.Model(node.graph, ir_version=10)
-    proto = skeleton(model, [value])
-    return run(proto, weights_of(model, proto))[value.name or ""]
+    return constant_values(model, [value])[value.name or ""]
 
 
 def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from bnncc.inference.runners import OrtRunner
 from bnncc.ir import ops
-from bnncc.ir.evaluate import Array, ancestors, inputs_of, run, skeleton, weights_of
+from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
@@ -304,8 +304,7 @@ class Reference:
             weight = layer.reference.traced.inputs[1]
             if ZERO_WEIGHTS_KEY not in layer.reference.node.metadata_props or weight is None or weight.name is None:
                 continue
-            proto = skeleton(self._traced, [weight])
-            filters = run(proto, weights_of(self._traced, proto))[weight.name]
+            filters = constant_values(self._traced, [weight])[weight.name]
             axes = tuple(axis for axis in range(filters.ndim) if axis != layer.reference.output_axis % filters.ndim)
             scale = np.abs(filters).max(axis=axes, keepdims=True)
             positive = np.where(filters == 0, scale, filters).astype(filters.dtype)
@@ -330,10 +329,10 @@ class Reference:
         """
         weights = list(dict.fromkeys(layer.reference.traced_weight for layer in self.layers))
         arrays = {weight: weight.const_value.numpy() for weight in weights if weight.const_value is not None}
-        computed = [weight for weight in weights if weight not in arrays]
-        if computed:
-            results = run(skeleton(self._traced, computed), weights_of(self._traced))
-            arrays.update({weight: results[weight.name or ""] for weight in computed})
+        others = [weight for weight in weights if weight not in arrays]
+        if others:
+            results = constant_values(self._traced, others)
+            arrays.update({weight: results[weight.name or ""] for weight in others})
         references = {_filters_of(layer.reference): layer.reference for layer in self.layers}
         return {key: reference.signs_of(arrays[key[0]]) for key, reference in references.items()}
 

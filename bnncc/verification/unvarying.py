@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.evaluate import input_dependent, inputs_of, run, skeleton, weights_of
+from bnncc.ir.evaluate import constant_values, input_dependent, inputs_of
 from bnncc.ir.graph import set_constant, shape_of
 from bnncc.system.memory import return_free_pages
 
@@ -29,8 +29,7 @@ LARGE = 1 << 12
 def fold_unvarying(model: ir.Model) -> None:
     """Replace what does not depend on the graph's inputs, and is read by what does, by constants of the same bits."""
     for part in _parts(_frontier(model.graph)):
-        proto = skeleton(model, part)
-        results = run(proto, weights_of(model, proto))
+        results = constant_values(model, part)
         for value in part:
             set_constant(model.graph, value, results[value.name or ""])
         return_free_pages()

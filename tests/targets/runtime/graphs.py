@@ -6,8 +6,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.targets.tflite.bitpack import bitpack, words
+from bnncc.targets.tflite.flexbuffer import pack_ints
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
-from tests.targets.runtime.models import SAME, VALID, options
+from tests.targets.runtime.models import SAME, VALID
 
 Builtin = schema.BuiltinOperator
 
@@ -102,7 +103,7 @@ class RandomGraph:
             int(self.rng.choice([1, 1, 2])),
             int(self.rng.choice([8, 70])),
         )
-        encoded = options(
+        encoded = pack_ints(
             channels_in=channels, dilation_height_factor=1, dilation_width_factor=1, fused_activation_function=0,
             pad_values=1, padding=SAME, stride_height=stride, stride_width=stride,
         )  # fmt: skip

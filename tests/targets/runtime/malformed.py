@@ -14,8 +14,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.runtime import LitertRunner
+from bnncc.targets.tflite.flexbuffer import pack_ints
 from bnncc.targets.tflite.writer import pack, unpack
-from tests.targets.runtime.models import Conv, options, pool_file, quantize_file
+from tests.targets.runtime.models import Conv, pool_file, quantize_file
 
 BASE = Conv(1, (5, 5), 64, 40, (3, 3), (1, 1), (1, 1), 1, 0, 1, 0, "float32", 0)
 OPTIONS = {
@@ -41,11 +42,11 @@ def with_options(encoded: bytes, content: bytes | None = None) -> bytes:
 
 
 def changed(**values: int) -> bytes:
-    return with_options(options(**{**OPTIONS, **values}))
+    return with_options(pack_ints(**{**OPTIONS, **values}))
 
 
 def without(key: str) -> bytes:
-    return with_options(options(**{name: value for name, value in OPTIONS.items() if name != key}))
+    return with_options(pack_ints(**{name: value for name, value in OPTIONS.items() if name != key}))
 
 
 def shaped(position: int, shape: list[int], content: bytes | None = None) -> bytes:
@@ -112,7 +113,7 @@ def fewer_inputs() -> bytes:
 NAMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no options": (lambda: with_options(b""), "no FlexBuffer map"),
     "one byte of options": (lambda: with_options(b"\x01"), "no FlexBuffer map"),
-    "options cut short": (lambda: with_options(options(**OPTIONS)[7:]), "missing"),
+    "options cut short": (lambda: with_options(pack_ints(**OPTIONS)[7:]), "missing"),
     "no stride": (lambda: without("stride_width"), "stride"),
     "no channels": (lambda: without("channels_in"), "channels_in"),
     "stride 0": (lambda: changed(stride_height=0), "stride"),

@@ -5,25 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from flatbuffers import flexbuffers
 
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.bitpack import bitpack, unpack, words
+from bnncc.targets.tflite.flexbuffer import pack_ints
 from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 
 SAME, VALID = 0, 1
 # What `fused_activation_function` stands for: bounds of the integer sums.
 CLAMPS = [(-np.inf, np.inf), (0, np.inf), (-1, 1), (0, 6)]
 INT8_SCALE, INT8_ZERO_POINT = 0.37, -3
-
-
-def options(**values: int) -> bytes:
-    """A FlexBuffer map of ints, keys sorted."""
-    builder = flexbuffers.Builder()
-    with builder.Map():
-        for key in sorted(values):
-            builder.Int(key, values[key])
-    return bytes(builder.Finish())
 
 
 def quantized(writer: ModelWriter, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -153,7 +144,7 @@ class Conv:
         return writer.finish([x], [y], ["x"], ["y"])
 
     def options(self) -> bytes:
-        return options(
+        return pack_ints(
             channels_in=self.channels,
             dilation_height_factor=self.dilations[0],
             dilation_width_factor=self.dilations[1],
@@ -207,7 +198,7 @@ def pool_file(
         -(-n // s) if padding == SAME else (n - k) // s + 1 for n, k, s in zip(shape[1:3], kernel, strides, strict=True)
     ]
     y = writer.tensor("y", (shape[0], *size, shape[3]), np.int32)
-    encoded = options(
+    encoded = pack_ints(
         filter_height=kernel[0],
         filter_width=kernel[1],
         padding=padding,
