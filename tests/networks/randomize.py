@@ -45,6 +45,8 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
             weights = normal(child.weight.shape, 0.01)
             child.weight.copy_(torch.where(weights == 0, 0.01, weights))
             weight_scale = 0.008 * fan_in**0.5
+            if isinstance(getattr(child, "bias", None), nn.Parameter):
+                child.bias.copy_(normal(child.bias.shape, 0.3))
         elif isinstance(getattr(child, "bias", None), nn.Parameter):
             child.bias.copy_(normal(child.bias.shape, 0.3))
     return module.eval()
