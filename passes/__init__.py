@@ -54,10 +54,13 @@ from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
+from bnncc.passes.fill_known_zeros import FillKnownZeros
 from bnncc.passes.flatten_means import FlattenMeans
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.fuse_pad import FusePad
+from bnncc.passes.fuse_unshuffle import FuseUnshuffle
+from bnncc.passes.gather_bits import GatherBits
 from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.merge_clips import MergeClips
 from bnncc.passes.merge_duplicates import MergeDuplicates
@@ -101,7 +104,10 @@ PIPELINE: tuple[Step, ...] = (
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
+    Step("gather-bits", GatherBits, "the nearest pixels of ±1 maps are gathered: no kernel resizes words of bits"),
+    Step("fuse-unshuffle", FuseUnshuffle, "blocks of pixels that bits cannot express become a convolution's windows"),
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
+    Step("fill-known-zeros", FillKnownZeros, "zeros among bits become +1, and a constant behind the layer"),
     Step("sink-row-scales", SinkRowScales, "computed scales of the rows of a product go behind it"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),

@@ -1,26 +1,28 @@
 """Turn every binariser that yields ±1 into bnncc's Sign.
 
-    Before:  x ─ Sign ─ y                      Before:  x ─ Pad(0) ─ Sign ─ y
-    After:   x ─ bnncc.Sign ─ y                After:   x ─ bnncc.Sign ─ Pad(0) ─ y
+    Before:  x ─ Sign ─ y              Before:  x ─ Pad(0) ─ Reshape ─ Sign ─ y
+    After:   x ─ bnncc.Sign ─ y        After:   x ─ bnncc.Sign ─ Pad(0) ─ Reshape ─ y
 
 ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are
 the same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad, a pixel of the
-input) they are not: a zero pad moves behind the sign, where the convolution takes it as its own padding, and any other
-such sign is left as it is, or read as the user says.
+input) they are not: a zero pad moves behind the sign, with what moves elements behind it, where the convolution takes it as
+its own padding or `fill_known_zeros` knows the places, and any other such sign is left as it is, or read as the user
+says.
 """
 
 from __future__ import annotations
 
 import enum
 
-import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, inherit_source, replace_node, take_over
-from bnncc.ir.value_facts import may_equal_by_design
+from bnncc.ir.bit_moves import pad_mode, pad_value
+from bnncc.ir.graph import inherit_source, replace_node, sole_consumer, take_over
+from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
+from bnncc.passes.remove_unused import remove_unread
 
 
 class SignOfZero(enum.Enum):
@@ -46,11 +48,13 @@ class RecognizeSign(ir.passes.InPlacePass):
             return False
         x = node.inputs[0]
         assert x is not None
-        pad = x.producer()
-        if _is_zero_pad(pad) and pad is not None and pad.inputs[0] is not None:
-            if self._holds_zeros(pad.inputs[0]):
+        padded = _padded_by_zeros(graph, x)
+        if padded is not None:
+            source = padded[-1].inputs[0]
+            assert source is not None
+            if self._holds_zeros(source):
                 return False
-            _move_pad_behind(graph, pad, node)
+            _move_behind(graph, padded, node)
             return True
         if self._holds_zeros(x):
             return False
@@ -62,22 +66,36 @@ class RecognizeSign(ir.passes.InPlacePass):
         return self.sign_of_zero is SignOfZero.ZERO and (may_equal_by_design(value, 0.0) or rests_at(value, 0.0))
 
 
-def _is_zero_pad(node: ir.Node | None) -> bool:
-    if node is None or node.domain != "" or node.op_type != "Pad":
-        return False
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
-    fill = node.inputs[2] if len(node.inputs) > 2 else None
-    number = constant_of(fill)
-    return mode == "constant" and (fill is None or (number is not None and not np.any(number)))
+def _padded_by_zeros(graph: ir.Graph, x: ir.Value) -> list[ir.Node] | None:
+    """What computes `x` from a value that may be binarised instead: a Pad with zeros, last, and moves behind it."""
+    passed: list[ir.Node] = []
+    while (node := x.producer()) is not None and node.domain == "":
+        passed.append(node)
+        if node.op_type == "Pad":
+            return passed if pad_mode(node) == "constant" and pad_value(node) == 0 else None
+        if node.op_type not in MOVES or len(data_inputs(node)) > 1 or len(node.outputs) > 1:
+            return None
+        x = data_inputs(node)[0]
+        if sole_consumer(graph, x) is None:
+            return None
+    return None
 
 
-def _move_pad_behind(graph: ir.Graph, pad: ir.Node, sign: ir.Node) -> None:
+def _move_behind(graph: ir.Graph, nodes: list[ir.Node], sign: ir.Node) -> None:
+    """Put copies of `nodes`, of which the last comes first, behind a sign of what they read."""
+    pad = nodes[-1]
     assert pad.inputs[0] is not None
     inner = ops.sign(pad.inputs[0])
     inner.outputs[0].name = f"{sign.outputs[0].name}/unpadded"
-    outer = ir.node("Pad", [inner.outputs[0], *pad.inputs[1:]], dict(pad.attributes))
     inherit_source([inner], sign)
-    inherit_source([outer], pad)
-    graph.insert_before(sign, [inner, outer])
-    take_over(sign.outputs[0], outer.outputs[0])
+    graph.insert_before(sign, inner)
+    moved = inner.outputs[0]
+    for node in reversed(nodes):
+        copy = ir.node(node.op_type, [moved, *node.inputs[1:]], dict(node.attributes))
+        inherit_source([copy], node)
+        graph.insert_before(sign, copy)
+        moved, old = copy.outputs[0], node.outputs[0]
+        moved.name, moved.shape, moved.type = f"{old.name}/signs", old.shape, old.type
+    take_over(sign.outputs[0], moved)
     graph.remove(sign, safe=True)
+    remove_unread(graph, nodes)

@@ -9,11 +9,15 @@ is what the folding passes look for.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, new_constant, shape_of
+
+Number = TypeVar("Number", bound=np.generic)
 
 BROADCASTING = {
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu", "Where",
@@ -43,7 +47,7 @@ class ShrinkConstants(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=changed)
 
 
-def shrunk(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def shrunk(array: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """`array` with size 1 on every axis along which it does not vary."""
     for axis in range(array.ndim):
         first = array.take([0], axis=axis) if array.shape[axis] else array

@@ -19,6 +19,8 @@ CONV_KEY = "bnncc.conv"
 # one.
 OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
 INPUT_CHANNELS_KEY = "bnncc.input_channels"
+# On a convolution that reads the map of which a traced one reads the blocks as channels (pixel_unshuffle): their size.
+UNSHUFFLED_KEY = "bnncc.unshuffled"
 # On a BinaryConv that reads no input of a traced layer: the name of the traced value that it reads instead.
 LAYER_INPUT_KEY = "bnncc.layer_input"
 # On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b,

@@ -34,6 +34,7 @@ from bnncc.ir.graph import (
     STEP_WEIGHTS_KEY,
     TRACED_KEY,
     TRIMMED_KEY,
+    UNSHUFFLED_KEY,
     WEIGHT_THRESHOLDS_KEY,
     constant_of,
     known_array,
@@ -237,7 +238,7 @@ class LayerReference:
         signs, frame = self._input(replace(self.meaning, pads=()).signs(x))
         filters = self._filters(weight_signs)
         rank = weight_signs.ndim - (self.thresholds is not None)
-        same = self.traced.op_type == "Conv" and rank == 4 and self.read is None
+        same = self.traced.op_type == "Conv" and rank == 4 and self.read is None and self._block == 1
         own = self.traced if same else self.node
         geometry = ops.ConvGeometry.of(own, filters.shape[2:], signs.shape[2:])
         cut = json.loads(self.node.metadata_props.get(TRIMMED_KEY, "[0, 0, 0, 0]"))
@@ -315,6 +316,11 @@ class LayerReference:
         x = self.node.inputs[0]
         return x is not None and bool(x.metadata_props.get(MIRRORED_KEY))
 
+    @property
+    def _block(self) -> int:
+        """The pixels of an axis that are channels of the traced layer's input and pixels of the node's."""
+        return int(self.node.metadata_props.get(UNSHUFFLED_KEY, "1"))
+
     def _pad_value(self) -> float:
         return self.node.attributes["pad_value"].as_float() if "pad_value" in self.node.attributes else 0.0
 
@@ -329,6 +335,8 @@ class LayerReference:
             signs = signs[:, :, np.newaxis] if shape[2] == 1 else signs[..., np.newaxis]
         elif signs.ndim != 4:
             signs = signs.reshape(shape)
+        if self._block > 1:
+            signs = F.pixel_shuffle(torch.from_numpy(np.ascontiguousarray(signs)), self._block).numpy()
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         if channels:
             signs = signs[:, json.loads(channels)]
@@ -341,10 +349,16 @@ class LayerReference:
     def _as_filters(self, weight: Array, copies: int) -> Array:
         """Traced weights, outputs first, as the node has them: 4-D; its inputs are those of so many copies."""
         channels, *kernel = self.weight.shape[1:]
+        if self._block > 1:
+            block, (filters, blocks, height, width) = self._block, weight.shape
+            parts = weight.reshape(filters, blocks // block**2, block, block, height, width)
+            weight = parts.transpose(0, 1, 4, 2, 5, 3).reshape(filters, -1, height * block, width * block)
         own = (channels // copies, *kernel)
         if weight.ndim == 3 and weight[0].size != int(np.prod(own)):  # taps that only meet padding are cut off
             return weight[:, :, np.newaxis] if own[1] == 1 else weight[..., np.newaxis]
-        return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], *own)
+        # Of a Linear, or of a 1x1 convolution of a flattened map.
+        flattened = weight.ndim != 4 or (weight.shape[2:] == (1, 1) and weight.shape[1] != own[0])
+        return weight.reshape(weight.shape[0], *own) if flattened else weight
 
     def _filters(self, weight: Array) -> Array:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
