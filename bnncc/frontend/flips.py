@@ -8,7 +8,8 @@ the operand with different roundings may therefore disagree, but only where the 
     Round x              x = k + 1/2
     Floor x, Ceil x      x = k
 
-ε is `ROUNDING` times the largest magnitude of the operand, the size that rounding errors of a sum have.
+ε is `ROUNDING` times the largest magnitude of the operand, the size that rounding errors of a sum have; or what is
+known of the operand's own.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ def differing(value: Array, reference: Array) -> Array:
     return np.not_equal(value, reference) & ~(_is_nan(value) & _is_nan(reference))
 
 
-def explained(operation: Operation, flipped: Array) -> Array:
-    """Of the elements in `flipped` (Boolean, shape of the output), those whose operand is within ε of a threshold."""
+def explained(operation: Operation, flipped: Array, rounding: float = 0.0) -> Array:
+    """Of the elements in `flipped` (Boolean, shape of the output), those whose operand is within ε of a threshold.
+
+    rounding: what roundings may change of the operand, where that may be more than usual.
+    """
     operands = [np.asarray(operand, dtype=np.float64) for operand in operation.inputs]
     scale = max((float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in operands), default=0.0)
     operand = operands[0] - (operands[1] if operation.kind in _COMPARISONS else 0.0)
@@ -36,7 +40,7 @@ def explained(operation: Operation, flipped: Array) -> Array:
         operand = operand - np.floor(operand) - 0.5
     elif operation.kind in ("Floor", "Ceil"):
         operand = operand - np.round(operand)
-    near = np.abs(np.broadcast_to(operand, flipped.shape)) <= ROUNDING * scale
+    near = np.abs(np.broadcast_to(operand, flipped.shape)) <= max(ROUNDING * scale, rounding)
     return flipped & near
 
 

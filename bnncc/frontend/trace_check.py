@@ -11,7 +11,8 @@ with one of the eager run, and each segment computes from the *eager run's* valu
     Cut:     x ─ Conv ─ c      c' ─ Sign ─ s      s' ─ Conv ─ y         (c', s' are fed from the eager run)
 
 so that errors do not accumulate.  A float cut may be off by rounding; a sign may differ only where its operand is
-within rounding of zero (`flips.py`).  Anything else is a wrong graph, and the first cut that shows it is named.
+within rounding of zero (`flips.py`).  Where that is not enough, it is measured what roundings make of these values
+(`sensitivity.py`).  Anything else is a wrong graph, and the first cut that shows it is named.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bnncc.frontend.alignment import Alignment, align
 from bnncc.frontend.constant_signs import pin_constant_signs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPS, Operation, Recording
+from bnncc.frontend.sensitivity import moved_by_rounding
 from bnncc.ir.evaluate import Array, run, skeleton, weights_of
 from bnncc.ir.graph import describe
 from bnncc.ir.rounding import ROUNDING, relative_error
@@ -85,6 +87,7 @@ def check_trace(
     for index, arrays in enumerate(inputs):
         feeds = {**weights, **dict(zip(names, arrays, strict=True))}
         references = list(first.outputs.values()) if index == 0 else run_module(arrays)
+        warnings += _not_finite(index, references, list(first.outputs))
         results = _run(whole, feeds, first)
         if all(relative_error(*pair) <= ROUNDING for pair in zip(results, references, strict=True)):
             continue
@@ -101,6 +104,18 @@ def check_trace(
             f"check input {index}: {verdict.flips:,} of {verdict.signs:,} signs flipped by rounding between PyTorch "
             "and ONNX Runtime; every layer agrees when it computes from PyTorch's values"
         )
+    return warnings
+
+
+def _not_finite(index: int, outputs: Sequence[Array], names: Sequence[str]) -> list[str]:
+    warnings = []
+    for name, array in zip(names, outputs, strict=True):
+        bad = int(np.count_nonzero(~np.isfinite(array))) if np.issubdtype(array.dtype, np.floating) else 0
+        if bad:
+            warnings.append(
+                f"check input {index}: {bad:,} of the {array.size:,} values of output {name!r} are NaN or infinite, in "
+                "PyTorch itself, of which nothing can be proved: give inputs of the range that the network is made for"
+            )
     return warnings
 
 
@@ -135,35 +150,69 @@ def _compare_segments(
 ) -> _Verdict:
     cuts = {node.outputs[0].name or "": operation for operation, node in pairs}
     proto = _cut(model, cuts)
-    results = run(proto, {**feeds, **{name + _REFERENCE: cuts[name].output for name in cuts}})
+    fed = {**feeds, **{name + _REFERENCE: cuts[name].output for name in cuts}}
+    results = run(proto, fed)
+    verdict = _judge(model, results, recording, pairs, {})
+    if not verdict.differences:
+        return verdict
+    # Usual roundings do not explain it.  What roundings make of these very values may.
+    known = {value.name for node in model.graph for value in node.outputs}
+    read = {node.inputs[0].name for operation, node in pairs if operation.kind in JUMPS.values() and node.inputs[0]}
+    names = {*results, *(name for name in read if name in known and name not in cuts)}
+    allowed = moved_by_rounding(model, proto, fed, sorted(name for name in names if name))
+    return _judge(model, results, recording, pairs, allowed)
+
+
+def _judge(
+    model: ir.Model,
+    results: Mapping[str, Array],
+    recording: Recording,
+    pairs: Sequence[tuple[Operation, ir.Node]],
+    allowed: Mapping[str, float],
+) -> _Verdict:
+    """allowed: for a value's name what roundings may change of it, where that may be more than usual."""
     verdict = _Verdict([])
+    cuts = {node.outputs[0].name for _, node in pairs}
     for operation, node in pairs:
-        value = results[node.outputs[0].name or ""]
+        name, operand = node.outputs[0].name or "", node.inputs[0]
+        value = results[name]
         text = None
         if operation.kind in JUMPS.values():
             flipped = differing(value, operation.output)
             flips = int(np.count_nonzero(flipped))
-            unexplained = flips - int(np.count_nonzero(explained(operation, flipped))) if flips else 0
+            near = allowed.get(operand.name or "", 0.0) if operand is not None else 0.0
+            unexplained = flips - int(np.count_nonzero(explained(operation, flipped, near))) if flips else 0
             verdict.flips += flips
             verdict.signs += value.size
             if unexplained:
                 text = f"{unexplained:,} of {value.size:,} values differ, and not by rounding"
         else:
-            error = relative_error(value, operation.output)
-            if error > ROUNDING:
-                text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
+            text = _unexplained(value, operation.output, allowed.get(name, 0.0))
         if text is not None:
             verdict.differences.append(_Difference(describe(node), text))
     for output, (name, reference) in zip(model.graph.outputs, recording.outputs.items(), strict=True):
         if name in cuts:
             continue
-        error = relative_error(results[name], reference)
-        if error > ROUNDING:
-            text = f"it is off by {error:.2g} of its largest magnitude; rounding explains {ROUNDING:g}"
+        text = _unexplained(results[name], reference, allowed.get(name, 0.0))
+        if text is not None:
             producer = output.producer()
             what = f"output {name!r}" + (f", {describe(producer)}" if producer is not None else "")
             verdict.differences.append(_Difference(what, text))
     return verdict
+
+
+def _unexplained(value: Array, reference: Array, allowed: float) -> str | None:
+    """How a float value differs, if by more than roundings; allowed: what these may change, in absolute terms."""
+    error = relative_error(value, reference)
+    if error <= ROUNDING:
+        return None
+    if value.shape != reference.shape:
+        return f"its shape is {list(value.shape)}, PyTorch's is {list(reference.shape)}"
+    largest = float(np.max(np.abs(reference[np.isfinite(reference)]), initial=0.0))
+    if error * largest <= allowed:
+        return None
+    explains = max(ROUNDING, allowed / largest) if largest else ROUNDING
+    return f"it is off by {error:.2g} of its largest magnitude; rounding explains {explains:.2g}"
 
 
 def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:

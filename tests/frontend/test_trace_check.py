@@ -145,6 +145,58 @@ def test_signs_that_rounding_flips_are_a_warning_with_their_number() -> None:
     assert not warnings[0].startswith("check input 0: 0 of")
 
 
+class Spread(nn.Module):
+    """Values far from 0, less their mean, over their standard deviation; then a Linear, and signs where asked for."""
+
+    def __init__(self, kind: str, offset: float, signs: bool = False) -> None:
+        super().__init__()
+        self.kind, self.offset, self.signs = kind, offset, signs
+        self.conv, self.linear = nn.Conv2d(2, 16, 3), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) + self.offset
+        if self.kind == "layer norm":
+            x = nn.functional.layer_norm(x, x.shape[1:])
+        elif self.kind == "instance norm":
+            x = nn.functional.instance_norm(x)
+        elif self.kind == "mean of squares":
+            mean = x.mean((2, 3), keepdim=True)
+            x = (x - mean) / ((x * x).mean((2, 3), keepdim=True) - mean**2 + 1e-5).sqrt()
+        else:
+            x = (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True)
+        y: Tensor = self.linear(torch.sign(x).sum((2, 3)) if self.signs else x.amax((2, 3)))
+        return y
+
+
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "offset"),
+    [("layer norm", 30000), ("instance norm", 1000), ("mean of squares", 30), ("deviation", 1000)],
+)
+def test_what_cancels_is_off_by_what_was_rounded_in_front(kind: str, offset: float, signs: bool) -> None:
+    """Such a graph differs by up to 1 % of its largest value, a hundred times more than sums do, and is right."""
+    torch.manual_seed(1)
+    assert all("signs flipped by rounding" in warning for warning in Fixture(Spread(kind, offset, signs)).check())
+
+
+@pytest.mark.parametrize("edit", [("Mul", 1.05), ("Add", 0.1)])
+def test_what_cancels_hides_no_wrong_graph(edit: tuple[str, float]) -> None:
+    torch.manual_seed(1)
+    fixture = Fixture(Spread("instance norm", 1000))
+    fixture.insert_behind(fixture.node("linear/Gemm").inputs[0], *edit)  # type: ignore[arg-type]
+    with pytest.raises(TraceMismatchError, match="rounding explains 0[.]00"):
+        fixture.check()
+
+
+def test_outputs_that_are_no_numbers_are_named() -> None:
+    class Overflows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.log(x * 1e30 * 1e30)
+
+    warnings = Fixture(Overflows()).check()
+    assert "check input 0: 72 of the 72 values of output 'output' are NaN or infinite, in PyTorch itself" in warnings[0]
+
+
 def test_a_shift_that_is_too_large_for_rounding_is_refused() -> None:
     fixture = Fixture(Net())
     fixture.insert_behind(fixture.node("bn/BatchNormalization").outputs[0], "Add", 1.0)

@@ -1,0 +1,91 @@
+"""How far roundings alone move the values of a graph, where they are more than usual.
+
+Two engines round differently, and what cancels afterwards keeps the difference: x + 30 is rounded at 2e-6, and so is
+the variance of it that E[x²] - E[x]² yields, which may be that small.  How much that is depends on the values.  So the
+graph runs again with every float result of arithmetic moved at random by up to some roundings of its own:
+
+    Before:  x ─ Add ─ y                  After:   x ─ Add ─ y' ┬─────────────────────── Mul ─ y
+                                                                └ RandomUniformLike(1 ± 2^-22) ┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bnncc.frontend.recording import JUMPS
+from bnncc.ir.evaluate import Array, run
+from bnncc.ir.value_facts import MOVES
+
+# Four roundings of a float32, which is what one operator's result may be off by in either engine.
+MOVED = 2.0**-22
+# Runs of which the largest change counts, and how much more than that roundings may make of the values.
+RUNS = 4
+MARGIN = 16.0
+# Operators that yield what they were given, or whole numbers.
+EXACT = MOVES | set(JUMPS.values()) | {
+    "Pad", "Neg", "Abs", "Relu", "Max", "Min", "Clip", "Where", "Constant", "ConstantOfShape", "Cast", "CastLike",
+}  # fmt: skip
+
+
+def moved_by_rounding(
+    model: ir.Model, proto: onnx.ModelProto, feeds: Mapping[str, Array], names: Collection[str]
+) -> dict[str, float]:
+    """What roundings may change of the float values `names` of `proto`, at most: absolute, for each name.
+
+    Args:
+        model: the graph that `proto` was made of, for the types of its values.
+        proto: a graph to run; `names` that are none of its outputs become such in copies of it.
+        feeds: its inputs.
+    """
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    given = {output.name for output in plain.graph.output}
+    plain.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
+    results = run(plain, feeds)
+    rounded = {value.name for node in model.graph for value in _rounded(node)}
+    changes = dict.fromkeys(names, 0.0)
+    for seed in range(RUNS):
+        moved = run(_shaken(plain, rounded, seed), feeds)
+        for name in names:
+            changes[name] = max(changes[name], _largest_change(moved[name], results[name]))
+    return {name: MARGIN * change for name, change in changes.items()}
+
+
+def _rounded(node: ir.Node) -> Sequence[ir.Value]:
+    if node.domain == "" and node.op_type in EXACT:
+        return ()
+    return [value for value in node.outputs if value.dtype == ir.DataType.FLOAT]
+
+
+def _shaken(proto: onnx.ModelProto, rounded: Collection[str | None], seed: int) -> onnx.ModelProto:
+    """A copy of `proto` in which the values `rounded` are multiplied by random numbers near 1."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    nodes = list(copy.graph.node)
+    del copy.graph.node[:]
+    for index, node in enumerate(nodes):
+        copy.graph.node.append(node)
+        added = copy.graph.node[-1]
+        for position, name in enumerate(node.output):
+            if name not in rounded:
+                continue
+            exact, factor = f"{name}\0exact", f"{name}\0factor"
+            added.output[position] = exact
+            random = onnx.helper.make_node(
+                "RandomUniformLike", [exact], [factor], low=1 - MOVED, high=1 + MOVED, seed=float(1000 * index + seed)
+            )
+            copy.graph.node.extend([random, onnx.helper.make_node("Mul", [exact, factor], [name])])
+    return copy
+
+
+def _largest_change(moved: Array, result: Array) -> float:
+    if not np.issubdtype(result.dtype, np.floating) or not result.size:
+        return 0.0
+    same = (moved == result) | (np.isnan(moved) & np.isnan(result))
+    with np.errstate(invalid="ignore"):
+        change = np.where(same, 0.0, np.abs(np.asarray(moved, np.float64) - result))
+    return float(np.max(np.nan_to_num(change, nan=np.inf)))  # what may be no number at all may be anything
