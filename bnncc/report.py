@@ -175,7 +175,7 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
         )
         rows.append(
             (
-                "roundings, comparisons",
+                "roundings, comparisons, choices",
                 f"{differing:,} of {values:,} differ, {explained:,} of them by rounding at one of {ties:,} ties; "
                 f"{alone:,} free-running",
             )

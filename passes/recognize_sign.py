@@ -5,9 +5,9 @@
 
 ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are
 the same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad, a pixel of the
-input) they are not: a zero pad moves behind the sign, with what moves elements behind it, where the convolution takes it as
-its own padding or `fill_known_zeros` knows the places, and any other such sign is left as it is, or read as the user
-says.
+input) they are not.  A zero pad moves behind the sign, with what moves elements behind it: there the convolution takes
+it as its own padding, or `fill_known_zeros` knows the places.  Any other such sign is left as it is, or read as the
+user says.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from difflib import SequenceMatcher
 
 import onnx_ir as ir
 
-from bnncc.frontend.recording import JUMPS, SMOOTH, Operation
+from bnncc.frontend.recording import JUMPING, SMOOTH, Operation
 from bnncc.frontend.source import SourceLocation, source_of
 from bnncc.ir.graph import shape_of
 
-_KINDS = {*JUMPS.values(), *SMOOTH.values(), "ConvTranspose"}
+_KINDS = {*JUMPING, *SMOOTH.values(), "ConvTranspose"}
 
 
 @dataclass
@@ -48,9 +48,14 @@ def align(operations: Sequence[Operation], graph: ir.Graph) -> Alignment:
     )
 
 
+def result_of(node: ir.Node) -> ir.Value:
+    """The value that stands for an operation's `output`: TopK's indices are its second."""
+    return node.outputs[1 if node.op_type == "TopK" else 0]
+
+
 def _match(operations: Sequence[Operation], nodes: Sequence[ir.Node]) -> Iterable[tuple[ir.Node, Operation]]:
     shapes = [operation.shape for operation in operations]
-    node_shapes = [shape_of(node.outputs[0]) for node in nodes]
+    node_shapes = [shape_of(result_of(node)) for node in nodes]
     if shapes == node_shapes:
         return list(zip(nodes, operations, strict=True))
     left: list[Hashable] = [(shape, _line(one.source)) for shape, one in zip(shapes, operations, strict=True)]

@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bnncc.frontend.alignment import result_of
 from bnncc.frontend.flips import differing, explained
-from bnncc.frontend.recording import JUMPS, Operation
+from bnncc.frontend.recording import JUMPING, Operation
 from bnncc.ir.evaluate import constant_values, input_dependent
 
 
@@ -33,21 +34,19 @@ def pin_constant_signs(model: ir.Model, pairs: Sequence[tuple[Operation, ir.Node
     """
     dependent = input_dependent(model.graph)
     constant = [
-        (operation, node)
-        for operation, node in pairs
-        if operation.kind in JUMPS.values() and node.outputs[0] not in dependent
+        (operation, node) for operation, node in pairs if operation.kind in JUMPING and result_of(node) not in dependent
     ]
     if not constant:
         return {}
-    values = [node.outputs[0] for _, node in constant]
+    values = [result_of(node) for _, node in constant]
     results = constant_values(model, values)
     pinned: dict[int, int] = {}
     for operation, node in constant:
-        value = node.outputs[0]
+        value = result_of(node)
         assert value.name is not None
         flipped = differing(results[value.name], operation.output)
         count = int(np.count_nonzero(flipped))
-        if count and count == int(np.count_nonzero(explained(operation, flipped))):
+        if count and count == int(np.count_nonzero(explained(operation, results[value.name]))):
             _replace(model.graph, value, operation.output.astype(results[value.name].dtype))
             pinned[id(operation)] = count
     if pinned:

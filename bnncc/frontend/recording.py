@@ -1,15 +1,15 @@
 """Record what a network computes in eager mode, as the sequence of operations at which a trace can be compared.
 
-The operations are those at which rounding turns into a jump (sign, comparisons, rounding), and a few float ones that
-every engine computes in one piece (convolution, matrix product, batch norm).  They carry the ONNX operator type that
-they are exported to, so that the k-th Sign of PyTorch is the k-th Sign of the graph.
+The operations are those at which rounding turns into a jump (sign, comparisons, rounding, the index of the largest),
+and a few float ones that every engine computes in one piece (convolution, matrix product, batch norm).  They carry the
+ONNX operator type that they are exported to, so that the k-th Sign of PyTorch is the k-th Sign of the graph.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,17 @@ from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
 from bnncc.ir.evaluate import Array
 
-# aten operator → ONNX operator.  A jump's output changes by a whole step where its input crosses a threshold.
+# aten operator (with its overload where others differ) → ONNX operator.  A jump's output changes by a whole step where
+# its input crosses a threshold; that of a choice, an index, where another element becomes the largest.
 JUMPS = {
     "sign": "Sign", "sgn": "Sign", "ge": "GreaterOrEqual", "gt": "Greater", "le": "LessOrEqual", "lt": "Less",
     "eq": "Equal", "round": "Round", "floor": "Floor", "ceil": "Ceil",
 }  # fmt: skip
+CHOICES = {
+    "argmax": "ArgMax", "argmin": "ArgMin", "max.dim": "ArgMax", "min.dim": "ArgMin", "topk": "TopK", "sort": "TopK",
+}  # fmt: skip
+# The ONNX operators of both.
+JUMPING = {*JUMPS.values(), *CHOICES.values()}
 SMOOTH = {
     "convolution": "Conv", "addmm": "Gemm", "mm": "MatMul", "bmm": "MatMul",
     "native_batch_norm": "BatchNormalization", "_native_batch_norm_legit_no_training": "BatchNormalization",
@@ -46,8 +52,10 @@ class Operation:
         kind: the ONNX operator type.
         kept: `output`, as int8 where that holds it: signs of weights are as large as the network.
         dtype: the type of `output`.
-        inputs: for a jump its operands, broadcast against each other by NumPy's rules; else empty.
+        inputs: for a jump its operands, broadcast against each other by NumPy's rules; for a choice, what it chooses
+            from; else empty.
         source: the user's line that ran it.
+        axis: of a choice, along which it chooses; None for all of the elements, flattened.
     """
 
     kind: str
@@ -55,10 +63,11 @@ class Operation:
     dtype: np.dtype[Any]
     inputs: tuple[Array, ...]
     source: SourceLocation | None
+    axis: int | None = None
 
     @property
     def output(self) -> Array:
-        """Its result; for batch norm the first of its results."""
+        """Its result; for batch norm the first of its results, for a choice the indices."""
         return self.kept.astype(self.dtype, copy=False)
 
     @property
@@ -137,20 +146,32 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__.rstrip("_") if func.namespace == "aten" else ""
-        kind = JUMPS.get(name) or SMOOTH.get(name)
+        chosen = CHOICES.get(name) or CHOICES.get(f"{name}.{func._overloadname}")
+        kind = JUMPS.get(name) or SMOOTH.get(name) or chosen
         # Before the call, because it may work in place.
-        operands = tuple(self._copies.of(_view(operand)) for operand in args[:2]) if kind and name in JUMPS else ()
+        read = args[:2] if name in JUMPS else args[:1] if chosen else ()
+        operands = tuple(self._copies.of(_view(operand)) for operand in read)
         result = func(*args, **(kwargs or {}))
-        output = result[0] if isinstance(result, tuple | list) else result
+        output = result[-1 if chosen else 0] if isinstance(result, tuple | list) else result
         if kind and isinstance(output, Tensor):
             if name == "convolution" and args[6]:
                 kind = "ConvTranspose"
             source = location_in_stack(sys._getframe(1))
+            axis = _axis(func, args, kwargs or {}) if chosen else None
             array = _view(output)
             signs = array.astype(np.int8) if kind == "Sign" else array
             kept = self._copies.of(signs if np.array_equal(signs, array) else array)
-            self._recording.operations.append(Operation(kind, kept, array.dtype, operands, source))
+            self._recording.operations.append(Operation(kind, kept, array.dtype, operands, source, axis))
         return result
+
+
+def _axis(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """The `dim` of a call, given or by default."""
+    for position, argument in enumerate(func._schema.arguments):
+        if argument.name == "dim":
+            given = args[position] if position < len(args) else kwargs.get("dim", argument.default_value)
+            return None if given is None else int(given)
+    return None
 
 
 class _DataAssignments(TorchFunctionMode):

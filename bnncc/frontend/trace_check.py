@@ -25,10 +25,10 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import TraceMismatchError
-from bnncc.frontend.alignment import Alignment, align
+from bnncc.frontend.alignment import Alignment, align, result_of
 from bnncc.frontend.constant_signs import pin_constant_signs
 from bnncc.frontend.flips import differing, explained
-from bnncc.frontend.recording import JUMPS, Operation, Recording
+from bnncc.frontend.recording import JUMPING, Operation, Recording
 from bnncc.frontend.sensitivity import moved_by_rounding
 from bnncc.ir.evaluate import Array, run, skeleton, weights_of
 from bnncc.ir.graph import describe
@@ -140,7 +140,7 @@ def _explain(model: ir.Model, feeds: Mapping[str, Array], recording: Recording, 
     verdict = _compare_segments(model, feeds, recording, alignment.pairs)
     if not verdict.differences:
         return verdict
-    jumps = [(operation, node) for operation, node in alignment.pairs if operation.kind in JUMPS.values()]
+    jumps = [(operation, node) for operation, node in alignment.pairs if operation.kind in JUMPING]
     without_float_cuts = _compare_segments(model, feeds, recording, jumps)
     return verdict if without_float_cuts.differences else without_float_cuts
 
@@ -148,7 +148,7 @@ def _explain(model: ir.Model, feeds: Mapping[str, Array], recording: Recording, 
 def _compare_segments(
     model: ir.Model, feeds: Mapping[str, Array], recording: Recording, pairs: Sequence[tuple[Operation, ir.Node]]
 ) -> _Verdict:
-    cuts = {node.outputs[0].name or "": operation for operation, node in pairs}
+    cuts = {result_of(node).name or "": operation for operation, node in pairs}
     proto = _cut(model, cuts)
     fed = {**feeds, **{name + _REFERENCE: cuts[name].output for name in cuts}}
     results = run(proto, fed)
@@ -157,7 +157,7 @@ def _compare_segments(
         return verdict
     # Usual roundings do not explain it.  What roundings make of these very values may.
     known = {value.name for node in model.graph for value in node.outputs}
-    read = {node.inputs[0].name for operation, node in pairs if operation.kind in JUMPS.values() and node.inputs[0]}
+    read = {node.inputs[0].name for operation, node in pairs if operation.kind in JUMPING and node.inputs[0]}
     names = {*results, *(name for name in read if name in known and name not in cuts)}
     allowed = moved_by_rounding(model, proto, fed, sorted(name for name in names if name))
     return _judge(model, results, recording, pairs, allowed)
@@ -172,16 +172,16 @@ def _judge(
 ) -> _Verdict:
     """allowed: for a value's name what roundings may change of it, where that may be more than usual."""
     verdict = _Verdict([])
-    cuts = {node.outputs[0].name for _, node in pairs}
+    cuts = {result_of(node).name for _, node in pairs}
     for operation, node in pairs:
-        name, operand = node.outputs[0].name or "", node.inputs[0]
+        name, operand = result_of(node).name or "", node.inputs[0]
         value = results[name]
         text = None
-        if operation.kind in JUMPS.values():
+        if operation.kind in JUMPING:
             flipped = differing(value, operation.output)
             flips = int(np.count_nonzero(flipped))
             near = allowed.get(operand.name or "", 0.0) if operand is not None else 0.0
-            unexplained = flips - int(np.count_nonzero(explained(operation, flipped, near))) if flips else 0
+            unexplained = flips - int(np.count_nonzero(explained(operation, value, near))) if flips else 0
             verdict.flips += flips
             verdict.signs += value.size
             if unexplained:
@@ -233,7 +233,7 @@ def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:
 def _message(recording: Recording, is_random: bool, alignment: Alignment, difference: _Difference) -> str:
     lines = ["the exported graph does not compute what the network computes."]
     lines.append(f"  The first layer that differs: {difference.what}: {difference.text}.")
-    lost = [operation for operation in alignment.only_in_pytorch if operation.kind in JUMPS.values()]
+    lost = [operation for operation in alignment.only_in_pytorch if operation.kind in JUMPING]
     if lost:
         lines.append(f"  PyTorch runs {len(lost)} operations that the graph has lost:")
         lines += [f"    {operation.kind} at {operation.source or 'an unknown line'}" for operation in lost[:5]]

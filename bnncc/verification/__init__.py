@@ -33,7 +33,7 @@ In reading order:
 - `reference_side.py`   what the network computes
 - `error_bounds.py`     how far apart two right programs may be, value by value
 - `unvarying.py`        what no input changes, computed once
-- `steps.py`            where roundings and comparisons jump
+- `steps.py`            where roundings, comparisons and choices jump
 - `tolerance.py`        errors in units of what is allowed
 - `rounded_weights.py`  a file whose float weights are rounded
 - `file_side.py`        what the file computes, in one runtime

@@ -203,8 +203,8 @@ class FileCheck:
         points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
         for point, check, array, signs, operand, bound in points:
             self._check_sign(point, check, array, signs, operand, bound)
-        for check, array, *wanted in zip(self.result.steps, results[steps:], *expected.at_steps, strict=True):
-            self._check_step(check, array, *wanted)
+        for check, array, wanted, where in zip(self.result.steps, results[steps:], *expected.at_steps, strict=True):
+            self._check_step(check, array, wanted, *where.at(array))
         self._check_floats(expected, results[end:last])
         names = [value.name for value in self.reference.compiled.graph.graph.outputs]
         outputs = zip(names, results[floats:end], expected.outputs, expected.output_bounds, strict=True)

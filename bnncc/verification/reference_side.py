@@ -24,7 +24,7 @@ from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
-from bnncc.verification.steps import STEPS, distance, step_bound
+from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, result_of, threshold
 from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
@@ -98,7 +98,7 @@ class Point:
 
 @dataclass(eq=False)
 class Step:
-    """A rounding or comparison whose result the file has under the network's own name.
+    """A rounding, comparison or choice whose result the file has under the network's own name.
 
     traced: its node in the traced graph.  tensor: of the file; layout: how it is stored there.
     """
@@ -110,9 +110,14 @@ class Step:
     layout: Layout
 
     @property
+    def result(self) -> ir.Value:
+        """The traced value."""
+        return result_of(self.traced)
+
+    @property
     def operands(self) -> list[ir.Value]:
-        """What it compares or rounds."""
-        return [value for value in self.traced.inputs[:2] if value is not None]
+        """What it compares, rounds or chooses from."""
+        return operands_of(self.traced)
 
     def stored(self, array: Array) -> Array:
         """The reference's value (or one of its shape) as the file has it, float64 as it is."""
@@ -141,8 +146,8 @@ class Expected:
     outputs: the traced graph's; network_outputs: PyTorch's, where there is one, else the same.
     packed: the packed input of each binary layer, int32; sums: its integer sums; results: its result in ONNX Runtime.
     signs: of each point, int8; bits: the same, packed; operands: what each sign reads, None where that is not known.
-    steps: the value of each step; distances: of its operands from the threshold.
-    output_bounds, operand_bounds, step_bounds: what rounding may amount to in `outputs`, `operands` and `distances`.
+    steps: the value of each step; thresholds: where it jumps.
+    output_bounds, operand_bounds: what rounding may amount to in `outputs` and `operands`.
     """
 
     arrays: list[Array]
@@ -156,10 +161,9 @@ class Expected:
     bits: list[Array]
     operands: list[Array | None]
     steps: list[Array]
-    distances: list[Array]
+    thresholds: list[Threshold | Choice]
     output_bounds: list[Array]
     operand_bounds: list[Array | None]
-    step_bounds: list[Array]
 
     @property
     def fed(self) -> list[Array]:
@@ -172,9 +176,9 @@ class Expected:
         return self.signs, self.operands, self.operand_bounds
 
     @property
-    def at_steps(self) -> tuple[list[Array], list[Array], list[Array]]:
-        """For each step: its values, the distances of its operands, what rounding may amount to in them."""
-        return self.steps, self.distances, self.step_bounds
+    def at_steps(self) -> tuple[list[Array], list[Threshold | Choice]]:
+        """For each step: its values, and where it jumps."""
+        return self.steps, self.thresholds
 
 
 class Reference:
@@ -187,7 +191,7 @@ class Reference:
         comparison: how the two differ.
         layers: the binary convolutions.
         points: the packed tensors.
-        steps: the roundings and comparisons.
+        steps: the roundings, comparisons and choices.
         floats: the float values of the compiled graph that `full` has, and its tensors that hold them.
         layer_inputs: the packed tensors that the binary layers read, each once.
     """
@@ -213,7 +217,7 @@ class Reference:
         traced = self._traced.graph
         wanted = [layer.reference.traced_input for layer in self.layers]
         wanted += [value for point in self.points for value in point.correspondence.traced_values()]
-        wanted += [value for step in self.steps for value in (step.traced.outputs[0], *step.operands)]
+        wanted += [value for step in self.steps for value in (step.result, *step.operands)]
         self._bounds = self._add_bounds()
         fold_unvarying(self._traced)
         wanted += list(self._bounds.values())
@@ -257,21 +261,23 @@ class Reference:
         """What rounds or compares in the network, and is in the file, under one name: whatever operators make it."""
         steps = []
         for node in self._traced.graph:
-            value = self._values.get(node.outputs[0].name)
-            if node.domain != "" or node.op_type not in STEPS or value is None:
+            if node.domain != "" or node.op_type not in STEPS:
+                continue
+            value = self._values.get(result_of(node).name)
+            if value is None:
                 continue
             tensor, layout = self.file.by_name.get(value.name or ""), self._layouts.get(value.name or "")
             shape = shape_of(value)
             if tensor is None or layout is None or shape is None or self.file.data(tensor) is not None:
                 continue
-            if tensor.shape == layout.shape(shape) and shape == shape_of(node.outputs[0]):
+            if tensor.shape == layout.shape(shape) and shape == shape_of(result_of(node)):
                 module = node.metadata_props.get(MODULE_KEY) or value.name or ""
                 steps.append(Step(module, node, value, tensor, layout))
         return steps
 
     def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
         """Let the traced network compute what rounding may amount to between the values that are given."""
-        given = [point.correspondence.traced for point in self.points] + [step.traced.outputs[0] for step in self.steps]
+        given = [point.correspondence.traced for point in self.points] + [step.result for step in self.steps]
         exact = {value: 0.0 for value in given if value is not None}
         for layer in self.layers:  # ±1 up to a residue that the passes cancel
             read, largest = layer.reference.traced_input, layer.reference.meaning.largest
@@ -317,7 +323,7 @@ class Reference:
             tensor, layout = self.full.by_name.get(value.name or ""), self._layouts.get(value.name or "")
             if tensor is None or layout is None or tensor.dtype != "float32" or self.full.data(tensor) is not None:
                 continue
-            if ops.yields_signs(node) or (node.domain == "" and node.op_type in STEPS):
+            if ops.yields_signs(node) or (node.domain == "" and node.op_type in STEPS and result_of(node) is value):
                 continue
             if value.dtype is ir.DataType.FLOAT and tensor.shape == layout.shape(shape_of(value) or ()):
                 found[value] = tensor
@@ -412,11 +418,12 @@ class Reference:
             signs=signs,
             bits=[bitpack(_without_zeros(array)) for array in signs],
             operands=[point.operand_in(values) for point in self.points],
-            steps=[step.stored(values[step.traced.outputs[0]]) for step in self.steps],
-            distances=[step.stored(distance(step.traced, values)) for step in self.steps],
+            steps=[step.stored(values[step.result]) for step in self.steps],
+            thresholds=[
+                threshold(step.traced, values, bounds, step.stored, step.layout.restore) for step in self.steps
+            ],
             output_bounds=[self.compiled.as_stored(bounds[value]) for value in graph.outputs],
             operand_bounds=[point.bound_in(bounds) for point in self.points],
-            step_bounds=[step.stored(step_bound(step.traced, bounds)) for step in self.steps],
             arrays=list(arrays),
         )
 

@@ -62,11 +62,11 @@ class SignCheck:
 
 @dataclass
 class StepCheck:
-    """One rounding or comparison of the file, compared with the reference's own values upstream.
+    """One rounding, comparison or choice of the file, compared with the reference's own values upstream.
 
-    operator: Round, Floor, Ceil, Less, ….  values: how many; differing: those that differ; explained: of those, where
-    the operand is within rounding of the threshold.  ties: all that are.  free_running_differing: those that differ
-    when the file runs by itself.
+    operator: Round, Floor, Ceil, Less, ArgMax, ….  values: how many; differing: those that differ; explained: of those,
+    where the operand is within rounding of the threshold.  ties: all that are, of choices those that differ.
+    free_running_differing: those that differ when the file runs by itself.
     """
 
     module: str
@@ -102,7 +102,7 @@ class Verification:
     rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
     weights (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.  runtime: what ran the file.
-    steps: roundings and comparisons of the network that the file holds.
+    steps: roundings, comparisons and choices of the network that the file holds.
     """
 
     inputs: int = 0

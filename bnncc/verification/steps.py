@@ -1,15 +1,17 @@
-"""Roundings and comparisons: how far their operands are from where the result jumps.
+"""Roundings, comparisons and choices: how far their operands are from where the result jumps.
 
     Round x             x = k + ½
     Floor x, Ceil x     x = k
     x < y, x = y, …     x − y = 0
+    ArgMax x, TopK x    x[i] − x[j] = 0, i what the reference chooses, j what the file does
 
 Two right programs may differ there, and only there: where the distance is no larger than the operands' error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -18,12 +20,88 @@ from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import constant_of
 
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
-STEPS = ("Round", "Floor", "Ceil", *COMPARISONS)
+CHOICES = ("ArgMax", "ArgMin", "TopK")
+STEPS = ("Round", "Floor", "Ceil", *COMPARISONS, *CHOICES)
 
 
-def distance(node: ir.Node, values: Mapping[ir.Value, Array]) -> Array:
-    """How far the operands of a step are from its threshold, float64 of its result's shape."""
-    operands = [_operand(value, values).astype(np.float64) for value in node.inputs if value is not None]
+def result_of(node: ir.Node) -> ir.Value:
+    """The value of a step that jumps: TopK's indices are its second."""
+    return node.outputs[1 if node.op_type == "TopK" else 0]
+
+
+def operands_of(node: ir.Node) -> list[ir.Value]:
+    """What a step rounds or compares, or chooses from."""
+    count = 2 if node.op_type in COMPARISONS else 1
+    return [value for value in node.inputs[:count] if value is not None]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Of a rounding or comparison, as the file stores its result: how far the operands are from the threshold, and what
+    rounding may amount to in that."""
+
+    distance: Array
+    bound: Array
+
+    def at(self, found: Array) -> tuple[Array, Array]:
+        """(distance, bound) for what the file has."""
+        return self.distance, self.bound
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Of indices along an axis.  x: what they choose from; bound: what rounding may amount to in that; indices: the
+    reference's.  restore: brings what the file has into their order, store: an array of theirs into the file's.
+    """
+
+    x: Array
+    bound: Array
+    indices: Array
+    axis: int
+    restore: Callable[[Array], Array]
+    store: Callable[[Array], Array]
+
+    def at(self, found: Array) -> tuple[Array, Array]:
+        """(how far apart the two chosen elements are, what rounding may amount to in that); where both chose the same,
+        or the file what is none, infinitely far."""
+        both = (self.restore(found).astype(np.int64), self.indices.astype(np.int64))
+        outside = (both[0] < 0) | (both[0] >= self.x.shape[self.axis]) | (both[0] == both[1])
+        first, second = (self._taken(self.x, np.where(outside, 0, index)) for index in both)
+        bounds = [self._taken(self.bound, np.where(outside, 0, index)) for index in both]
+        apart = np.where(outside, np.inf, np.abs(first - second))
+        return self.store(apart), self.store(bounds[0] + bounds[1])
+
+    def _taken(self, array: Array, indices: Array) -> Array:
+        along = array.ndim > indices.ndim
+        found = np.take_along_axis(array, np.expand_dims(indices, self.axis) if along else indices, self.axis)
+        taken: Array = np.squeeze(found, self.axis) if along else found
+        return taken
+
+
+def threshold(
+    node: ir.Node,
+    values: Mapping[ir.Value, Array],
+    bounds: Mapping[ir.Value, Array],
+    store: Callable[[Array], Array],
+    restore: Callable[[Array], Array],
+) -> Threshold | Choice:
+    """Where the result of a step jumps.
+
+    Args:
+        values, bounds: the reference's operands, its result, and what rounding may amount to in the operands.
+        store, restore: bring an array of the result's shape into the file's order, and back.
+    """
+    if node.op_type not in CHOICES:
+        return Threshold(store(_distance(node, values)), store(_bound(node, bounds)))
+    x = _operand(operands_of(node)[0], values).astype(np.float64)
+    bound = np.broadcast_to(bounds[operands_of(node)[0]], x.shape)
+    axis = node.attributes.get_int("axis", -1 if node.op_type == "TopK" else 0)
+    return Choice(x, bound, values[result_of(node)], axis % x.ndim, restore, store)
+
+
+def _distance(node: ir.Node, values: Mapping[ir.Value, Array]) -> Array:
+    """How far the operands are from the threshold, float64 of the result's shape."""
+    operands = [_operand(value, values).astype(np.float64) for value in operands_of(node)]
     x = operands[0]
     if node.op_type in COMPARISONS:
         apart: Array = np.abs(np.subtract(*operands))
@@ -33,10 +111,9 @@ def distance(node: ir.Node, values: Mapping[ir.Value, Array]) -> Array:
     return away
 
 
-def step_bound(node: ir.Node, bounds: Mapping[ir.Value, Array]) -> Array:
+def _bound(node: ir.Node, bounds: Mapping[ir.Value, Array]) -> Array:
     """What rounding may amount to in that distance."""
-    operands = [bounds[value] for value in node.inputs if value is not None]
-    total: Array = np.sum(np.broadcast_arrays(*operands), axis=0)
+    total: Array = np.sum(np.broadcast_arrays(*(bounds[value] for value in operands_of(node))), axis=0)
     return total
 
 
