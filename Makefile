@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-growth bench-graph bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 
 bench-growth: $(VENV)/installed-base ## measure each pass on 25 to 200 blocks: what is linear takes the same time a block
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+
+bench-lce: $(VENV)/installed-base ## compare larq-zoo's networks, compiled by bnncc, with LCE's own converter's files (fetches TensorFlow)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lce/compare.py
 
 bench-graph: $(VENV)/installed-base ## count operators and bytes of the compiled networks, and each pass's share
 	$(BIN)/python benchmarks/graph.py

@@ -66,16 +66,28 @@ class Figures:
 def measure(compiled: CompiledModel, runs: int) -> Figures:
     """Count and time one file."""
     file = TfliteFile(compiled.content)
-    elementwise = [operator for operator in file.operators if operator.name in ELEMENTWISE]
-    sizes = {tensor.index: int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize for tensor in file.tensors}
-    moved = sum(
-        sizes[tensor.index] for operator in elementwise for tensor in (*operator.inputs, *operator.outputs) if tensor
-    )
+    elementwise = sum(operator.name in ELEMENTWISE for operator in file.operators)
+    sizes = sizes_of(file)
     between = [tensor for operator in file.operators for tensor in operator.outputs]
     packed = sum(sizes[tensor.index] for tensor in between if tensor.dtype == "int32")
     floats = sum(sizes[tensor.index] for tensor in between if tensor.dtype == "float32")
     latencies = [latency(compiled.content, fastest, runs) for fastest in (False, True)]
-    return Figures(len(file.operators), len(elementwise), moved, packed, floats, len(compiled.content), *latencies)
+    moved = elementwise_bytes(file)
+    return Figures(len(file.operators), elementwise, moved, packed, floats, len(compiled.content), *latencies)
+
+
+def sizes_of(file: TfliteFile) -> dict[int, int]:
+    """Bytes of each tensor, by its index."""
+    return {tensor.index: int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize for tensor in file.tensors}
+
+
+def elementwise_bytes(file: TfliteFile) -> int:
+    """What the elementwise float operators of a file read and write."""
+    sizes = sizes_of(file)
+    elementwise = [operator for operator in file.operators if operator.name in ELEMENTWISE]
+    return sum(
+        sizes[tensor.index] for operator in elementwise for tensor in (*operator.inputs, *operator.outputs) if tensor
+    )
 
 
 def latency(content: bytes, fastest: bool, runs: int) -> float:

@@ -113,7 +113,9 @@ def kink_of(function: Piecewise) -> Kink | None:
     if not np.all((np.abs(left - right) <= SAME * size) & (np.abs(value - right) <= SAME * size)):
         return None
     below, above = function.slopes[:, 0], function.slopes[:, 1]
-    return None if np.any((below == 0) & (above == 0)) else Kink(position, right, below, above)
+    # Where the function rests it has one value, to the bit: the 0 of a ReLU is none that rounding moved.
+    value = np.where(below == 0, function.offsets[:, 0], np.where(above == 0, function.offsets[:, 1], right))
+    return None if np.any((below == 0) & (above == 0)) else Kink(position, value, below, above)
 
 
 def _form(kink: Kink, *, absorbed: bool) -> Form:

@@ -73,7 +73,8 @@ def _padded_by_zeros(graph: ir.Graph, x: ir.Value) -> list[ir.Node] | None:
         passed.append(node)
         if node.op_type == "Pad":
             return passed if pad_mode(node) == "constant" and pad_value(node) == 0 else None
-        if node.op_type not in MOVES or len(data_inputs(node)) > 1 or len(node.outputs) > 1:
+        # A maximum of ±1 and of zeros leaves zeros, and where they are depends on the signs.
+        if node.op_type not in MOVES - {"MaxPool"} or len(data_inputs(node)) > 1 or len(node.outputs) > 1:
             return None
         x = data_inputs(node)[0]
         if sole_consumer(graph, x) is None:

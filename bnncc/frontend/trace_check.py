@@ -189,7 +189,7 @@ def _judge(
         else:
             text = _unexplained(value, operation.output, allowed.get(name, 0.0))
         if text is not None:
-            verdict.differences.append(_Difference(describe(node), text))
+            verdict.differences.append(_Difference(describe(node), text + _nans(operation.output)))
     for output, (name, reference) in zip(model.graph.outputs, recording.outputs.items(), strict=True):
         if name in cuts:
             continue
@@ -213,6 +213,11 @@ def _unexplained(value: Array, reference: Array, allowed: float) -> str | None:
         return None
     explains = max(ROUNDING, allowed / largest) if largest else ROUNDING
     return f"it is off by {error:.2g} of its largest magnitude; rounding explains {explains:.2g}"
+
+
+def _nans(reference: Array) -> str:
+    count = int(np.count_nonzero(np.isnan(reference))) if np.issubdtype(reference.dtype, np.floating) else 0
+    return f" ({count:,} of PyTorch's own are NaN)" if count else ""
 
 
 def _cut(model: ir.Model, cuts: Mapping[str, Operation]) -> onnx.ModelProto:

@@ -200,7 +200,7 @@ class RandomLayer(nn.Module):
             return (mean * torch.sign(w)).detach() - clipped.detach() + clipped
         if kind == "standardized":
             centred = w - w.mean(dim=(1, 2, 3), keepdim=True) - 1e-4
-            return torch.sign(centred / (w.std() + 1e-5))
+            return torch.sign(centred / (w.std(correction=0) + 1e-5))  # of one weight, any other is NaN
         if kind == "power of two":
             return torch.pow(2.0, torch.round(torch.log2(mean))) * torch.sign(w)
         return torch.sign(w)

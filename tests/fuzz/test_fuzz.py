@@ -35,6 +35,17 @@ def layer(binarizer: str, channels: int, kernel: tuple[int, int], stride: int = 
 
 
 REGRESSIONS = {
+    "a ReLU's zeros in front of a sign, through the affines of another ReLU": Network(
+        (10, 9),
+        21,
+        (
+            layer("negative scale", 58, (2, 3), padding=(2, 2, 1, 1), norm=True, activation="relu", weights="learnt"),
+            layer("relu", 16, (2, 1), 3, shift=True, dilation=2, repeat=4),
+        ),
+        "binary",
+        False,
+        178,
+    ),
     "a sign in front of a crop that the mirrored frame needs, on a map that becomes 1x1": Network(
         (3, 5),
         66,

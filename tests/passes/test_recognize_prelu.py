@@ -186,3 +186,26 @@ def test_learnt_activations_of_pytorch(kind: type[nn.Module]) -> None:
     x = normal(2, 4, 5, 5)
     expected = module(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(run_model(model, {"image": x})["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_where_a_function_rests_it_stays_to_the_bit(falls: bool) -> None:
+    """A sign of it tells an exact 0 from what rounding makes of one: 1e-16 is +1."""
+    count = 400
+    below = normal(1, count, 1, 1, seed=1)
+    model = recognized(
+        "u = Conv (x, w)\nt = Mul (u, factor)\nq = BatchNormalization (t, gamma, beta, mean, variance)\n"
+        "r = Relu (q)\ns = Add (r, below)\ny = Relu (s)",
+        inputs="float[1, 1, 2, 2] x",
+        w=np.ones((count, 1, 1, 1), np.float32),
+        factor=np.abs(normal(1, count, 1, 1)) + np.float32(0.1),
+        gamma=(np.abs(normal(count, seed=2)) + np.float32(0.1)) * (-1 if falls else 1),
+        beta=normal(count, seed=3),
+        mean=normal(count, seed=4),
+        variance=np.abs(normal(count, seed=5)) + np.float32(0.1),
+        below=below,
+    )
+    assert operators(model) == {"Conv": 1, "Mul": 1, "Add": 2, "Relu": 1}
+    far = np.full((1, 1, 2, 2), 1000 if falls else -1000, np.float32)
+    found = run_model(model, {"x": far})["y"]
+    np.testing.assert_array_equal(found, np.broadcast_to(np.maximum(below, 0), found.shape))
