@@ -23,7 +23,7 @@ from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
-from bnncc.passes.legalize import legalization
+from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
@@ -102,6 +102,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     ops.register(model)
     if options.sign_of_zero is SignOfZero.ZERO:
         mark_inputs(model.graph)
+    _check_disabled(options)
     runner = PassRunner(options.dump_dir, options.compare_passes)
     steps = configured(
         PIPELINE,
@@ -112,9 +113,9 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         sign_of_zero=options.sign_of_zero,
     )
     runner.run(model, _enabled(steps, options))
-    runner.run(model, legalization(model, options.padding))
+    runner.run(model, _enabled(legalization(model, options.padding), options))
     if options.weights_precision is WeightsPrecision.INT8:
-        runner.run(model, [balancing(SMALLEST_ROUNDED)])
+        runner.run(model, _enabled([balancing(SMALLEST_ROUNDED)], options))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = emit(
@@ -128,12 +129,18 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
 
 
-def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
-    """The steps that the options leave in.  Raises InputError for a name that is no pass."""
-    names = [step.name for step in steps]
+def _check_disabled(options: Options) -> None:
+    """Raises InputError for a name that is no pass, or one of a pass that no file can do without."""
+    names = dict.fromkeys([*(step.name for step in PIPELINE), *OPTIONAL, "balance-rows"])
     for name in options.disabled_passes:
+        if name == REQUIRED:
+            raise InputError(f"--disable-pass: without '{name}', LCE would pad wrongly where it says zero padding")
         if name not in names:
             raise InputError(f"--disable-pass: there is no pass '{name}'; the passes are {', '.join(names)}")
+
+
+def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
+    """The steps that the options leave in."""
     return [step for step in steps if step.name not in options.disabled_passes]
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
     from bnncc.verification import Verification
 
 
+# Columns of a table that names layers, where no terminal says how many there are.
+WIDE = 140
+
+
 def print_compilation(
     console: Console,
     compiled: CompiledModel,
@@ -80,7 +84,7 @@ def print_layers(console: Console, verification: Verification) -> None:
     table = Table("binary convolution", "integer sums", "wrong", "largest error", "where")
     for layer in verification.layers:
         table.add_row(layer.module, f"{layer.sums:,}", f"{layer.wrong:,}", f"{layer.largest_error:g}", layer.where)
-    console.print(table)
+    _print_wide(console, table)
     signs = Table("sign", "signs", "error of x", "flipped", "explained", "largest |x|", "zeros", "flips free-running")
     for sign in verification.signs:
         signs.add_row(
@@ -88,7 +92,7 @@ def print_layers(console: Console, verification: Verification) -> None:
             f"{sign.largest_flip:.1e}" if sign.flipped else "",
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
-    console.print(signs)
+    _print_wide(console, signs)
     if verification.steps:
         steps = Table("rounding", "operator", "values", "ties", "differ", "explained", "differ free-running")
         for step in verification.steps:
@@ -96,7 +100,12 @@ def print_layers(console: Console, verification: Verification) -> None:
                 step.module, step.operator, f"{step.values:,}", f"{step.ties:,}", f"{step.differing:,}",
                 f"{step.explained:,}", f"{step.free_running_differing:,}",
             )  # fmt: skip
-        console.print(steps)
+        _print_wide(console, steps)
+
+
+def _print_wide(console: Console, table: Table) -> None:
+    """A table of layers: in a file or a pipe, as wide as their names need it."""
+    console.print(table, width=None if console.is_terminal else max(console.width, WIDE))
 
 
 def print_seconds(console: Console, compiled: CompiledModel, passes: bool = True) -> None:

@@ -21,6 +21,8 @@ from bnncc.passes.trim_kernels import TrimKernels
 from bnncc.passes.windows import is_windowed, windows_of
 
 FLOAT_BYTES = 4
+# The names of its passes: those that a file can do without, and the one that makes its padding right.
+OPTIONAL, REQUIRED = ("trim-kernels", "mirror-frame"), "pad-with-ones"
 
 
 class Padding(enum.Enum):

@@ -80,6 +80,13 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> None:
+    """Networks that a file makes while it is imported have the same weights whichever files were collected before."""
+    if isinstance(collector, pytest.Module):
+        seed_generators()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share what a fixture makes for their file run in one worker, so that it is made once."""
     for item in items:

@@ -17,6 +17,8 @@ UNBOUND = {"bnncc", "cli"}
 # Runs on the device, without bnncc.
 DEVICE_FILES = "bnncc/bundle/files/"
 
+IMPORTERS = {"import_module", "__import__", "resolve_name"}
+
 Imports = Mapping[str, set[str]]
 
 
@@ -52,16 +54,47 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports_of(source: str, known: Mapping[str, object]) -> Iterator[str]:
-    """The modules of bnncc that `source` imports, anywhere in it."""
-    for node in ast.walk(ast.parse(source)):
+    """The modules of bnncc that `source` imports, anywhere in it and in any way that names them.
+
+    So does what is called with a module's name as a string, and an attribute of `bnncc` that is a module; bnncc/passes
+    and bnncc/targets may be named as the folders that they link to.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "bnncc")
+            yield from (name for alias in node.names if (name := _in_package(alias.name)) is not None)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where a name comes from"
-            if node.module is not None and node.module.split(".")[0] == "bnncc":
+            module = _in_package(node.module or "")
+            if module is not None:
                 for alias in node.names:
-                    inner = f"{node.module}.{alias.name}"
-                    yield inner if inner in known else node.module
+                    inner = f"{module}.{alias.name}"
+                    yield inner if inner in known else module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in IMPORTERS:
+            names = [one.value for one in node.args[:1] if isinstance(one, ast.Constant)]
+            yield from (name for name in names if name in known)
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name in known:
+                yield name
+
+
+def _in_package(name: str) -> str | None:
+    """A module's name in the package; None for one of another."""
+    top = name.split(".")[0]
+    if top in ("passes", "targets"):
+        return f"bnncc.{name}"
+    return name if top == "bnncc" else None
+
+
+def run_at_import(source: str) -> str:
+    """The source without the bodies of its functions, and without what only type checkers read."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        checked = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if checked or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def import_graph(root: Path) -> dict[str, set[str]]:
@@ -115,6 +148,23 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert circle(import_graph(REPOSITORY), exceptions(PAGE)) == []
 
 
+def test_what_the_page_excepts_is_imported_inside_functions_only() -> None:
+    known = modules(REPOSITORY)
+    for folder, other in exceptions(PAGE):
+        for name, path in known.items():
+            if folder_of(name) == folder:
+                found = imports_of(run_at_import(path.read_text(encoding="utf-8")), known)
+                assert other not in {folder_of(target) for target in found}
+
+
+def test_what_runs_on_a_device_imports_nothing_of_bnncc() -> None:
+    known = modules(REPOSITORY)
+    files = [*(REPOSITORY / DEVICE_FILES).rglob("*.py")]
+    assert files
+    for path in files:
+        assert not list(imports_of(path.read_text(encoding="utf-8"), known)), path
+
+
 def test_the_page_has_a_row_for_every_folder_and_module_and_no_other() -> None:
     assert set(layers(PAGE)) == {folder_of(module) for module in modules(REPOSITORY)} - UNBOUND
 
@@ -129,6 +179,14 @@ def test_every_exception_is_used() -> None:
         assert any(folder_of(m) == folder and folder_of(t) == other for m, targets in graph.items() for t in targets)
 
 
+def test_the_linked_folders_are_the_packages() -> None:
+    known = modules(REPOSITORY)
+    assert list(imports_of("from passes.affine import Affine\nimport targets.description", known)) == [
+        "bnncc.passes.affine",
+        "bnncc.targets.description",
+    ]
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -136,6 +194,9 @@ def test_every_exception_is_used() -> None:
         "def f():\n    from bnncc.compiler import compile",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import bnncc.compiler",
         "import bnncc.compiler as c",
+        "import importlib\nimportlib.import_module('bnncc.compiler')",
+        "__import__('bnncc.compiler')",
+        "import bnncc.errors\nbnncc.compiler.compile()",
     ],
 )
 def test_an_import_against_the_page_is_found_wherever_it_stands(source: str) -> None:

@@ -17,13 +17,22 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-class _Anything(types.ModuleType):
-    """Stands for tensorflow_datasets, of which larq-zoo reads names while it is imported, and no data."""
+class _AnyClass(type):
+    """The type of classes that have every name in them, as classes of that type."""
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(cls, name: str) -> type:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return _AnyClass(name, (), {})
+
+
+class _Anything(types.ModuleType):
+    """Stands for tensorflow_datasets, of which zookeeper reads names while it is imported, and no data."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _AnyClass(name, (), {})
 
 
 for module in ("tensorflow_datasets", "tensorflow_datasets.core"):

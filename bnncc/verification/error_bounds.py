@@ -56,6 +56,8 @@ FUNCTION = 32 * UNIT
 # tflite-runtime 2.14's LOGISTIC and TANH on 32-bit ARM are off by up to 135 units of the result, which is 8e-6
 # (60,000 arguments from -20 to 20, qemu, cortex-a7); LiteRT's and LCE's by less than 5.
 SIGMOID = 160 * UNIT
+# Of a batch norm that is left as it is: γ/√(σ² + ε), a product and a sum, of which one program rounds each step.
+NORMALISED = 8 * UNIT
 # Of a sum: see above.
 DRIFT, DEVIATIONS = 2.0, 4.0
 # Smaller than any difference that counts, so that nothing divides by 0.
@@ -445,7 +447,7 @@ def _batch_norm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) ->
         for array in (scale, scale * np.abs(mean) + np.abs(beta))
     )
     terms = analysis.node("Add", analysis.times(analysis.magnitude(x), factor), shift)
-    own = analysis.times(terms, analysis.added(node))
+    own = analysis.times(terms, max(NORMALISED, analysis.added(node)))
     return [analysis.sum(None if bounds[0] is None else analysis.times(bounds[0], factor), own)]
 
 
