@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -31,14 +30,11 @@ from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.reader import METADATA_NAME
 
-if TYPE_CHECKING:
-    pass
-
 DEFAULT_TARGET = "raspberry-pi-4"
 
 
 def compile(
-    source: str | nn.Module,
+    source: str | Path | nn.Module,
     *,
     target: str = DEFAULT_TARGET,
     weights: Path | str | None = None,
@@ -54,7 +50,7 @@ def compile(
 ) -> CompiledModel:
     """Compile a network.
 
-    source: "path/to/file.py:callable", "package.module:callable", a .onnx file, or an nn.Module.
+    source: "path/to/file.py:callable", "package.module:callable", a .onnx file (a Path, too), or an nn.Module.
     weights: a checkpoint for the network that the callable makes (not with a Module or a .onnx file).
     arguments: keyword arguments of the callable.
     weights_key, strip_prefixes: which of the checkpoint's state_dicts, as "model.state_dict", and what its keys begin
@@ -82,7 +78,7 @@ def compile(
         )
     else:
         traced = trace(
-            source,
+            str(source),
             weights=None if weights is None else Path(weights),
             arguments=arguments or {},
             input_shapes=shapes,

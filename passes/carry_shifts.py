@@ -32,7 +32,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import slice_ranges
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir.graph import constant_of, inherit_source, new_constant, replace_node, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.kept_order import must_stay
 from bnncc.passes.windows import windows_of
@@ -334,7 +334,11 @@ class _Carrier:
     def _absorb(self, node: ir.Node) -> bool:
         """Take the shift of the input of a Linear or an unpadded convolution into its bias: W·(x + s) = W·x + W·s."""
         x = node.inputs[0] if node.inputs else None
-        if x is None or x not in self.pairs or not _has_bias(node) or node.op_type == "ConvTranspose":
+        if x is None or x not in self.pairs:
+            return False
+        if node.domain == "" and node.op_type == "MatMul":
+            return self._absorb_in_product(node, *self.pairs[x])
+        if not _has_bias(node) or node.op_type == "ConvTranspose":
             return False
         base, shift = self.pairs[x]
         weight = constant_of(node.inputs[1])
@@ -355,6 +359,16 @@ class _Carrier:
             total = weights.sum(axis=(2, 3)) @ shift
         node.replace_input_with(0, base)
         _add_to_bias(self.graph, node, total)
+        return True
+
+    def _absorb_in_product(self, node: ir.Node, base: ir.Value, shift: Vector) -> bool:
+        """A MatMul of rows by a constant matrix, a Linear without a bias, becomes a Gemm, which has one."""
+        weight = constant_of(node.inputs[1])
+        if weight is None or weight.ndim != 2 or len(shape_of(base) or ()) != 2:
+            return False
+        total = (weight.astype(np.float64).T @ shift).astype(np.float32)
+        bias = new_constant(self.graph, total, f"{node.outputs[0].name}/bias")
+        replace_node(self.graph, node, ir.node("Gemm", [base, node.inputs[1], bias]))
         return True
 
     def _pair(self, value: ir.Value, channels: int) -> tuple[ir.Value, Vector]:

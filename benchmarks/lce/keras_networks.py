@@ -76,6 +76,11 @@ def make(name: str) -> keras.Model:
         if layer.beta is not None:
             layer.beta.assign(generator.normal(0, 0.3, channels))
         layer.momentum = 0.0  # after one batch the statistics are that batch's
+    for layer in model.submodules:
+        if isinstance(layer, keras.layers.PReLU):
+            layer.alpha.assign(generator.uniform(-0.1, 0.5, layer.alpha.shape))
+        elif isinstance(layer, keras.layers.Dense) and layer.bias is not None:
+            layer.bias.assign(generator.normal(0, 0.3, layer.bias.shape))
     model(images(generator, INPUTS), training=True)
     return model
 

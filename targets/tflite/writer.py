@@ -102,12 +102,15 @@ class ModelWriter:
     def constant(self, name: str, data: npt.NDArray[np.generic], quantization: Quantization | None = None) -> Tensor:
         """Add a constant tensor, or return the one that already holds the same data in the same shape, type and
         quantization.
+
+        It is called "bias#12" for a `name` that ends in "/bias": the operator that reads it has a full name already.
         """
         data = np.ascontiguousarray(data).reshape(data.shape)
         buffer = self._buffer(data.reshape(-1).view(np.uint8) if data.size else np.zeros(0, np.uint8))
         key = (data.dtype.name, data.shape, buffer, quantization)
         if key not in self._constant_of:
-            self._constant_of[key] = self._add(name, data.shape, data.dtype.name, buffer, quantization)
+            short = f"{name.rsplit('/', 1)[-1]}#{len(self._constant_of)}"
+            self._constant_of[key] = self._add(short, data.shape, data.dtype.name, buffer, quantization)
         return self._constant_of[key]
 
     def operator(

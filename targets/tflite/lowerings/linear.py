@@ -95,10 +95,13 @@ def _fully_connected(
         layout = context.layout(value) or PLAIN
         layout = layout if layout.flat is not None else PLAIN
         tensor, weight = context.use(value, layout), layout.arrange(weight)
+    if len(tensor.shape) == 2:
+        # FULLY_CONNECTED reads rows of as many elements as the weights have, in whatever shape they are: no RESHAPE.
+        tensor = context.before_reshape(tensor)
     result = context.define(output, PLAIN)
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = activation
-    options.keepNumDims = len(tensor.shape) > 2
+    options.keepNumDims = len(result.shape) > 2
     filters = context.weight(weight, f"{result.name}/weight", axis=0, shares_scale=True)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = KEEP_DIMS_VERSION if options.keepNumDims else 1
