@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -22,8 +23,12 @@ from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
+from bnncc.passes.decompose import Decompose, is_product
+from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
+from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_sign import SignOfZero
+from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.emit import emit
@@ -94,6 +99,7 @@ def compile(
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
     """Run the passes on a copy of the traced graph and emit the file."""
     start = time.perf_counter()
+    traced = _with_products_as_layers(traced)
     model = traced.model.clone()
     ops.register(model)
     if options.sign_of_zero is SignOfZero.ZERO:
@@ -123,6 +129,20 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     release_unused(traced.float32_bytes)
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
+
+
+def _with_products_as_layers(traced: TracedModel) -> TracedModel:
+    """The traced network with each Einsum and 3-D convolution as the layers that it becomes.
+
+    Verification looks for each binary layer in the traced network, and does not find what only the passes make.
+    """
+    if not any(map(is_product, traced.model.graph)):
+        return traced
+    model = traced.model.clone()
+    ops.register(model)
+    for step in (LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)):
+        step(model)
+    return replace(traced, model=model)
 
 
 def _check_disabled(options: Options) -> None:

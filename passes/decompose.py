@@ -10,20 +10,26 @@ operator it stands for, and the operator's outputs keep their names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx_ir as ir
 
-from bnncc.ir.graph import NOT_DECOMPOSED_KEY
-from bnncc.passes.decompositions import DECOMPOSITIONS
+from bnncc.ir.graph import NOT_DECOMPOSED_KEY, shape_of
+from bnncc.passes.decompositions import DECOMPOSITIONS, small_integers
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 from bnncc.passes.fold_constants import FoldConstants
 
 
 class Decompose(ir.passes.InPlacePass):
-    """Apply `DECOMPOSITIONS` to every node of the main graph."""
+    """Apply `DECOMPOSITIONS` to every node of the main graph, or to those of which `chosen` is true."""
+
+    def __init__(self, chosen: Callable[[ir.Node], bool] | None = None) -> None:
+        super().__init__()
+        self.chosen = chosen
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        pending = [node for node in graph if _can_try(node)]
+        pending = [node for node in graph if _can_try(node) and (self.chosen is None or self.chosen(node))]
         if not pending:
             return ir.passes.PassResult(model, modified=False)
         names = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
@@ -47,5 +53,14 @@ class Decompose(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=changed)
 
 
+def is_product(node: ir.Node) -> bool:
+    """True for an operator that becomes layers: an Einsum, a convolution over three axes."""
+    if node.domain != "":
+        return False
+    return node.op_type == "Einsum" or (node.op_type == "Conv" and len(shape_of(node.outputs[0]) or ()) > 4)
+
+
 def _can_try(node: ir.Node) -> bool:
-    return node.domain == "" and node.op_type in DECOMPOSITIONS
+    if node.domain != "" or node.op_type not in DECOMPOSITIONS:
+        return False
+    return node.op_type not in small_integers.DECOMPOSITIONS or small_integers.is_small(node)

@@ -118,15 +118,12 @@ def is_elementwise(node: ir.Node) -> bool:
     """True for an operator that `interpret` looks through."""
     if ops.is_sign(node):
         return True
-    if node.domain != "" or node.op_type not in ELEMENTWISE or any(output.uses() for output in node.outputs[1:]):
-        return False
-    return node.op_type != "ScatterND" or _mask_assignment(node) is not None
+    others = any(output.uses() for output in node.outputs[1:])
+    return node.domain == "" and node.op_type in ELEMENTWISE and not others
 
 
 def operands_of(node: ir.Node) -> list[ir.Value | None]:
     """What an elementwise operator computes with, in the order in which `apply_operator` takes it."""
-    if node.op_type == "ScatterND":
-        return list(_mask_assignment(node) or ())
     if node.op_type == "CastLike" or positive_factor(node) is not None:
         return [node.inputs[0]]
     return list(node.inputs)
@@ -148,33 +145,6 @@ def number_or_array(value: ir.Value) -> npt.NDArray[np.generic] | None:
     return number.reshape(()).astype(value.dtype.numpy())
 
 
-def _mask_assignment(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
-    """(mask, number, data) of `data[mask] = number`, which PyTorch's exporter writes
-
-    ScatterND(data, Transpose(NonZero(mask)), Reshape(Expand(number))).
-    """
-    reduction = node.attributes["reduction"].as_string() if "reduction" in node.attributes else "none"
-    data, indices, updates = node.inputs[:3]
-    transpose = indices.producer() if indices is not None else None
-    if data is None or updates is None or transpose is None or transpose.op_type != "Transpose" or reduction != "none":
-        return None
-    nonzero = transpose.inputs[0].producer() if transpose.inputs[0] is not None else None
-    if nonzero is None or nonzero.op_type != "NonZero":
-        return None
-    mask, number = _unexpanded(nonzero.inputs[0]), number_or_array(updates)
-    if mask is None or number is None or number.size != 1 or shape_of(mask) != shape_of(data):
-        return None
-    return (mask, updates, data) if mask.dtype == ir.DataType.BOOL else None
-
-
-def _unexpanded(value: ir.Value | None) -> ir.Value | None:
-    while value is not None and (node := value.producer()) is not None:
-        if node.domain != "" or node.op_type not in ("Identity", "Expand"):
-            break
-        value = node.inputs[0]
-    return value
-
-
 def _evaluate(value: ir.Value, source: ir.Value, nodes: Sequence[ir.Node], shape: tuple[int, ...]) -> Function:
     known: dict[ir.Value, Function] = {source: piecewise.identity()}
     for node in reversed(nodes):
@@ -188,7 +158,7 @@ def _argument(value: ir.Value | None, known: dict[ir.Value, Function], shape: tu
     array = number_or_array(value) if value is not None else None
     if value is None or array is None:
         return known.get(value) if value is not None else None
-    if array.shape == shape:  # zeros_like in front of a masked assignment, folded
+    if array.shape == shape:  # zeros_like, folded
         array = shrunk(array)
     if array.size == 1:
         return piecewise.constant(float(array.reshape(-1)[0]))

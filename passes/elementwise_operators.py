@@ -36,12 +36,22 @@ COMPARISONS: dict[str, Callable[[Matrix], npt.NDArray[np.bool_]]] = {
 ELEMENTWISE = {
     *SIGN_KEEPING, *COMPARISONS, "Sigmoid", "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sign", "Relu", "Clip",
     "LeakyRelu", "PRelu", "ThresholdedRelu", "HardSigmoid", "Max", "Min", "Sum", "Where", "Not", "And", "Or", "Xor",
-    "Cast", "CastLike", "Round", "Floor", "Ceil", "Identity", "BatchNormalization", "ScatterND",
+    "Cast", "CastLike", "Round", "Floor", "Ceil", "Identity", "BatchNormalization",
 }  # fmt: skip
+
+
+# What bounds with numbers beyond all values leaves them as they are; other operators compute with such numbers, or ask
+# for infinities, which no line is.
+BOUNDING = {"Clip", "Max", "Min"}
+BEYOND_VALUES = 1e30
 
 
 def apply_operator(node: ir.Node, arguments: list[Function]) -> Function:
     """The function that `node` computes of functions; None where it is not piecewise linear."""
+    if node.op_type not in BOUNDING and any(map(_is_beyond_values, arguments)):
+        return None
+    if node.op_type in COMPARISONS and node.inputs[0] is node.inputs[1]:
+        return None  # asks for NaN
     if ops.is_sign(node):
         signs = operations.compare(arguments[0], constant(0.0), lambda s: s >= 0)
         return operations.add(operations.multiply(signs, constant(2.0)), constant(-1.0))
@@ -61,6 +71,13 @@ def apply_operator(node: ir.Node, arguments: list[Function]) -> Function:
         return operations.add(scaled, constant(step[1].shift))
     integer = node.outputs[0].dtype is not None and not node.outputs[0].dtype.is_floating_point()
     return OPERATORS[node.op_type](node, arguments, integer)
+
+
+def _is_beyond_values(function: Function) -> bool:
+    """True for a function that is a number so large, or none at all, in a channel."""
+    if function is None:
+        return False
+    return not bool(np.all(np.abs(function.offsets[function.slopes == 0]) < BEYOND_VALUES))
 
 
 def _clip(node: ir.Node, arguments: list[Function], _: bool) -> Function:
@@ -122,7 +139,6 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Function], bool], Function]] = {
     "PRelu": lambda _, f, integer: operations.leaky(f[0], f[1]),
     "Sigmoid": lambda _, f, integer: operations.monotone(f[0], 0.5, 0.5),
     "Where": lambda _, f, integer: operations.select(f[0], f[1], f[2]),
-    "ScatterND": lambda _, f, integer: operations.select(f[0], f[1], f[2]),
     "Round": lambda _, f, integer: operations.quantize(f[0], np.rint, 0.5),
     "Floor": lambda _, f, integer: operations.quantize(f[0], np.floor, 0.0),
     "Ceil": lambda _, f, integer: operations.quantize(f[0], np.ceil, 0.0),

@@ -33,8 +33,8 @@ MOST_ELEMENTS = 1 << 23
 MOST_FUNCTIONS = 1 << 12
 
 MOVING = {"Identity", *RESHAPES, "Transpose", "Expand", "Tile", "Concat", "Gather"}
-# What has one parameter a channel of its own input, or writes to places that it is told.
-OTHERS = {"BatchNormalization", "ScatterND"}
+# What has one parameter a channel of its own input.
+OTHERS = {"BatchNormalization"}
 
 
 @dataclass(frozen=True)

@@ -130,14 +130,12 @@ def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> Non
     chain = Chain(graph, node, binarizer.source, name)
     chain.per_channel("Mul", binarizer.slope, "slope")
     chain.per_channel("Add", binarizer.shift, "shift")
-    bare = chain.value is binarizer.source
     chain.then(ops.sign(chain.value), "signs" if binarizer.pad is None else "unpadded")
     signs = chain.value
     chain.per_channel("Mul", binarizer.scale, "scale")
     chain.per_channel("Add", binarizer.offset, "offset")
     is_value = chain.value is signs and binarizer.pad is None
-    # The sign of a traced value, unpadded, is compared with that value; all others with what they stand for.
-    if not is_value and not (bare and chain.value is signs):
+    if not is_value:
         pads = None if binarizer.pad is None else constant_of(binarizer.pad.inputs[1])
         scale, offset = binarizer.scale, binarizer.offset
         describe_signs(signs, name, scale, offset, None if pads is None else pads.tolist())

@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import ExportError, InputError
+from bnncc.frontend.mask_assignment import choose_by_masks
 from bnncc.ir.evaluate import SMALL, input_dependent, run, skeleton, weights_of
 from bnncc.ir.graph import describe, shape_of
 
@@ -37,6 +38,9 @@ def complete_shapes(model: ir.Model) -> None:
         InputError: the graph cannot be run, so that shapes stay unknown.
         ExportError: a shape depends on the values of an input.
     """
+    if any(node.op_type == "ScatterND" for node in model.graph):
+        infer_shapes(model)
+        choose_by_masks(model)
     _check_static(model)
     for value in model.graph.initializers.values():
         assert value.const_value is not None
@@ -78,14 +82,10 @@ def _numpy_type(value: ir.Value) -> np.dtype[Any]:
 
 
 def _check_static(model: ir.Model) -> None:
-    """Raise ExportError where an output depends on what has as many rows as an input's values say.
-
-    Assignment through a mask, `x[mask] = 0`, is a ScatterND, whose result has the shape of x.
-    """
+    """Raise ExportError where an output depends on what has as many rows as an input's values say."""
     dependent, dynamic = input_dependent(model.graph), dict[ir.Value, set[ir.Node]]()
     for node in model.graph:
-        read = node.inputs[:1] if node.op_type == "ScatterND" else node.inputs
-        causes = {cause for value in read if value is not None for cause in dynamic.get(value, ())}
+        causes = {cause for value in node.inputs if value is not None for cause in dynamic.get(value, ())}
         if node.op_type in _DYNAMIC and node.outputs[0] in dependent:
             causes.add(node)
         if causes:

@@ -102,7 +102,7 @@ def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> 
     unique, suffix = name, 1
     while unique in inputs or unique in graph.initializers:
         unique, suffix = f"{name}_{suffix}", suffix + 1
-    value = ir.val(unique, const_value=ir.tensor(np.asarray(array), name=unique))
+    value = ir.val(unique, const_value=ir.tensor(np.asarray(array, order="C"), name=unique))
     graph.register_initializer(value)
     return value
 

@@ -62,6 +62,8 @@ NORMALISED = 8 * UNIT
 DRIFT, DEVIATIONS = 2.0, 4.0
 # Smaller than any difference that counts, so that nothing divides by 0.
 TINY = 1e-30
+# The magnitude of the logarithm of any float32 that is not 0 or infinite is smaller.
+LARGEST_LOG = 128.0
 
 _MOVES = {
     "Reshape", "Flatten", "Transpose", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile",
@@ -315,15 +317,37 @@ def _divide(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Seq
     """|a/b − a'/b'| ≤ (|δa| + |a/b|·|δb|) / (|b| − |δb|)."""
     b, y = _operand(node, 1), node.outputs[0]
     above = bounds[0]
-    below = analysis.magnitude(b)
     if bounds[1] is not None:
         above = analysis.sum(above, analysis.times(bounds[1], analysis.magnitude(y)))
-        # Half of |b| where its error is larger than that: a divisor that may be 0 bounds nothing.
-        below = analysis.node("Max", analysis.node("Sub", below, bounds[1]), analysis.times(below, 0.5))
     if above is None:
         return [analysis.own(y)]
-    below = analysis.node("Max", below, analysis.constant(TINY))
+    if bounds[1] is not None:
+        return [analysis.sum(_over(analysis, above, b, bounds[1]), analysis.own(y))]
+    below = analysis.node("Max", analysis.magnitude(b), analysis.constant(TINY))
     return [analysis.sum(analysis.node("Div", above, below), analysis.own(y))]
+
+
+def _logarithm(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """|log x − log x'| ≤ |δx| / (|x| − |δx|); its own rounding is that of a function around 1."""
+    size = analysis.node("Min", analysis.magnitude(node.outputs[0]), analysis.constant(LARGEST_LOG))
+    own = analysis.times(analysis.node("Add", size, analysis.constant(1.0)), FUNCTION)
+    return [own if bounds[0] is None else analysis.sum(_over(analysis, bounds[0], _operand(node, 0), bounds[0]), own)]
+
+
+def _reciprocal(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
+    """|1/x − 1/x'| ≤ |1/x|·|δx| / (|x| − |δx|)."""
+    y = node.outputs[0]
+    if bounds[0] is None:
+        return [analysis.own(y)]
+    above = analysis.times(bounds[0], analysis.magnitude(y))
+    return [analysis.sum(_over(analysis, above, _operand(node, 0), bounds[0]), analysis.own(y))]
+
+
+def _over(analysis: _Analysis, above: ir.Value, x: ir.Value, bound: ir.Value) -> ir.Value:
+    """above / (|x| − bound), and of no less than half of |x|: what may be 0 bounds nothing."""
+    size = analysis.magnitude(x)
+    below = analysis.node("Max", analysis.node("Sub", size, bound), analysis.times(size, 0.5))
+    return analysis.node("Div", above, analysis.node("Max", below, analysis.constant(TINY)))
 
 
 def _monotone(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
@@ -552,7 +576,9 @@ def _unknown(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Se
     for value, bound in zip(node.inputs, bounds, strict=True):
         if value is not None and bound is not None:
             largest = analysis.node("Max", analysis.largest_magnitude(value), analysis.constant(TINY))
-            relative = analysis.sum(relative, analysis.node("Div", analysis.largest(bound), largest))
+            # All of an operand may be off by no more than its size: a bound beyond that would let anything pass.
+            share = analysis.node("Min", analysis.node("Div", analysis.largest(bound), largest), analysis.constant(1.0))
+            relative = analysis.sum(relative, share)
     operands = [value for value in node.inputs if value is not None and value.dtype in _FLOATS]
     results = []
     for output in node.outputs:
@@ -580,6 +606,8 @@ _RULES: dict[str, _Rule] = {
     "Cast": _cast,
     "Pad": _pad,
     "Pow": _power,
+    "Log": _logarithm,
+    "Reciprocal": _reciprocal,
     "Concat": _concat,
     "Mul": _multiply,
     "Div": _divide,

@@ -5,7 +5,7 @@ for one that nothing uses).  It raises `NotDecomposableError` where this node ha
 
 In reading order: `builder`; `function_body` (ONNX's own definition, for operators that have one); `normalization`,
 `elementwise`, `indexing`, `windows`, `resize`,
-`grid_sample`, `recurrent`.
+`grid_sample`, `recurrent`, `small_integers`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from bnncc.passes.decompositions import elementwise, grid_sample, indexing, normalization, recurrent, resize, windows
+from bnncc.passes.decompositions import (
+    elementwise,
+    grid_sample,
+    indexing,
+    normalization,
+    recurrent,
+    resize,
+    small_integers,
+    windows,
+)
 from bnncc.passes.decompositions.builder import Builder
 from bnncc.passes.decompositions.function_body import inline_function_body
 
@@ -37,4 +46,5 @@ DECOMPOSITIONS: Mapping[str, Decomposition] = {
     **elementwise.DECOMPOSITIONS,
     **grid_sample.DECOMPOSITIONS,
     **resize.DECOMPOSITIONS,
+    **small_integers.DECOMPOSITIONS,
 }

@@ -93,7 +93,7 @@ class Builder:
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> ir.Value:
         """An initializer."""
         name = self._unique("constant")
-        value = ir.val(name, const_value=ir.tensor(np.asarray(array, dtype), name=name))
+        value = ir.val(name, const_value=ir.tensor(np.asarray(array, dtype, order="C"), name=name))
         self._constants.append(value)
         return value
 

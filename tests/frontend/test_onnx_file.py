@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import bnncc
 from bnncc.errors import InputError
 from bnncc.frontend import trace
 
@@ -44,6 +45,11 @@ def test_a_static_file_needs_nothing_else(tmp_path: Path, external: bool) -> Non
     assert values == {"hidden": (1, 4, 6, 6), "y": (1, 4, 6, 6)}
     assert [node.name for node in traced.model.graph] == ["same", "same_1"]
     assert len(traced.weights_digest) == 64
+
+
+def test_a_file_may_be_given_as_a_path(tmp_path: Path) -> None:
+    name = write(tmp_path / "net.onnx", [1, 3, 8, 8])
+    assert bnncc.compile(Path(name)).content == bnncc.compile(name).content
 
 
 def test_a_dynamic_file_needs_an_input_shape(tmp_path: Path) -> None:

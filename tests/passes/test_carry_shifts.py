@@ -38,6 +38,14 @@ def test_a_half_block_of_reactnet_keeps_one_add_before_its_sign_and_one_for_the_
     assert found["PRelu"] == 2
 
 
+def test_a_linear_without_a_bias_gets_one() -> None:
+    body = "p = Relu (x)\nk = GlobalAveragePool (p)\nr = Flatten (k)\nh = Add (r, s)\ny = MatMul (h, w)"
+    model = build(body, X, s=normal(1, 4), w=normal(4, 5, seed=1))
+    found = operators(check_pass(model, CarryShifts()))
+    assert found["Add"] == found["MatMul"] == 0
+    assert found["Gemm"] == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [

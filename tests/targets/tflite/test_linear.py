@@ -54,6 +54,13 @@ def test_matmul_with_a_constant_matrix_is_fully_connected():
     assert operators(content)["BATCH_MATMUL"] == 0
 
 
+@pytest.mark.parametrize("shape", ["2, 5, 1, 1", "2, 1, 5", "10"])
+def test_a_linear_reads_rows_in_whatever_shape_they_are(shape):
+    constants = {"rows": np.array([2, 5]), "w": normal(5, 7), "b": normal(7)}
+    model = node_model("f = Relu(x)\nr = Reshape(f, rows)\ny = Gemm(r, w, b)", f"float[{shape}] x", constants=constants)
+    assert operators(assert_same(model)) == {"RELU": 1, "FULLY_CONNECTED": 1}
+
+
 @pytest.mark.parametrize("pool", ["GlobalAveragePool(x)", "Identity(x)"])
 def test_flatten_of_a_feature_map_permutes_the_weights_instead(pool):
     inputs = 33 if pool.startswith("Global") else 33 * 35
