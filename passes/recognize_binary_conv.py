@@ -149,6 +149,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             floats = "it multiplies floats by signs that are computed at run time"
             return Reason("computed-signs", floats) if _holds_signs(weight) else None
         if node.op_type != "Conv":
+            if filters.ndim > 2 and operand is not None:
+                return Reason("stacked-weights", "it is a product by a stack of matrices, one for each of a batch")
             filters = output_first(node, filters)
         if filters.ndim < 2:
             return Reason("vector-weights", "its weights are a vector") if operand is not None else None

@@ -17,6 +17,10 @@ from bnncc.ir.graph import constant_of
 from bnncc.ir.value_facts import FIRST_INPUT_ONLY, ZERO_KEEPING, granularity, may_equal_by_design
 from bnncc.passes.piecewise import Matrix
 
+# A share of a sum that its rounding to float32 leaves: more than half a unit in the last place.
+SURVIVING = 2.0**-22
+# So many sums and joins in a row are looked through.
+MOST_SUMS = 8
 # Operators that make no difference to an exact 0 in a sum of integers.
 PASSING_ZERO = FIRST_INPUT_ONLY | ZERO_KEEPING | {"Mul", "Div", "Neg"}
 
@@ -31,7 +35,11 @@ def strictly_beyond(x: ir.Value, threshold: Matrix, direction: Matrix) -> Matrix
         return np.where(met, np.where(found, between, _next_float32(threshold, direction)), threshold)
     # Only a float32 can be met exactly.
     met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | _meets_zero(x))
-    return np.where(met, _next_float32(threshold, direction), threshold)
+    following = _next_float32(threshold, direction)
+    # Far enough to be kept in the bias of the convolution in front, beside the size of its sums.
+    kept = threshold + direction * SURVIVING * (_size_of_sums(x) + np.abs(threshold))
+    farther = np.where(direction > 0, np.maximum(following, kept), np.minimum(following, kept))
+    return np.where(met, np.where(_size_of_sums(x) > 0, farther, following), threshold)
 
 
 def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
@@ -41,15 +49,38 @@ def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
     return np.where(threshold == 0, tiny, following.astype(np.float64))
 
 
-def _meets_zero(x: ir.Value) -> bool:
-    """True where x is 0 by design, or a sum of products without a bias, which for ±1 is often exactly 0."""
-    if may_equal_by_design(x, 0.0):
-        return True
+def _size_of_sums(x: ir.Value, depth: int = MOST_SUMS) -> float:
+    """What the constants of binary convolutions behind `x`, or behind sums that it is, amount to: K·|m| + |b|."""
     node = x.producer()
     while node is not None and node.domain == "" and node.op_type in PASSING_ZERO and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     if node is None:
-        return False
+        return 0.0
+    if node.domain == "" and node.op_type in ("Add", "Sub") and depth:
+        return sum(_size_of_sums(one, depth - 1) for one in node.inputs if one is not None)
+    if not ops.is_binary_conv(node):
+        return 0.0
+    signs, multiplier, bias = (constant_of(value) for value in node.inputs[1:4])
+    if signs is None or multiplier is None or bias is None:
+        return 0.0
+    return float(signs[0].size * np.abs(multiplier).max() + np.abs(bias).max())
+
+
+def _meets_zero(x: ir.Value, depth: int = MOST_SUMS) -> bool:
+    """True where x is 0 by design, or may be so by more than chance: a sum of products without a bias, which for ±1 is
+    often exactly 0, an input, which may hold integers, and sums and joins of such.
+    """
+    if may_equal_by_design(x, 0.0):
+        return True
+    node = x.producer()
+    while node is not None and node.domain == "" and node.op_type in PASSING_ZERO and node.inputs[0] is not None:
+        x = node.inputs[0]
+        node = x.producer()
+    if node is None:
+        return x.is_graph_input() and depth < MOST_SUMS
+    if node.domain == "" and node.op_type in ("Add", "Sub", "Concat") and depth:
+        met = [_meets_zero(one, depth - 1) for one in node.inputs if one is not None and constant_of(one) is None]
+        return len(met) == len(node.inputs) and (any(met) if node.op_type == "Concat" else all(met))
     index = 3 if ops.is_binary_conv(node) else 2
     if index == 2 and (node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul")):
         return False

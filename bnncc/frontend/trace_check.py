@@ -100,6 +100,8 @@ def check_trace(
         if verdict.differences:
             is_random = any(relative_error(*pair) > 0 for pair in zip(run_module(arrays), references, strict=True))
             raise TraceMismatchError(_message(recording, is_random, alignment, verdict.differences[0]))
+        if not verdict.flips:
+            continue  # floats alone, by rounding
         warnings.append(
             f"check input {index}: {verdict.flips:,} of {verdict.signs:,} signs flipped by rounding between PyTorch "
             "and ONNX Runtime; every layer agrees when it computes from PyTorch's values"

@@ -44,6 +44,13 @@ from bnncc.ir.value_facts import data_inputs
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.layout import Layout
 from bnncc.verification.error_bounds import ELEMENTWISE
+from bnncc.verification.steps import COMPARISONS
+
+# What stands between a comparison and the binary value that it decides, and how many of its inputs hold numbers.
+_BEHIND_COMPARISONS = {
+    **dict.fromkeys(("Cast", "CastLike", "Not", "Neg", "Identity", "Expand"), 1), "Where": 3, "Shape": 0,
+    "ConstantOfShape": 0, **dict.fromkeys(("Add", "Sub", "Mul", "Div"), 2),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,11 @@ class Meaning:
         )
         pads, thresholds = (tuple(content.get(key, ())) for key in ("pads", "thresholds"))
         return content["value"], cls(scale, offset, pads, thresholds)
+
+    @property
+    def is_plain(self) -> bool:
+        """True where the traced value has the signs' own shape, and one threshold."""
+        return not self.pads and not self.thresholds
 
     @property
     def largest(self) -> float:
@@ -120,7 +132,8 @@ class Correspondence:
             name, meaning = Meaning.read(entry)
             channels = tuple(json.loads(value.metadata_props.get(INPUT_CHANNELS_KEY, "[]")))
             if name in traced:
-                return cls(traced[name], meaning, same_operand, same_operand is not None, channels)
+                known = same_operand or (_sign_operand(traced[name]) if meaning.is_plain and not channels else None)
+                return cls(traced[name], meaning, known, same_operand is not None, channels)
         if value.name in traced:
             known = same_operand or _sign_operand(traced[value.name])
             return cls(traced[value.name], Meaning(), known, same_operand is not None)
@@ -145,8 +158,45 @@ class Correspondence:
 
 
 def _sign_operand(value: ir.Value) -> ir.Value | None:
-    producer = value.producer()
-    return producer.inputs[0] if producer is not None and producer.op_type == "Sign" else None
+    """What is compared with 0 to yield a binary `value`: the operand of a Sign, or the difference of the two of a
+    comparison, behind which there are only choices, casts and affines.
+    """
+    pending, comparisons = [value], dict[ir.Node, None]()
+    for one in pending:
+        node = one.producer()
+        if node is None or known_array(one) is not None:
+            continue
+        if node.op_type == "Sign" or node.op_type in COMPARISONS:
+            comparisons[node] = None
+        elif node.op_type in _BEHIND_COMPARISONS:
+            read = node.inputs[: _BEHIND_COMPARISONS[node.op_type]]
+            pending += [operand for operand in read if operand is not None and operand not in pending]
+        else:
+            return None
+    if len(comparisons) != 1 or shape_of(next(iter(comparisons)).outputs[0]) != shape_of(value):
+        return None
+    (node,) = comparisons
+    return node.inputs[0] if node.op_type == "Sign" else _difference(node)
+
+
+def _difference(comparison: ir.Node) -> ir.Value | None:
+    """The first operand less the second, as a value of the comparison's own graph."""
+    left, right = comparison.inputs
+    graph = comparison.graph
+    if left is None or right is None or not isinstance(graph, ir.Graph) or left.dtype != ir.DataType.FLOAT:
+        return None
+    number = _computed_constant(right)
+    if number is not None and not np.any(number):
+        return left
+    name = f"{comparison.outputs[0].name}/difference"
+    known = next((use.node.outputs[0] for use in left.uses() if use.node.outputs[0].name == name), None)
+    if known is not None:
+        return known
+    node = ir.node("Sub", [left, right])
+    node.outputs[0].name, node.outputs[0].type = name, left.type
+    node.outputs[0].shape = comparison.outputs[0].shape
+    graph.insert_before(comparison, node)
+    return node.outputs[0]
 
 
 def as_stored(value: ir.Value, array: Array, layout: Layout, *, negates: bool = True) -> Array:

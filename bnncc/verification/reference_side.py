@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from bnncc.inference.runners import OrtRunner
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
+from bnncc.ir.value_facts import granularity
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.emit import emit, stored_layouts
@@ -63,6 +64,12 @@ class Point:
     operator: Operator
     layout: Layout
 
+    @cached_property
+    def is_exact(self) -> bool:
+        """True where what it reads is a multiple of one number by design, such as a sum of ±1."""
+        operand = self.correspondence.operand_value
+        return operand is not None and granularity(operand) is not None
+
     @property
     def quantized(self) -> bool:
         """True where an LceQuantize makes it, from a float."""
@@ -80,7 +87,7 @@ class Point:
 
         Known by its operand alone, a sign is that operand's, whatever the value is negated against.
         """
-        signs = self.correspondence.signs(values).astype(np.int8)
+        signs = self._shaped(self.correspondence.signs(values).astype(np.int8))
         return as_stored(self.value, signs, self.layout, negates=self.correspondence.traced is not None)
 
     def operand_in(self, values: dict[ir.Value, Array]) -> Array | None:
@@ -88,12 +95,18 @@ class Point:
         operand = self.correspondence.operand(values)
         if operand is None:
             return None
-        return as_stored(self.value, operand, self.layout, negates=not self.correspondence.keeps_operand)
+        keeps = self.correspondence.keeps_operand
+        return as_stored(self.value, self._shaped(operand), self.layout, negates=not keeps)
 
     def bound_in(self, bounds: dict[ir.Value, Array]) -> Array | None:
         """What rounding may amount to in `operand_in`, float64; None where the operand is not known."""
         operand = self.correspondence.operand(bounds)
-        return None if operand is None else as_stored(self.value, operand, self.layout, negates=False)
+        return None if operand is None else as_stored(self.value, self._shaped(operand), self.layout, negates=False)
+
+    def _shaped(self, array: Array) -> Array:
+        """The rows of a Linear as the map of one pixel that the graph holds."""
+        shape = shape_of(self.value) or ()
+        return array.reshape(shape) if array.ndim != len(shape) and array.size == np.prod(shape) else array
 
 
 @dataclass(eq=False)
@@ -248,8 +261,10 @@ class Reference:
             if not name.endswith(PACKED_SUFFIX) or operator.outputs[0].dtype != "int32":
                 continue
             value = self._values.get(name.removesuffix(PACKED_SUFFIX))
-            correspondence = None if value is None else Correspondence.of(value, traced)
-            if value is None or correspondence is None:
+            if value is None:
+                continue
+            correspondence = Correspondence.of(value, traced) or _as_reshaped(value, traced)
+            if correspondence is None:
                 continue
             producer = value.producer()
             module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
@@ -483,6 +498,14 @@ class Reference:
             bounds = dict(zip(part.bounded, results[len(part.values) :], strict=True))
             for value, result in zip(part.values, results[: len(part.values)], strict=True):
                 yield value, given[value](), result, bounds.get(value, 0.0)
+
+
+def _as_reshaped(value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
+    """What the Reshape of a binary value, its only reader, stands for."""
+    readers = [use.node for use in value.uses()]
+    if len(readers) != 1 or readers[0].domain != "" or readers[0].op_type != "Reshape" or value.is_graph_output():
+        return None
+    return Correspondence.of(readers[0].outputs[0], traced)
 
 
 def _restored(layout: Layout, array: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -1,4 +1,4 @@
-"""Arithmetic on integers of 8 and 16 bits in int32: to TensorFlow Lite's kernels such tensors are quantised numbers.
+"""Arithmetic on integers of 8 bits in int32: to TensorFlow Lite's kernels such tensors are quantised numbers.
 
 Before:  a, b ─ Add ─ y                                    uint8
 After:   a, b ─ Cast(int32) ─ Add ─ Cast(uint8) ─ y        both wrap around modulo 2⁸
@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 
-SMALL = {ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16}
+SMALL = {ir.DataType.INT8, ir.DataType.UINT8}
 ARITHMETIC = ("Abs", "Add", "Div", "Max", "Min", "Mod", "Mul", "Neg", "Relu", "Sign", "Sub", "Sum")
 COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 

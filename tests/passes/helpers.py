@@ -18,6 +18,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 
+from bnncc.frontend.mask_assignment import choose_by_masks
 from bnncc.ir import ops
 from bnncc.ir.graph import MIRRORED_KEY, MODULE_KEY, NEGATED_KEY, SOURCE_KEY
 
@@ -94,7 +95,8 @@ def export(module: torch.nn.Module, *shape: int) -> ir.Model:
     for node in proto.graph.node:
         node.ClearField("metadata_props")
     proto.ClearField("functions")
-    return finish(proto)
+    model = finish(proto)
+    return finish(ir.serde.serialize_model(model)) if choose_by_masks(model) else model
 
 
 def draw(model: ir.Model, seed: int = 0) -> dict[str, Array]:

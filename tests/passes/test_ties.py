@@ -88,6 +88,37 @@ def test_a_comparison_at_its_threshold_is_pytorchs(chain: str, padding: int, bin
         assert verify(compiled, [[x]]).passed
 
 
+class Sums(nn.Module):
+    """A norm of either sign behind the sum of an input of integers and a binary convolution of it, and a comparison."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.padding = padding
+        self.first = nn.Parameter(torch.randn(32, 32, 3, 3, generator=generator))
+        self.second = nn.Parameter(torch.randn(8, 32, 1, 1, generator=generator))
+        self.norm = nn.BatchNorm2d(32, eps=0)
+        self.norm.weight.data = torch.tensor([1.0, -1, 2, -0.5]).repeat(8)
+        self.norm.bias.data = torch.tensor([0.0, 0, 4, -2, 0, 6, -1, 0.5]).repeat(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv2d(compared(x), compared(self.first), padding=self.padding)
+        x = self.norm((x if self.padding else x[:, :, 1:-1, 1:-1]) + y)
+        return F.conv2d(compared(x), compared(self.second))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_data_of_integers_meet_the_threshold_of_a_sum(padding: int) -> None:
+    """The graph does not know that the input holds integers; the file is right all the same."""
+    network = Sums(padding).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x8x8"])
+    x: Array = np.random.default_rng(0).integers(-4, 5, (1, 32, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    (found,) = compiled.run([compiled.as_stored(x)])
+    np.testing.assert_array_equal(found, compiled.as_stored(expected))
+
+
 def to_the_threshold(shift: Array) -> None:
     """From beyond it, which is ½ away."""
     shift[shift != np.rint(shift)] += 0.5

@@ -1,0 +1,132 @@
+"""Sums of ±α that are exactly 0, as in networks that are not trained yet: which sign they have is rounding's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import bnncc
+from bnncc.verification import verify
+from tests.passes.helpers import normal
+
+
+def compared(x: Tensor) -> Tensor:
+    """±1, and +1 for 0, as ones and their negatives."""
+    ones = torch.ones_like(x)
+    return torch.where(x >= 0, ones, -ones)
+
+
+class BinaryConv(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight.abs().mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(compared(x), compared(self.weight) * scale, None)
+
+
+class BinaryLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(compared(x), compared(self.weight) * self.weight.abs().mean(1, keepdim=True))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.norm = (BinaryConv(32, 32, 3, 1, 1), BinaryConv(32, 32, 3, 1, 1), nn.BatchNorm2d(32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.a(x))
+        return self.b(y + self.norm(self.b(y)))
+
+
+def chain(*between: Callable[[], nn.Module], padding: int = 1) -> nn.Module:
+    return nn.Sequential(BinaryConv(32, 40, 3, 1, padding), *(make() for make in between), BinaryConv(40, 33, 3))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "floats": chain,
+    "thresholds": lambda: chain(padding=0),
+    "thresholds and a pool": lambda: chain(lambda: nn.MaxPool2d(2), padding=0),
+    "an average": lambda: chain(lambda: nn.AvgPool2d(2)),
+    "a norm": lambda: chain(lambda: nn.BatchNorm2d(40), nn.Hardtanh),
+    "a PReLU": lambda: chain(lambda: nn.PReLU(40)),
+    "residual": Residual,
+    "linears": lambda: nn.Sequential(nn.Flatten(), BinaryLinear(3200, 64), BinaryLinear(64, 10)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_untrained_network_is_proven(name: str) -> None:
+    torch.manual_seed(0)
+    compiled = bnncc.compile(NETWORKS[name]().eval(), input_shapes=["1x32x10x10"])
+    assert all(layer.reason is None for layer in compiled.layers)
+    result = verify(compiled, [[normal(1, 32, 10, 10, seed=seed)] for seed in range(3)])
+    assert result.passed, result.problems
+    assert sum(sign.flipped for sign in result.signs) == sum(sign.explained for sign in result.signs) > 0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_comparison_behind_a_pad_is_no_torch_sign(strict: bool, integers: bool) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(32, 8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.pad(x if integers else F.relu(x - 0.5), (1, 1, 1, 1))
+            signs = torch.where(x > 0, 1.0, -1.0) if strict else torch.where(x >= 0, 1.0, -1.0)
+            return F.conv2d(signs, torch.sign(self.conv.weight))
+
+    network = Padded().eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x8x9"])
+    generator = np.random.default_rng(0)
+    x = generator.integers(-2, 3, (1, 32, 8, 9)).astype(np.float32) if integers else normal(1, 32, 8, 9)
+    (found,) = compiled.run([compiled.as_stored(x)])
+    with torch.no_grad():
+        np.testing.assert_array_equal(found, compiled.as_stored(network(torch.from_numpy(x)).numpy()))
+    result = verify(compiled, [[x]])
+    assert result.passed, result.problems
+
+
+EQUATIONS = {
+    "bchw,oc->bohw": ((1, 32, 6, 6), (40, 32)),
+    "btd,od->bto": ((1, 6, 32), (40, 32)),
+    "btd,dhk->bhtk": ((1, 6, 64), (64, 4, 16)),
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_the_layers_of_an_einsum_are_proven(equation: str) -> None:
+    shape, weights = EQUATIONS[equation]
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(weights))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum(equation, compared(x), compared(self.weight))
+
+    compiled = bnncc.compile(Sum(), input_shapes=[shape])
+    assert [layer.reason for layer in compiled.layers] == [None]
+    result = verify(compiled, [[normal(*shape)]])
+    assert result.passed, result.problems
+    assert result.layers[0].sums > 0
+
+
+def test_the_layers_of_a_convolution_of_volumes_are_proven() -> None:
+    class Volumes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(32, 36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv3d(compared(x), compared(self.conv.weight), padding=1).mean((2, 3, 4))
+
+    compiled = bnncc.compile(Volumes(), input_shapes=["1x32x4x5x5"])
+    result = verify(compiled, [[normal(1, 32, 4, 5, 5)]])
+    assert result.passed, result.problems
