@@ -51,6 +51,7 @@ from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
+from bnncc.passes.compare_differences import CompareDifferences
 from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
@@ -101,6 +102,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("recognize-gates", RecognizeGates, "a comparison's 0 or 1 selects instead of multiplying"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-thermometer", RecognizeThermometer, "comparisons with several thresholds become one bnncc.Sign"),
+    Step("compare-differences", CompareDifferences, "a comparison of two maps is one of their difference with 0"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
