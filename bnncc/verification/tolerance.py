@@ -43,14 +43,18 @@ def largest_error(array: Array, reference: Array, allowed: Array | float) -> flo
 
 
 def output_error(array: Array, reference: Array) -> float:
-    """The largest error relative to the largest magnitude of the reference; absolute where the reference is 0.
+    """The largest error relative to the largest finite magnitude of the reference; absolute where that is 0.
 
+    What is infinite or no number in both is equal.
     Of integers and booleans, in float64: 1 where a boolean differs.
     """
     if not np.issubdtype(reference.dtype, np.floating):
         array, reference = array.astype(np.float64), reference.astype(np.float64)
-    scale = float(np.max(np.abs(reference), initial=0.0))
-    difference = float(np.max(np.abs(array - reference), initial=0.0))
+    finite = np.abs(reference[np.isfinite(reference)])
+    scale = float(np.max(finite, initial=0.0))
+    with np.errstate(invalid="ignore"):
+        same = (array == reference) | (np.isnan(array) & np.isnan(reference))
+        difference = float(np.max(np.where(same, 0.0, np.abs(array - reference)), initial=0.0))
     if np.isnan(difference):
         return float("inf")
     return difference / scale if scale else difference
