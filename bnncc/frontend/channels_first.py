@@ -302,9 +302,36 @@ def _broadcast_operands(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) 
             found.append(_source(value))
         elif (shape := shape_of(value)) is not None and math.prod(shape) == 1:
             found.append(value)
+        elif node.op_type != "Concat" and shape is not None and _turns_in_place(shape, order):
+            found.append(_turned_row(graph, node, value, shape, order))
         else:
             return None
     return found
+
+
+def _turns_in_place(shape: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Whether what broadcasts, in front of a Transpose, holds its elements in the order in which it holds them behind:
+    the gates of the channels, [N, 1, 1, C]."""
+    if len(shape) > _RANK:
+        return False
+    padded = (1,) * (_RANK - len(shape)) + shape
+    moved = [axis for axis in _inverse(order) if padded[axis] > 1]
+    return moved == sorted(moved)
+
+
+def _turned_row(
+    graph: ir.Graph, before: ir.Node, value: ir.Value, shape: tuple[int, ...], order: tuple[int, ...]
+) -> ir.Value:
+    """Such a value, in the shape that it has in front of the Transpose."""
+    turned = [((1,) * (_RANK - len(shape)) + shape)[axis] for axis in _inverse(order)]
+    target = new_constant(graph, np.asarray(turned, np.int64), f"{value.name}/channels_first_shape")
+    node = ir.node("Reshape", [value, target], name=unique_name(graph, f"{value.name}/turned"))
+    result = node.outputs[0]
+    result.name, result.type = unique_name(graph, f"{value.name}/channels_first"), value.type
+    result.shape = ir.Shape(turned)
+    inherit_source([node], before)
+    graph.insert_before(before, node)
+    return result
 
 
 def _keeps_order(node: ir.Node, order: tuple[int, ...]) -> bool:

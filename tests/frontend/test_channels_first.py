@@ -135,6 +135,18 @@ def excited(b: Builder) -> tuple[str, bool]:
     return b.add("MatMul", y, b.tensor(b.normal(16, 5))), False
 
 
+def rescaled(b: Builder) -> tuple[str, bool]:
+    """Gates by a Linear, and a PReLU as Keras spells it behind them."""
+    y = b.conv("x", 3, 32, pads=[1] * 4)
+    row = b.add("ReduceMean", y, b.axes(2, 3), keepdims=0)
+    row = b.add("Sigmoid", b.add("MatMul", row, b.tensor(b.normal(32, 32))))
+    gate = b.add("Reshape", row, b.tensor(np.array([2, 1, 1, 32] if b.channels_last else [2, 32, 1, 1])))
+    y = b.add("Mul", b.binary(y, 32, 32, pads=[1] * 4), gate)
+    below = b.add("Mul", b.add("Relu", b.add("Neg", y)), b.channel(-np.abs(b.normal(32))))
+    y = b.binary(b.add("Add", b.add("Relu", y), below), 32, 16)
+    return b.add("ReduceMean", y, b.axes(2, 3), keepdims=0), False
+
+
 def pooled(b: Builder) -> tuple[str, bool]:
     y = b.spatial("GlobalMaxPool", b.binary(b.conv("x", 3, 32), 32, 16))
     return b.add("Softmax", b.add("Reshape", y, b.tensor(np.array([2, 16]))), axis=1), False
@@ -146,6 +158,7 @@ NETWORKS: dict[str, Callable[[Builder], tuple[str, bool]]] = {
     "gated": gated,
     "flattened": flattened,
     "excited": excited,
+    "rescaled": rescaled,
     "pooled": pooled,
 }
 SHAPE = (2, 3, 12, 16)
