@@ -15,15 +15,15 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from turns import seconds_in_turns  # noqa: E402
 
 from bnncc.baseline import make_baseline  # noqa: E402
 from bnncc.compiler import compile_traced  # noqa: E402
@@ -87,26 +87,12 @@ def row(network: Network, runs: int, count: int) -> list[str]:
         sum(int(np.argmax(runner.run([image])[0])) == found for image, found in zip(stored, reference, strict=True))
         for runner in runners
     ]
-    mine, other = latencies(runners, stored[0], runs)
+    mine, other = map(statistics.median, seconds_in_turns(runners, stored[0], runs))
     return [
         network.title, size(binary), size(baseline), f"{len(baseline) / len(binary):.1f}x",
         *(f"{number:,} of {len(inputs):,}" for number in same),
         f"{mine * 1000:.2f} ms", f"{other * 1000:.2f} ms", f"{other / mine:.2f}x",
     ]  # fmt: skip
-
-
-def latencies(runners: Sequence[LceRunner], image: Array, runs: int) -> list[float]:
-    """The median of `runs` runs of each, in seconds.  They take turns, so that another load on the machine meets both.
-
-    The first turn is not counted.
-    """
-    seconds: list[list[float]] = [[] for _ in runners]
-    for _ in range(runs + 1):
-        for runner, entries in zip(runners, seconds, strict=True):
-            start = time.perf_counter()
-            runner.run([image])
-            entries.append(time.perf_counter() - start)
-    return [statistics.median(entries[1:]) for entries in seconds]
 
 
 def size(content: bytes) -> str:

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, inherit_source, shape_of
+from bnncc.ir.graph import constant_of, shape_of
 from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.cost import WORD
+from bnncc.passes.insertion import insert_copy
 
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
@@ -181,12 +182,5 @@ class Materializer:
         whole = replace(signs, index=0)
         if whole not in self.made:
             sources = [self.value_of(source) for source in signs.sources]
-            inputs = [*sources, *signs.node.inputs[len(sources) :]]
-            attributes = dict(signs.node.attributes)
-            copy = ir.node(signs.node.op_type, inputs, attributes, num_outputs=len(signs.node.outputs))
-            for old, new in zip(signs.node.outputs, copy.outputs, strict=True):
-                new.name, new.shape, new.type = f"{old.name}/signs", old.shape, old.type
-            inherit_source([copy], signs.node)
-            self.graph.insert_before(signs.node, copy)
-            self.made[whole] = copy.outputs
+            self.made[whole] = insert_copy(self.graph, signs.node, sources, signs.node, "signs")
         return self.made[whole][signs.index]

@@ -26,11 +26,11 @@ import onnx_ir as ir
 
 from bnncc.ir.bit_moves import pad_mode, pad_value
 from bnncc.ir.evaluate import constant_values
-from bnncc.ir.graph import CONV_KEY, constant_of, inherit_source, new_constant, shape_of
+from bnncc.ir.graph import CONV_KEY, constant_of, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
 from bnncc.passes.binary_operand import NO_PADS, Materializer, Signs, binary_operand
 from bnncc.passes.binary_weights import split_weights, zeros_to_plus_one
-from bnncc.passes.insertion import add_behind, insert
+from bnncc.passes.insertion import add_behind, insert, insert_copy
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.shrink_constants import shrunk
 from bnncc.passes.weighted_layer import LAYERS, output_first
@@ -43,14 +43,14 @@ class FillKnownZeros(ir.passes.InPlacePass):
         changed = False
         materializer = Materializer(model.graph)
         for node in list(model.graph):
-            if node.domain == "" and node.op_type in LAYERS and _has_binary_weights(node):
+            if node.domain == "" and node.op_type in LAYERS and constant_of(node.inputs[0]) is None:
                 changed |= _fill(model, node, materializer) or _take_offsets_out(model, node, materializer)
         return ir.passes.PassResult(model, modified=changed)
 
 
 def _has_binary_weights(layer: ir.Node) -> bool:
-    weight, x = constant_of(layer.inputs[1]), layer.inputs[0]
-    if weight is None or x is None or constant_of(x) is not None or weight.ndim < 2:
+    weight = constant_of(layer.inputs[1])
+    if weight is None or weight.ndim < 2:
         return False
     filters = weight if layer.op_type == "Conv" else output_first(layer, weight)
     return filters.ndim > 1 and split_weights(zeros_to_plus_one(filters)) is not None
@@ -128,18 +128,11 @@ class _Parts:
             for source in sources:
                 if source not in made:
                     made[source] = of(source)
-            inputs = [*(made[source] for source in sources), *node.inputs[len(sources) :]]
-            fill = pad_value(node) if node.op_type == "Pad" and pad_mode(node) == "constant" else None
-            if fill is not None:
-                inputs[2:3] = [
-                    new_constant(graph, np.array(filled_with(fill), np.float32), f"{node.outputs[0].name}/fill")
-                ]
-            copy = ir.node(node.op_type, inputs, dict(node.attributes), num_outputs=len(node.outputs))
-            for old, new in zip(node.outputs, copy.outputs, strict=True):
-                new.name, new.shape, new.type = f"{old.name}/{suffix}", old.shape, old.type
-                made[old] = new
-            inherit_source([copy], node)
-            graph.insert_before(before, copy)
+            read: list[ir.Value | None] = [made[source] for source in sources]
+            if node.op_type == "Pad" and pad_mode(node) == "constant":
+                fill = np.array(filled_with(pad_value(node) or 0.0), np.float32)
+                read += [node.inputs[1], new_constant(graph, fill, f"{node.outputs[0].name}/fill")]
+            made.update(zip(node.outputs, insert_copy(graph, node, read, before, suffix), strict=True))
         return made
 
 
@@ -149,20 +142,19 @@ def _fill(model: ir.Model, layer: ir.Node, materializer: Materializer) -> bool:
     parts = _Parts()
     if _is_binary_as_it_is(layer, x) or not parts.collect(x) or not parts.holds_numbers or not parts.signs:
         return False
+    if not _has_binary_weights(layer):
+        return False
     signs = parts.moved_signs(materializer, layer)[x]
     if not is_binary(signs):
         remove_unread(graph, [signs.producer()])
         return False
     added = parts.moved_differences(graph, layer)[x]
-    ((scale, offset),) = parts.affines
+    ((scale, offset),), ones = parts.affines, (1,) * len(shape_of(x) or ())
     for operator, number, unit in (("Mul", scale, 1.0), ("Add", offset, 0.0)):
         if number != unit:
-            constant = new_constant(
-                graph, np.full((1,) * len(shape_of(x) or ()), number, np.float32), f"{x.name}/{operator.lower()}"
-            )
-            signs = insert(
-                graph, ir.node(operator, [signs, constant]), layer, name=f"{x.name}/{operator.lower()}ed", like=x
-            )
+            constant = new_constant(graph, np.full(ones, number, np.float32), f"{x.name}/{operator.lower()}")
+            node = ir.node(operator, [signs, constant])
+            signs = insert(graph, node, layer, name=f"{x.name}/{operator.lower()}ed", like=x)
     layer.replace_input_with(0, signs)
     _add_constant(model, layer, added, -1.0)
     remove_unread(graph, [x.producer()])
@@ -188,7 +180,7 @@ def _take_offsets_out(model: ir.Model, layer: ir.Node, materializer: Materialize
     if operand is None or layer.op_type != "Conv" or not _pads(layer) or operand.pads != NO_PADS:
         return False
     scale, offset = operand.affine.scale, operand.affine.shift
-    if operand.preimage(0.0) is not None or np.any(scale != scale[0]):
+    if operand.preimage(0.0) is not None or np.any(scale != scale[0]) or not _has_binary_weights(layer):
         return False
     shape = shape_of(x) or ()
     along = (1, -1, *(1,) * (len(shape) - 2))

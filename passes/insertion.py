@@ -39,6 +39,22 @@ def insert_reshape(graph: ir.Graph, x: ir.Value, shape: Sequence[int], name: str
     return insert(graph, node, before, name=name, like=x, shape=shape)
 
 
+def insert_copy(
+    graph: ir.Graph, node: ir.Node, sources: Sequence[ir.Value | None], before: ir.Node, suffix: str
+) -> Sequence[ir.Value]:
+    """Put a copy of `node` that reads `sources` as its first inputs in front of `before`; returns its outputs.
+
+    They are called as those of `node`, with a suffix, and have their shapes and types, and its source line.
+    """
+    inputs = [*sources, *node.inputs[len(sources) :]]
+    copy = ir.node(node.op_type, inputs, dict(node.attributes), num_outputs=len(node.outputs))
+    for old, new in zip(node.outputs, copy.outputs, strict=True):
+        new.name, new.shape, new.type = f"{old.name}/{suffix}", old.shape, old.type
+    inherit_source([copy], node)
+    graph.insert_before(before, copy)
+    return copy.outputs
+
+
 def add_behind(graph: ir.Graph, node: ir.Node, constant: npt.NDArray[np.float32], suffixes: tuple[str, str]) -> None:
     """Put an Add of `constant` behind `node`, in the name of whose output it stands.
 

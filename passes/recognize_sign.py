@@ -22,6 +22,7 @@ from bnncc.ir.graph import inherit_source, replace_node, sole_consumer, take_ove
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
+from bnncc.passes.insertion import insert_copy
 from bnncc.passes.remove_unused import remove_unread
 
 
@@ -92,11 +93,7 @@ def _move_behind(graph: ir.Graph, nodes: list[ir.Node], sign: ir.Node) -> None:
     graph.insert_before(sign, inner)
     moved = inner.outputs[0]
     for node in reversed(nodes):
-        copy = ir.node(node.op_type, [moved, *node.inputs[1:]], dict(node.attributes))
-        inherit_source([copy], node)
-        graph.insert_before(sign, copy)
-        moved, old = copy.outputs[0], node.outputs[0]
-        moved.name, moved.shape, moved.type = f"{old.name}/signs", old.shape, old.type
+        (moved,) = insert_copy(graph, node, [moved], sign, "signs")
     take_over(sign.outputs[0], moved)
     graph.remove(sign, safe=True)
     remove_unread(graph, nodes)

@@ -37,9 +37,11 @@ def strictly_beyond(x: ir.Value, threshold: Matrix, direction: Matrix) -> Matrix
     met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | _meets_zero(x))
     following = _next_float32(threshold, direction)
     # Far enough to be kept in the bias of the convolution in front, beside the size of its sums.
-    kept = threshold + direction * SURVIVING * (_size_of_sums(x) + np.abs(threshold))
-    farther = np.where(direction > 0, np.maximum(following, kept), np.minimum(following, kept))
-    return np.where(met, np.where(_size_of_sums(x) > 0, farther, following), threshold)
+    size = _size_of_sums(x)
+    if size:
+        kept = threshold + direction * SURVIVING * (size + np.abs(threshold))
+        following = np.where(direction > 0, np.maximum(following, kept), np.minimum(following, kept))
+    return np.where(met, following, threshold)
 
 
 def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
@@ -49,11 +51,18 @@ def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
     return np.where(threshold == 0, tiny, following.astype(np.float64))
 
 
+def _in_front(x: ir.Value) -> ir.Value:
+    """What `x` is made of by operators that pass an exact 0 on."""
+    while (node := x.producer()) is not None and node.domain == "" and node.op_type in PASSING_ZERO:
+        if node.inputs[0] is None:
+            break
+        x = node.inputs[0]
+    return x
+
+
 def _size_of_sums(x: ir.Value, depth: int = MOST_SUMS) -> float:
     """What the constants of binary convolutions behind `x`, or behind sums that it is, amount to: K·|m| + |b|."""
-    node = x.producer()
-    while node is not None and node.domain == "" and node.op_type in PASSING_ZERO and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
+    node = _in_front(x).producer()
     if node is None:
         return 0.0
     if node.domain == "" and node.op_type in ("Add", "Sub") and depth:
@@ -72,10 +81,8 @@ def _meets_zero(x: ir.Value, depth: int = MOST_SUMS) -> bool:
     """
     if may_equal_by_design(x, 0.0):
         return True
+    x = _in_front(x)
     node = x.producer()
-    while node is not None and node.domain == "" and node.op_type in PASSING_ZERO and node.inputs[0] is not None:
-        x = node.inputs[0]
-        node = x.producer()
     if node is None:
         return x.is_graph_input() and depth < MOST_SUMS
     if node.domain == "" and node.op_type in ("Add", "Sub", "Concat") and depth:

@@ -15,7 +15,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +27,10 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from graph import elementwise_bytes  # noqa: E402
+from turns import seconds_in_turns  # noqa: E402
 
 import bnncc  # noqa: E402
-from bnncc.inference.runners import FileRunner, Runtime  # noqa: E402
+from bnncc.inference.runners import Runtime  # noqa: E402
 from bnncc.ir.evaluate import Array  # noqa: E402
 from bnncc.targets.tflite.reader import TfliteFile  # noqa: E402
 
@@ -56,9 +56,7 @@ class Figures:
 
 def converted(names: list[str], folder: Path) -> None:
     """Let LCE's converter and tf2onnx write those of the networks that are not there yet."""
-    missing = [
-        name for name in names if not (folder / f"{name}.npz").exists() or not (folder / f"{name}.onnx").exists()
-    ]
+    missing = [name for name in names if not (folder / f"{name}.onnx").exists()]  # which is written last
     if not missing:
         return
     environment = folder / "environment"
@@ -80,7 +78,7 @@ def measure(contents: list[bytes], inputs: Array, outputs: Array, runs: int) -> 
         runners = [runtime.load(content, fastest=True) for content in contents]
         if not found:
             found = [np.concatenate([runner.run([image[None]])[0] for image in inputs]) for runner in runners]
-        for entry, seconds in zip(latencies, timed(runners, inputs[:1], runs), strict=True):
+        for entry, seconds in zip(latencies, seconds_in_turns(runners, inputs[:1], runs), strict=True):
             entry[runtime] = (1000 * min(seconds), 1000 * statistics.median(seconds))
     return [
         Figures(
@@ -93,17 +91,6 @@ def measure(contents: list[bytes], inputs: Array, outputs: Array, runs: int) -> 
         )
         for content, entry, result in zip(contents, latencies, found, strict=True)
     ]
-
-
-def timed(runners: list[FileRunner], image: Array, runs: int) -> list[list[float]]:
-    """Seconds of each run; the files take turns, and the first turn is not counted."""
-    seconds: list[list[float]] = [[] for _ in runners]
-    for _ in range(runs + 1):
-        for runner, entries in zip(runners, seconds, strict=True):
-            start = time.perf_counter()
-            runner.run([image])
-            entries.append(time.perf_counter() - start)
-    return [entries[1:] for entries in seconds]
 
 
 def row(name: str, lce: Figures, own: Figures, images: int) -> list[str]:

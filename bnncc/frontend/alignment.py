@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bnncc.frontend.recording import JUMPING, SMOOTH, Operation
 from bnncc.frontend.source import SourceLocation, source_of
+from bnncc.ir.choices import result_of
 from bnncc.ir.graph import shape_of
 
 _KINDS = {*JUMPING, *SMOOTH.values(), "ConvTranspose"}
@@ -46,11 +47,6 @@ def align(operations: Sequence[Operation], graph: ir.Graph) -> Alignment:
         only_in_pytorch=[operation for operation in operations if id(operation) not in matched],
         only_in_graph=[node for kind in _KINDS for node in theirs[kind] if node not in partner],
     )
-
-
-def result_of(node: ir.Node) -> ir.Value:
-    """The value that stands for an operation's `output`: TopK's indices are its second."""
-    return node.outputs[1 if node.op_type == "TopK" else 0]
 
 
 def _match(operations: Sequence[Operation], nodes: Sequence[ir.Node]) -> Iterable[tuple[ir.Node, Operation]]:

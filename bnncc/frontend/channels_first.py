@@ -207,8 +207,10 @@ def _join_reshape(graph: ir.Graph, node: ir.Node) -> bool:
 def _keeps_elements(source: ir.Value, order: Sequence[int]) -> bool:
     """Whether a Transpose of `source` leaves all elements in their order in memory."""
     shape = shape_of(source)
-    if shape is None:
-        return False
+    return shape is not None and _stays_in_order(shape, order)
+
+
+def _stays_in_order(shape: Sequence[int], order: Sequence[int]) -> bool:
     moved = [axis for axis in order if shape[axis] > 1]
     return moved == sorted(moved)
 
@@ -314,18 +316,22 @@ def _turns_in_place(shape: tuple[int, ...], order: tuple[int, ...]) -> bool:
     the gates of the channels, [N, 1, 1, C]."""
     if len(shape) > _RANK:
         return False
-    padded = (1,) * (_RANK - len(shape)) + shape
-    moved = [axis for axis in _inverse(order) if padded[axis] > 1]
-    return moved == sorted(moved)
+    return _stays_in_order(_padded(shape), _inverse(order))
+
+
+def _padded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As it broadcasts against a map."""
+    return (1,) * (_RANK - len(shape)) + shape
 
 
 def _turned_row(
     graph: ir.Graph, before: ir.Node, value: ir.Value, shape: tuple[int, ...], order: tuple[int, ...]
 ) -> ir.Value:
     """Such a value, in the shape that it has in front of the Transpose."""
-    turned = [((1,) * (_RANK - len(shape)) + shape)[axis] for axis in _inverse(order)]
-    target = new_constant(graph, np.asarray(turned, np.int64), f"{value.name}/channels_first_shape")
-    node = ir.node("Reshape", [value, target], name=unique_name(graph, f"{value.name}/turned"))
+    turned = [_padded(shape)[axis] for axis in _inverse(order)]
+    node = ir.node(
+        "Reshape", [value, _integers(graph, before, turned)], name=unique_name(graph, f"{value.name}/turned")
+    )
     result = node.outputs[0]
     result.name, result.type = unique_name(graph, f"{value.name}/channels_first"), value.type
     result.shape = ir.Shape(turned)

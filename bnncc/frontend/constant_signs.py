@@ -15,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from bnncc.frontend.alignment import result_of
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPING, Operation
+from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import constant_values, input_dependent
 
 

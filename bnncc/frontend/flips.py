@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.frontend.recording import CHOICES, Operation
+from bnncc.frontend.recording import Operation
+from bnncc.ir.choices import CHOICES, apart
 from bnncc.ir.evaluate import Array
 from bnncc.ir.rounding import ROUNDING
 
@@ -36,8 +37,8 @@ def explained(operation: Operation, value: Array, rounding: float = 0.0) -> Arra
     flipped = differing(value, operation.output)
     operands = [np.asarray(operand, dtype=np.float64) for operand in operation.inputs]
     scale = max((float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in operands), default=0.0)
-    if operation.kind in CHOICES.values():
-        operand = _less_than_chosen(operation, operands[0], value)
+    if operation.kind in CHOICES:
+        operand = _from_chosen(operation, operands[0], value)
     else:
         operand = operands[0] - (operands[1] if operation.kind in _COMPARISONS else 0.0)
     if operation.kind == "Round":
@@ -49,18 +50,11 @@ def explained(operation: Operation, value: Array, rounding: float = 0.0) -> Arra
     return result
 
 
-def _less_than_chosen(operation: Operation, x: Array, indices: Array) -> Array:
-    """How far what other indices choose is from what the operation chose; infinite where there is no such element."""
-    axis, chosen = operation.axis, operation.output
-    if axis is None:
-        x, axis = x.reshape(-1), 0
-        indices, chosen = indices.reshape(-1), chosen.reshape(-1)
-    along = x.ndim > chosen.ndim
-    found = [np.expand_dims(array, axis) if along else array for array in (indices, chosen)]
-    outside = (found[0] < 0) | (found[0] >= x.shape[axis])
-    values = [np.take_along_axis(x, np.where(outside, 0, array), axis) for array in found]
-    apart: Array = np.where(outside, np.inf, values[0] - values[1])
-    return (np.squeeze(apart, axis) if along else apart).reshape(operation.shape)
+def _from_chosen(operation: Operation, x: Array, indices: Array) -> Array:
+    """How far what other indices choose is from what the operation chose."""
+    if operation.axis is not None:
+        return apart(x, indices, operation.output, operation.axis)
+    return apart(x.reshape(-1), indices.reshape(-1), operation.output.reshape(-1), 0).reshape(operation.shape)
 
 
 def _is_nan(value: Array) -> Array:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from bnncc.ir.graph import inherit_source, known_array, new_constant, replace_node, shape_of
 
@@ -35,9 +36,7 @@ def choose_by_masks(model: ir.Model) -> bool:
         if node.domain == "" and node.op_type == "ScatterND":
             changed |= _rewrite(model.graph, node)
     if changed:
-        for node in reversed(list(model.graph)):
-            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
-                model.graph.remove(node, safe=True)
+        RemoveUnusedNodesPass()(model)
     return changed
 
 

@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from bnncc.frontend.recording import JUMPING
 from bnncc.ir.evaluate import Array, run
+from bnncc.ir.rounding import differences
 from bnncc.ir.value_facts import MOVES
 
 # Four roundings of a float32, which is what one operator's result may be off by in either engine.
@@ -85,7 +86,5 @@ def _shaken(proto: onnx.ModelProto, rounded: Collection[str | None], seed: int) 
 def _largest_change(moved: Array, result: Array) -> float:
     if not np.issubdtype(result.dtype, np.floating) or not result.size:
         return 0.0
-    same = (moved == result) | (np.isnan(moved) & np.isnan(result))
-    with np.errstate(invalid="ignore"):
-        change = np.where(same, 0.0, np.abs(np.asarray(moved, np.float64) - result))
-    return float(np.max(np.nan_to_num(change, nan=np.inf)))  # what may be no number at all may be anything
+    # What may be no number at all may be anything.
+    return float(np.max(np.nan_to_num(differences(moved, result), nan=np.inf)))

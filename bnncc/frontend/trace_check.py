@@ -25,11 +25,12 @@ import onnx
 import onnx_ir as ir
 
 from bnncc.errors import TraceMismatchError
-from bnncc.frontend.alignment import Alignment, align, result_of
+from bnncc.frontend.alignment import Alignment, align
 from bnncc.frontend.constant_signs import pin_constant_signs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPING, Operation, Recording
 from bnncc.frontend.sensitivity import moved_by_rounding
+from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, run, skeleton, weights_of
 from bnncc.ir.graph import describe
 from bnncc.ir.rounding import ROUNDING, relative_error

@@ -8,6 +8,7 @@
 - `left_in_float.py`  why a layer stays in float, as passes leave it and the report reads it
 - `layers.py`         what became of each binary layer of the source
 - `evaluate.py`       run a graph, or parts of it, in ONNX Runtime
+- `choices.py`        operators that yield which element is the largest
 - `rounding.py`       how large a difference rounding explains
 - `step.py`           a pass in its place in the pipeline
 - `pass_runner.py`    run the passes

@@ -22,12 +22,18 @@ def relative_error(value: Array, reference: Array) -> float:
         scale = float(np.max(np.abs(reference)))
         if np.isfinite(difference) and np.isfinite(scale):
             return difference / scale if scale else (0.0 if difference == 0 else float("inf"))
-    left, right = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
-    with np.errstate(invalid="ignore"):
-        difference = float(np.max(np.where(same, 0.0, np.abs(left - right))))
-    finite = np.abs(right[np.isfinite(right)])
+    difference = float(np.max(differences(value, reference)))
+    finite = np.abs(reference[np.isfinite(reference)])
     scale = float(np.max(finite, initial=0.0))
     if difference == 0:
         return 0.0
     return difference / scale if scale and np.isfinite(difference) else float("inf")
+
+
+def differences(value: Array, reference: Array) -> Array:
+    """|value - reference| in float64: 0 where both are one infinity or no numbers, NaN where one of them is none."""
+    left, right = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        apart: Array = np.where(same, 0.0, np.abs(left - right))
+    return apart

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bnncc.inference.runners import OrtRunner
 from bnncc.ir import ops
+from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.ir.value_facts import granularity
@@ -25,7 +26,7 @@ from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
-from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, result_of, threshold
+from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, threshold
 from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.

@@ -16,17 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.choices import CHOICES, apart, chosen, result_of
 from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import constant_of
 
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
-CHOICES = ("ArgMax", "ArgMin", "TopK")
 STEPS = ("Round", "Floor", "Ceil", *COMPARISONS, *CHOICES)
-
-
-def result_of(node: ir.Node) -> ir.Value:
-    """The value of a step that jumps: TopK's indices are its second."""
-    return node.outputs[1 if node.op_type == "TopK" else 0]
 
 
 def operands_of(node: ir.Node) -> list[ir.Value]:
@@ -64,18 +59,11 @@ class Choice:
     def at(self, found: Array) -> tuple[Array, Array]:
         """(how far apart the two chosen elements are, what rounding may amount to in that); where both chose the same,
         or the file what is none, infinitely far."""
-        both = (self.restore(found).astype(np.int64), self.indices.astype(np.int64))
-        outside = (both[0] < 0) | (both[0] >= self.x.shape[self.axis]) | (both[0] == both[1])
-        first, second = (self._taken(self.x, np.where(outside, 0, index)) for index in both)
-        bounds = [self._taken(self.bound, np.where(outside, 0, index)) for index in both]
-        apart = np.where(outside, np.inf, np.abs(first - second))
-        return self.store(apart), self.store(bounds[0] + bounds[1])
-
-    def _taken(self, array: Array, indices: Array) -> Array:
-        along = array.ndim > indices.ndim
-        found = np.take_along_axis(array, np.expand_dims(indices, self.axis) if along else indices, self.axis)
-        taken: Array = np.squeeze(found, self.axis) if along else found
-        return taken
+        found = self.restore(found).astype(np.int64)
+        distance = apart(self.x, found, self.indices, self.axis)
+        elsewhere = np.isfinite(distance) & (found != self.indices)
+        mine, other = (chosen(self.bound, np.where(elsewhere, one, 0), self.axis) for one in (self.indices, found))
+        return self.store(np.where(elsewhere, distance, np.inf)), self.store(mine + other)
 
 
 def threshold(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bnncc.ir.evaluate import Array
-from bnncc.ir.rounding import ROUNDING
+from bnncc.ir.rounding import ROUNDING, differences
 
 # The part of the largest magnitude of a whole tensor that rounding may leave in a channel of small values.
 CANCELLATION = 1e-5
@@ -31,30 +31,22 @@ def channel_magnitude(reference: Array) -> Array:
 def largest_error(array: Array, reference: Array, allowed: Array | float) -> float:
     """The largest error in units of what is allowed; infinite where nothing is, or where one of them is no number.
 
-    An error no larger than `FLUSHED` is none.
-    What is infinite or no number in both is equal.
+    An error no larger than `FLUSHED` is none.  What is infinite or no number in both is equal.
     """
-    left, right = array.astype(np.float64), reference.astype(np.float64)
+    beyond = np.maximum(differences(array, reference) - FLUSHED, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        same = (left == right) | (np.isnan(left) & np.isnan(right))
-        beyond = np.maximum(np.abs(left - right) - FLUSHED, 0.0)
-        error = float(np.max(np.where(same | (beyond == 0), 0.0, beyond / allowed), initial=0.0))
+        error = float(np.max(np.where(beyond == 0, 0.0, beyond / allowed), initial=0.0))
     return float("inf") if np.isnan(error) else error
 
 
 def output_error(array: Array, reference: Array) -> float:
     """The largest error relative to the largest finite magnitude of the reference; absolute where that is 0.
 
-    What is infinite or no number in both is equal.
-    Of integers and booleans, in float64: 1 where a boolean differs.
+    What is infinite or no number in both is equal.  In float64, where a boolean that differs is off by 1.
     """
-    if not np.issubdtype(reference.dtype, np.floating):
-        array, reference = array.astype(np.float64), reference.astype(np.float64)
-    finite = np.abs(reference[np.isfinite(reference)])
-    scale = float(np.max(finite, initial=0.0))
-    with np.errstate(invalid="ignore"):
-        same = (array == reference) | (np.isnan(array) & np.isnan(reference))
-        difference = float(np.max(np.where(same, 0.0, np.abs(array - reference)), initial=0.0))
+    reference = reference.astype(np.float64)
+    scale = float(np.max(np.abs(reference[np.isfinite(reference)]), initial=0.0))
+    difference = float(np.max(differences(array, reference), initial=0.0))
     if np.isnan(difference):
         return float("inf")
     return difference / scale if scale else difference

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from bnncc.options import Options
 from bnncc.verification import verify
 from bnncc.verification.passes import first_difference
 from tests.passes.helpers import Array, normal
+from tests.passes.proof import equals_pytorch
 
 
 def ones(condition: Tensor) -> Tensor:
@@ -51,10 +51,7 @@ def test_it_runs_as_bits(kind: str) -> None:
     compiled = bnncc.compile(network, input_shapes=["1x3x8x8"], options=options)
     assert compiled.layers[-1].reason is None
     x: Array = 2 * normal(1, 3, 8, 8)
-    with torch.no_grad():
-        expected = compiled.as_stored(network(torch.from_numpy(x)).numpy())
-    (found,) = compiled.run([compiled.as_stored(x)])
-    np.testing.assert_array_equal(found, expected)
+    assert equals_pytorch(compiled, network, x)
     result = verify(compiled, [[x]])
     assert result.passed, result.problems
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.verification import verify
 from tests.passes.helpers import Array, normal
+from tests.passes.proof import equals_pytorch
 from tests.verification.test_verification import with_constant
 
 
@@ -81,10 +82,7 @@ def test_a_comparison_at_its_threshold_is_pytorchs(chain: str, padding: int, bin
     assert compiled.layers[-1].reason is None
     for seed in range(2):
         x = 2 * normal(1, 3, 12, 12, seed=seed)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(x)).numpy()
-        (found,) = compiled.run([compiled.as_stored(x)])
-        np.testing.assert_array_equal(found, compiled.as_stored(expected))
+        assert equals_pytorch(compiled, network, x)
         assert verify(compiled, [[x]]).passed
 
 
@@ -113,10 +111,7 @@ def test_data_of_integers_meet_the_threshold_of_a_sum(padding: int) -> None:
     network = Sums(padding).eval()
     compiled = bnncc.compile(network, input_shapes=["1x32x8x8"])
     x: Array = np.random.default_rng(0).integers(-4, 5, (1, 32, 8, 8)).astype(np.float32)
-    with torch.no_grad():
-        expected = network(torch.from_numpy(x)).numpy()
-    (found,) = compiled.run([compiled.as_stored(x)])
-    np.testing.assert_array_equal(found, compiled.as_stored(expected))
+    assert equals_pytorch(compiled, network, x)
 
 
 def to_the_threshold(shift: Array) -> None:
@@ -136,8 +131,5 @@ def test_a_strict_comparison_at_its_threshold_is_pytorchs(chain: str) -> None:
     network = Strict(chain, 1, False).eval()
     compiled = bnncc.compile(network, input_shapes=["1x3x12x12"])
     x = 2 * normal(1, 3, 12, 12)
-    with torch.no_grad():
-        expected = network(torch.from_numpy(x)).numpy()
-    (found,) = compiled.run([compiled.as_stored(x)])
-    np.testing.assert_array_equal(found, compiled.as_stored(expected))
+    assert equals_pytorch(compiled, network, x)
     assert verify(compiled, [[x]]).passed
