@@ -27,6 +27,7 @@ def traced() -> TracedModel:
     return trace_module(network, [InputSpec("x", (1, 3, 32, 32))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_is_right_without_any_one_pass(traced: TracedModel, name: str) -> None:
     precision = WeightsPrecision.INT8 if name == "balance-rows" else WeightsPrecision.FLOAT32
