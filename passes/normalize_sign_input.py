@@ -9,7 +9,8 @@
 A positive γ_c drops out.  Where γ_c < 0 the stored sign is the negative of what it was, and every consumer takes the
 -1 into its weights for that input channel; so all of them must be BinaryConvs in which no padding of a fixed value is
 reached (a zero is its own negative, a one is not), or which `free_padding` makes such.  Such channels are recorded as
-metadata of the value.  A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays.
+metadata of the value.  A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays, and so it does
+where another operator (a shortcut) needs γ·x + β, which the sign then reads too.
 
 At x = -β/γ the sign is +1, and -sign(x + β/γ) is not.  So where γ < 0 and x may be that number (the 0 of a ReLU, an
 integer), the threshold is one beyond it (strict_threshold.py).
@@ -23,6 +24,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant, shape_of
+from bnncc.ir.value_facts import granularity
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.free_padding import free_padding
@@ -51,7 +53,7 @@ def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     while (producer := x.producer()) is not None and (step := affine_of(producer)) is not None:
         total = step[1] if total is None else step[1].then(total)
         x = step[0]
-    if total is None or np.all(total.scale == 1):
+    if total is None or np.all(total.scale == 1) or _reads_what_is_there(operand, x):
         return False
     negative = np.flatnonzero(total.scale < 0)
     if negative.size and not can_negate(graph, node.outputs[0]) and not free_padding(graph, node.outputs[0]):
@@ -60,6 +62,15 @@ def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     if negative.size:
         negate_channels(graph, node.outputs[0], negative)
     return True
+
+
+def _reads_what_is_there(operand: ir.Value, x: ir.Value) -> bool:
+    """True where the scaled value is computed for another reader whatever the sign reads.
+
+    Not where `x` holds integers or the like: a threshold for them is exact, a rounded product at it is not.
+    """
+    computed = operand.is_graph_output() or not all(ops.is_sign(use.node) for use in operand.uses())
+    return computed and granularity(x) is None
 
 
 def _replace_operand(graph: ir.Graph, node: ir.Node, x: ir.Value, affine: Affine) -> None:

@@ -186,7 +186,7 @@ def _skip_reshaped(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bo
     target = shape_of(node.outputs[0])
     if target is None:
         return False
-    reshaped = ir.node("Reshape", [source, _integers(graph, node, target)], name=f"{node.name}/channels_first")
+    reshaped = ir.node("Reshape", [source, _integers(graph, node, target)], name=f"{node.name}/nchw")
     _put_in_place(graph, node, [reshaped], reshaped.outputs)
     return True
 
@@ -199,7 +199,7 @@ def _join_reshape(graph: ir.Graph, node: ir.Node) -> bool:
     source, shape = reshape.inputs[0], shape_of(node.outputs[0])
     if source is None or shape is None or not _keeps_elements(reshape.outputs[0], order):
         return False
-    joined = ir.node("Reshape", [source, _integers(graph, node, shape)], name=f"{node.name}/channels_first")
+    joined = ir.node("Reshape", [source, _integers(graph, node, shape)], name=f"{node.name}/nchw")
     _put_in_place(graph, node, [joined], joined.outputs)
     return True
 
@@ -237,12 +237,12 @@ def _sink_through(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> boo
         inputs,
         list(attributes.values()),
         num_outputs=len(node.outputs),
-        name=f"{node.name}/channels_first",
+        name=f"{node.name}/nchw",
     )
     made, results = [moved], []
     for old, new, shape in zip(node.outputs, moved.outputs, shapes, strict=True):
         assert shape is not None
-        new.name, new.type = unique_name(graph, f"{old.name}/channels_first"), old.type
+        new.name, new.type = unique_name(graph, f"{old.name}/nchw"), old.type
         if drops_axes:
             new.shape = ir.Shape(shape)
             results.append(new)
@@ -299,7 +299,7 @@ def _broadcast_operands(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) 
             if array.ndim > _RANK:
                 return None
             turned = array.reshape((1,) * (_RANK - array.ndim) + array.shape).transpose(_inverse(order))
-            found.append(new_constant(graph, np.ascontiguousarray(turned), f"{value.name}/channels_first"))
+            found.append(new_constant(graph, np.ascontiguousarray(turned), f"{value.name}/nchw"))
         elif _order(value.producer()) == order:
             found.append(_source(value))
         elif (shape := shape_of(value)) is not None and math.prod(shape) == 1:
@@ -333,7 +333,7 @@ def _turned_row(
         "Reshape", [value, _integers(graph, before, turned)], name=unique_name(graph, f"{value.name}/turned")
     )
     result = node.outputs[0]
-    result.name, result.type = unique_name(graph, f"{value.name}/channels_first"), value.type
+    result.name, result.type = unique_name(graph, f"{value.name}/nchw"), value.type
     result.shape = ir.Shape(turned)
     inherit_source([node], before)
     graph.insert_before(before, node)
@@ -377,7 +377,7 @@ def _into_linear(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool
             attributes={"axis": axis},
             name=f"{reader.name}/features",
         )
-        gathered.outputs[0].name = unique_name(graph, f"{value.name}/channels_first")
+        gathered.outputs[0].name = unique_name(graph, f"{value.name}/nchw")
         gathered.outputs[0].shape, gathered.outputs[0].type = value.shape, value.type
         inherit_source([gathered], reader)
         graph.insert_before(reader, gathered)
@@ -445,7 +445,7 @@ def _transpose(graph: ir.Graph, source: ir.Value, order: Sequence[int], name: st
 
 
 def _integers(graph: ir.Graph, node: ir.Node, numbers: Sequence[int]) -> ir.Value:
-    return new_constant(graph, np.asarray(numbers, dtype=np.int64), f"{node.name}/channels_first")
+    return new_constant(graph, np.asarray(numbers, dtype=np.int64), f"{node.name}/nchw")
 
 
 def _put_in_place(graph: ir.Graph, node: ir.Node, made: Sequence[ir.Node], results: Sequence[ir.Value]) -> None:

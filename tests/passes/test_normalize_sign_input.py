@@ -84,7 +84,13 @@ def test_the_same_consumers_take_a_positive_scale() -> None:
     assert operators(check_pass(model, NormalizeSignInput()))["Mul"] == 0
 
 
-def test_the_scaled_value_stays_for_what_else_reads_it() -> None:
-    text = f"{body()}\nz = Relu (b)"
-    model = check_pass(build(text, X, "y, z", **constants(MIXED)), NormalizeSignInput())
-    assert operators(model) == {"Mul": 1, "Add": 2, "Relu": 1, "bnncc.Sign": 1, "bnncc.BinaryConv": 1}
+@pytest.mark.parametrize("text", ["\nz = Relu (b)", "\nz = Identity (b)"], ids=["an operator", "an output"])
+def test_a_sign_reads_the_scaled_value_that_something_else_needs(text: str) -> None:
+    check_pass(build(body() + text, X, "y, z", **constants(MIXED)), NormalizeSignInput(), modified=False)
+
+
+def test_the_sign_of_scaled_integers_has_an_exact_threshold_whatever_else_reads_them() -> None:
+    chain = CHAIN.replace("(x,", "(r,")
+    model = build(f"r = Round (x)\n{body(chain=chain)}\nz = Relu (b)", X, "y, z", **constants(MIXED))
+    model = check_pass(model, NormalizeSignInput())
+    assert operators(model) == {"Round": 1, "Mul": 1, "Add": 2, "Relu": 1, "bnncc.Sign": 1, "bnncc.BinaryConv": 1}

@@ -81,7 +81,16 @@ def emit_broadcast(
         if rank > largest:
             operands = [broadcast(context, operand, result.shape) for operand in operands]
             version = 1
+    if rank <= LEAST_BROADCAST_RANK and any(operand.shape == result.shape for operand in operands):
+        operands = [_without_leading_ones(context, operand) for operand in operands]
     context.emit(builtin, operands, [result], options, version)
+
+
+def _without_leading_ones(context: LoweringContext, tensor: Tensor) -> Tensor:
+    """What a RESHAPE put ones in front of: broadcast beside a tensor of the full rank it is the same."""
+    source = context.before_reshape(tensor)
+    ones = len(tensor.shape) - len(source.shape)
+    return source if ones > 0 and tensor.shape == (1,) * ones + source.shape else tensor
 
 
 def broadcast(context: LoweringContext, tensor: Tensor, shape: tuple[int, ...], result: Tensor | None = None) -> Tensor:

@@ -95,6 +95,23 @@ def test_a_shift_per_channel_of_a_feature_map_moves_nothing():
     assert operators(content) == {"CONV_2D": 1, "ADD": 1, "MUL": 1}
 
 
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div", "Max", "Pow", "Greater"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_gate_per_channel_broadcasts_without_a_reshape(operator: str, swapped: bool) -> None:
+    operands = "t, m" if swapped else "m, t"
+    text = f"m = Abs(x) e = Exp(s) t = Reshape(e, d) y = {operator}({operands})"
+    constants = {"d": np.array([1, 33, 1, 1])}
+    content = assert_same(node_model(text, "float[1, 33, 4, 5] x, float[1, 33] s", constants=constants))
+    assert operators(content)["RESHAPE"] == 0
+
+
+def test_a_gate_per_picture_is_reshaped() -> None:
+    constants = {"d": np.array([2, 33, 1, 1])}
+    text = "e = Exp(s) t = Reshape(e, d) y = Mul(x, t)"
+    content = assert_same(node_model(text, "float[2, 33, 4, 5] x, float[2, 33] s", constants=constants))
+    assert operators(content) == {"EXP": 1, "RESHAPE": 1, "MUL": 1}
+
+
 def test_squeeze_and_excite_moves_nothing():
     body = (
         "m = ReduceMean<keepdims=0>(x, a) h = Gemm(m, w) r = Relu(h) g = Gemm(r, v) s = HardSigmoid(g) "
