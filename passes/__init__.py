@@ -122,6 +122,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),
     Step("carry-shifts", CarryShifts, "shifts move into biases, through residual adds, pools and concatenations"),
+    Step("merge-duplicates", MergeDuplicates, "a layer of a value's sign and one of its upper bit are one layer"),
     Step("split-groups", SplitGroups, "a grouped convolution becomes one for each group"),
     Step("sink-moves", SinkMoves, "what only moves data moves bits"),
     Step("binary-max-pool", BinaryMaxPool, "max-pools pool bits"),

@@ -14,6 +14,8 @@ MODULE_KEY = "bnncc.module"
 SOURCE_KEY = "bnncc.source"
 # On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.
 CONV_KEY = "bnncc.conv"
+# On a layer that computes what others of the source compute too: their metadata, a JSON list of objects.
+MERGED_KEY = "bnncc.merged"
 # On a BinaryConv that is not the traced convolution one to one, as JSON lists: for each of its output channels the
 # traced output channel o (-1 - o where its weights are the traced ones negated), for each input channel the traced
 # one.
@@ -89,9 +91,9 @@ def element_count(value: ir.Value) -> int:
 
 
 def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:
-    """Give new `nodes` the module path and source line of the node they replace."""
+    """Give new `nodes` the module path and source line of the node they replace, and of those that it stands for."""
     for node in nodes:
-        for key in (MODULE_KEY, SOURCE_KEY):
+        for key in (MODULE_KEY, SOURCE_KEY, MERGED_KEY):
             if key in origin.metadata_props:
                 node.metadata_props.setdefault(key, origin.metadata_props[key])
 

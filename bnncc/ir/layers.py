@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,7 @@ from bnncc.ir.geometry import Scheme, common_scheme
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_TERM_KEY,
+    MERGED_KEY,
     MIRRORED_KEY,
     MODULE_KEY,
     NEGATED_KEY,
@@ -51,12 +52,31 @@ class BinaryLayer:
 
 
 def binary_layers(graph: ir.Graph) -> list[BinaryLayer]:
-    """Every layer with a binary operand, in the graph's order.  What was split into several operators is one layer."""
+    """Every layer with a binary operand, in the graph's order.
+
+    What was split into several operators is one layer; an operator that two layers share is both.
+    """
     by_layer: dict[object, list[ir.Node]] = {}
     for node in graph:
         if ops.is_binary_conv(node) or ops.is_binary_conv_sign(node) or Reason.of(node) is not None:
             by_layer.setdefault(node.metadata_props.get(CONV_KEY) or node, []).append(node)
-    return [_describe(nodes) for nodes in by_layer.values()]
+    layers, known = [], set(by_layer)
+    for nodes in by_layer.values():
+        layer = _describe(nodes)
+        layers.append(layer)
+        for entry in [entry for node in nodes for entry in json.loads(node.metadata_props.get(MERGED_KEY, "[]"))]:
+            name = entry.get(CONV_KEY)
+            if name is None or name not in known:
+                layers.append(_merged(layer, entry))
+                known.add(name)
+    return layers
+
+
+def _merged(layer: BinaryLayer, entry: dict[str, str]) -> BinaryLayer:
+    """The layer that `layer` computes too."""
+    module = entry.get(MODULE_KEY) or entry.get(CONV_KEY) or ""
+    explanation = (f"computed by '{layer.module}', which reads the same and has the same weights",)
+    return replace(layer, module=module, source=entry.get(SOURCE_KEY, ""), explanation=explanation)
 
 
 def _describe(nodes: Sequence[ir.Node]) -> BinaryLayer:

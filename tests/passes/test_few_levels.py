@@ -237,6 +237,20 @@ def test_a_sign_of_levels_compares_what_the_bits_compare() -> None:
     assert equals_pytorch(compiled, network, eighths(1, 64, 12, 12))
 
 
+def test_the_layer_of_the_sign_is_that_of_the_upper_bit() -> None:
+    """Where the result of the upper bit is small, only that is used."""
+
+    def layer(x: Tensor, w: Tensor) -> Tensor:
+        upper, full = F.conv2d(torch.sign(x), w, padding=1), F.conv2d(x, w, padding=1)
+        return torch.where(upper > 3, full, upper)
+
+    network = Quantized(TWO_BITS, layer, 64, 64, 3, 3)
+    compiled = proven(network, 1, 64, 12, 12)
+    assert [layer.reason for layer in compiled.layers] == [None, None]
+    assert operators_in_file(compiled)["LceBconv2d"] == 2
+    assert equals_pytorch(compiled, network, eighths(1, 64, 12, 12))
+
+
 def flip_a_weight(graph: ir.Graph) -> None:
     second = [node for node in graph if ops.is_binary_conv(node)][1]
     filters = constant_of(second.inputs[1])

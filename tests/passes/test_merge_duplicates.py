@@ -1,9 +1,35 @@
 import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bnncc.passes.merge_duplicates import MergeDuplicates
-from tests.passes.helpers import build, check_pass, normal, operators
+from tests.passes.helpers import build, check_pass, normal, operators, signs
+from tests.passes.proof import operators_in_file, proven
 
 X = "float[2, 3, 5, 4] x"
+
+
+class BinaryConv(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(torch.where(x >= 0, 1.0, -1.0), torch.where(self.weight >= 0, 1.0, -1.0), padding=1)
+
+
+class Branches(nn.Module):
+    """Binary convolutions of one map, with the given weights."""
+
+    def __init__(self, channels: int, *weights: Tensor) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(BinaryConv(channels, channels, 3, bias=False) for _ in weights)
+        for branch, weight in zip(self.branches, weights, strict=True):
+            branch.weight.data = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = (branch(x) for branch in self.branches)
+        for index, other in enumerate(others):
+            first = first * (index + 1) - other.relu()
+        return first
 
 
 def test_equal_nodes_on_equal_constants_become_one() -> None:
@@ -43,3 +69,30 @@ def test_two_outputs_of_one_value_keep_their_names() -> None:
     before = [value.name for value in model.graph.outputs]
     MergeDuplicates()(model)
     assert [value.name for value in model.graph.outputs] == before
+
+
+def test_binary_layers_of_equal_weights_become_one_where_they_read_the_same() -> None:
+    layer = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [1, 1, 1, 1], pad_value = {pad}>"
+    body = "\n".join(
+        f"{name} = {layer.format(pad=pad)} ({signs_of}, {weight}, m, b)"
+        for name, signs_of, weight, pad in [
+            ("p", "s", "w", 0.0), ("equal", "s", "same", 0.0), ("other", "s", "turned", 0.0),
+            ("elsewhere", "t", "same", 0.0), ("padded", "s", "same", 1.0),
+        ]
+    )  # fmt: skip
+    w = signs(32, 64, 3, 3)
+    constants = {"w": w, "same": w.copy(), "turned": -w, "m": normal(32), "b": normal(32)}
+    text = f"s = bnncc.Sign (x)\nt = bnncc.Sign (z)\n{body}\ny = Sum (p, equal, other, elsewhere, padded)"
+    model = check_pass(build(text, "float[1, 64, 4, 4] x, float[1, 64, 4, 4] z", **constants), MergeDuplicates())
+    assert operators(model) == {"bnncc.Sign": 2, "bnncc.BinaryConv": 4, "Sum": 1}
+
+
+@pytest.mark.parametrize("channels", [16, 64], ids=["small weights", "large weights"])
+def test_the_report_names_a_layer_that_another_computes(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, other = (torch.randn(channels, channels, 3, 3, generator=generator) for _ in range(2))
+    network = Branches(channels, weight, weight.clone(), other)
+    compiled = proven(network, 1, channels, 9, 9)
+    assert [layer.module for layer in compiled.layers] == ["branches.0", "branches.1", "branches.2"]
+    assert all(layer.reason is None for layer in compiled.layers)
+    assert operators_in_file(compiled)["LceBconv2d"] == 2
