@@ -10,21 +10,36 @@ convolution or Linear of a sum with constants alone reads the means side by side
 
 The means that read one value belong together: they are all rewritten, or none.  They are where this takes no more
 operators than before; what is computed on maps is then less in any case.
+
+A batch norm in front of a mean may be read by signs too.  They need no product, only a threshold
+(`normalize_sign_input`), when the mean does not read it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir import ops
+from bnncc.ir.bit_moves import RESHAPES
+from bnncc.ir.graph import (
+    constant_of,
+    element_count,
+    inherit_source,
+    new_constant,
+    replace_node,
+    shape_of,
+    sole_consumer,
+    take_over,
+)
 from bnncc.passes.affine import Affine, Vector, affine_of
 from bnncc.passes.flatten_means import is_mean_of_map
 from bnncc.passes.insertion import insert, insert_reshape
 from bnncc.passes.kept_order import is_rounded
+from bnncc.passes.normalize_sign_input import can_negate
 from bnncc.passes.remove_unused import remove_unread
 
 
@@ -43,24 +58,28 @@ class _Term:
 
 @dataclass
 class _Mean:
-    """A mean of Σ terms + shift.  nodes: what computes that for the mean alone."""
+    """A mean of Σ terms + shift.  saved: operators that compute that for the mean alone.
+
+    reader: the layer that reads the mean, or the rows that `rows`, a Reshape, makes of it.
+    """
 
     node: ir.Node
     terms: list[_Term]
     shift: Vector
-    nodes: list[ir.Node] = field(default_factory=list)
+    saved: int = 0
+    rows: ir.Node | None = None
     reader: ir.Node | None = None
 
     @property
     def before(self) -> int:
         """Operators as it is."""
-        return 1 + len(self.nodes)
+        return 1 + self.saved + int(self.rows is not None)
 
     @property
     def after(self) -> int:
         """Operators behind the means of the leaves."""
         if self.reader is not None:  # Several means are joined, and the joined ones made rows for a Linear.
-            return (1 + int(self.reader.op_type == "Gemm")) * int(len(self.terms) > 1)
+            return (1 + int(self.reader.op_type != "Conv")) * int(len(self.terms) > 1)
         arithmetic = sum(term.operators for term in self.terms) + len(self.terms) - 1 + int(np.any(self.shift != 0))
         return arithmetic + int(len(shape_of(self.node.outputs[0]) or ()) == 2)
 
@@ -74,7 +93,7 @@ class AverageEarly(ir.passes.InPlacePass):
         for means in _groups(_means(graph)):
             leaves = {term.leaf for mean in means for term in mean.terms}
             after = len(leaves) + sum(mean.after for mean in means)
-            if any(mean.nodes for mean in means) and after <= sum(mean.before for mean in means):
+            if any(mean.saved for mean in means) and after <= sum(mean.before for mean in means):
                 _rewrite(graph, means)
                 changed = True
         return ir.passes.PassResult(model, modified=changed)
@@ -92,7 +111,7 @@ def _means(graph: ir.Graph) -> list[_Mean]:
             continue  # the network's own order decides on which side of a tie a mean lies
         mean = _Mean(node, [], np.zeros(shape[1]))
         _expand(graph, x, Affine.identity(shape[1]), (), mean)
-        mean.reader = _reader(graph, mean)
+        mean.rows, mean.reader = _reader(graph, mean)
         found.append(mean)
     return found
 
@@ -100,46 +119,73 @@ def _means(graph: ir.Graph) -> list[_Mean]:
 def _expand(graph: ir.Graph, value: ir.Value, affine: Affine, gates: tuple[ir.Value, ...], mean: _Mean) -> None:
     """Add scale · gates · value, and the shift, to the terms of `mean`."""
     node, shape = value.producer(), shape_of(value) or ()
-    if node is not None and node.domain == "" and sole_consumer(graph, value) is not None:
-        step = affine_of(node)
-        if step is not None and (not gates or not np.any(step[1].shift)):
-            mean.nodes.append(node)
-            mean.shift = mean.shift + affine.scale * step[1].shift
-            _expand(graph, step[0], replace(affine, scale=affine.scale * step[1].scale), gates, mean)
-            return
+    step = affine_of(node) if node is not None else None
+    alone = sole_consumer(graph, value) is not None
+    if step is not None and (not gates or not np.any(step[1].shift)) and (alone or _is_compared(graph, value, step[1])):
+        mean.saved += 1 if alone else int(np.any(step[1].scale != 1))
+        mean.shift = mean.shift + affine.scale * step[1].shift
+        _expand(graph, step[0], replace(affine, scale=affine.scale * step[1].scale), gates, mean)
+        return
+    if node is not None and node.domain == "" and alone:
         computed = [operand for operand in node.inputs if operand is not None and constant_of(operand) is None]
         full = [operand for operand in computed if shape_of(operand) == shape]
         if node.op_type in ("Add", "Sub") and len(full) == 2:
-            mean.nodes.append(node)
+            mean.saved += 1
             for operand, sign in zip(full, (1.0, 1.0 if node.op_type == "Add" else -1.0), strict=True):
                 _expand(graph, operand, replace(affine, scale=sign * affine.scale), gates, mean)
             return
         if node.op_type == "Mul" and len(computed) == 2 and len(full) == 1:
             (gate,) = (operand for operand in computed if operand is not full[0])
             if (shape_of(gate) or ())[1:] in ((shape[1], 1, 1), (1, 1, 1)):
-                mean.nodes.append(node)
+                mean.saved += 1
                 _expand(graph, full[0], affine, (*gates, gate), mean)
                 return
     mean.terms.append(_Term(value, affine.scale, gates))
 
 
-def _reader(graph: ir.Graph, mean: _Mean) -> ir.Node | None:
-    """The pointwise convolution or Linear, weights constant, that alone reads a mean of terms without gates."""
-    node = sole_consumer(graph, mean.node.outputs[0])
-    if node is None or node.domain != "" or not mean.nodes or any(term.gates for term in mean.terms):
-        return None
-    if node.op_type not in ("Conv", "Gemm") or node.inputs[0] is not mean.node.outputs[0]:
-        return None
+def _is_compared(graph: ir.Graph, value: ir.Value, affine: Affine) -> bool:
+    """True where all else that reads `value` are signs that can do without its scale."""
+    others = [use.node for use in value.uses() if not is_mean_of_map(use.node, 4)]
+    if len(value.uses()) != len(others) + 1 or value.is_graph_output() or not all(map(ops.is_sign, others)):
+        return False
+    return bool(np.all(affine.scale > 0)) or all(can_negate(graph, sign.outputs[0]) for sign in others)
+
+
+def _reader(graph: ir.Graph, mean: _Mean) -> tuple[ir.Node | None, ir.Node | None]:
+    """The pointwise convolution or Linear, weights constant, that alone reads a mean of terms without gates.
+
+    With the Reshape to rows between them, where there is one.  It reads several means side by side where its weights
+    do not grow by more than the map.
+    """
+    x, rows = mean.node.outputs[0], None
+    node = sole_consumer(graph, x)
+    shape = shape_of(x) or ()
+    if node is not None and node.domain == "" and node.op_type in RESHAPES and shape_of(node.outputs[0]) == shape[:2]:
+        rows, x = node, node.outputs[0]
+        node = sole_consumer(graph, x)
+    if node is None or not mean.saved or any(term.gates for term in mean.terms) or not _is_linear(node, x):
+        return None, None
+    weight = constant_of(node.inputs[1])
+    assert weight is not None
+    grows = (len(mean.terms) - 1) * weight.size > element_count(mean.terms[0].leaf)
+    return (None, None) if grows else (rows, node)
+
+
+def _is_linear(node: ir.Node, x: ir.Value) -> bool:
+    """True for a sum over the channels of `x` with constant weights and bias."""
+    if node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul") or node.inputs[0] is not x:
+        return False
     weight, bias = constant_of(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
     array = constant_of(bias)
     if weight is None or (bias is not None and (array is None or array.ndim != 1)):
-        return None
+        return False
+    if node.op_type == "MatMul":
+        return weight.ndim == 2 and len(shape_of(x) or ()) == 2
     if node.op_type == "Gemm":
         plain = all(node.attributes.get_float(name, 1.0) == 1.0 for name in ("alpha", "beta"))
-        return node if plain and not node.attributes.get_int("transA", 0) else None
+        return plain and not node.attributes.get_int("transA", 0)
     pads = node.attributes["pads"].as_ints() if "pads" in node.attributes else ()
-    plain = weight.shape[2:] == (1, 1) and node.attributes.get_int("group", 1) == 1 and not any(pads)
-    return node if plain else None
+    return weight.shape[2:] == (1, 1) and node.attributes.get_int("group", 1) == 1 and not any(pads)
 
 
 def _groups(means: list[_Mean]) -> Iterable[list[_Mean]]:
@@ -169,7 +215,7 @@ def _rewrite(graph: ir.Graph, means: list[_Mean]) -> None:
             _read_side_by_side(graph, mean, mean.reader, averages)
         else:
             _compute_small(graph, mean, averages)
-        remove_unread(graph, [mean.node])
+        remove_unread(graph, [mean.node, mean.rows])
 
 
 def _average(graph: ir.Graph, leaf: ir.Value, before: ir.Node) -> ir.Value:
@@ -206,17 +252,18 @@ def _read_side_by_side(graph: ir.Graph, mean: _Mean, reader: ir.Node, averages: 
     total = matrix @ mean.shift
     total = total if bias is None else total + bias.astype(np.float64)
     scaled = np.concatenate([matrix * term.scale for term in mean.terms], axis=1)
-    if reader.op_type == "Gemm":
+    if reader.op_type != "Conv":
         x = insert_reshape(graph, x, (batch, channels), f"{name}/rows", reader)
     scaled = scaled if as_rows else scaled.T
+    matrix = scaled.reshape(*scaled.shape, *weight.shape[2:]).astype(np.float32)
     inputs = [
         x,
-        new_constant(graph, scaled.reshape(*scaled.shape, *weight.shape[2:]).astype(np.float32), f"{name}/weight"),
+        new_constant(graph, matrix, f"{name}/weight"),
+        new_constant(graph, total.astype(np.float32), f"{name}/bias"),
     ]
-    inputs.append(new_constant(graph, total.astype(np.float32), f"{name}/bias"))
-    reader.resize_inputs(3)
-    for index, value in enumerate(inputs):
-        reader.replace_input_with(index, value)
+    replace_node(
+        graph, reader, ir.node("Gemm" if reader.op_type == "MatMul" else reader.op_type, inputs, reader.attributes)
+    )
 
 
 def _compute_small(graph: ir.Graph, mean: _Mean, averages: dict[ir.Value, ir.Value]) -> None:

@@ -51,10 +51,15 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
 
 def is_mean_of_map(node: ir.Node, rank: int) -> bool:
     """True for a mean over all of the axes behind the channels, of a value of that rank."""
-    if node.domain != "" or node.op_type not in ("GlobalAveragePool", "ReduceMean"):
+    if node.domain != "" or node.op_type not in ("GlobalAveragePool", "AveragePool", "ReduceMean"):
         return False
     if node.op_type == "GlobalAveragePool":
         return True
+    if node.op_type == "AveragePool":
+        size = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+        window = tuple(node.attributes["kernel_shape"].as_ints())
+        padded = "pads" in node.attributes and any(node.attributes["pads"].as_ints())
+        return size is not None and len(size) == rank and window == size[2:] and not padded
     if len(node.inputs) > 1:
         array = constant_of(node.inputs[1])
         axes = None if array is None else array.reshape(-1).tolist()

@@ -68,8 +68,11 @@ def to_channels_first(model: ir.Model) -> tuple[ir.Model, ChannelsFirst]:
         return model, ChannelsFirst()
     changed = model.clone()
     moved = _turn_inputs(changed.graph)
+    _show_transposes(changed.graph)
     while _sink(changed.graph):
         RemoveUnusedNodesPass()(changed)
+    for node in list(changed.graph):
+        _join_reshape(changed.graph, node)
     RemoveUnusedNodesPass()(changed)
     moved.outputs = _turn_outputs(changed.graph)
     RemoveUnusedNodesPass()(changed)
@@ -127,6 +130,44 @@ def _becomes_channels_first(value: ir.Value) -> bool:
     return False
 
 
+def _show_transposes(graph: ir.Graph) -> None:
+    """A Reshape between [N, 1, 1, C] and [N, C, 1, 1] is a Transpose; one of another shape to [N, 1, 1, C] ends in one.
+
+    What of it does not cancel is a Reshape again in the end.
+    """
+    for node in [node for node in graph if node.op_type in ("Reshape", "Unsqueeze") and not node.domain]:
+        source, shape = node.inputs[0], shape_of(node.outputs[0])
+        before = None if source is None else shape_of(source)
+        if source is None or shape is None or before is None or constant_of(source) is not None:
+            continue
+        if not _is_row(shape) or math.prod(shape) == shape[0]:
+            continue
+        first = (shape[0], max(shape[1:]), 1, 1)
+        made = []
+        if before in (first, _channels_last(first)):
+            if before == shape:
+                continue
+        elif shape != first:
+            made = [ir.node("Reshape", [source, _integers(graph, node, first)], name=f"{node.name}/nchw")]
+            source = made[0].outputs[0]
+            source.name, source.shape = unique_name(graph, f"{node.outputs[0].name}/nchw"), ir.Shape(first)
+            source.type = node.outputs[0].type
+        else:
+            continue
+        order = TO_CHANNELS_FIRST if shape == first else TO_CHANNELS_LAST
+        made.append(_transpose(graph, source, order, f"{node.outputs[0].name}/transposed"))
+        _put_in_place(graph, node, made, made[-1].outputs)
+
+
+def _is_row(shape: tuple[int, ...]) -> bool:
+    """[N, C, 1, 1] or [N, 1, 1, C]."""
+    return len(shape) == _RANK and shape in ((*shape[:2], 1, 1), (shape[0], 1, 1, shape[3]))
+
+
+def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in TO_CHANNELS_LAST)
+
+
 def _turn_outputs(graph: ir.Graph) -> list[str]:
     """Let each output that a last Transpose makes NHWC be NCHW."""
     turned = []
@@ -155,8 +196,6 @@ def _sink(graph: ir.Graph) -> bool:
             if any(move(graph, node, order) for move in moves):
                 changed = True
                 break
-        if node.graph is graph and _order(node) is not None:
-            changed = _join_reshape(graph, node) or changed
     return changed
 
 
@@ -351,26 +390,21 @@ def _keeps_order(node: ir.Node, order: tuple[int, ...]) -> bool:
 
 
 def _into_linear(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
-    """A map that becomes a row of features: their order moves into what reads them."""
+    """A map that becomes a row of features, [N, F] or [N, F, 1, 1]: their order moves into what reads them."""
     if node.op_type not in ("Reshape", "Flatten") or _order(_producer(node.inputs[0])) != TO_CHANNELS_LAST:
         return False
     result = node.outputs[0]
     shape, source = shape_of(result), _source(node.inputs[0])
-    if shape is None or len(shape) != 2:
-        return False
     N, C, H, W = shape_of(source) or (0, 0, 0, 0)
-    if shape != (N, C * H * W) or result.is_graph_output():
+    if shape not in ((N, C * H * W), (N, C * H * W, 1, 1)) or result.is_graph_output():
         return False
     readers = _feature_readers(result)
     if readers is None:
         return False
     indices = np.arange(C * H * W).reshape(H, W, C).transpose(2, 0, 1).reshape(-1)
-    for reader, index in readers:
+    for reader, index, axis in readers:
         value = reader.inputs[index]
         assert value is not None
-        axis = -1
-        if reader.op_type in ("MatMul", "Gemm"):
-            axis = 1 if "transB" in reader.attributes and reader.attributes["transB"].as_int() else 0
         gathered = ir.node(
             "Gather",
             [value, new_constant(graph, indices, f"{value.name}/features")],
@@ -386,32 +420,64 @@ def _into_linear(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool
     return True
 
 
-def _feature_readers(value: ir.Value) -> list[tuple[ir.Node, int]] | None:
-    """(node, input) of all constants whose features are in the order of `value`; None where a reader is not known."""
-    shape, found = shape_of(value), []
-    assert shape is not None
+def _feature_readers(value: ir.Value) -> list[tuple[ir.Node, int, int]] | None:
+    """(node, input, axis) of all constants with an axis of features in the order of `value`; None where a reader is not
+    known."""
+    found = []
     for use in value.uses():
         node = use.node
         if node.domain:
             return None
-        if _is_linear(node) and use.idx == 0:
-            found.append((node, 1))
+        if use.idx == 0 and (axis := _features_of_filters(node)) is not None:
+            found.append((node, 1, axis))
+            continue
+        if use.idx == 0 and node.op_type == "BatchNormalization":
+            found += [(node, index, 0) for index in range(1, len(node.inputs))]
         elif node.op_type in _UNARY or node.op_type in _BROADCAST:
-            for index, other in enumerate(node.inputs):
-                array = constant_of(other)
-                if other is value:
-                    continue
-                if array is None or (array.size > 1 and array.shape[-1] != shape[-1]):
-                    return None
-                if array.size > 1:
-                    found.append((node, index))
-            below = None if node.outputs[0].is_graph_output() else _feature_readers(node.outputs[0])
-            if below is None:
+            constants = _features_of_operands(node, value)
+            if constants is None:
                 return None
-            found += below
+            found += constants
         else:
             return None
+        below = None if node.outputs[0].is_graph_output() else _feature_readers(node.outputs[0])
+        if below is None:
+            return None
+        found += below
     return found
+
+
+def _features_of_operands(node: ir.Node, value: ir.Value) -> list[tuple[ir.Node, int, int]] | None:
+    """Of what else an elementwise operator reads; None where it is no constant with such an axis."""
+    shape = shape_of(value)
+    assert shape is not None
+    behind = len(shape) - 2
+    found = []
+    for index, other in enumerate(node.inputs):
+        if other is value:
+            continue
+        array = constant_of(other)
+        if array is None:
+            return None
+        if array.size == 1:
+            continue
+        axis = array.ndim - 1 - behind
+        if axis < 0 or array.size != array.shape[axis] or array.size != shape[1]:
+            return None
+        found.append((node, index, axis))
+    return found
+
+
+def _features_of_filters(node: ir.Node) -> int | None:
+    """The axis of the input features of a Linear's or a 1x1 convolution's weights; None for anything else."""
+    shape = shape_of(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if node.op_type == "Conv":
+        ungrouped = "group" not in node.attributes or node.attributes["group"].as_int() == 1
+        padded = "pads" in node.attributes and any(node.attributes["pads"].as_ints())
+        return 1 if shape is not None and shape[2:] == (1, 1) and ungrouped and not padded else None
+    if not _is_linear(node):
+        return None
+    return 1 if "transB" in node.attributes and node.attributes["transB"].as_int() else 0
 
 
 def _is_linear(node: ir.Node) -> bool:

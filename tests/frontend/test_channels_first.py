@@ -72,9 +72,28 @@ class Builder:
 
     def features(self, x: str, shape: tuple[int, int, int]) -> tuple[str, Callable[[Array], Array]]:
         """Flattened maps [N, …] of `shape` (C, H, W), and what orders rows that are given in the order C, H, W."""
+        return self.add("Reshape", x, self.tensor(np.array([2, -1]))), self.order(shape)
+
+    def order(self, shape: tuple[int, int, int]) -> Callable[[Array], Array]:
         order = np.arange(int(np.prod(shape))).reshape(shape)
         order = (order.transpose(1, 2, 0) if self.channels_last else order).reshape(-1)
-        return self.add("Reshape", x, self.tensor(np.array([2, -1]))), lambda rows: rows[order]
+        return lambda rows: rows[order]
+
+    def pixel(self, operator: str, x: str, inputs: int, outputs: int, *others: str) -> str:
+        """What ONNX has in NCHW only, of maps of one pixel: tf2onnx writes Reshapes there."""
+        if not self.channels_last:
+            return self.add(operator, x, *others)
+        inner = self.add(operator, self.add("Reshape", x, self.tensor(np.array([2, inputs, 1, 1]))), *others)
+        return self.add("Reshape", inner, self.tensor(np.array([2, 1, 1, outputs])))
+
+    def binary_pixel(self, x: str, inputs: int, outputs: int, order: Callable[[Array], Array]) -> str:
+        """A binary convolution of one pixel; `order` is that of its input channels."""
+        zero, one, minus = (self.tensor(np.float32(number)) for number in (0, 1, -1))
+        s = self.add("Where", self.add("GreaterOrEqual", x, zero), one, minus)
+        w = np.where(order(self.normal(inputs, outputs)).T >= 0, np.float32(1), np.float32(-1))
+        y = self.pixel("Conv", s, inputs, outputs, self.tensor(np.ascontiguousarray(w)[..., None, None]))
+        values = [self.normal(outputs) for _ in range(3)] + [np.abs(self.normal(outputs)) + 0.5]
+        return self.pixel("BatchNormalization", y, outputs, outputs, *map(self.tensor, values))
 
     def model(self, y: str, shape: tuple[int, ...], as_map: bool) -> ModelProto:
         given = [shape[axis] for axis in LAST] if self.channels_last else list(shape)
@@ -152,6 +171,18 @@ def pooled(b: Builder) -> tuple[str, bool]:
     return b.add("Softmax", b.add("Reshape", y, b.tensor(np.array([2, 16]))), axis=1), False
 
 
+def one_pixel(b: Builder) -> tuple[str, bool]:
+    """A map becomes one pixel of features, and convolutions are the Linears."""
+    y = b.binary(b.conv("x", 3, 32, strides=[2, 2]), 32, 8)
+    order = b.order((8, 3, 5))
+    y = b.add("Reshape", y, b.tensor(np.array([2, 1, 1, 120] if b.channels_last else [2, 120, 1, 1])))
+    values = order(b.normal(120))
+    y = b.add("Add", y, b.tensor(values if b.channels_last else values.reshape(-1, 1, 1)))
+    y = b.binary_pixel(y, 120, 40, order)
+    y = b.binary_pixel(y, 40, 16, lambda rows: rows)
+    return b.add("Reshape", y, b.tensor(np.array([2, 16]))), False
+
+
 NETWORKS: dict[str, Callable[[Builder], tuple[str, bool]]] = {
     "residual": residual,
     "joined": joined,
@@ -160,6 +191,7 @@ NETWORKS: dict[str, Callable[[Builder], tuple[str, bool]]] = {
     "excited": excited,
     "rescaled": rescaled,
     "pooled": pooled,
+    "one pixel": one_pixel,
 }
 SHAPE = (2, 3, 12, 16)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bnncc.passes.average_early import AverageEarly
 from bnncc.targets.tflite.reader import TfliteFile
-from tests.passes.helpers import Array, build, check_pass, normal, operators
+from tests.passes.helpers import Array, build, check_pass, node_of, normal, operators, signs
 from tests.passes.proof import proven
 
 X = "float[2, 4, 6, 5] y, float[2, 4, 6, 5] r, float[2, 4, 1, 1] g"
@@ -117,6 +117,42 @@ class Mixture(nn.Module):
         y = self.norm(F.conv2d(torch.where(r >= 0, 1.0, -1.0), torch.sign(self.weight), padding=1))
         gate = torch.sigmoid(self.fc(F.adaptive_avg_pool2d(self.mix * y + (1 - self.mix) * r, 1)))
         return self.head((y * gate * self.scale + r).mean((2, 3)))
+
+
+@pytest.mark.parametrize("pool", ["GlobalAveragePool (q)", "AveragePool <kernel_shape = [6, 5]> (q)"])
+@pytest.mark.parametrize("linear", ["MatMul (rows, u)", "Gemm <transB = 1> (rows, v, b)"])
+def test_what_is_rows_in_front_of_a_linear_is_averaged_early_too(pool: str, linear: str) -> None:
+    body = f"p = Mul (y, k)\nq = Add (p, h)\nm = {pool}\nrows = Reshape (m, shape)\nz = {linear}"
+    model = build(body, X, "z", shape=np.array([2, 4]), **{name: CONSTANTS[name] for name in ("k", "h", "u", "v", "b")})
+    assert operators(check_pass(model, AverageEarly())) == {"GlobalAveragePool": 1, "Reshape": 1, "Gemm": 1}
+
+
+def test_a_padded_or_smaller_pool_is_no_mean_of_the_map() -> None:
+    for pool in ("<kernel_shape = [6, 4]>", "<kernel_shape = [6, 5], pads = [1, 1, 1, 1]>"):
+        check_pass(graph(f"p = Mul (y, k)\nz = AveragePool {pool} (p)"), AverageEarly(), modified=False)
+
+
+@pytest.mark.parametrize("norm", ["p = Mul (y, k)\nq = Add (p, h)", "q = Add (y, h)"], ids=["scale and shift", "shift"])
+def test_a_norm_that_signs_read_too_is_no_reason_to_average_maps_of_it(norm: str) -> None:
+    body = f"{norm}\nm = GlobalAveragePool (q)\nc = Conv (m, w)\ns = bnncc.Sign (q)"
+    layer = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [1, 1, 1, 1], pad_value = 0.0>"
+    used = {name: CONSTANTS[name] for name in ("k", "h", "w") if name != "k" or "k)" in body}
+    constants = {**used, "f": signs(3, 4, 3, 3), "m1": normal(3), "b1": normal(3)}
+    model = build(f"{body}\nt = {layer} (s, f, m1, b1)\nz = Mul (t, c)", X, "z", **constants)
+    changed = "Mul" in norm
+    model = check_pass(model, AverageEarly(), modified=changed)
+    pooled = node_of(model, "GlobalAveragePool").inputs[0]
+    assert pooled is not None
+    assert (pooled.name == "y") is changed
+
+
+def test_the_weights_of_a_large_linear_are_not_repeated_for_a_small_map() -> None:
+    other = "o = GlobalAveragePool (y)\nn = Neg (o)"
+    body = f"{other}\ns = Add (y, r)\nm = GlobalAveragePool (s)\nrows = Reshape (m, shape)\nz = MatMul (rows, big)"
+    model = build(body, X, "z, n", shape=np.array([2, 4]), big=normal(4, 99))
+    model = check_pass(model, AverageEarly())
+    assert operators(model)["Concat"] == 0
+    assert on_maps(model) == 0
 
 
 def test_nothing_of_a_mixture_is_computed_on_maps_in_the_file() -> None:
