@@ -4,7 +4,8 @@
 and larq-zoo), converts them with LCE 0.16's converter and, by tf2onnx, to ONNX, which bnncc compiles.  Then both files
 run in turns on one thread, in LCE's interpreter at its best (indirect kernel and XNNPACK) and in LiteRT with bnncc's
 delegate.  For both: operators; the bytes that elementwise float operators read and write; the file's size; latency, the
-least and the median.  Both are compared with what Keras computes on a few images.
+least and the median.  Both are compared with what Keras computes on a few images; the weights are random, so a rounding
+that flips a sign spreads, in both files.  bnncc's is verified layer by layer as well.
 
     python benchmarks/lce/compare.py [--network NAME] [--runs N]
 """
@@ -125,10 +126,11 @@ def main() -> None:
         contents = [(arguments.folder / f"{name}.tflite").read_bytes(), compiled.content]
         lce, own = measure(contents, data["inputs"], data["outputs"], arguments.runs)
         table.add_row(*row(name, lce, own, len(data["inputs"])))
-        print(
-            f"{name}: {sum(layer.reason is None for layer in compiled.layers)} of {len(compiled.layers)} binary",
-            flush=True,
-        )
+        proof = bnncc.verify(compiled, [[np.ascontiguousarray(data["inputs"][:1].transpose(0, 3, 1, 2))]])
+        binary = sum(layer.reason is None for layer in compiled.layers)
+        flips = sum(sign.free_running_flips for sign in proof.signs)
+        found = "; ".join(proof.problems) or f"equal but for rounding, which flips {flips:,} signs"
+        print(f"{name}: {binary} of {len(compiled.layers)} binary; verified: {found}", flush=True)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

@@ -159,7 +159,8 @@ class Correspondence:
 
 def _sign_operand(value: ir.Value) -> ir.Value | None:
     """What is compared with 0 to yield a binary `value`: the operand of a Sign, or the difference of the two of a
-    comparison, behind which there are only choices, casts and affines.
+    comparison, behind which there are only choices, casts and affines.  Of the sign of such a value, sign(sign(x) +
+    0.1), it is x.
     """
     pending, comparisons = [value], dict[ir.Node, None]()
     for one in pending:
@@ -176,7 +177,8 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
     if len(comparisons) != 1 or shape_of(next(iter(comparisons)).outputs[0]) != shape_of(value):
         return None
     (node,) = comparisons
-    return node.inputs[0] if node.op_type == "Sign" else _difference(node)
+    operand = node.inputs[0] if node.op_type == "Sign" else _difference(node)
+    return None if operand is None else _sign_operand(operand) or operand
 
 
 def _difference(comparison: ir.Node) -> ir.Value | None:

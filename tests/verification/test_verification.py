@@ -365,3 +365,32 @@ def test_a_fault_of_one_percent_behind_a_clip_is_still_found() -> None:
     compiled = bnncc.compile(randomize(Clipped()), input_shapes=["1x512x8x8"], options=PLUS_ONE)
     wrong = with_constant(compiled, "bn", "LceBconv2d", 2, largest_by_one_percent)
     assert naming(verify(wrong, random_inputs(2, 1, 512, 8, 8)).problems, "layer") == {"conv1"}
+
+
+class SignOfASign(nn.Module):
+    """Larq's sign, in which the inner one decides and the outer one makes +1 of 0, behind a batch norm and a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(WIDTH)
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sign(torch.sign(self.norm(nn.functional.max_pool2d(x, 2))) + 0.1)
+        return nn.functional.conv2d(x, torch.where(self.conv.weight >= 0, 1.0, -1.0), padding=1)
+
+
+def test_flips_in_front_of_a_sign_of_a_sign_are_explained() -> None:
+    network = SignOfASign()
+    randomize(network, 3)
+    compiled = bnncc.compile(network, input_shapes=[f"1x{WIDTH}x24x24"])
+    norm = network.norm
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    threshold = (norm.running_mean.double() - norm.bias.double() / scale).detach().numpy()
+    generator = np.random.default_rng(0)
+    x = threshold.reshape(1, -1, 1, 1) * (1 + generator.integers(-2, 3, (1, WIDTH, 24, 24)) * 2.0**-24)
+    x[:, :, :12] += generator.standard_normal((1, WIDTH, 12, 24))
+    result = verify(compiled, [[x.astype(np.float32)]])
+    assert result.problems == []
+    assert sum(sign.flipped for sign in result.signs) > 50
+    assert all(sign.flipped == sign.explained for sign in result.signs)
