@@ -6,6 +6,9 @@ graph runs again with every float result of arithmetic moved at random by up to 
 
     Before:  x ─ Add ─ y                  After:   x ─ Add ─ y' ┬─────────────────────── Mul ─ y
                                                                 └ RandomUniformLike(1 ± 2^-22) ┘
+
+What an operator adds up by itself may cancel inside it, as γ·x - γ·μ + β does where x is near a zero of a batch norm.
+There what it reads is moved too.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ MOVED = 2.0**-22
 # Runs of which the largest change counts, and how much more than that roundings may make of the values.
 RUNS = 4
 MARGIN = 16.0
+# Operators that add up what they read.
+SUMS = {
+    "BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "GroupNormalization", "InstanceNormalization",
+    "LayerNormalization", "MatMul", "ReduceMean", "ReduceSum", "GlobalAveragePool", "AveragePool",
+}  # fmt: skip
 # Operators that yield what they were given, or whole numbers.
 EXACT = MOVES | JUMPING | {
     "Pad", "Neg", "Abs", "Relu", "Max", "Min", "Clip", "Where", "Constant", "ConstantOfShape", "Cast", "CastLike",
@@ -48,9 +56,11 @@ def moved_by_rounding(
     plain.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
     results = run(plain, feeds)
     rounded = {value.name for node in model.graph for value in _rounded(node)}
+    adding = (node for node in model.graph if node.domain == "" and node.op_type in SUMS)
+    summed = frozenset(node.outputs[0].name for node in adding) & rounded
     changes = dict.fromkeys(names, 0.0)
     for seed in range(RUNS):
-        moved = run(_shaken(plain, rounded, seed), feeds)
+        moved = run(_shaken(plain, rounded, summed, seed), feeds)
         for name in names:
             changes[name] = max(changes[name], _largest_change(moved[name], results[name]))
     return {name: MARGIN * change for name, change in changes.items()}
@@ -62,24 +72,36 @@ def _rounded(node: ir.Node) -> Sequence[ir.Value]:
     return [value for value in node.outputs if value.dtype == ir.DataType.FLOAT]
 
 
-def _shaken(proto: onnx.ModelProto, rounded: Collection[str | None], seed: int) -> onnx.ModelProto:
-    """A copy of `proto` in which the values `rounded` are multiplied by random numbers near 1."""
+def _shaken(
+    proto: onnx.ModelProto, rounded: Collection[str | None], summed: frozenset[str | None], seed: int
+) -> onnx.ModelProto:
+    """A copy of `proto` in which the values `rounded` are multiplied by random numbers near 1.
+
+    So is, for them alone, what the operators of the values `summed` read first.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
+
+    def move(exact: str, moved: str, number: int) -> None:
+        factor = f"{moved}\0factor"
+        random = onnx.helper.make_node(
+            "RandomUniformLike", [exact], [factor], low=1 - MOVED, high=1 + MOVED, seed=float(2000 * number + seed)
+        )
+        copy.graph.node.extend([random, onnx.helper.make_node("Mul", [exact, factor], [moved])])
+
     for index, node in enumerate(nodes):
+        if summed.intersection(node.output):
+            operand = f"{node.output[0]}\0operand"
+            move(node.input[0], operand, 2 * index)
+            node.input[0] = operand
         copy.graph.node.append(node)
         added = copy.graph.node[-1]
         for position, name in enumerate(node.output):
-            if name not in rounded:
-                continue
-            exact, factor = f"{name}\0exact", f"{name}\0factor"
-            added.output[position] = exact
-            random = onnx.helper.make_node(
-                "RandomUniformLike", [exact], [factor], low=1 - MOVED, high=1 + MOVED, seed=float(1000 * index + seed)
-            )
-            copy.graph.node.extend([random, onnx.helper.make_node("Mul", [exact, factor], [name])])
+            if name in rounded:
+                added.output[position] = f"{name}\0exact"
+                move(f"{name}\0exact", name, 2 * index + 1)
     return copy
 
 

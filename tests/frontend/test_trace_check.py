@@ -181,6 +181,34 @@ def test_what_cancels_is_off_by_what_was_rounded_in_front(kind: str, offset: flo
     assert all("signs flipped by rounding" in warning for warning in Fixture(Spread(kind, offset, signs)).check())
 
 
+@pytest.mark.parametrize("signs", [False, True])
+def test_what_cancels_inside_a_batch_norm_is_off_by_its_own_roundings(signs: bool) -> None:
+    class AtZero(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3)
+            self.norm.running_mean, self.norm.running_var = torch.tensor([0.7, -1.3]), torch.tensor([0.3, 2.1])
+            self.norm.bias.data = torch.tensor([0.4, 0.9])
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(x)
+            y: Tensor = self.conv(torch.sign(x) if signs else x)
+            return y
+
+    torch.manual_seed(1)
+    network = AtZero()
+    deviation = torch.sqrt(network.norm.running_var.double() + network.norm.eps)
+    zero = (network.norm.running_mean.double() - network.norm.bias.double() * deviation).detach().numpy()
+    fixture = Fixture(network)
+    near = [1 + np.random.default_rng(seed).integers(-2, 3, SHAPE) * 2.0**-24 for seed in (5, 6)]
+    fixture.inputs = [[(zero.reshape(1, -1, 1, 1) * factor).astype(np.float32)] for factor in near]
+    assert all("signs flipped by rounding" in warning for warning in fixture.check())
+    if not signs:  # of which each, at its zero, may be either
+        fixture.insert_behind(fixture.node("norm/BatchNormalization").outputs[0], "Add", 1e-4)
+        with pytest.raises(TraceMismatchError):
+            fixture.check()
+
+
 @pytest.mark.parametrize("edit", [("Mul", 1.05), ("Add", 0.1)])
 def test_what_cancels_hides_no_wrong_graph(edit: tuple[str, float]) -> None:
     torch.manual_seed(1)
