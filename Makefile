@@ -64,7 +64,7 @@ SECONDS ?= 3600
 
 fuzz-runtime: $(VENV)/installed-dev ## fuzz the delegate's preparation, then the interpreter, each for SECONDS (needs cmake, clang and its libclang-rt)
 	cmake -S targets/runtime -B build/fuzz -DBNNCC_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
-	cmake --build build/fuzz --target fuzz_preparation fuzz_interpreter
+	cmake --build build/fuzz --parallel 2 --target fuzz_preparation fuzz_interpreter
 	mkdir -p build/fuzz/corpus build/fuzz/interpreter_corpus
 	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
 	$(BIN)/python -m tests.targets.interpreter.corpus build/fuzz/interpreter_corpus

@@ -34,8 +34,7 @@ def test_a_file_is_right_without_any_one_pass(traced: TracedModel, name: str) ->
     options = Options(disabled_passes=(name,), weights_precision=precision)
     compiled = compile_traced(traced, find_target("raspberry-pi-4"), options)
     assert name not in compiled.pass_seconds
-    generator = np.random.default_rng(0)
-    result = verify(compiled, [[generator.standard_normal((1, 3, 32, 32), np.float32)] for _ in range(2)])
+    result = verify(compiled, [[np.random.default_rng(0).standard_normal((1, 3, 32, 32), np.float32)]])
     assert result.passed, result.problems
 
 
