@@ -1,13 +1,17 @@
-"""Turn arithmetic of ±1 maps that takes two values into a Sign and the affine that remains.
+"""Turn arithmetic of ±1 maps and of booleans that takes two values into a Sign and the affine that remains.
 
     Before:  a, b = ±1 ─ Add ─ Add(1) ─ Clip(-1, 1) ─ Mul(c = ±1) ─ y ─ Conv
     After:   a, b = ±1 ─ Add ─ Add(1) ─ Clip(-1, 1) ─ Mul(c = ±1) ─ bnncc.Sign ─ y ─ Conv
+
+    Before:  a, b = booleans ─ And ─ Cast ─ y ─ Conv
+    After:   a, b = booleans ─ And ─ Cast ─ Add(-½) ─ bnncc.Sign ─ Mul(½) ─ Add(½) ─ y ─ Conv
 
 A function of k such maps has 2^k values at most, all of which are computed here.  If they are two, low < high,
 
     y = (high - low)/2 · Sign(f - (high + low)/2) + (high + low)/2,
 
-so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.
+so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.  A comparison with one jump
+is a sign already (`recognize-steps`); what is left has more of them, or more than one operand.
 """
 
 from __future__ import annotations
@@ -76,11 +80,14 @@ def _tabulate(value: ir.Value) -> Matrix | None:
     shape = shape_of(value)
     order: list[ir.Value] = []
     maps: list[ir.Value] = []
-    if not _collect(value, shape, order, maps) or not 2 <= len(maps) <= MOST_MAPS:
+    if not _collect(value, shape, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
         return None
+    if len(maps) == 1 and not _is_zero_or_one(maps[0]):
+        return None  # a step: `recognize-steps` left it as it is
     points = np.arange(2 ** len(maps))
     known: dict[ir.Value, Function] = {
-        one: piecewise.constant(np.where(points >> index & 1, 1.0, -1.0)) for index, one in enumerate(maps)
+        one: piecewise.constant(np.where(points >> index & 1, 1.0, 0.0 if _is_zero_or_one(one) else -1.0))
+        for index, one in enumerate(maps)
     }
     for one in order:
         node = one.producer()
@@ -99,12 +106,12 @@ def _tabulate(value: ir.Value) -> Matrix | None:
 
 
 def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Value], maps: list[ir.Value]) -> bool:
-    """Fill in the values that the expression computes, operands first, and the binary maps behind it."""
+    """Fill in the values that the expression computes, operands first, and the ±1 maps and booleans behind it."""
     if value in order or value in maps:
         return True
     if shape is None or shape_of(value) != shape or len(order) == MOST_NODES:
         return False
-    if is_binary(value):
+    if is_binary(value) or _is_zero_or_one(value):
         maps.append(value)
         return True
     node = value.producer()
@@ -115,3 +122,14 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
             return False
     order.append(value)
     return True
+
+
+def _is_zero_or_one(value: ir.Value) -> bool:
+    """True for a boolean, and for which of two is the larger."""
+    if value.dtype == ir.DataType.BOOL:
+        return True
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type not in ("ArgMax", "ArgMin") or node.inputs[0] is None:
+        return False
+    shape = shape_of(node.inputs[0])
+    return shape is not None and shape[node.attributes.get_int("axis", 0)] == 2
