@@ -20,6 +20,7 @@ from bnncc.errors import ExportError
 from bnncc.frontend.copying import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
 from bnncc.frontend.source import location_in_traceback
+from bnncc.frontend.without_onnx_form import replace_operators
 
 # The lowest opset in which the exporter of torch.export is written.
 OPSET = 18
@@ -31,7 +32,7 @@ _QUOTED_LINES = 3
 def export_with_torch_export(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
     """torch.export (non-strict) and the ONNX exporter on top of it, without its optimiser."""
     with torch.no_grad():
-        program = torch.export.export(network, tuple(inputs), strict=False)
+        program = replace_operators(torch.export.export(network, tuple(inputs), strict=False))
         result = torch.onnx.export(
             program,
             tuple(inputs),
