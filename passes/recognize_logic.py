@@ -11,7 +11,8 @@ A function of k such maps has 2^k values at most, all of which are computed here
     y = (high - low)/2 · Sign(f - (high + low)/2) + (high + low)/2,
 
 so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.  A comparison with one jump
-is a sign already (`recognize-steps`); what is left has more of them, or more than one operand.
+is a sign already (`recognize-steps`); what is left has more of them, or more than one operand.  The largest and the
+smallest of some ±1 are ±1.
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import shape_of
-from bnncc.ir.value_facts import is_binary
+from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
 from bnncc.passes import piecewise
+from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
-from bnncc.passes.expression import Chain, rewrite_expressions
+from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
 from bnncc.passes.weighted_layer import is_read_by_layer
 
+# Of ±1 they yield ±1.
+CHOICES = {"Neg", "Mul", "Max", "Min", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
+# So many of these and moves in a row are looked through.
+MOST_CHOICES = 12
 # 2^k values are tabulated.
 MOST_MAPS = 6
 
@@ -38,14 +44,14 @@ class RecognizeLogic(ir.passes.InPlacePass):
     """Put a Sign behind every such expression that a layer with weights reads."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_expressions(model.graph, _recognize))
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _recognize, backwards=True))
 
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
-    if is_binary(value) or not is_read_by_layer(value):
+    if value.dtype != ir.DataType.FLOAT or is_binary(value) or not is_read_by_layer(value):
         return False
-    table = _tabulate(value)
+    table = np.array([-1.0, 1.0]) if _yields_signs(value) else _tabulate(value)
     values = None if table is None else np.unique(table)
     if values is None or values.size != 2:
         return False
@@ -82,7 +88,7 @@ def _tabulate(value: ir.Value) -> Matrix | None:
     maps: list[ir.Value] = []
     if not _collect(value, shape, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
         return None
-    if len(maps) == 1 and not _is_zero_or_one(maps[0]):
+    if len(maps) == 1 and is_binary(maps[0]):
         return None  # a step: `recognize-steps` left it as it is
     points = np.arange(2 ** len(maps))
     known: dict[ir.Value, Function] = {
@@ -111,7 +117,7 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
         return True
     if shape is None or shape_of(value) != shape or len(order) == MOST_NODES:
         return False
-    if is_binary(value) or _is_zero_or_one(value):
+    if _yields_signs(value) or _is_zero_or_one(value):
         maps.append(value)
         return True
     node = value.producer()
@@ -124,12 +130,31 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
     return True
 
 
+def _yields_signs(value: ir.Value, depth: int = MOST_CHOICES) -> bool:
+    """True for ±1 maps, their products, and the largest and smallest of their elements, negated or not."""
+    if is_binary(value):
+        return True
+    node = value.producer()
+    if node is None or node.domain != "" or not depth:
+        return False
+    if node.op_type in MOVES or node.op_type in CHOICES:
+        every = node.inputs if node.op_type in ("Max", "Min", "Mul") else data_inputs(node)
+        sources = every[:1] if node.op_type in ("ReduceMax", "ReduceMin") else every
+        return all(source is not None and _yields_signs(source, depth - 1) for source in sources)
+    return False
+
+
 def _is_zero_or_one(value: ir.Value) -> bool:
-    """True for a boolean, and for which of two is the larger."""
+    """True for a boolean, which of two is the larger, and what is left of an integer divided by 2."""
     if value.dtype == ir.DataType.BOOL:
         return True
     node = value.producer()
-    if node is None or node.domain != "" or node.op_type not in ("ArgMax", "ArgMin") or node.inputs[0] is None:
+    if node is None or node.domain != "" or node.inputs[0] is None:
         return False
+    if node.op_type == "Mod":
+        divisor = constant_of(node.inputs[1])
+        integer = value.dtype is not None and not value.dtype.is_floating_point()
+        floors = integer and node.attributes.get_int("fmod", 0) == 0
+        return floors and divisor is not None and bool(np.all(divisor == 2))
     shape = shape_of(node.inputs[0])
-    return shape is not None and shape[node.attributes.get_int("axis", 0)] == 2
+    return node.op_type in ("ArgMax", "ArgMin") and shape is not None and shape[node.attributes.get_int("axis", 0)] == 2

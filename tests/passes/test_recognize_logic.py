@@ -73,6 +73,10 @@ BOOLEANS: dict[str, Callable[[Tensor], Tensor]] = {
     "any": lambda x: (x > 0.5).any(1, keepdim=True).expand_as(x).float(),
     "the largest": lambda x: (x == x.amax(1, keepdim=True)).float(),
     "a sign where finite": lambda x: torch.where(torch.isinf(x), 1.0, sign(x)),
+    "the smallest of a window": lambda x: -F.max_pool2d(-sign(x), 2),
+    "the largest of a window, adaptively": lambda x: F.adaptive_max_pool2d(sign(x), (4, 3)),
+    "the largest of a column": lambda x: sign(x).amax(2, keepdim=True),
+    "a bit of an integer": lambda x: ((4 * x).to(torch.int32) >> 2 & 1).float(),
     "which of two": lambda x: torch.stack([-x, x.flip(1)], -1).argmax(-1).float() * 2 - 1,
 }
 
