@@ -2,7 +2,7 @@
 
 They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
-and `logsigmoid`, which the exporter writes as log(sigmoid(x)), -∞ from -104 down.
+`fake_quantize`, and `logsigmoid`, which the exporter writes as log(sigmoid(x)), -∞ from -104 down.
 """
 
 from __future__ import annotations
@@ -111,6 +111,19 @@ def _log_sigmoid(x: Tensor) -> Tensor:
     return torch.clamp(x, max=0) - torch.log(1 + torch.exp(-x.abs()))
 
 
+def _fake_quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, low: int, high: int) -> Tensor:
+    """The exporter's form has steps of 8 bits only, and divides by the scale, where PyTorch multiplies by 1/scale."""
+    inverse = 1.0 / scale if isinstance(scale, Tensor) else float(torch.tensor(1.0) / torch.tensor(scale))
+    steps = torch.clamp(torch.round(x * inverse) + zero_point, low, high)
+    return (steps - zero_point) * scale
+
+
+def _fake_quantize_channels(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, low: int, high: int) -> Tensor:
+    shape = [1] * x.dim()
+    shape[axis] = -1
+    return _fake_quantize(x, scale.reshape(shape), zero_point.reshape(shape), low, high)
+
+
 REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.copysign.Tensor: _copysign,
     aten.copysign.Scalar: _copysign,
@@ -123,6 +136,9 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.adaptive_max_pool1d.default: _adaptive_max_pool,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.adaptive_max_pool3d.default: _adaptive_max_pool,
+    aten.fake_quantize_per_tensor_affine.default: _fake_quantize,
+    aten.fake_quantize_per_tensor_affine.tensor_qparams: _fake_quantize,
+    aten.fake_quantize_per_channel_affine.default: _fake_quantize_channels,
     aten.__rshift__.Scalar: _right,
     aten.bitwise_right_shift.Tensor_Scalar: _right,
     aten.__lshift__.Scalar: _left,

@@ -29,9 +29,16 @@ EXACT: dict[str, Function] = {
     "adaptive max-pool with indices": lambda x: F.adaptive_max_pool2d(x, (3, 2), return_indices=True),
     "adaptive max-pool of a row": lambda x: F.adaptive_max_pool1d(x.flatten(2), 5),
     "right shift": lambda x: ((9 * x).to(torch.int32) >> 2).float(),
+    "fake quantisation to 2 bits": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.3, 1, -2, 1),
+    "fake quantisation by tensors": lambda x: torch.fake_quantize_per_tensor_affine(
+        x, torch.tensor(0.7), torch.tensor(0, dtype=torch.int32), -1, 0
+    ),
     "left shift": lambda x: ((9 * x).to(torch.int32) << 3).float(),
 }
 ROUNDED: dict[str, Function] = {
+    "fake quantisation of channels": lambda x: torch.fake_quantize_per_channel_affine(
+        x, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]), torch.tensor([0, 1, -1, 0, 2], dtype=torch.int32), 1, -4, 3
+    ),
     "hypot": lambda x: torch.hypot(x, x.flip(1)),
     "logsigmoid far below 0": lambda x: F.logsigmoid(200 * x),
 }
@@ -58,3 +65,23 @@ def test_it_is_pytorchs(name: str) -> None:
             np.testing.assert_array_equal(found, wanted.numpy())
         else:
             np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [(lambda x: x.mode(1)[0], "aten.mode"), (lambda x: torch.nextafter(x, x + 1), "prims.nextafter")],
+    ids=["mode", "nextafter"],
+)
+def test_an_operator_without_a_form_is_named_with_its_line(function: Function, operator: str) -> None:
+    with pytest.raises(bnncc.ExportError) as caught:
+        bnncc.compile(Net(function), input_shapes=["1x5x7x6"])
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith(f"PyTorch's exporter has no ONNX form for {operator}")
+    assert "test_without_onnx_form.py" in lines[2]
+    assert "without Python values" not in lines[-1]
+
+
+def test_no_line_of_the_exporters_is_the_users() -> None:
+    with pytest.raises(bnncc.ExportError) as caught:
+        bnncc.compile(Net(lambda x: x.histc(4)), input_shapes=["1x5x7x6"])
+    assert " in aten_histc" not in str(caught.value)
