@@ -22,15 +22,17 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary
 from bnncc.passes import piecewise
+from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
 from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
-from bnncc.passes.weighted_layer import is_read_by_layer
+from bnncc.passes.weight_terms import few_values, two_values
+from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
 
 # Of ±1 they yield ±1.
 CHOICES = {"Neg", "Mul", "Max", "Min", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
@@ -41,7 +43,9 @@ MOST_MAPS = 6
 
 
 class RecognizeLogic(ir.passes.InPlacePass):
-    """Put a Sign behind every such expression that a layer with weights reads."""
+    """Put a Sign behind every such expression that a layer with weights reads: where it holds other operands than bits,
+    one whose weights may be bits.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _recognize, backwards=True))
@@ -51,10 +55,12 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
     if value.dtype != ir.DataType.FLOAT or is_binary(value) or not is_read_by_layer(value):
         return False
-    table = np.array([-1.0, 1.0]) if _yields_signs(value) else _tabulate(value)
+    table, of_signs = (np.array([-1.0, 1.0]), False) if _yields_signs(value) else _tabulate(value)
     values = None if table is None else np.unique(table)
     if values is None or values.size != 2:
         return False
+    if not of_signs and not _is_read_by_bits(value):
+        return False  # a row that is one element is exact in floats, and faster
     low, high = float(values[0]), float(values[1])
     half, middle = (high - low) / 2, (high + low) / 2
     # The sign takes over the name and the readers of the expression.
@@ -75,21 +81,46 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
+def _is_read_by_bits(value: ir.Value) -> bool:
+    """True where a layer reads it, moved or padded at most, whose weights may be bits: a few values an output."""
+    for use in value.uses():
+        node = use.node
+        if node.domain != "":
+            continue
+        if node.op_type in LAYERS and use.idx == 0:
+            weights = constant_of(node.inputs[1])
+            if weights is not None and weights.ndim > 1:
+                filters = weights if node.op_type == "Conv" else output_first(node, weights)
+                if filters.ndim > 1 and _takes_few_values(filters):
+                    return True
+        elif node.op_type in FIRST_INPUT_ONLY and any(map(_is_read_by_bits, node.outputs)):
+            return True
+    return False
+
+
+def _takes_few_values(filters: Filters) -> bool:
+    if split_weights(filters) is not None or count_zeros(filters) or are_steps(filters):
+        return True
+    return two_values(filters, 1.0, 1) is not None or few_values(filters, 1.0, 1) is not None
+
+
 def _behind(graph: ir.Graph, node: ir.Node) -> ir.Node:
     """The node that follows: one that a layer reads is not the last."""
     nodes = iter(graph)
     return next(following for one in nodes if one is node for following in nodes)
 
 
-def _tabulate(value: ir.Value) -> Matrix | None:
-    """All values [2^k] of an expression of k binary maps; None where it is none, or of more or fewer than some."""
+def _tabulate(value: ir.Value) -> tuple[Matrix | None, bool]:
+    """All values [2^k] of an expression of k binary maps, None where it is none, or of more or fewer than some; whether
+    they are bits already.
+    """
     shape = shape_of(value)
     order: list[ir.Value] = []
     maps: list[ir.Value] = []
     if not _collect(value, shape, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
-        return None
+        return None, False
     if len(maps) == 1 and is_binary(maps[0]):
-        return None  # a step: `recognize-steps` left it as it is
+        return None, False  # a step: `recognize-steps` left it as it is
     points = np.arange(2 ** len(maps))
     known: dict[ir.Value, Function] = {
         one: piecewise.constant(np.where(points >> index & 1, 1.0, 0.0 if _is_zero_or_one(one) else -1.0))
@@ -106,9 +137,9 @@ def _tabulate(value: ir.Value) -> Matrix | None:
         known[one] = apply_operator(node, arguments)
     result = known[value]
     if result is None or not result.is_flat or result.knots.size:
-        return None
+        return None, False
     table: Matrix = result.offsets[:, 0]
-    return table
+    return table, all(map(is_binary, maps))
 
 
 def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Value], maps: list[ir.Value]) -> bool:

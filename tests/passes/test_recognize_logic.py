@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bnncc.passes.recognize_logic import RecognizeLogic
-from tests.passes.helpers import build, check_pass, operators, signs
+from tests.passes.helpers import build, check_pass, normal, operators, signs
 from tests.passes.proof import operators_in_file, proven
 
 X = "float[1, 6, 5, 7] x, float[1, 6, 5, 7] z"
@@ -24,14 +24,16 @@ MAPS = "a = bnncc.Sign (x)\nb = bnncc.Sign (z)\n"
         ("m = Mul (a, b)\ny = Conv <pads = [1, 1, 1, 1]> (m, w)", 1),
         ("m = Max (a, b)\ny = Conv (m, w)", 1),
         ("c = Less (x, z)\nd = Equal (x, z)\ne = Or (c, d)\nm = Cast <to = 1> (e)\ny = Conv (m, w)", 1),
+        ("c = Less (x, z)\nd = Equal (x, z)\ne = Or (c, d)\nm = Cast <to = 1> (e)\ny = Conv (m, f)", 0),
         ("m = Add (a, b)\ny = Conv (m, w)", 0),
         ("m = Mul (a, x)\ny = Conv (m, w)", 0),
         ("m = Mul (a, b)\ny = Relu (m)", 0),
     ],
-    ids=["XNOR", "OR", "booleans", "three values", "a float", "no layer"],
+    ids=["XNOR", "OR", "booleans", "booleans for float weights", "three values", "a float", "no layer"],
 )
 def test_two_values_become_a_sign_where_a_layer_reads_them(body: str, signs_more: int) -> None:
-    constants = {"w": signs(4, 6, 3, 3)} if "w)" in body else {}
+    weights = {"w": signs(4, 6, 3, 3), "f": normal(4, 6, 3, 3)}
+    constants = {name: array for name, array in weights.items() if f"{name})" in body}
     model = check_pass(build(MAPS + body, X, **constants), RecognizeLogic(), modified=bool(signs_more))
     assert operators(model)["bnncc.Sign"] <= 2 + signs_more
     assert sum(node.op_type == "Sign" for node in model.graph) == 2 + signs_more
