@@ -34,8 +34,9 @@ from bnncc.passes.traced import describe_signs
 from bnncc.passes.weight_terms import few_values, two_values
 from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
 
-# Of ±1 they yield ±1.
-CHOICES = {"Neg", "Mul", "Max", "Min", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
+# These yield one of what they read, and so of ±1 do these with them.
+CHOOSING = {"Max", "Min", "MaxPool", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
+CHOICES = CHOOSING | {"Neg", "Mul"}
 # So many of these and moves in a row are looked through.
 MOST_CHOICES = 12
 # 2^k values are tabulated.
@@ -55,7 +56,7 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
     if value.dtype != ir.DataType.FLOAT or is_binary(value) or not is_read_by_layer(value):
         return False
-    table, of_signs = (np.array([-1.0, 1.0]), False) if _yields_signs(value) else _tabulate(value)
+    table, of_signs = (np.array([-1.0, 1.0]), False) if _chooses(value) else _tabulate(value)
     values = None if table is None else np.unique(table)
     if values is None or values.size != 2:
         return False
@@ -148,7 +149,7 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
         return True
     if shape is None or shape_of(value) != shape or len(order) == MOST_NODES:
         return False
-    if _yields_signs(value) or _is_zero_or_one(value):
+    if is_binary(value) or _chooses(value) or _is_zero_or_one(value):
         maps.append(value)
         return True
     node = value.producer()
@@ -172,6 +173,23 @@ def _yields_signs(value: ir.Value, depth: int = MOST_CHOICES) -> bool:
         every = node.inputs if node.op_type in ("Max", "Min", "Mul") else data_inputs(node)
         sources = every[:1] if node.op_type in ("ReduceMax", "ReduceMin") else every
         return all(source is not None and _yields_signs(source, depth - 1) for source in sources)
+    return False
+
+
+def _chooses(value: ir.Value) -> bool:
+    """True for ±1 that are chosen among ±1: what only negates or moves them, layers take as it is."""
+    if not _yields_signs(value):
+        return False
+    pending, seen = [value], set[ir.Value]()
+    while pending:
+        one = pending.pop()
+        node = one.producer()
+        if one in seen or is_binary(one) or node is None:
+            continue
+        seen.add(one)
+        if node.op_type in CHOOSING:
+            return True
+        pending += [source for source in node.inputs if source is not None]
     return False
 
 
