@@ -1,13 +1,18 @@
-"""Turn arithmetic of ±1 maps that takes two values into a Sign and the affine that remains.
+"""Turn arithmetic of ±1 maps and of booleans that takes two values into a Sign and the affine that remains.
 
     Before:  a, b = ±1 ─ Add ─ Add(1) ─ Clip(-1, 1) ─ Mul(c = ±1) ─ y ─ Conv
     After:   a, b = ±1 ─ Add ─ Add(1) ─ Clip(-1, 1) ─ Mul(c = ±1) ─ bnncc.Sign ─ y ─ Conv
+
+    Before:  a, b = booleans ─ And ─ Cast ─ y ─ Conv
+    After:   a, b = booleans ─ And ─ Cast ─ Add(-½) ─ bnncc.Sign ─ Mul(½) ─ Add(½) ─ y ─ Conv
 
 A function of k such maps has 2^k values at most, all of which are computed here.  If they are two, low < high,
 
     y = (high - low)/2 · Sign(f - (high + low)/2) + (high + low)/2,
 
-so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.
+so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.  A comparison with one jump
+is a sign already (`recognize-steps`); what is left has more of them, or more than one operand.  The largest and the
+smallest of some ±1 are ±1.
 """
 
 from __future__ import annotations
@@ -16,35 +21,47 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import shape_of
-from bnncc.ir.value_facts import is_binary
+from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary
 from bnncc.passes import piecewise
+from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights
+from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
-from bnncc.passes.expression import Chain, rewrite_expressions
+from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
-from bnncc.passes.weighted_layer import is_read_by_layer
+from bnncc.passes.weight_terms import few_values, two_values
+from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
 
+# These yield one of what they read, and so of ±1 do these with them.
+CHOOSING = {"Max", "Min", "MaxPool", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
+CHOICES = CHOOSING | {"Neg", "Mul"}
+# So many of these and moves in a row are looked through.
+MOST_CHOICES = 12
 # 2^k values are tabulated.
 MOST_MAPS = 6
 
 
 class RecognizeLogic(ir.passes.InPlacePass):
-    """Put a Sign behind every such expression that a layer with weights reads."""
+    """Put a Sign behind every such expression that a layer with weights reads: where it holds other operands than bits,
+    one whose weights may be bits.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_expressions(model.graph, _recognize))
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _recognize, backwards=True))
 
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
-    if is_binary(value) or not is_read_by_layer(value):
+    if value.dtype != ir.DataType.FLOAT or is_binary(value) or not is_read_by_layer(value):
         return False
-    table = _tabulate(value)
+    table, of_signs = (np.array([-1.0, 1.0]), False) if _chooses(value) else _tabulate(value)
     values = None if table is None else np.unique(table)
     if values is None or values.size != 2:
         return False
+    if not of_signs and not _is_read_by_bits(value):
+        return False  # a row that is one element is exact in floats, and faster
     low, high = float(values[0]), float(values[1])
     half, middle = (high - low) / 2, (high + low) / 2
     # The sign takes over the name and the readers of the expression.
@@ -65,22 +82,50 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
+def _is_read_by_bits(value: ir.Value) -> bool:
+    """True where a layer reads it, moved or padded at most, whose weights may be bits: a few values an output."""
+    for use in value.uses():
+        node = use.node
+        if node.domain != "":
+            continue
+        if node.op_type in LAYERS and use.idx == 0:
+            weights = constant_of(node.inputs[1])
+            if weights is not None and weights.ndim > 1:
+                filters = weights if node.op_type == "Conv" else output_first(node, weights)
+                if filters.ndim > 1 and _takes_few_values(filters):
+                    return True
+        elif node.op_type in FIRST_INPUT_ONLY and any(map(_is_read_by_bits, node.outputs)):
+            return True
+    return False
+
+
+def _takes_few_values(filters: Filters) -> bool:
+    if split_weights(filters) is not None or count_zeros(filters) or are_steps(filters):
+        return True
+    return two_values(filters, 1.0, 1) is not None or few_values(filters, 1.0, 1) is not None
+
+
 def _behind(graph: ir.Graph, node: ir.Node) -> ir.Node:
     """The node that follows: one that a layer reads is not the last."""
     nodes = iter(graph)
     return next(following for one in nodes if one is node for following in nodes)
 
 
-def _tabulate(value: ir.Value) -> Matrix | None:
-    """All values [2^k] of an expression of k binary maps; None where it is none, or of more or fewer than some."""
+def _tabulate(value: ir.Value) -> tuple[Matrix | None, bool]:
+    """All values [2^k] of an expression of k binary maps, None where it is none, or of more or fewer than some; whether
+    they are bits already.
+    """
     shape = shape_of(value)
     order: list[ir.Value] = []
     maps: list[ir.Value] = []
-    if not _collect(value, shape, order, maps) or not 2 <= len(maps) <= MOST_MAPS:
-        return None
+    if not _collect(value, shape, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
+        return None, False
+    if len(maps) == 1 and is_binary(maps[0]):
+        return None, False  # a step: `recognize-steps` left it as it is
     points = np.arange(2 ** len(maps))
     known: dict[ir.Value, Function] = {
-        one: piecewise.constant(np.where(points >> index & 1, 1.0, -1.0)) for index, one in enumerate(maps)
+        one: piecewise.constant(np.where(points >> index & 1, 1.0, 0.0 if _is_zero_or_one(one) else -1.0))
+        for index, one in enumerate(maps)
     }
     for one in order:
         node = one.producer()
@@ -93,18 +138,18 @@ def _tabulate(value: ir.Value) -> Matrix | None:
         known[one] = apply_operator(node, arguments)
     result = known[value]
     if result is None or not result.is_flat or result.knots.size:
-        return None
+        return None, False
     table: Matrix = result.offsets[:, 0]
-    return table
+    return table, all(map(is_binary, maps))
 
 
 def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Value], maps: list[ir.Value]) -> bool:
-    """Fill in the values that the expression computes, operands first, and the binary maps behind it."""
+    """Fill in the values that the expression computes, operands first, and the ±1 maps and booleans behind it."""
     if value in order or value in maps:
         return True
     if shape is None or shape_of(value) != shape or len(order) == MOST_NODES:
         return False
-    if is_binary(value):
+    if is_binary(value) or _chooses(value) or _is_zero_or_one(value):
         maps.append(value)
         return True
     node = value.producer()
@@ -115,3 +160,50 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
             return False
     order.append(value)
     return True
+
+
+def _yields_signs(value: ir.Value, depth: int = MOST_CHOICES) -> bool:
+    """True for ±1 maps, their products, and the largest and smallest of their elements, negated or not."""
+    if is_binary(value):
+        return True
+    node = value.producer()
+    if node is None or node.domain != "" or not depth:
+        return False
+    if node.op_type in MOVES or node.op_type in CHOICES:
+        every = node.inputs if node.op_type in ("Max", "Min", "Mul") else data_inputs(node)
+        sources = every[:1] if node.op_type in ("ReduceMax", "ReduceMin") else every
+        return all(source is not None and _yields_signs(source, depth - 1) for source in sources)
+    return False
+
+
+def _chooses(value: ir.Value) -> bool:
+    """True for ±1 that are chosen among ±1: what only negates or moves them, layers take as it is."""
+    if not _yields_signs(value):
+        return False
+    pending, seen = [value], set[ir.Value]()
+    while pending:
+        one = pending.pop()
+        node = one.producer()
+        if one in seen or is_binary(one) or node is None:
+            continue
+        seen.add(one)
+        if node.op_type in CHOOSING:
+            return True
+        pending += [source for source in node.inputs if source is not None]
+    return False
+
+
+def _is_zero_or_one(value: ir.Value) -> bool:
+    """True for a boolean, which of two is the larger, and what is left of an integer divided by 2."""
+    if value.dtype == ir.DataType.BOOL:
+        return True
+    node = value.producer()
+    if node is None or node.domain != "" or node.inputs[0] is None:
+        return False
+    if node.op_type == "Mod":
+        divisor = constant_of(node.inputs[1])
+        integer = value.dtype is not None and not value.dtype.is_floating_point()
+        floors = integer and node.attributes.get_int("fmod", 0) == 0
+        return floors and divisor is not None and bool(np.all(divisor == 2))
+    shape = shape_of(node.inputs[0])
+    return node.op_type in ("ArgMax", "ArgMin") and shape is not None and shape[node.attributes.get_int("axis", 0)] == 2

@@ -97,7 +97,7 @@ def _repeats_channels(source: tuple[int, ...], result: tuple[int, ...]) -> bool:
 
 def _indices(model: ir.Model, x: ir.Value, y: ir.Value, shape: tuple[int, ...]) -> Indices | None:
     channel, rest = np.arange(shape[1]), int(np.prod(shape)) // shape[1]
-    if max(rest, shape[1]) > LARGEST_EXACT:
+    if x.dtype not in (None, ir.DataType.FLOAT) or max(rest, shape[1]) > LARGEST_EXACT:
         return None
     proto = skeleton(model, [y], given=[x])
     numbers = np.broadcast_to(channel.reshape(1, -1, *(1,) * (len(shape) - 2)), shape).astype(np.float32)

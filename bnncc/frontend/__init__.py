@@ -18,6 +18,7 @@
                          call the network with flat inputs, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
+- `without_onnx_form.py` operators that they do not know
 - `dataflow.py`, `repeatable.py`, `frozen_values.py`
                          what an exporter reads only once: random numbers, state, branches on data
 - `onnx_file.py`         .onnx files; for them

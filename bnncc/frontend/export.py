@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from bnncc.errors import ExportError
 from bnncc.frontend.copying import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
-from bnncc.frontend.source import location_in_traceback
+from bnncc.frontend.source import location_in_stack_trace, location_in_traceback
+from bnncc.frontend.without_onnx_form import replace_operators
 
 # The lowest opset in which the exporter of torch.export is written.
 OPSET = 18
@@ -28,21 +29,52 @@ OPSET = 18
 _QUOTED_LINES = 3
 
 
+# What the exporter says of an operator that it does not know.
+_NOT_FOUND = re.compile(
+    r"No ONNX function found for <OpOverload\(op='(?P<operator>[\w.]+)', overload='(?P<overload>\w+)'"
+)
+
+
+class NoOnnxFormError(ExportError):
+    """The network has an operator that PyTorch's exporter does not know."""
+
+
 def export_with_torch_export(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
     """torch.export (non-strict) and the ONNX exporter on top of it, without its optimiser."""
     with torch.no_grad():
-        program = torch.export.export(network, tuple(inputs), strict=False)
-        result = torch.onnx.export(
-            program,
-            tuple(inputs),
-            dynamo=True,
-            optimize=False,
-            opset_version=OPSET,
-            verbose=False,
-            input_names=input_names,
-        )
+        program = replace_operators(torch.export.export(network, tuple(inputs), strict=False))
+        try:
+            result = torch.onnx.export(
+                program,
+                tuple(inputs),
+                dynamo=True,
+                optimize=False,
+                opset_version=OPSET,
+                verbose=False,
+                input_names=input_names,
+            )
+        except Exception as error:
+            unknown = _without_onnx_form(program, error)
+            if unknown is None:
+                raise
+            raise NoOnnxFormError(f"torch.export: {unknown}") from error
     assert result is not None
     return result.model
+
+
+def _without_onnx_form(program: torch.export.ExportedProgram, error: BaseException) -> str | None:
+    """The operator that the exporter did not find, and the user's line; None where `error` says something else."""
+    cause: BaseException | None = error
+    while cause is not None and (found := _NOT_FOUND.search(str(cause))) is None:
+        cause = cause.__cause__
+    if cause is None or found is None:
+        return None
+    # The exporter looks for `prims.nextafter` where the program calls `aten.nextafter`.
+    name = found["operator"].partition(".")[2]
+    called = [node for node in program.graph.nodes if str(node.target).split(".")[1:2] == [name]]
+    locations = [location_in_stack_trace(node.meta.get("stack_trace") or "") for node in called]
+    lines = dict.fromkeys(f"\n    at {location}" for location in locations if location is not None)
+    return f"PyTorch's exporter has no ONNX form for {found['operator']}" + "".join(lines)
 
 
 def export_with_torchscript(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
@@ -98,6 +130,8 @@ def export(exporter: str, network: nn.Module, inputs: Sequence[Tensor], input_na
     try:
         with silence(), one_thread():
             return EXPORTERS[exporter](wrapped, inputs, input_names)
+    except ExportError:
+        raise
     except Exception as error:
         raise ExportError(f"{exporter}: {describe_error(error)}") from error
 

@@ -15,6 +15,7 @@ from bnncc.frontend.input_spec import shape_text
 from bnncc.frontend.input_types import wants_integers
 from bnncc.frontend.network import Network
 from bnncc.frontend.recording import Recording
+from bnncc.frontend.source import location_in_traceback
 from bnncc.ir.evaluate import Array
 
 # How PyTorch, and code that takes shapes apart, complain about a tensor of another shape.
@@ -24,6 +25,9 @@ _SHAPE = re.compile(
     re.IGNORECASE,
 )
 _INDEX = re.compile(r"index out of range|out of bounds|index -?\d+ is out|class values must be", re.IGNORECASE)
+
+# What PyTorch says of `torch.cond` and its kind where calls are recorded; its message goes on with objects' addresses.
+_HIGHER_ORDER = re.compile(r"no rule registered for HigherOrderOperator (?P<name>\w+)", re.IGNORECASE)
 
 
 def first_run(network: Network, seed: int) -> tuple[Recording, list[str]]:
@@ -60,6 +64,15 @@ def _random(network: Network, seed: int) -> list[Array]:
 
 
 def _explained(network: Network, error: Exception) -> InputError:
+    higher = _HIGHER_ORDER.search(str(error))
+    if higher is not None:
+        location = location_in_traceback(error.__traceback__)
+        return InputError(
+            f"forward calls torch's higher-order operator `{higher['name']}`, which chooses operators as it runs; a "
+            "compiled file has no such choice"
+            + (f":\n    {location}" if location else ".")
+            + "\nCompute both sides and choose with torch.where, or unroll the loop."
+        )
     described = f"forward fails on {', '.join(spec.text for spec in network.inputs)}:\n  {describe_error(error)}"
     text, first = str(error), network.inputs[0]
     if _INDEX.search(text) and any(not spec.is_float for spec in network.inputs):

@@ -20,11 +20,13 @@ import onnx_ir as ir
 
 from bnncc.errors import ExportError, InputError
 from bnncc.frontend.mask_assignment import choose_by_masks
-from bnncc.ir.evaluate import SMALL, input_dependent, run, skeleton, weights_of
+from bnncc.ir.evaluate import SMALL, inputs_of, run, skeleton, weights_of
 from bnncc.ir.graph import describe, shape_of
 
 # Operators whose result has a shape that depends on values.
 _DYNAMIC = {"NonZero", "Compress", "Unique", "NonMaxSuppression"}
+# Operators whose result is the shape of what they read, whatever its values are.
+_SHAPES = {"Shape", "Size"}
 # The element type that each NumPy type of a run's result stands for.
 _RUN_TYPES = {np.dtype(kind.numpy()): kind for kind in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16,
               ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataType.UINT8,
@@ -50,7 +52,7 @@ def complete_shapes(model: ir.Model) -> None:
     remaining = _incomplete(model)
     if not remaining:
         return
-    dependent = input_dependent(model.graph)
+    dependent = _value_dependent(model.graph)
     given = [
         value
         for node in model.graph
@@ -81,9 +83,26 @@ def _numpy_type(value: ir.Value) -> np.dtype[Any]:
     return value.dtype.numpy()
 
 
+def _value_dependent(graph: ir.Graph) -> set[ir.Value]:
+    """The values of the main graph that depend on the values of an input.  A shape does where an operator in front has
+    as many rows as values say: what opset 9 computes of others, as the scales of an Upsample, does not.
+    """
+    dependent = {value for value in graph.inputs if not value.is_initializer()}
+    sized = set[ir.Value]()
+    for node in graph:
+        read = inputs_of(node)
+        of_shape = any(value in sized for value in read)
+        of_values = of_shape if node.op_type in _SHAPES else any(value in dependent for value in read)
+        if of_values:
+            dependent.update(node.outputs)
+        if (of_shape and node.op_type not in _SHAPES) or (of_values and node.op_type in _DYNAMIC):
+            sized.update(node.outputs)
+    return dependent
+
+
 def _check_static(model: ir.Model) -> None:
     """Raise ExportError where an output depends on what has as many rows as an input's values say."""
-    dependent, dynamic = input_dependent(model.graph), dict[ir.Value, set[ir.Node]]()
+    dependent, dynamic = _value_dependent(model.graph), dict[ir.Value, set[ir.Node]]()
     for node in model.graph:
         causes = {cause for value in node.inputs if value is not None for cause in dynamic.get(value, ())}
         if node.op_type in _DYNAMIC and node.outputs[0] in dependent:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
+import onnx
 import onnx_ir as ir
+import onnxscript
 import torch
 
 from bnncc.ir.graph import MODULE_KEY, SOURCE_KEY
@@ -30,6 +32,8 @@ FILE_KEY = "bnncc.file"
 LINE_KEY = "bnncc.line"
 
 _TORCH = str(Path(torch.__file__).parent)
+# What PyTorch's exporters are made of.
+_ONNX = tuple(str(Path(module.__file__ or "").parent) for module in (onnx, ir, onnxscript))
 _BNNCC = str(Path(__file__).parent.parent)
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 # The file that calls the user's network: no frame outside of it belongs to the network.
@@ -58,7 +62,7 @@ class SourceLocation:
 
 @functools.cache
 def _is_user_file(file: str) -> bool:
-    if file.startswith("<") or file.startswith(_TORCH) or file.startswith(_BNNCC):
+    if file.startswith("<") or file.startswith(_TORCH) or file.startswith((_BNNCC, *_ONNX)):
         return False
     return not file.startswith(_STANDARD_LIBRARY) or "site-packages" in file
 

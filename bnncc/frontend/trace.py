@@ -18,7 +18,15 @@ from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, 
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
-from bnncc.frontend.export import EXPORTERS, TORCHSCRIPT, describe_error, export, has_torchscript, silence
+from bnncc.frontend.export import (
+    EXPORTERS,
+    TORCHSCRIPT,
+    NoOnnxFormError,
+    describe_error,
+    export,
+    has_torchscript,
+    silence,
+)
 from bnncc.frontend.first_run import first_run
 from bnncc.frontend.frozen_values import FrozenValue, find_frozen_values, refusal
 from bnncc.frontend.input_spec import InputSpec, shape_text
@@ -155,6 +163,9 @@ def trace_module(
     return _trace(Network(plain, list(inputs)), check_inputs, warnings, started, freeze_branches)
 
 
+_WITHOUT_PYTHON_VALUES = "without Python values that depend on tensors,"
+
+
 def _trace(
     network: Network, check_inputs: CheckInputs, warnings: list[str], started: float, freeze_branches: bool
 ) -> TracedModel:
@@ -204,11 +215,12 @@ def _trace(
     mismatches = [failure for failure in failures if isinstance(failure, TraceMismatchError)]
     if mismatches:
         raise mismatches[0]
+    unknown = any(isinstance(failure, NoOnnxFormError) for failure in failures)
+    advice = "by other operators, or compute it behind the network," if unknown else _WITHOUT_PYTHON_VALUES
     raise ExportError(
         "PyTorch cannot export the network:\n  "
         + "\n  ".join(map(str, failures))
-        + "\nRewrite that line without Python "
-        "values that depend on tensors, or export to ONNX by other means and compile the .onnx file."
+        + f"\nRewrite that line {advice} or export to ONNX by other means and compile the .onnx file."
     )
 
 

@@ -3,6 +3,7 @@
 - `graph.py`          small questions about a graph, and the metadata that passes leave in it
 - `geometry.py`       windows and padding of convolutions and pools
 - `ops.py`            our operators, as ONNX functions
+- `same_elements.py`  whether two values hold the same element in a place
 - `value_facts.py`    what is known of a value: its range, its channels
 - `bit_moves.py`      which moves of data can be done in packed words
 - `left_in_float.py`  why a layer stays in float, as passes leave it and the report reads it

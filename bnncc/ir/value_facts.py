@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import WHOLE_NUMBERS_KEY, constant_of
+from bnncc.ir.same_elements import share_elements
 
 # Operators that move elements without changing them.
 MOVES = {
@@ -96,8 +97,17 @@ def has_structural_zeros(value: ir.Value) -> bool:
     if node.op_type in ("Mul", "Div", "Max", "Min", "Where"):
         return any(has_structural_zeros(source) for source in node.inputs if source is not None)
     if node.op_type in ("Add", "Sub"):
-        return all(has_structural_zeros(source) for source in node.inputs if source is not None)
+        return all(has_structural_zeros(source) for source in node.inputs if source is not None) or cancels(value)
     return False
+
+
+def cancels(value: ir.Value) -> bool:
+    """True for a difference of values that hold the same element in a place, as x - max(x)."""
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type != "Sub":
+        return False
+    left, right = node.inputs
+    return left is not None and right is not None and share_elements(left, right)
 
 
 def mark_inputs(graph: ir.Graph) -> None:

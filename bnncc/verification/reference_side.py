@@ -14,7 +14,7 @@ from bnncc.ir import ops
 from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
-from bnncc.ir.value_facts import granularity
+from bnncc.ir.value_facts import cancels, granularity
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.emit import emit, stored_layouts
@@ -67,9 +67,13 @@ class Point:
 
     @cached_property
     def is_exact(self) -> bool:
-        """True where what it reads is a multiple of one number by design, such as a sum of ±1."""
+        """True where a 0 that it reads is one by design: of what is a multiple of one number, such as a sum of ±1, and
+        of an element that meets itself, as in x - max(x).
+        """
         operand = self.correspondence.operand_value
-        return operand is not None and granularity(operand) is not None
+        if operand is None:
+            return False
+        return granularity(operand) is not None or cancels(operand)
 
     @property
     def quantized(self) -> bool:

@@ -5,7 +5,7 @@ for one that nothing uses).  It raises `NotDecomposableError` where this node ha
 
 In reading order: `builder`; `function_body` (ONNX's own definition, for operators that have one); `normalization`,
 `elementwise`, `indexing`, `windows`, `resize`,
-`grid_sample`, `recurrent`, `small_integers`.
+`grid_sample`, `recurrent`, `bitwise`, `small_integers`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from bnncc.passes.decompositions import (
+    bitwise,
     elementwise,
     grid_sample,
     indexing,
@@ -46,5 +47,6 @@ DECOMPOSITIONS: Mapping[str, Decomposition] = {
     **elementwise.DECOMPOSITIONS,
     **grid_sample.DECOMPOSITIONS,
     **resize.DECOMPOSITIONS,
+    **bitwise.DECOMPOSITIONS,
     **small_integers.DECOMPOSITIONS,
 }

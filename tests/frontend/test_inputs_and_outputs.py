@@ -334,3 +334,18 @@ def test_a_parameter_that_is_no_tensor_is_named() -> None:
 
     with pytest.raises(InputError, match="needs a value for mode, which is no tensor: give it a default"):
         bnncc.compile(Net(forward), input_shapes=["1x3x6x5"])
+
+
+class Conditional(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.cond(x.sum() > 0, torch.sign, torch.neg, (x,))
+        return result
+
+
+def test_a_higher_order_operator_is_named_with_its_line() -> None:
+    with pytest.raises(bnncc.InputError) as caught:
+        bnncc.compile(Conditional(), input_shapes=["1x3x4x4"])
+    message = str(caught.value)
+    assert message.startswith("forward calls torch's higher-order operator `cond`")
+    assert "test_inputs_and_outputs.py" in message
+    assert " object at 0x" not in message

@@ -119,6 +119,29 @@ def test_resizing_of_an_older_opset_takes_its_samples_where_it_did(
     np.testing.assert_allclose(compute(traced(tmp_path, model), x)[0], expect(model, x)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_what_opset_9_computes_of_shapes_does_not_depend_on_the_input(tmp_path: Path) -> None:
+    """The scales by which a map takes the size of another, and `arange`, which is where a row of ones is not 0."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["small"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Shape", ["x"], ["large_shape"]),
+        helper.make_node("Shape", ["small"], ["small_shape"]),
+        helper.make_node("Cast", ["large_shape"], ["large_size"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["small_shape"], ["small_size"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["large_size", "small_size"], ["scales"]),
+        helper.make_node("Upsample", ["small", "scales"], ["again"], mode="nearest"),
+        helper.make_node("Slice", ["small_shape"], ["width"], axes=[0], starts=[3], ends=[4]),
+        helper.make_node("ConstantOfShape", ["width"], ["ones"], value=numpy_helper.from_array(np.ones(1, np.int64))),
+        helper.make_node("NonZero", ["ones"], ["places"]),
+        helper.make_node("Cast", ["places"], ["columns"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["small", "columns"], ["numbered"]),
+    ]
+    outputs = [info("again", [1, 2, 6, 4]), info("numbered", [1, 2, 3, 2])]
+    model = make(nodes, {}, [info("x", [1, 2, 6, 4])], outputs, 9, 4)
+    x = normal(0, 1, 2, 6, 4)
+    for found, expected in zip(compute(traced(tmp_path, model), x), expect(model, x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_weights_may_be_inputs_constants_or_of_an_old_format(tmp_path: Path) -> None:
     x, w = normal(0, 1, 3, 6, 6), normal(1, 4, 3, 3, 3)
     nodes = [

@@ -227,3 +227,16 @@ def test_torchs_ways_to_repeat_are_merged(repeat: torch.nn.Module) -> None:
     check_pass(model, MergeReplication(ReplicationMode.MERGE), without_source=lambda node: True)
     FoldConstants()(model)
     assert operators(model) == {"Conv": 1, "Tanh": 1}
+
+
+def test_booleans_that_are_repeated_along_the_channels_stay() -> None:
+    check_pass(
+        build(
+            "c = Greater (x, zero)\nr = Expand (c, shape)\ny = Cast <to = 1> (r)",
+            "float[1, 1, 6, 7] x",
+            zero=0.0,
+            shape=np.array([1, 6, 6, 7]),
+        ),
+        MergeReplication(ReplicationMode.MERGE),
+        modified=False,
+    )

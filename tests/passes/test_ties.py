@@ -6,6 +6,8 @@ All parameters are integers and powers of two, so that nothing rounds: the file'
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,45 @@ def test_a_strict_comparison_at_its_threshold_is_pytorchs(chain: str) -> None:
     x = 2 * normal(1, 3, 12, 12)
     assert equals_pytorch(compiled, network, x)
     assert verify(compiled, [[x]]).passed
+
+
+# An element that is compared with itself, in some place: the largest, the middle one, the diagonal.
+MEETINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "at least the fifth": lambda x: (x >= x.topk(5, 1)[0][:, 4:5]).float(),
+    "not below the largest": lambda x: torch.where(x < x.amax((2, 3), keepdim=True), -1.0, 1.0),
+    "at most the third": lambda x: (x <= x.sort(1)[0][:, 2:3]).float(),
+    "as large as its neighbours": lambda x: (x >= F.max_pool2d(x, 3, 1, 1)).float(),
+    "above its mirror image": lambda x: torch.where(x > x.transpose(2, 3), 1.0, -1.0),
+    "sign of what lacks to the largest": lambda x: torch.sign(x - x.amax(1, keepdim=True)),
+    "sign beside the mirror image": lambda x: torch.sign(x - x.flip(1)),
+}
+
+
+class Meeting(nn.Module):
+    """Floats of a convolution, of which no two are equal by chance; a comparison among them; a binary convolution."""
+
+    def __init__(self, meeting: str) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.meeting = meeting
+        self.first = nn.Conv2d(3, 9, 3)
+        self.second = nn.Parameter(torch.randn(4, 9, 3, 3, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(MEETINGS[self.meeting](self.first(x)), compared(self.second), padding=1)
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+def test_an_element_that_meets_itself_is_compared_as_pytorch_does(meeting: str) -> None:
+    network = Meeting(meeting).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x3x9x9"])
+    x = normal(1, 3, 9, 9)
+    assert equals_pytorch(compiled, network, x)
+    assert verify(compiled, [[x]]).passed
+
+
+def test_a_file_in_which_such_elements_fall_otherwise_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnncc.passes.strict_threshold._meets_zero", lambda _: False)
+    compiled = bnncc.compile(Meeting("above its mirror image").eval(), input_shapes=["1x3x9x9"])
+    problems = verify(compiled, [[normal(1, 3, 9, 9)]]).problems
+    assert any("lie exactly on the threshold, and the file takes them for the other side" in one for one in problems)

@@ -1,0 +1,148 @@
+"""PyTorch's operators for which its ONNX exporter has no form, or an inexact one, by others that it exports.
+
+They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
+its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
+`fake_quantize`, and `logsigmoid`, which the exporter writes as log(sigmoid(x)), -∞ from -104 down.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+aten = torch.ops.aten
+
+
+def replace_operators(program: ExportedProgram) -> ExportedProgram:
+    """The program with each such operator replaced; the same one where it has none."""
+    called = {node.target for module in program.graph_module.modules() for node in _nodes(module)}
+    table = {operator: function for operator, function in REPLACEMENTS.items() if operator in called}
+    return program.run_decompositions(table) if table else program
+
+
+def _nodes(module: torch.nn.Module) -> list[torch.fx.Node]:
+    return list(module.graph.nodes) if isinstance(module, torch.fx.GraphModule) else []
+
+
+def _copysign(x: Tensor, other: Tensor | float) -> Tensor:
+    """As for the exporter's own `signbit`, the sign of -0.0 is that of 0."""
+    magnitude = x.abs()
+    sign = other if isinstance(other, Tensor) else torch.full_like(magnitude, other)
+    return torch.where(sign < 0, -magnitude, magnitude)
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    return torch.sqrt(x * x + y * y)
+
+
+def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    values, indices = torch.topk(x, k, dim, largest=False, sorted=True)
+    values, indices = values.narrow(dim, k - 1, 1), indices.narrow(dim, k - 1, 1)
+    return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+
+def _median_of_axis(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower one of two."""
+    return _kthvalue(x, (x.shape[dim] + 1) // 2, dim, keepdim)
+
+
+def _median(x: Tensor) -> Tensor:
+    return _median_of_axis(x.reshape(-1), 0)[0]
+
+
+def _running(wins: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """The best so far along an axis, and the last place that holds it, in log₂ n steps."""
+
+    def scan(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        size = x.shape[dim]
+        shape = [1] * x.dim()
+        shape[dim] = size
+        best, where = x, torch.arange(size, device=x.device).reshape(shape).expand(x.shape)
+        step = 1
+        while step < size:
+            later, before = best.narrow(dim, step, size - step), best.narrow(dim, 0, size - step)
+            stays = wins(later, before)
+            places = torch.where(stays, where.narrow(dim, step, size - step), where.narrow(dim, 0, size - step))
+            where = torch.cat([where.narrow(dim, 0, step), places], dim)
+            best = torch.cat([best.narrow(dim, 0, step), torch.where(stays, later, before)], dim)
+            step *= 2
+        return best, where
+
+    return scan
+
+
+def _adaptive_max_pool(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tensor]:
+    """Pixel i of n takes the inputs ⌊i·size/n⌋ … ⌈(i + 1)·size/n⌉ - 1 along each axis; also each maximum's place."""
+    axes = len(output_size)
+    sizes = x.shape[-axes:]
+    windows = [
+        [(index * size // count, -(-(index + 1) * size // count)) for index in range(count)]
+        for count, size in zip(output_size, sizes, strict=True)
+    ]
+    largest = x
+    for axis, ranges in enumerate(windows):
+        parts = [largest.narrow(axis - axes, begin, end - begin) for begin, end in ranges]
+        largest = torch.cat([part.amax(axis - axes, keepdim=True) for part in parts], axis - axes)
+    numbers = torch.arange(sizes.numel(), device=x.device).reshape(sizes)
+    places = []
+    for corner in itertools.product(*windows):
+        part, place = x, numbers
+        for axis, (begin, end) in enumerate(corner):
+            part, place = (one.narrow(axis - axes, begin, end - begin) for one in (part, place))
+        places.append(place.flatten()[part.flatten(-axes).argmax(-1)])
+    return largest, torch.stack(places, -1).reshape(largest.shape)
+
+
+def _right(x: Tensor, amount: int) -> Tensor:
+    """An arithmetic shift rounds down."""
+    return torch.div(x, 2**amount, rounding_mode="floor")
+
+
+def _left(x: Tensor, amount: int) -> Tensor:
+    return torch.mul(x, 2**amount)
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    return torch.clamp(x, max=0) - torch.log(1 + torch.exp(-x.abs()))
+
+
+def _fake_quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, low: int, high: int) -> Tensor:
+    """The exporter's form has steps of 8 bits only, and divides by the scale, where PyTorch multiplies by 1/scale."""
+    inverse = 1.0 / scale if isinstance(scale, Tensor) else float(torch.tensor(1.0) / torch.tensor(scale))
+    steps = torch.clamp(torch.round(x * inverse) + zero_point, low, high)
+    return (steps - zero_point) * scale
+
+
+def _fake_quantize_channels(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, low: int, high: int) -> Tensor:
+    shape = [1] * x.dim()
+    shape[axis] = -1
+    return _fake_quantize(x, scale.reshape(shape), zero_point.reshape(shape), low, high)
+
+
+REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    aten.copysign.Tensor: _copysign,
+    aten.copysign.Scalar: _copysign,
+    aten.hypot.default: _hypot,
+    aten.kthvalue.default: _kthvalue,
+    aten.median.dim: _median_of_axis,
+    aten.median.default: _median,
+    aten.cummax.default: _running(torch.ge),
+    aten.cummin.default: _running(torch.le),
+    aten.adaptive_max_pool1d.default: _adaptive_max_pool,
+    aten.adaptive_max_pool2d.default: _adaptive_max_pool,
+    aten.adaptive_max_pool3d.default: _adaptive_max_pool,
+    aten.fake_quantize_per_tensor_affine.default: _fake_quantize,
+    aten.fake_quantize_per_tensor_affine.tensor_qparams: _fake_quantize,
+    aten.fake_quantize_per_channel_affine.default: _fake_quantize_channels,
+    aten.__rshift__.Scalar: _right,
+    aten.bitwise_right_shift.Tensor_Scalar: _right,
+    aten.__lshift__.Scalar: _left,
+    aten.bitwise_left_shift.Tensor_Scalar: _left,
+    aten.log_sigmoid.default: _log_sigmoid,
+    aten.log_sigmoid_forward.default: lambda x: (_log_sigmoid(x), torch.zeros(0, dtype=x.dtype)),
+}

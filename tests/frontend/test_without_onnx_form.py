@@ -1,0 +1,87 @@
+"""Operators that PyTorch's exporter does not know: what the file computes is what PyTorch computes, also at ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import bnncc
+from tests.frontend.proven import file_outputs
+
+Function = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
+EXACT: dict[str, Function] = {
+    "copysign": lambda x: torch.copysign(x.flip(1), x),
+    "copysign of a number": lambda x: torch.copysign(x, -1.0),
+    "kthvalue": lambda x: x.kthvalue(3, 1)[0],
+    "kthvalue that keeps its axis": lambda x: x.kthvalue(2, 3, keepdim=True),
+    "median of an axis": lambda x: x.median(2),
+    "median of an even number": lambda x: x.median(3, keepdim=True)[0],
+    "median of all": lambda x: x.median(),
+    "cummax": lambda x: x.round().cummax(2),
+    "cummin": lambda x: x.round().cummin(3),
+    "adaptive max-pool": lambda x: F.adaptive_max_pool2d(x, (3, 4)),
+    "adaptive max-pool to more": lambda x: F.adaptive_max_pool2d(x, (9, 1)),
+    "adaptive max-pool with indices": lambda x: F.adaptive_max_pool2d(x, (3, 2), return_indices=True),
+    "adaptive max-pool of a row": lambda x: F.adaptive_max_pool1d(x.flatten(2), 5),
+    "right shift": lambda x: ((9 * x).to(torch.int32) >> 2).float(),
+    "fake quantisation to 2 bits": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.3, 1, -2, 1),
+    "fake quantisation by tensors": lambda x: torch.fake_quantize_per_tensor_affine(
+        x, torch.tensor(0.7), torch.tensor(0, dtype=torch.int32), -1, 0
+    ),
+    "left shift": lambda x: ((9 * x).to(torch.int32) << 3).float(),
+}
+ROUNDED: dict[str, Function] = {
+    "fake quantisation of channels": lambda x: torch.fake_quantize_per_channel_affine(
+        x, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]), torch.tensor([0, 1, -1, 0, 2], dtype=torch.int32), 1, -4, 3
+    ),
+    "hypot": lambda x: torch.hypot(x, x.flip(1)),
+    "logsigmoid far below 0": lambda x: F.logsigmoid(200 * x),
+}
+
+
+class Net(nn.Module):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("name", [*EXACT, *ROUNDED])
+def test_it_is_pytorchs(name: str) -> None:
+    network = Net({**EXACT, **ROUNDED}[name])
+    compiled = bnncc.compile(network, input_shapes=["1x5x7x6"])
+    x = torch.randn(1, 5, 7, 6, generator=torch.Generator().manual_seed(3))
+    result = network(x)
+    expected = result if isinstance(result, tuple) else (result,)
+    for found, wanted in zip(file_outputs(compiled, [x]).values(), expected, strict=True):
+        if name in EXACT:
+            np.testing.assert_array_equal(found, wanted.numpy())
+        else:
+            np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [(lambda x: x.mode(1)[0], "aten.mode"), (lambda x: torch.nextafter(x, x + 1), "prims.nextafter")],
+    ids=["mode", "nextafter"],
+)
+def test_an_operator_without_a_form_is_named_with_its_line(function: Function, operator: str) -> None:
+    with pytest.raises(bnncc.ExportError) as caught:
+        bnncc.compile(Net(function), input_shapes=["1x5x7x6"])
+    lines = str(caught.value).splitlines()
+    assert lines[1].endswith(f"PyTorch's exporter has no ONNX form for {operator}")
+    assert "test_without_onnx_form.py" in lines[2]
+    assert "without Python values" not in lines[-1]
+
+
+def test_no_line_of_the_exporters_is_the_users() -> None:
+    with pytest.raises(bnncc.ExportError) as caught:
+        bnncc.compile(Net(lambda x: x.histc(4)), input_shapes=["1x5x7x6"])
+    assert " in aten_histc" not in str(caught.value)
