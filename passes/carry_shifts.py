@@ -19,12 +19,15 @@ until an operator needs v itself (a nonlinearity, a sign, a zero-padded convolut
 computed, once.  *Sink* again, for the Adds that this made.  The result is kept if it computes fewer elements
 elementwise.
 
-In front of a rounding, numbers that somebody chose stay where the network has them (kept_order.py).
+In front of a rounding, numbers that somebody chose stay where the network has them (kept_order.py).  A shift sinks
+through a choice too, Where(u > t, f, u), into what it chooses among, and into the t with which that is compared.
 
 In a ReActNet-A this removes three of the four shift Adds of each half-block.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +36,14 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import slice_ranges
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, replace_node, shape_of, sole_consumer, take_over
-from bnncc.passes.affine import Affine, Vector, affine_of
+from bnncc.passes.affine import Affine, Vector, affine_of, channel_vector
+from bnncc.passes.elementwise_operators import COMPARISONS
 from bnncc.passes.kept_order import must_stay
 from bnncc.passes.windows import windows_of
 
+# What a scale may be at least, and a shift at most beside the multiplier of sums with which it is compared.
+SMALLEST_SCALE = 1e-30
+LARGEST_SHIFT = 4096.0
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "PRelu", "Max", "Min", "BatchNormalization"}
 # Operators that hand a per-channel shift of their input on unchanged.
 TRANSPARENT = {"Identity", "MaxPool", "GlobalMaxPool", "GlobalAveragePool"}
@@ -79,13 +86,13 @@ def sink_shifts(graph: ir.Graph) -> None:
         if step is None or node.op_type not in ("Add", "Sub") or np.any(step[1].scale != 1):
             continue
         x, shift = step[0], step[1].shift
-        if can_sink(graph, x) and not must_stay(node.outputs[0], [step[1]]):
+        if can_sink(graph, x, shift) and not must_stay(node.outputs[0], [step[1]]):
             _sink(graph, x, shift)
             take_over(node.outputs[0], x)
             graph.remove(node, safe=True)
 
 
-def can_sink(graph: ir.Graph, value: ir.Value) -> bool:
+def can_sink(graph: ir.Graph, value: ir.Value, shift: Vector) -> bool:
     """True where a shift of `value` can be had by changing biases above it, and nothing else reads what changes."""
     node = value.producer()
     if node is None or sole_consumer(graph, value) is None:
@@ -95,12 +102,69 @@ def can_sink(graph: ir.Graph, value: ir.Value) -> bool:
     if node.domain != "":
         return False
     if node.op_type == "Add":
-        return any(_is_full(source, node) and can_sink(graph, source) for source in _computed(node))
+        return any(_is_full(source, node) and can_sink(graph, source, shift) for source in _computed(node))
     if is_channel_concat(node):
-        return all(source is not None and can_sink(graph, source) for source in node.inputs)
+        parts = _split(shift, node.inputs)
+        return all(can_sink(graph, source, part) for source, part in parts)
+    if node.op_type == "Where" and _choices(node):
+        return all(can_sink(graph, one, shift) or _is_compared(node, one, shift) for one in _choices(node))
     if is_transparent(node):
-        return node.inputs[0] is not None and can_sink(graph, node.inputs[0])
-    return False
+        return node.inputs[0] is not None and can_sink(graph, node.inputs[0], shift)
+    step = _scale(node)
+    return step is not None and can_sink(graph, step[0], shift / step[1])
+
+
+def _split(shift: Vector, parts: Sequence[ir.Value | None]) -> list[tuple[ir.Value, Vector]]:
+    """The values of a Concat along the channels, each with its part of the shift."""
+    found, start = [], 0
+    for source in parts:
+        assert source is not None
+        channels = (shape_of(source) or (0, 0))[1]
+        found.append((source, shift[start : start + channels]))
+        start += channels
+    return found
+
+
+def _choices(node: ir.Node) -> list[ir.Value]:
+    """What a Where chooses among; an empty list where it broadcasts one of them, or chooses a constant."""
+    values = [value for value in node.inputs[1:] if value is not None]
+    return values if all(_is_full(value, node) and constant_of(value) is None for value in values) else []
+
+
+def _scale(node: ir.Node) -> tuple[ir.Value, Vector] | None:
+    """(x, scale) of a Mul by constants none of which is 0, of a choice."""
+    step = affine_of(node)
+    chooses = step is not None and (behind := step[0].producer()) is not None and behind.op_type == "Where"
+    if step is None or not chooses or np.any(step[1].shift) or not np.all(np.abs(step[1].scale) > SMALLEST_SCALE):
+        return None
+    return step[0], step[1].scale
+
+
+def _is_compared(choice: ir.Node, value: ir.Value, shift: Vector) -> bool:
+    """True for a binary convolution without a bias that, the choice aside, is only compared with constants, and still
+    is told from them with the shift.
+    """
+    node = value.producer()
+    if node is None or not ops.is_binary_conv(node) or value.is_graph_output():
+        return False
+    multiplier, bias = (constant_of(operand) for operand in node.inputs[2:4])
+    if multiplier is None or bias is None or np.any(bias):
+        return False
+    if np.any(np.abs(shift) > LARGEST_SHIFT * np.abs(multiplier)):
+        return False
+    others = [use.node for use in value.uses() if use.node is not choice]
+    return all(_bound(one, value) is not None for one in others)
+
+
+def _bound(node: ir.Node, value: ir.Value) -> int | None:
+    """Which input of a comparison with `value` is a constant, one a channel; None where none is."""
+    if node.domain != "" or node.op_type not in COMPARISONS or node.op_type == "Equal":
+        return None
+    index = 1 if node.inputs[0] is value else 0
+    array, shape = constant_of(node.inputs[index]), shape_of(value)
+    if array is None or shape is None or channel_vector(array, shape) is None:
+        return None
+    return index
 
 
 def _sink(graph: ir.Graph, value: ir.Value, shift: Vector) -> None:
@@ -110,18 +174,33 @@ def _sink(graph: ir.Graph, value: ir.Value, shift: Vector) -> None:
     if ops.is_binary_conv(node) or _has_bias(node):
         _add_to_bias(graph, node, shift)
     elif node.op_type == "Add":
-        _sink(graph, next(x for x in _computed(node) if _is_full(x, node) and can_sink(graph, x)), shift)
+        _sink(graph, next(x for x in _computed(node) if _is_full(x, node) and can_sink(graph, x, shift)), shift)
     elif node.op_type == "Concat":
-        start = 0
-        for source in node.inputs:
-            assert source is not None
-            channels = (shape_of(source) or (0, 0))[1]
-            _sink(graph, source, shift[start : start + channels])
-            start += channels
+        for source, part in _split(shift, node.inputs):
+            _sink(graph, source, part)
+    elif node.op_type == "Where":
+        for source in dict.fromkeys(_choices(node)):
+            _shift_bounds(graph, source, shift)
+            _sink(graph, source, shift)
+    elif (step := _scale(node)) is not None:
+        _sink(graph, step[0], shift / step[1])
     else:
         assert node.inputs[0] is not None
         _sink(graph, node.inputs[0], shift)
     value.name = f"{name}/shifted"
+
+
+def _shift_bounds(graph: ir.Graph, value: ir.Value, shift: Vector) -> None:
+    """Let what `value` is compared with be shifted as it is: where both were equal they are, rounded alike."""
+    rank = len(shape_of(value) or ())
+    for use in list(value.uses()):
+        index = _bound(use.node, value)
+        if index is None:
+            continue
+        bound = constant_of(use.node.inputs[index])
+        assert bound is not None
+        moved = bound.astype(np.float32) + _mapped(shift, rank).astype(np.float32)[None]
+        use.node.replace_input_with(index, new_constant(graph, moved, f"{value.name}/bound"))
 
 
 def _add_to_bias(graph: ir.Graph, node: ir.Node, shift: Vector) -> None:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bnncc.ir.evaluate import run, skeleton, weights_of
 from bnncc.passes.carry_shifts import CarryShifts, elementwise_elements
 from tests.passes.helpers import Array, assert_same, build, check_pass, normal, operators, signs
 
@@ -222,3 +223,59 @@ def test_the_sums_are_of_float64() -> None:
     reference = build("p = Relu (x)\nc = Add (p, one)\ny = Conv (c, f)", X, one=shift(1), f=normal(5, 4, 1, 1))
     CarryShifts()(model)
     assert_same(reference, model)
+
+
+CHOICE = (
+    "bits = bnncc.Sign (x)\nu = {conv} (bits, w1, m1, zero)\nf = {conv} (bits, w3, m3, b3)\n"
+    "g = {comparison}\n{more}c = Where (g, f, u)\nk = Mul (c, scale)\nh = Add (k, x)\ny = Add (h, s)"
+)
+
+
+@pytest.mark.parametrize("comparison", ["Greater (u, t)", "LessOrEqual (t, u)", "Less (u, half)"])
+def test_a_shift_behind_a_choice_goes_into_what_is_chosen_and_into_the_bound(comparison: str) -> None:
+    body = CHOICE.format(conv=CONV, comparison=comparison, more="")
+    used = {"t": normal(1, 4, 1, 1, seed=7)} if "t" in comparison.split("(")[1] else {"half": np.float32(0.5)}
+    constants = {name: array for number in (1, 3) for name, array in conv(number).items() if name != "b1"}
+    constants |= {"zero": np.zeros(4, np.float32), "scale": normal(4, 1, 1, seed=8), "s": shift(9), **used}
+    model = build(body, X, **constants)
+    assert operators(check_pass(model, CarryShifts()))["Add"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({"zero": normal(4, seed=3)}, ""),
+        ({"m1": np.full(4, 1e-5, np.float32)}, ""),
+        ({"scale": np.array([0, 1, 2, 3], np.float32).reshape(4, 1, 1)}, ""),
+        ({}, "r = Relu (u)\n"),
+    ],
+    ids=["a bias", "a shift that hides the sums", "a scale of 0", "another reader"],
+)
+def test_a_shift_stays_behind_a_choice_of_which_the_bound_would_not_be_exact(
+    changes: dict[str, Array], more: str
+) -> None:
+    body = CHOICE.format(conv=CONV, comparison="Greater (u, t)", more=more)
+    constants = {name: array for number in (1, 3) for name, array in conv(number).items() if name != "b1"}
+    constants |= {"zero": np.zeros(4, np.float32), "scale": normal(4, 1, 1, seed=8), "s": shift(9), "t": shift(7)}
+    model = build(body, X, "y, r" if more else "y", **{**constants, **changes})
+    check_pass(model, CarryShifts(), modified=False)
+
+
+def test_integers_that_meet_their_bound_are_chosen_as_before() -> None:
+    body = CHOICE.format(conv=CONV, comparison="GreaterOrEqual (u, t)", more="")
+    halves = np.array([0.5, 1, 2, 1], np.float32)
+    constants = {"w1": signs(4, 4, 3, 3, seed=1), "m1": halves, "zero": np.zeros(4, np.float32)}
+    constants |= {"w3": signs(4, 4, 3, 3, seed=3), "m3": halves, "b3": halves, "scale": halves.reshape(4, 1, 1)}
+    constants |= {"t": 2 * halves.reshape(1, 4, 1, 1), "s": normal(1, 4, 1, 1, seed=2).astype(np.float32)}
+    model = build(body, "float[1, 4, 6, 6] x", **constants)
+    changed = model.clone()
+    assert CarryShifts()(changed).modified
+    (before, after) = (next(node for node in one.graph if node.op_type == "Where") for one in (model, changed))
+    x = np.random.default_rng(0).standard_normal((1, 4, 6, 6)).astype(np.float32)
+    results = [
+        next(iter(run(skeleton(one, [node.inputs[0]]), {**weights_of(one), "x": x}).values()))
+        for one, node in ((model, before), (changed, after))
+    ]
+    sums = next(iter(run(skeleton(model, [before.inputs[2]]), {**weights_of(model), "x": x}).values()))
+    assert np.any(sums == constants["t"])
+    np.testing.assert_array_equal(*results)
