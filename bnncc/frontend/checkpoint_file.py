@@ -29,20 +29,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnncc.errors import WeightsError
+from bnncc.errors import InputError, WeightsError
 from bnncc.frontend import restricted_pickle
 from bnncc.frontend.export import silence
 from bnncc.frontend.safetensors_file import looks_like_safetensors, read_safetensors
+from bnncc.system.files import read_whole
+from bnncc.system.memory import require_memory
 
 # A checkpoint is packed into so many archives at most: each is unpacked in memory.
 _DEEPEST = 3
 # Formats are told by so many of the first bytes.
 _START = 512
-_COMPRESSIONS: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ\x00": ("xz", lzma.decompress),
+_COMPRESSIONS: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
+    b"\x1f\x8b": ("gzip", lambda packed: gzip.GzipFile(fileobj=packed)),
+    b"BZh": ("bzip2", bz2.BZ2File),
+    b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
 }
+# A compressed file is unpacked in pieces of so many bytes: a few of it can stand for more than fits into memory.
+_PIECE = 2**24
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Names of files that hold weights, where a message or an archive has to choose.
 WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar")
@@ -63,24 +67,25 @@ class CheckpointContent:
 
 def read_checkpoint(path: Path) -> CheckpointContent:
     """Raises WeightsError, which says what the file is instead."""
-    if path.is_dir():
-        raise WeightsError(_describe_directory(path))
-    if not path.exists():
-        raise WeightsError(f"there is no file {path}")
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+        if path.is_dir():
+            raise WeightsError(_describe_directory(path))
+        content = read_whole(path)
+    except WeightsError:
+        raise
+    except (InputError, OSError) as error:
+        raise WeightsError(str(error)) from error
     return _read(content, str(path), _DEEPEST)
 
 
 def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
     start = content[:_START]
     _refuse_what_is_no_checkpoint(start, name)
-    for magic, (compression, decompress) in _COMPRESSIONS.items():
+    for magic, (compression, opened) in _COMPRESSIONS.items():
         if start.startswith(magic):
             try:
-                inner = decompress(content)
+                with opened(io.BytesIO(content)) as stream:
+                    inner = _unpack(stream, name)
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
                 raise WeightsError(f"{name} is {compression}-compressed and damaged: {error}") from error
             return _unpacked(inner, name, f"{name} is {compression}-compressed", depth)
@@ -91,6 +96,15 @@ def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
     if _is_tar(content):
         return _read_tar(content, name, depth)
     return _read_pickle(content, name)
+
+
+def _unpack(stream: Any, name: str) -> bytes:
+    """All that a compressed stream holds.  Raises InputError where that is more than fits into memory."""
+    inner = bytearray()
+    while piece := stream.read(_PIECE):
+        inner += piece
+        require_memory(len(inner), f"{name}, unpacked,")
+    return bytes(inner)
 
 
 def _unpacked(content: bytes, name: str, note: str, depth: int) -> CheckpointContent:
@@ -176,6 +190,7 @@ def _only(members: Sequence[str], name: str, kind: str) -> str:
 def _read_zip(content: bytes, name: str, depth: int) -> CheckpointContent:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            require_memory(sum(member.file_size for member in archive.infolist()), f"{name}, unpacked,")
             members = [member for member in archive.namelist() if not member.endswith("/")]
             # torch.save puts everything below one folder, named after the file.
             inner = {member.partition("/")[2] for member in members}
@@ -198,7 +213,7 @@ def _read_npz(content: bytes, name: str) -> dict[str, Any]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (ValueError, OSError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
         raise WeightsError(f"{name} is a NumPy archive that cannot be read: {error}") from error
 
 

@@ -714,7 +714,7 @@ def test_a_file_that_is_none_of_bnncc_is_refused(workspace: Workspace, tmp_path:
     model.metadata = []
     assert "was not compiled by bnncc" in message(pack(model))
     result = check(f"{tmp_path}/missing.tflite", "--model", *NETWORK, "--data", workspace.npz)
-    assert "cannot be read" in refused(result)
+    assert "missing.tflite does not exist" in refused(result)
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--resume"])
