@@ -12,6 +12,7 @@ import click
 
 from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
+from bnncc.errors import InputError
 
 if TYPE_CHECKING:
     from bnncc.inference.runners import Runtime
@@ -50,8 +51,11 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     lce = open_lce(model, threads)
     if lce is not None:
         runners[Runtime.LCE] = lce
-    timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
-    operators = time_operators(model, runners, threads, kernel)
+    try:
+        timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
+        operators = time_operators(model, runners, threads, kernel)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} cannot be run: {str(error).strip()}") from error
     _print_operators(operators, list(runners))
     console = output()
     console.print(

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnncc.errors import InputError, WeightsError
+from bnncc.errors import BnnccError, InputError, WeightsError
 from bnncc.frontend import restricted_pickle
 from bnncc.frontend.export import silence
 from bnncc.frontend.safetensors_file import looks_like_safetensors, read_safetensors
@@ -75,7 +75,12 @@ def read_checkpoint(path: Path) -> CheckpointContent:
         raise
     except (InputError, OSError) as error:
         raise WeightsError(str(error)) from error
-    return _read(content, str(path), _DEEPEST)
+    try:
+        return _read(content, str(path), _DEEPEST)
+    except BnnccError:
+        raise
+    except Exception as error:  # what zipfile, tarfile, pickle and NumPy make of damaged bytes is of many types
+        raise _damaged(str(path), error) from error
 
 
 def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
@@ -244,7 +249,7 @@ def _load(content: bytes, name: str) -> Any:
     is_zip = content.startswith(b"PK\x03\x04")
     failure: Exception | None = None
     for encoding in ("utf-8", "latin1"):  # Python 2 pickled bytes as str.
-        with silence(), contextlib.suppress(UnicodeDecodeError):
+        with silence():
             try:
                 return torch.load(
                     io.BytesIO(content),
@@ -253,8 +258,6 @@ def _load(content: bytes, name: str) -> Any:
                     weights_only=False,  # which is about Python's own pickle module
                     encoding=encoding,
                 )
-            except UnicodeDecodeError:
-                raise
             except Exception as error:
                 failure = error
         if not is_zip:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -26,7 +26,7 @@ from tests.torture.mutate import (
     tflite_field,
     zip_member,
 )
-from tests.torture.rows import Case, judge
+from tests.torture.rows import Found, Trial, judge
 from tests.torture.subjects import PICTURES, SHAPE, Subjects
 
 # What a command makes where it takes the file.
@@ -110,7 +110,7 @@ def deploy(subjects: Subjects, path: Path) -> Sequence[object]:
 class Attack:
     """One row.
 
-    files: of the subjects, one of which is damaged each time.  codes: the exit codes that are right.  count: of mutants.
+    files: of the subjects, one of which is damaged each time.  codes: the right exit codes.  count: of mutants.
     """
 
     title: str
@@ -121,20 +121,23 @@ class Attack:
     codes: tuple[int, ...]
     count: int
 
-    def case(self, subjects: Subjects, folder: Path, index: int, seed: int) -> Case:
-        """Damage a file and give it to the command; `folder` is new, and stays where something is not as it must be."""
-        random = Random(f"{seed} {self.title} {self.command} {index}")
+    def trials(self, seed: int, share: float) -> Iterator[Trial]:
+        """share: of `count`."""
+        must = " or ".join(map(str, self.codes))
+        for index in range(max(1, round(share * self.count))):
+            run = partial(self._run, f"{seed} {self.title} {self.command} {index}")
+            yield Trial(self.title, self.command, must, f"number {index} of seed {seed}", run)
+
+    def _run(self, seed: str, subjects: Subjects, folder: Path) -> Found:
+        """Damage a file and give it to the command."""
+        random = Random(seed)
         name = random.choice(self.files)
-        content = changed(random, subjects[name].read_bytes(), self.mutation)
         place = Place.make(folder, PATH=f"{subjects['programs']}:{os.environ['PATH']}")
         given = folder / "given" / Path(name).name
         given.parent.mkdir()
-        given.write_bytes(content)
+        given.write_bytes(changed(random, subjects[name].read_bytes(), self.mutation))
         outcome = run_forked(bnncc(self.arguments(subjects, given)), place)
-        problems = judge(outcome, self.codes, (MADE,))
-        if not problems:
-            shutil.rmtree(folder)
-        return Case(f"{name} number {index} (CRC {zlib.crc32(content):08x})", outcome, problems)
+        return outcome, judge(outcome, self.codes, (MADE,))
 
 
 DONE_OR_REFUSED, REFUSED, COMPARED = (0, 2), (2,), (0, 1, 2)
@@ -193,3 +196,8 @@ ATTACKS: tuple[Attack, ...] = (
         150,
     ),
 )  # fmt: skip
+
+
+def trials(seed: int, share: float = 1.0) -> list[Trial]:
+    """All of them; share: how many of each row."""
+    return [trial for attack in ATTACKS for trial in attack.trials(seed, share)]

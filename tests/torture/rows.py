@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.torture.forked import HANG, MEMORY_LIMIT, TRACEBACK, Outcome
+from tests.torture.subjects import Subjects
 
 # PyTorch's own folder for what it compiles, which all of a user's programs share; torch.export makes it, empty.
 OF_PYTORCH = "/torchinductor_"
@@ -27,11 +30,35 @@ class Case:
     problems: tuple[str, ...]
 
 
+# What a trial yields: the outcome, and what is not as it must be.
+Found = tuple[Outcome, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A case to be: `run` is given a new folder.  Those of one title, command and `must` are a row."""
+
+    title: str
+    command: str
+    must: str
+    name: str
+    run: Callable[[Subjects, Path], Found]
+
+    def case(self, subjects: Subjects, folder: Path) -> Case:
+        """Run it; the folder stays where something is not as it must be."""
+        try:
+            outcome, problems = self.run(subjects, folder)
+        except Exception as error:  # a trial that does not come about is none that was passed
+            outcome, problems = Outcome(None), (f"the trial itself failed: {type(error).__name__}: {error}",)
+        if not problems:
+            shutil.rmtree(folder, ignore_errors=True)
+        return Case(self.name, outcome, tuple(problems))
+
+
 @dataclass
 class Row:
-    """title: what was damaged, or done.  command: to what.  must: in words."""
+    """title: what was damaged, or done.  command: to what.  must: the exit codes that are right, in words."""
 
-    group: str
     title: str
     command: str
     must: str
@@ -46,6 +73,15 @@ class Row:
         """How often which exit code came."""
         codes = Counter(case.outcome.code for case in self.cases)
         return ", ".join(f"{name_of(code)}: {count:,}" for code, count in sorted(codes.items(), key=str))
+
+
+def rows_of(trials: Sequence[Trial], cases: Sequence[Case]) -> list[Row]:
+    """The rows of trials and what became of them, in the order of the trials."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for trial, case in zip(trials, cases, strict=True):
+        key = (trial.title, trial.command, trial.must)
+        rows.setdefault(key, Row(*key)).cases.append(case)
+    return list(rows.values())
 
 
 def name_of(code: int | None) -> str:

@@ -18,7 +18,7 @@ from tests.frontend.test_checkpoint_formats import npz, safetensors, saved, tarr
 from tests.torture.forked import Outcome, Place, bnncc, run_forked
 
 SHAPE = "1x3x8x8"
-CLASSES, IMAGES = 4, 12
+CLASSES, IMAGES, MANY = 4, 12, 200
 NET = """\
 import torch
 from torch import nn
@@ -100,15 +100,16 @@ def make_subjects(folder: Path) -> Subjects:
         subjects[name].write_bytes(content)
     _write_data(subjects)
     _write_programs(subjects["programs"])
-    torch.onnx.export(network, (torch.zeros(1, 3, 8, 8),), subjects["net.onnx"], input_names=["x"], verbose=False)
+    torch.onnx.export(
+        network, (torch.zeros(1, 3, 8, 8),), subjects["net.onnx"], input_names=["x"], verbose=False, external_data=False
+    )
     place = Place.make(folder / "making")
     command = (*subjects.network, "--classes", subjects["classes.txt"], "--pixels", "0..1")
     subjects.must(place, "compile", *command, "-o", subjects["net.tflite"])
     subjects.must(place, "bundle", subjects["net.tflite"], "-o", subjects["bundle"])
-    subjects.must(
-        place, "check", subjects["net.tflite"], *subjects.model, "--data", subjects["data.npz"], "--resume",
-        subjects["resume.npz"],
-    )  # fmt: skip
+    check = ("check", subjects["net.tflite"], *subjects.model, "--data")
+    subjects.must(place, *check, subjects["data.npz"], "--resume", subjects["resume.npz"])
+    subjects.must(place, *check, subjects["many.npz"], "--json", subjects["many.json"])
     return subjects
 
 
@@ -135,6 +136,8 @@ def _write_data(subjects: Subjects) -> None:
     images = rng.integers(0, 256, (IMAGES, 3, 8, 8), np.uint8)
     labels = np.arange(IMAGES) % CLASSES
     subjects["data.npz"].write_bytes(npz({"images": images, "labels": labels}))
+    many = rng.integers(0, 256, (MANY, 3, 8, 8), np.uint8)
+    subjects["many.npz"].write_bytes(npz({"images": many, "labels": np.arange(MANY) % CLASSES}))
     stream = io.BytesIO()
     np.savez_compressed(stream, images=images.astype(np.float32), labels=labels)
     subjects["data.packed.npz"].write_bytes(stream.getvalue())
