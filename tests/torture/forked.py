@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import os
 import resource
@@ -67,14 +68,18 @@ def run_forked(
 ) -> Outcome:
     """Call `function` in a forked process, whose exit status is that of its SystemExit, as Python would have it.
 
-    meanwhile: called here with the number of the process while it runs.
+    meanwhile: called here with the number of the process when the command begins.
     """
     before = place.files()
     with tempfile.TemporaryFile() as stream:
         started = time.monotonic()
+        ready, tell_ready = os.pipe()
         number = os.fork()
         if number == 0:
-            _be_the_command(function, place, stream.fileno())
+            _be_the_command(function, place, stream.fileno(), tell_ready)
+        os.close(tell_ready)
+        os.read(ready, 1)  # nothing, where it is told by the end of the process
+        os.close(ready)
         if meanwhile is not None:
             meanwhile(number)
         descriptor = os.pidfd_open(number)
@@ -91,7 +96,7 @@ def run_forked(
     return Outcome(code, output, seconds, peak, tuple(sorted(place.files() - before)))
 
 
-def _be_the_command(function: Callable[[], object], place: Place, output: int) -> None:
+def _be_the_command(function: Callable[[], object], place: Place, output: int, tell_ready: int) -> None:
     code: object = 70  # no code of bnncc's: what happens below happens
     try:
         os.setpgid(0, 0)
@@ -104,9 +109,12 @@ def _be_the_command(function: Callable[[], object], place: Place, output: int) -
         os.chdir(place.folder)
         os.environ.update({"TMPDIR": str(place.temporary), "BNNCC_MEMORY": MEMORY_TOLD, **place.variables})
         tempfile.tempdir = None
+        faulthandler.disable()  # pytest's, which writes to the terminal
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(tell_ready, b"x")
+        os.close(tell_ready)
         code = 0
         function()
     except SystemExit as error:

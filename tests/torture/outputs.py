@@ -111,7 +111,10 @@ def _unwritable(writer: str, subjects: Subjects, folder: Path) -> Found:
         command()
 
     outcome = run_forked(without_rights, place)
-    return outcome, judge(outcome, (REFUSED,))
+    problems = [*judge(outcome, (REFUSED,))]
+    if "no permission to write in locked" not in outcome.output and "Permission denied" not in outcome.output:
+        problems.append(f"it was refused for another reason: {outcome.output.strip()[-200:]}")
+    return outcome, problems
 
 
 @contextmanager
