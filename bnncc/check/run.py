@@ -13,6 +13,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def _results(
         results = parallel(calls)
         try:
             yield from results
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that measured was killed, by the system perhaps, as memory is used up: take fewer --jobs; "
+                "with --resume FILE, what is measured is kept, and the next call goes on from it"
+            ) from error
         finally:
             results.close()
 

@@ -73,7 +73,7 @@ def _two_bundles(subjects: Subjects, folder: Path) -> Found:
 
 def _run(subjects: Subjects, cache: Path, folder: Path, **variables: str) -> tuple[Callable[[], object], Place]:
     command = bnncc(("run", subjects["net.tflite"], "--input", subjects["images.npy"], "-o", "made.npz"))
-    return command, Place.make(folder, BNNCC_CACHE=str(cache), **variables)
+    return command, Place.make(folder, **{"BNNCC_CACHE": str(cache), **variables})
 
 
 def _copied_cache(folder: Path) -> Path:
