@@ -13,6 +13,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,19 @@ def _results(
                 "a process that measured was killed, by the system perhaps, as memory is used up: take fewer --jobs; "
                 "with --resume FILE, what is measured is kept, and the next call goes on from it"
             ) from error
+        except _lost_cluster(dask) as error:
+            raise InputError(f"--dask: the cluster at {dask} was lost: {error}") from error
         finally:
             results.close()
+
+
+def _lost_cluster(dask: str | None) -> tuple[type[BaseException], ...]:
+    """What is raised where a cluster ends while it measures; nothing without one."""
+    if dask is None:
+        return ()
+    from distributed import KilledWorker
+
+    return (CancelledError, KilledWorker, OSError)
 
 
 @contextlib.contextmanager
