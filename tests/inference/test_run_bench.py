@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click.testing
@@ -71,6 +72,15 @@ def test_all_outputs_are_written(file: Path, tmp_path: Path) -> None:
     (found,) = np.load(tmp_path / "out.npz").values()
     expected = logits(5)
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1], expected[:2]]), atol=1e-4)
+
+
+def test_a_name_that_standard_output_cannot_say_is_written_and_said_as_escapes(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", example.images()[0])
+    name = os.fsdecode(bytes(tmp_path) + b"/\xff.npz")
+    result = invoke("run", file, "--input", tmp_path / "one.npy", "-o", name)
+    assert result.exit_code == 0, result.output
+    assert "\\udcff.npz: the outputs of 1 images" in result.output
+    assert Path(name).is_file()
 
 
 def test_inner_feature_maps_need_an_output_file(tmp_path: Path) -> None:

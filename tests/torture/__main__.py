@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.torture import mutants, outputs, races, signals, values
 from tests.torture.forked import MEMORY_TOLD, load_libraries
-from tests.torture.native import native_rows
+from tests.torture.native import NativeRow, native_rows
 from tests.torture.page import page
 from tests.torture.rows import Case, Trial, rows_of
 from tests.torture.subjects import make_subjects
@@ -64,15 +64,21 @@ def main() -> None:
         cases = list(pool.map(run, range(len(trials))))
     split = len(damaged)
     tables = rows_of(damaged, cases[:split]), rows_of(faults, cases[split:])
-    native = native_rows(arguments.fuzz) if arguments.fuzz else []
     command = "make torture" if arguments.share == 1 and not arguments.only else " ".join(sys.argv)
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    written = page(*tables, native, command, date, time.monotonic() - started, MEMORY_TOLD)
     output = arguments.output or (TABLE if command == "make torture" else None)
-    if output is None:
-        print(written)
-    else:
-        output.write_text(written, encoding="utf-8")
+
+    def write(native: Sequence[NativeRow]) -> None:
+        written = page(*tables, native, command, date, time.monotonic() - started, MEMORY_TOLD)
+        if output is None:
+            print(written)
+        else:
+            output.write_text(written, encoding="utf-8")
+
+    write([])
+    native = native_rows(arguments.fuzz) if arguments.fuzz else []
+    if native:
+        write(native)
     failed = sum(bool(case.problems) for case in cases) + sum(not row.passed for row in native)
     print(f"{len(cases):,} cases in {time.monotonic() - started:.0f} s, {failed:,} not as required")
     if failed:

@@ -145,13 +145,13 @@ TFLITE, NPZ = ("net.tflite",), ("data.npz", "data.packed.npz")
 PICTURE_FILES = tuple(f"picture.{kind}" for kind in PICTURES)
 FORGED = one_of(tflite_field, tflite_bytes)
 READERS: tuple[tuple[str, Arguments, tuple[int, ...], int, int], ...] = (
-    ("inspect", inspect, DONE_OR_REFUSED, 250, 250),
-    ("run", run, DONE_OR_REFUSED, 150, 350),
-    ("bench", bench, DONE_OR_REFUSED, 80, 120),
-    ("check", check, COMPARED, 80, 40),
-    ("verify", verify, COMPARED, 80, 40),
-    ("bundle", bundle, DONE_OR_REFUSED, 60, 90),
-    ("check --baseline", check_baseline, COMPARED, 40, 25),
+    ("inspect", inspect, DONE_OR_REFUSED, 350, 300),
+    ("run", run, DONE_OR_REFUSED, 200, 500),
+    ("bench", bench, DONE_OR_REFUSED, 100, 150),
+    ("check", check, COMPARED, 60, 25),
+    ("verify", verify, COMPARED, 60, 25),
+    ("bundle", bundle, DONE_OR_REFUSED, 80, 120),
+    ("check --baseline", check_baseline, COMPARED, 30, 15),
 )
 ATTACKS: tuple[Attack, ...] = (
     *(
@@ -162,38 +162,38 @@ ATTACKS: tuple[Attack, ...] = (
         Attack(".tflite, forged: its digest is right", TFLITE, FORGED, command, arguments, codes, count)
         for command, arguments, codes, _, count in READERS
     ),
-    Attack(".onnx, damaged", ("net.onnx",), damage, "compile", compile_onnx, DONE_OR_REFUSED, 200),
-    Attack(".onnx, other fields", ("net.onnx",), onnx_field, "compile", compile_onnx, DONE_OR_REFUSED, 300),
+    Attack(".onnx, damaged", ("net.onnx",), damage, "compile", compile_onnx, DONE_OR_REFUSED, 80),
+    Attack(".onnx, other fields", ("net.onnx",), onnx_field, "compile", compile_onnx, DONE_OR_REFUSED, 150),
     *(
         Attack(f"checkpoint: {title}", files, mutation, "compile --weights", compile_weights, DONE_OR_REFUSED, count)
         for title, files, mutation, count in (
-            ("torch.save", ("weights.pth",), damage, 80),
-            ("torch.save before 1.6", ("weights.old.pth",), damage, 80),
-            ("zip, other members", ("weights.pth", "weights.npz"), zip_member, 80),
-            (".npz", ("weights.npz",), damage, 60),
-            (".safetensors", ("weights.safetensors",), damage, 60),
-            (".safetensors, another header", ("weights.safetensors",), safetensors_header, 60),
-            ("pickle", ("weights.pkl",), damage, 80),
-            ("gzip", ("weights.pth.gz",), one_of(damage, gzip_content), 50),
-            ("tar", ("weights.tar",), damage, 30),
+            ("torch.save", ("weights.pth",), damage, 40),
+            ("torch.save before 1.6", ("weights.old.pth",), damage, 40),
+            ("zip, other members", ("weights.pth", "weights.npz"), zip_member, 40),
+            (".npz", ("weights.npz",), damage, 40),
+            (".safetensors", ("weights.safetensors",), damage, 40),
+            (".safetensors, another header", ("weights.safetensors",), safetensors_header, 40),
+            ("pickle", ("weights.pkl",), damage, 40),
+            ("gzip", ("weights.pth.gz",), one_of(damage, gzip_content), 20),
+            ("tar", ("weights.tar",), damage, 20),
         )
     ),
-    Attack(".npz of images", NPZ, one_of(damage, zip_member), "run --input", run_input, DONE_OR_REFUSED, 200),
-    Attack(".npz of images", NPZ, one_of(damage, zip_member), "check --data", check_data, DONE_OR_REFUSED, 30),
+    Attack(".npz of images", NPZ, one_of(damage, zip_member), "run --input", run_input, DONE_OR_REFUSED, 150),
+    Attack(".npz of images", NPZ, one_of(damage, zip_member), "check --data", check_data, DONE_OR_REFUSED, 12),
     Attack(
         ".npy of images", ("images.npy",), one_of(damage, npy_header), "run --input", run_input, DONE_OR_REFUSED, 120
     ),
-    Attack("picture", PICTURE_FILES, damage, "run --input", run_input, DONE_OR_REFUSED, 350),
-    Attack("PNG, other chunks", ("picture.png",), png_chunk, "run --input", run_input, DONE_OR_REFUSED, 120),
-    Attack("picture of a folder", PICTURE_FILES, damage, "check --data", check_folder, DONE_OR_REFUSED, 25),
-    Attack("class names", ("classes.txt",), damage, "compile --classes", compile_classes, DONE_OR_REFUSED, 40),
+    Attack("picture", PICTURE_FILES, damage, "run --input", run_input, DONE_OR_REFUSED, 250),
+    Attack("PNG, other chunks", ("picture.png",), png_chunk, "run --input", run_input, DONE_OR_REFUSED, 100),
+    Attack("picture of a folder", PICTURE_FILES, damage, "check --data", check_folder, DONE_OR_REFUSED, 10),
+    Attack("class names", ("classes.txt",), damage, "compile --classes", compile_classes, DONE_OR_REFUSED, 30),
     Attack(
         "interrupted check", ("resume.npz",), one_of(damage, zip_member), "check --resume", check_resume,
-        DONE_OR_REFUSED, 40,
+        DONE_OR_REFUSED, 15,
     ),
     Attack(
         "manifest of a bundle", ("bundle/bundle.json",), one_of(damage, json_value), "deploy", deploy, DONE_OR_REFUSED,
-        150,
+        100,
     ),
 )  # fmt: skip
 

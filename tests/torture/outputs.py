@@ -100,7 +100,8 @@ def _state(folder: Path) -> list[tuple[str, int, bytes]]:
 def _unwritable(writer: str, subjects: Subjects, folder: Path) -> Found:
     """As another user than root, whom permissions do not bind."""
     place = Place.make(folder)
-    os.chmod(place.temporary, 0o777)
+    for folder_of_all in (place.folder, place.temporary):
+        folder_of_all.chmod(0o777)
     (place.folder / "locked").mkdir(mode=0o555)
     command = bnncc(WRITERS[writer](subjects, "locked/there"))
 

@@ -25,7 +25,9 @@ from tests.torture.subjects import Subjects
 PAIRS = 8
 RACERS = 3
 # Seconds after which a worker is killed: while it starts, imports, measures.
-WORKER_DEATHS = (0.5, 2.0, 4.0, 5.0, 6.0, 7.0)
+WORKER_DEATHS = (0.5, 3.0, 6.0)
+# Seconds that a command may take where a compiler builds the delegate first.
+BUILDING = 240
 
 
 def _all(commands: Sequence[Callable[[], object]], places: Sequence[Place], hang: float = 60) -> list[Outcome]:
@@ -118,7 +120,7 @@ def _cache(state: str, subjects: Subjects, folder: Path) -> Found:
         damage(library)
     except PermissionError as error:  # only root gives files to others
         return Outcome(None), (f"{state} cannot be made: {error}",)
-    outcome = run_forked(*_run(subjects, folder / "cache", folder / "place"))
+    outcome = run_forked(*_run(subjects, folder / "cache", folder / "place"), hang=BUILDING)
     problems = judge(outcome, codes, ("made",))
     with suppress(OSError):
         problems += tuple(f"left behind: {path.name}" for path in (folder / "cache").glob(".b*"))
@@ -137,7 +139,7 @@ def _no_compiler(subjects: Subjects, folder: Path) -> Found:
 
 def _no_home(subjects: Subjects, folder: Path) -> Found:
     command, place = _run(subjects, folder / "cache", folder / "place", BNNCC_CACHE="", HOME="/gone/home")
-    outcome = run_forked(command, place)
+    outcome = run_forked(command, place, hang=BUILDING)
     return outcome, judge(outcome, (0, REFUSED), ("made",))
 
 
@@ -153,7 +155,7 @@ def _cache_race(subjects: Subjects, folder: Path) -> Found:
 
     victim = threading.Thread(target=run_forked, args=(killed, killed_place), kwargs={"meanwhile": kill_soon})
     victim.start()
-    outcomes = _all(commands, places)
+    outcomes = _all(commands, places, BUILDING)
     victim.join()
     problems = [text for outcome in outcomes for text in judge(outcome, (0,), ("made",))]
     libraries = [path.name for path in cache.glob("*.so")]
@@ -292,7 +294,7 @@ def trials() -> list[Trial]:
     found += [Trial("BNNCC_RUNTIME", "run", "2", value[:40], partial(_runtime, value)) for value in RUNTIMES]
     found.append(Trial("no compiler, an empty cache", "run", "2", "CXX=/gone/c++", _no_compiler))
     found.append(Trial("no home", "run", "0 or 2", "HOME=/gone/home", _no_home))
-    found += [Trial(f"{RACERS} build at once, one more is killed", "run", "0", str(i), _cache_race) for i in range(2)]
+    found += [Trial(f"{RACERS} build at once, one more is killed", "run", "0", str(i), _cache_race) for i in range(1)]
     found += [
         Trial(
             "worker killed, then again", "check --jobs 2 --resume", "0 or 2, then 0 with the figures of one run",
@@ -308,7 +310,7 @@ def trials() -> list[Trial]:
             f"after {seconds} s",
             partial(_dask, lost, seconds),
         )
-        for lost, times in (("worker", (4.0, 6.0, 8.0)), ("scheduler", (3.0, 6.0)))
+        for lost, times in (("worker", (5.0, 8.0)), ("scheduler", (3.0, 6.0)))
         for seconds in times
     ]
     return found

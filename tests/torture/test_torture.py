@@ -42,7 +42,7 @@ def torture(*arguments: str, program: str | None = None) -> subprocess.Completed
 @pytest.mark.slow
 def test_a_sample_is_as_required(tmp_path: Path) -> None:
     table = tmp_path / "reliability.md"
-    done = torture("--share", "0.03", "--output", str(table))
+    done = torture("--share", "0.02", "--output", str(table))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     content = table.read_text()
     assert "| wrong exit codes | 0 |" in content
