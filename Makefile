@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ fuzz-runtime: $(VENV)/installed-dev ## fuzz the delegate's preparation, then the
 	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
 	$(BIN)/python -m tests.targets.interpreter.corpus build/fuzz/interpreter_corpus
 	build/fuzz/fuzz_interpreter build/fuzz/interpreter_corpus -max_len=8000 -max_total_time=$(SECONDS)
+
+# How long `make torture` fuzzes each part of the native code: make torture FUZZ=3600
+FUZZ ?= 60
+
+torture: $(VENV)/installed-dev ## damaged files, faults and odd command lines, and write docs/reliability.md (about 20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --fuzz $(FUZZ)
 
 bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py

@@ -12,8 +12,9 @@ import io
 import json
 import pickle
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bnncc.check.measurements import NOT_MEASURED, Measurements
 from bnncc.check.task import Task, measure
 from bnncc.data import Dataset
 from bnncc.errors import InputError
+from bnncc.system.arrays import read_npz
 from bnncc.system.files import write_atomically
 
 # Told after each chunk: (images that are done, how many there are).
@@ -89,8 +91,24 @@ def _results(
         results = parallel(calls)
         try:
             yield from results
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that measured was killed, by the system perhaps, as memory is used up: take fewer --jobs; "
+                "with --resume FILE, what is measured is kept, and the next call goes on from it"
+            ) from error
+        except _lost_cluster(dask) as error:
+            raise InputError(f"--dask: the cluster at {dask} was lost: {error}") from error
         finally:
             results.close()
+
+
+def _lost_cluster(dask: str | None) -> tuple[type[BaseException], ...]:
+    """What is raised where a cluster ends while it measures; nothing without one."""
+    if dask is None:
+        return ()
+    from distributed import KilledWorker
+
+    return (CancelledError, KilledWorker, OSError)
 
 
 @contextlib.contextmanager
@@ -138,14 +156,14 @@ class _Saved:
 
     def _load(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                header = json.loads(str(archive["header"]))
-                arrays = {name: archive[name] for name in archive.files if name != "header"}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path)
+            header = json.loads(str(arrays.pop("header")))
+            known = {name: header.get(name) for name in self._header}
+        except (InputError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"--resume: {path} does not hold an interrupted check: {error}") from error
-        other = [name for name in self._header if header.get(name) != self._header[name]]
+        other = [name for name in self._header if known[name] != self._header[name]]
         own = self.rows.arrays()
-        if not other and {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in own.items()}:
+        if not other and _kinds(arrays) != _kinds(own):
             other = ["size"]
         if other:
             raise InputError(f"--resume: {path} is of another check (its {', '.join(other)}); name another file")
@@ -165,6 +183,10 @@ class _Saved:
         np.savez_compressed(stream, header=np.array(json.dumps(self._header)), **self.rows.arrays())
         write_atomically(self._path, stream.getvalue())
         self._last = time.monotonic()
+
+
+def _kinds(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, tuple[Any, ...]]:
+    return {name: (array.dtype, array.shape) for name, array in arrays.items()}
 
 
 def _header(task: Task, data: Dataset) -> dict[str, Any]:

@@ -73,10 +73,10 @@ class OpenedFile:
 
     def __init__(self, file: TaskFile, specs: Sequence[InputSpec]) -> None:
         """Raises InputError where the file's inputs are not the network's."""
-        name = file.name
+        self._name = name = file.name
         try:
             self._runner = file.runtime.load(file.content, fastest=True)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise InputError(f"{name}: {file.runtime.title} does not take the file: {str(error).strip()}") from error
         shapes, wanted = self._runner.input_shapes, [spec.shape for spec in specs]
         layouts = [Options(channels_last=layout) for layout in (file.channels_last, not file.channels_last)]
@@ -95,7 +95,10 @@ class OpenedFile:
         """(the outputs, the seconds that the interpreter took)."""
         fed = [self._layout.as_stored(array) for array in arrays]
         started = time.perf_counter()
-        outputs = self._runner.run(fed)
+        try:
+            outputs = self._runner.run(fed)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{self._name} cannot be run: {str(error).strip()}") from error
         seconds = time.perf_counter() - started
         if self._layout.channels_last:
             outputs = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in outputs]

@@ -13,12 +13,12 @@ from bnncc.cli.bench import bench_command
 from bnncc.cli.bundle import bundle_command
 from bnncc.cli.check import check_command
 from bnncc.cli.compile import compile_command
-from bnncc.cli.crash import report_crash
+from bnncc.cli.crash import machine_refuses, report_crash
 from bnncc.cli.deploy import deploy_command
 from bnncc.cli.inspect import inspect_command
 from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
-from bnncc.cli.terminal import INTERRUPTED
+from bnncc.cli.terminal import INTERRUPTED, say_every_name, terminated_as_by_ctrl_c
 from bnncc.cli.verify import verify_command
 from bnncc.errors import BnnccError
 
@@ -27,8 +27,10 @@ class _Group(click.Group):
     """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C, 3 behind a bug."""
 
     def invoke(self, ctx: click.Context) -> object:
+        say_every_name()
         try:
-            return super().invoke(ctx)
+            with terminated_as_by_ctrl_c():
+                return super().invoke(ctx)
         except BnnccError as error:
             click.secho("error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(error), err=True)
@@ -39,7 +41,12 @@ class _Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            ctx.exit(report_crash(error))
+            refusal = machine_refuses(error)
+            if refusal is None:
+                ctx.exit(report_crash(error))
+            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(refusal, err=True)
+            ctx.exit(BnnccError.exit_code)
 
 
 EXIT_CODES = """\b

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from bnncc.cli.options import FILE, DataOptions, data_options, network_options
+from bnncc.cli.options import FILE, INPUT_COUNT, DataOptions, data_options, network_options, require_memory_for
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
 
@@ -26,7 +26,7 @@ CHECK_INPUTS = 2
 @click.option(
     "--inputs",
     "count",
-    type=click.IntRange(1),
+    type=INPUT_COUNT,
     default=CHECK_INPUTS,
     show_default=True,
     help="How many inputs to check on.",
@@ -56,6 +56,7 @@ def baseline_command(network: NetworkSource, output: Path, data: DataOptions, co
     options = Options(preprocessing=data.preprocessing, classes=data.classes)
     inputs = data.batches(traced.inputs, count)
     if not inputs:
+        require_memory_for(count, traced.inputs)
         inputs = [random_inputs(traced.model, seed + index) for index in range(count)]
     # The converter takes from seconds to minutes, and does not say how far it is.
     with Console(stderr=True).status("onnx2tf and TensorFlow convert the network"):

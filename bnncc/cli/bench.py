@@ -12,11 +12,14 @@ import click
 
 from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
+from bnncc.errors import InputError
 
 if TYPE_CHECKING:
     from bnncc.inference.runners import Runtime
     from bnncc.inference.timing import OperatorTiming, Timing
 
+# More tell nothing more, and a number with too many zeros would run for days.
+WARM_UP, RUNS = click.IntRange(0, 100_000), click.IntRange(1, 100_000)
 COLUMNS = {"litert": "delegate, ms", "lce": "LCE, ms"}
 TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its best"}
 
@@ -24,8 +27,8 @@ TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its
 @click.command("bench")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
-@click.option("--warm-up", type=click.IntRange(0), default=5, show_default=True, help="Runs before those that count.")
-@click.option("--runs", "count", type=click.IntRange(1), default=50, show_default=True, help="Runs that count.")
+@click.option("--warm-up", type=WARM_UP, default=5, show_default=True, help="Runs before those that count.")
+@click.option("--runs", "count", type=RUNS, default=50, show_default=True, help="Runs that count.")
 @click.option("--kernel", default="auto", show_default=True, metavar="NAME", help="A kernel of the delegate.")
 @click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
 def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: str, json_file: Path | None) -> None:
@@ -48,8 +51,11 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     lce = open_lce(model, threads)
     if lce is not None:
         runners[Runtime.LCE] = lce
-    timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
-    operators = time_operators(model, runners, threads, kernel)
+    try:
+        timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
+        operators = time_operators(model, runners, threads, kernel)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} cannot be run: {str(error).strip()}") from error
     _print_operators(operators, list(runners))
     console = output()
     console.print(

@@ -12,12 +12,14 @@ import click
 
 from bnncc.cli.options import (
     FILE,
+    INPUT_COUNT,
     DataOptions,
     as_one,
     choice_option,
     chosen_runtimes,
     data_options,
     network_options,
+    require_memory_for,
     runtime_option,
 )
 from bnncc.cli.terminal import output as standard_output
@@ -127,7 +129,7 @@ compile_options = as_one(
 @click.option(
     "--inputs",
     "count",
-    type=click.IntRange(1),
+    type=INPUT_COUNT,
     default=VERIFICATION_INPUTS,
     show_default=True,
     help="How many inputs to verify on.",
@@ -186,6 +188,7 @@ def compile_command(
     verifications = []
     checked = None
     if verifies:
+        require_memory_for(count, compiled.traced.inputs)
         inputs = (batches or [random_inputs(compiled.traced.model, seed + index) for index in range(count)])[:count]
         with progress_bars() as progress:
             verifications = verify_in(runtimes, compiled, inputs, partial(progress, "verifying"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnncc.errors import InputError
+from bnncc.system.files import read_whole
 
 if TYPE_CHECKING:
     from bnncc.data import DataSource, Preprocessing
@@ -29,6 +30,8 @@ Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 FILE = click.Path(path_type=Path)
+# Of --inputs: more take hours, and prove nothing more.
+INPUT_COUNT = click.IntRange(1, 10_000)
 # `bnncc.data.preprocessing.PIXELS`, said again because importing it takes PyTorch.
 PIXELS = click.Choice(["0..1", "0..255"])
 
@@ -221,6 +224,13 @@ def _data(
     )
 
 
+def require_memory_for(count: int, specs: Sequence[InputSpec]) -> None:
+    """Raise InputError where `count` inputs of the network do not fit into memory."""
+    from bnncc.system.memory import require_memory
+
+    require_memory(count * sum(spec.size_in_bytes for spec in specs), f"--inputs {count:,}")
+
+
 def as_one(name: str, make: Callable[..., object], options: Sequence[Decorator]) -> Decorator:
     """A decorator that gives a command these options, and their values as one parameter: what `make` returns for them.
 
@@ -246,8 +256,10 @@ def _class_names(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_whole(path).decode().splitlines()
+    except InputError as error:
+        raise InputError(f"--classes: {error}") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"--classes: {path} cannot be read: {error}") from error
     names = tuple(line.strip() for line in lines if line.strip())
     if len(set(names)) != len(names) or not names:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -53,6 +57,30 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(bars[title], completed=done, total=total)
 
         yield advance
+
+
+@contextmanager
+def terminated_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a closed terminal, are what Ctrl-C is: what was begun is cleaned up, what was measured is
+    kept.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that gets signals
+        yield
+        return
+    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in signals:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def say_every_name() -> None:
+    """File names in another encoding than standard output's, which cannot be written to it, are written as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def output() -> Console:

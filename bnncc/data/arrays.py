@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from bnncc.data.dataset import Dataset, Sample, as_array, by_input, digest, fit
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
+from bnncc.system.arrays import read_npz
 
 
 class ArrayDataset(Dataset):
@@ -85,22 +85,13 @@ def open_npz(path: Path, specs: Sequence[InputSpec], preprocessing: Preprocessin
     One array for each input, under the input's name; a network of one input takes any single array besides the labels
     (`labels`, `label` or `y`).  Raises InputError where the file or a shape does not fit.
     """
-    arrays = _read(path)
+    try:
+        arrays = read_npz(path, "write it with numpy.savez(path, images=..., labels=...)")
+    except InputError as error:
+        raise InputError(f"--data: {error}") from error
     inputs, labels = by_input(arrays, specs)
     for spec, array in zip(specs, inputs, strict=True):
         if array is None:
             found = ", ".join(arrays) or "none"
             raise InputError(f"--data: {path} has no array for the input '{spec.name}' (its arrays: {found})")
     return ArrayDataset(inputs, labels, specs, preprocessing, str(path))
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("write it with numpy.savez(path, images=..., labels=...)")
-        with np.load(path, allow_pickle=False) as archive:
-            members = {name: archive[name] for name in archive.files}
-        # NumPy hands on the bytes of what is no array.
-        return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
-    except Exception as error:  # a broken file makes zipfile, zlib and NumPy raise errors of many types
-        raise InputError(f"--data: {path} is no readable .npz file: {error}") from error

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.errors import InputError
+from bnncc.system.memory import require_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +35,8 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 ORIENTATIONS = ("apply", "ignore")
 # Pillow's mode for a network input of so many channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Pixels of a side at most: no network takes more, and a picture so large does not fit into memory.
+LONGEST_SIDE = 2**16
 
 
 UNSAID = (
@@ -74,10 +77,13 @@ class Preprocessing:
             raise InputError("--pixels goes without --mean and --std, which are of pixels scaled to 0…1 already")
         if self.mean and len(self.mean) != len(self.std):
             raise InputError(f"--mean has {len(self.mean)} values and --std has {len(self.std)}")
-        if not all(np.isfinite(self.mean)) or not all(np.isfinite(value) and value > 0 for value in self.std):
+        with np.errstate(over="ignore", under="ignore"):  # as float32, in which the pixels are computed
+            mean, std = np.array(self.mean, np.float64).astype(np.float32), np.array(self.std).astype(np.float32)
+        if not np.isfinite(mean).all() or not np.isfinite(std).all() or not (std >= np.finfo(np.float32).tiny).all():
             raise InputError("--mean must be finite, and --std positive")
-        if (self.resize is not None and self.resize < 1) or min(self.crop or (1,)) < 1:
-            raise InputError("--resize and --crop are at least one pixel")
+        sides = (*(() if self.resize is None else (self.resize,)), *(self.crop or ()))
+        if not all(1 <= side <= LONGEST_SIDE for side in sides):
+            raise InputError(f"--resize and --crop are at least one pixel, and at most {LONGEST_SIDE:,}")
         if self.exif not in ORIENTATIONS:
             raise InputError(f"--exif: {self.exif!r} is none of {', '.join(ORIENTATIONS)}")
         if self.interpolation not in INTERPOLATIONS:
@@ -136,6 +142,7 @@ class Preprocessing:
             width, height = picture.size
             shorter = min(width, height)
             size = tuple(int(self.resize * side / shorter) for side in (width, height))
+            require_memory(size[0] * size[1] * channels, f"a picture of {width}x{height} pixels, resized,")
             if size != (width, height):
                 picture = picture.resize((size[0], size[1]), Resampling[self.interpolation.upper()])
         if self.crop is not None:

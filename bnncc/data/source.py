@@ -19,6 +19,7 @@ from bnncc.data.user_dataset import UserDataset
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec
 from bnncc.frontend.user_code import call, load_object
+from bnncc.system.files import check_readable
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class DataSource:
 
     def check_exists(self) -> None:
         """Raise InputError now for a file that is not there, so that nobody waits for a compilation in vain."""
-        if isinstance(self.data, str | Path) and ":" not in str(self.data) and not Path(self.data).exists():
-            raise InputError(f"--data: {self.data} does not exist")
+        if isinstance(self.data, str | Path) and ":" not in str(self.data):
+            _check_named(str(self.data))
 
     def open(self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str] = ()) -> Dataset:
         """The data for a network with the inputs `specs`; classes: the file's names of its classes.
@@ -68,6 +69,17 @@ class DataSource:
         if path.is_file():
             return open_npz(path, specs, preprocessing)
         if ":" not in text:
-            raise InputError(f"--data: {text} does not exist")
+            _check_named(text)
         found, code = load_object(text)
         return UserDataset(partial(call, found, text, {}, code, "a Dataset"), specs, preprocessing, text, code)
+
+
+def _check_named(text: str) -> None:
+    """Raise InputError where a name without a callable is neither a file nor a folder."""
+    if not text:
+        raise InputError("--data: a file without a name does not exist")
+    if not Path(text).is_dir():
+        try:
+            check_readable(Path(text))
+        except InputError as error:
+            raise InputError(f"--data: {error}") from error

@@ -29,20 +29,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnncc.errors import WeightsError
+from bnncc.errors import BnnccError, InputError, WeightsError
 from bnncc.frontend import restricted_pickle
 from bnncc.frontend.export import silence
 from bnncc.frontend.safetensors_file import looks_like_safetensors, read_safetensors
+from bnncc.system.files import read_whole
+from bnncc.system.memory import require_memory
 
 # A checkpoint is packed into so many archives at most: each is unpacked in memory.
 _DEEPEST = 3
 # Formats are told by so many of the first bytes.
 _START = 512
-_COMPRESSIONS: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ\x00": ("xz", lzma.decompress),
+_COMPRESSIONS: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
+    b"\x1f\x8b": ("gzip", lambda packed: gzip.GzipFile(fileobj=packed)),
+    b"BZh": ("bzip2", bz2.BZ2File),
+    b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
 }
+# A compressed file is unpacked in pieces of so many bytes: a few of it can stand for more than fits into memory.
+_PIECE = 2**24
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Names of files that hold weights, where a message or an archive has to choose.
 WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pkl", ".npz", ".tar")
@@ -63,24 +67,30 @@ class CheckpointContent:
 
 def read_checkpoint(path: Path) -> CheckpointContent:
     """Raises WeightsError, which says what the file is instead."""
-    if path.is_dir():
-        raise WeightsError(_describe_directory(path))
-    if not path.exists():
-        raise WeightsError(f"there is no file {path}")
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    return _read(content, str(path), _DEEPEST)
+        if path.is_dir():
+            raise WeightsError(_describe_directory(path))
+        content = read_whole(path)
+    except WeightsError:
+        raise
+    except (InputError, OSError) as error:
+        raise WeightsError(str(error)) from error
+    try:
+        return _read(content, str(path), _DEEPEST)
+    except BnnccError:
+        raise
+    except Exception as error:  # what zipfile, tarfile, pickle and NumPy make of damaged bytes is of many types
+        raise _damaged(str(path), error) from error
 
 
 def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
     start = content[:_START]
     _refuse_what_is_no_checkpoint(start, name)
-    for magic, (compression, decompress) in _COMPRESSIONS.items():
+    for magic, (compression, opened) in _COMPRESSIONS.items():
         if start.startswith(magic):
             try:
-                inner = decompress(content)
+                with opened(io.BytesIO(content)) as stream:
+                    inner = _unpack(stream, name)
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
                 raise WeightsError(f"{name} is {compression}-compressed and damaged: {error}") from error
             return _unpacked(inner, name, f"{name} is {compression}-compressed", depth)
@@ -91,6 +101,15 @@ def _read(content: bytes, name: str, depth: int) -> CheckpointContent:
     if _is_tar(content):
         return _read_tar(content, name, depth)
     return _read_pickle(content, name)
+
+
+def _unpack(stream: Any, name: str) -> bytes:
+    """All that a compressed stream holds.  Raises InputError where that is more than fits into memory."""
+    inner = bytearray()
+    while piece := stream.read(_PIECE):
+        inner += piece
+        require_memory(len(inner), f"{name}, unpacked,")
+    return bytes(inner)
 
 
 def _unpacked(content: bytes, name: str, note: str, depth: int) -> CheckpointContent:
@@ -176,6 +195,7 @@ def _only(members: Sequence[str], name: str, kind: str) -> str:
 def _read_zip(content: bytes, name: str, depth: int) -> CheckpointContent:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            require_memory(sum(member.file_size for member in archive.infolist()), f"{name}, unpacked,")
             members = [member for member in archive.namelist() if not member.endswith("/")]
             # torch.save puts everything below one folder, named after the file.
             inner = {member.partition("/")[2] for member in members}
@@ -198,7 +218,7 @@ def _read_npz(content: bytes, name: str) -> dict[str, Any]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (ValueError, OSError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy raise errors of many types
         raise WeightsError(f"{name} is a NumPy archive that cannot be read: {error}") from error
 
 
@@ -229,7 +249,7 @@ def _load(content: bytes, name: str) -> Any:
     is_zip = content.startswith(b"PK\x03\x04")
     failure: Exception | None = None
     for encoding in ("utf-8", "latin1"):  # Python 2 pickled bytes as str.
-        with silence(), contextlib.suppress(UnicodeDecodeError):
+        with silence():
             try:
                 return torch.load(
                     io.BytesIO(content),
@@ -238,8 +258,6 @@ def _load(content: bytes, name: str) -> Any:
                     weights_only=False,  # which is about Python's own pickle module
                     encoding=encoding,
                 )
-            except UnicodeDecodeError:
-                raise
             except Exception as error:
                 failure = error
         if not is_zip:

@@ -19,7 +19,10 @@ from bnncc.system.memory import require_memory
 # The types that an input may have, and that a file can hold.
 INPUT_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
-_SHAPE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<shape>[1-9]\d*(?:[x,][1-9]\d*)*)(?::(?P<dtype>\w+))?")
+# A size has at most 100 digits: Python reads no number of thousands of them.
+_SHAPE = re.compile(
+    r"(?:(?P<name>[^=]+)=)?(?P<shape>[1-9]\d{0,99}(?:[x,][1-9]\d{0,99})*)(?::(?P<dtype>\w+))?", re.ASCII
+)
 _RANGE = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<low>[^:=]+):(?P<high>[^:=]+)")
 
 
@@ -43,7 +46,7 @@ def parse_argument(text: str) -> tuple[str, object]:
         raise InputError(f"cannot read the argument {text!r}: write name=value, for example depth=18")
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: hundreds of brackets
         return name, value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,11 @@ class InputSpec:
     def is_float(self) -> bool:
         """Whether pictures are normalised for it."""
         return self.dtype == "float32"
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Of an array of it."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def text(self) -> str:

@@ -19,6 +19,7 @@ from bnncc.frontend.export import OPSET, silence
 from bnncc.frontend.onnx_structure import check_structure, describe
 from bnncc.frontend.qonnx import decompose_qonnx
 from bnncc.frontend.single_precision import to_float32
+from bnncc.system.files import read_whole
 
 # What ONNX's version converter reads.
 LOWEST_OPSET = 9
@@ -87,14 +88,7 @@ def standardize(file: OnnxFile, path: Path) -> None:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; name a .onnx file")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_whole(path)
     mistaken = mistaken_for(content)
     if mistaken is not None:
         raise InputError(f"{path} is {mistaken}")

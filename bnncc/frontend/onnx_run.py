@@ -61,6 +61,10 @@ def check_against_file(
         if _may_be_well(error, model):
             return
         raise InputError(f"{path} does not run in ONNX Runtime: {str(error).strip().splitlines()[0]}") from error
+    for value in model.graph.outputs:
+        found = outputs[value.name or ""].shape
+        if shape_of(value) is not None and shape_of(value) != found:
+            raise InputError(f"{path} says that its output {value.name!r} is {shape_of(value)}, and it is {found}")
     if file.original is None:
         return
     given = {

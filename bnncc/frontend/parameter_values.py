@@ -29,12 +29,14 @@ _WEIGHTED = {
     "RNN",
     "Gather",
 }
+# Operators with attributes that may be infinite: a bound, a filling.
+_WITH_BOUNDS = {"Clip", "Constant", "ConstantOfShape", "Pad"}
 _SCALING = {"Mul", "Div", "Sub"}
 _VARIANCE_INPUT = 4
 
 
 def check_parameter_values(model: ir.Model, parameters: Collection[str] = ()) -> None:
-    """Check every initializer that a node reads.
+    """Check every attribute, and every initializer that a node reads.
 
     Args:
         parameters: names of initializers that are parameters, whatever reads them.
@@ -42,6 +44,8 @@ def check_parameter_values(model: ir.Model, parameters: Collection[str] = ()) ->
     Raises:
         InputError: names the parameter, the node that reads it, and what is wrong.
     """
+    for node in model.graph:
+        _check_attributes(node)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or not tensor.dtype.is_floating_point() or not value.uses():
@@ -66,6 +70,16 @@ def check_parameter_values(model: ir.Model, parameters: Collection[str] = ()) ->
                     f"{array[array < 0][0]:g} at {np.argwhere(array < 0)[0].tolist()}; {describe(use.node)} reads it. "
                     "The file is damaged"
                 )
+
+
+def _check_attributes(node: ir.Node) -> None:
+    """Raise InputError for an attribute that is NaN, or infinite where that is no bound and no constant."""
+    for attribute in node.attributes.values():
+        if attribute.type != ir.AttributeType.FLOAT or attribute.is_ref():
+            continue
+        value = attribute.as_float()
+        if np.isnan(value) or (np.isinf(value) and node.op_type not in _WITH_BOUNDS):
+            raise InputError(f"the attribute {attribute.name!r} of {describe(node)} is {value}: the file is damaged")
 
 
 def _is_parameter(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], node: ir.Node) -> bool:

@@ -131,17 +131,50 @@ def _incomplete(model: ir.Model) -> list[ir.Value]:
 
 def infer_shapes(model: ir.Model) -> None:
     """Set those of the missing shapes and element types that ONNX's own inference finds, in place."""
+    known = _inferred(model)
+    for value in _incomplete(model):
+        if value.name in known:
+            _set(value, *known[value.name])
+
+
+def correct_shapes(model: ir.Model) -> list[str]:
+    """Where a file says other shapes and types of inner values and outputs than its nodes yield, these are taken, in
+    place; inputs have theirs.  Returns a sentence for each output.
+    """
+    known = _inferred(model)
+    wrong = [
+        value
+        for node in model.graph
+        for value in node.outputs
+        if value.name in known and is_complete(value) and (shape_of(value), value.dtype) != known[value.name]
+    ]
+    notes = []
+    for value in wrong:
+        declared, (shape, dtype) = shape_of(value), known[value.name or ""]
+        if value.is_graph_output():
+            notes.append(
+                f"the output {value.name!r} is said to be {declared} of {value.dtype}, and is {shape} of {dtype}"
+            )
+        _set(value, shape, dtype)
+    return notes
+
+
+def _set(value: ir.Value, shape: tuple[int, ...], dtype: ir.DataType) -> None:
+    value.shape, value.type = ir.Shape(shape), ir.TensorType(dtype)
+
+
+def _inferred(model: ir.Model) -> dict[str, tuple[tuple[int, ...], ir.DataType]]:
+    """The static shapes and types that ONNX's inference finds from the graph's inputs and weights alone, by name."""
     proto = skeleton(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # An operator that ONNX does not know, or a type that it finds inconsistent: the run decides.
-        return
-    known = {info.name: info for info in [*inferred.graph.value_info, *inferred.graph.output]}
-    for value in _incomplete(model):
-        info = known.get(value.name or "")
-        if info is None or not info.type.HasField("tensor_type"):
-            continue
+        return {}
+    found = {}
+    for info in (*inferred.graph.value_info, *inferred.graph.output):
         tensor = info.type.tensor_type
-        if tensor.elem_type and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            value.shape = ir.Shape([d.dim_value for d in tensor.shape.dim])
-            value.type = ir.TensorType(ir.DataType(tensor.elem_type))
+        is_static = tensor.HasField("shape") and all(size.HasField("dim_value") for size in tensor.shape.dim)
+        if info.type.HasField("tensor_type") and tensor.elem_type and is_static:
+            shape = tuple(size.dim_value for size in tensor.shape.dim)
+            found[info.name] = shape, ir.DataType(tensor.elem_type)
+    return found

@@ -38,7 +38,7 @@ from bnncc.frontend.parameter_values import check_parameter_values
 from bnncc.frontend.plain_module import plain_module
 from bnncc.frontend.repeatable import check_repeatable
 from bnncc.frontend.sequences import expand_sequences
-from bnncc.frontend.shapes import complete_shapes
+from bnncc.frontend.shapes import complete_shapes, correct_shapes
 from bnncc.frontend.trace_check import check_trace
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
@@ -297,6 +297,7 @@ def _read_file(file: OnnxFile, path: Path, source: NetworkSource) -> tuple[ir.Mo
     set_input_shapes(model, shapes_by_name(names, source.shapes, f"{path}"))
     inline_constant_branches(model)
     normalize_file(model)
+    file.notes += [f"{path}: {note}" for note in correct_shapes(model)]
     _complete(model)
     refuse_empty_values(model, path)
     check_parameter_values(model)

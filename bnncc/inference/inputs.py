@@ -9,6 +9,8 @@ import numpy as np
 from bnncc.data import ArrayDataset, Dataset, DataSource, Sample
 from bnncc.errors import InputError
 from bnncc.inference.model import Model
+from bnncc.system.arrays import read_npy
+from bnncc.system.files import check_readable
 
 
 class Picture(Dataset):
@@ -20,8 +22,7 @@ class Picture(Dataset):
         if len(self.specs) != 1:
             names = ", ".join(spec.name for spec in self.specs)
             raise InputError(f"{path}: the network takes the inputs {names}: give a .npz file with an array for each")
-        if not path.is_file():
-            raise InputError(f"{path} does not exist")
+        check_readable(path)
         self._path = path
 
     @property
@@ -47,10 +48,7 @@ def open_input(path: Path, model: Model) -> Dataset:
         return DataSource(path).open(model.inputs, model.preprocessing, model.classes)
     if path.suffix != ".npy":
         return Picture(path, model)
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is no readable .npy file: {error}") from error
+    array = read_npy(path)
     if array.ndim == len(model.inputs[0].shape) - 1:
         array = array[np.newaxis]
     return ArrayDataset([array], None, model.inputs, model.preprocessing, str(path))

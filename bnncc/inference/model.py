@@ -34,6 +34,8 @@ class Model:
             metadata = FileMetadata.read(file) if METADATA_NAME in file.metadata() else None
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+        if not file.inputs or not file.outputs:
+            raise InputError(f"{path} has {len(file.inputs)} inputs and {len(file.outputs)} outputs: nothing to run")
         for tensor in file.inputs:
             if tensor.dtype not in INPUT_TYPES or not tensor.shape:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bnncc.errors import InputError, PassError
 from bnncc.ir.step import Step
+from bnncc.system.files import write_atomically
 
 # Where the second model computes something else than the first, in words; None where it does not.
 Comparison = Callable[[ir.Model, ir.Model], str | None]
@@ -55,10 +56,10 @@ class PassRunner:
         path = self.dump_dir / f"{self._count:02}-{name}.onnx"
         try:
             self.dump_dir.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not path.is_file():
-                raise InputError(f"--dump-dir: {path} is there and no file")
             # A dump stands alone: it must not refer to the weights beside the user's .onnx file.
             ir.external_data.load_to_model(model)
-            ir.save(model, path)
+            write_atomically(path, ir.to_proto(model).SerializeToString())
         except OSError as error:
             raise InputError(f"--dump-dir: {path} cannot be written: {error.strerror or error}") from error
+        except InputError as error:
+            raise InputError(f"--dump-dir: {error}") from error

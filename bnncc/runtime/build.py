@@ -5,6 +5,7 @@ The compiler of the system builds for this machine; pip's `ziglang` builds for t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,11 @@ ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "ar
 MACHINE_FLAGS = {"armv7": ["-mfpu=neon"]}
 # Where the delegate's sources and headers lie, below `source_folder`.
 LIBRARY_FOLDERS = (".", "operators", "kernels")
+
+
+# No build takes so many seconds; a folder of one that is older belongs to nobody.
+LONGEST_BUILD = 3600
+_BUILD_PREFIX = ".build-"
 
 
 class BuildError(BnnccError):
@@ -132,11 +139,20 @@ def build(output: Path, target: Platform | None = None) -> None:
     """
     target = target or Platform.here()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as folder:
+    _remove_abandoned(output.parent)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=_BUILD_PREFIX) as folder:
         library = Path(folder) / output.name
         compile_library(compiler(target), target.machine, library)
         library.chmod(0o755)  # whatever the umask: a library that others may write is not loaded
         os.replace(library, output)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What builds that were killed left there."""
+    for path in folder.glob(f"{_BUILD_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime > LONGEST_BUILD:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def compile_library(command: list[str], machine: str, output: Path) -> None:

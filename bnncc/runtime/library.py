@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ai_edge_litert.interpreter import Delegate
@@ -57,8 +60,10 @@ def _checked(built: Path, state: tuple[int, ...] | None, target: Platform) -> Pa
     try:
         built.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not is_as_built(built):
-            build(built, target)
-            write_atomically(digest_path(built), f"{digest_of(built)}\n".encode())
+            with _one_at_a_time(built):
+                if not is_as_built(built):
+                    build(built, target)
+                    write_atomically(digest_path(built), f"{digest_of(built)}\n".encode())
     except OSError as error:
         raise BuildError(f"the folder {built.parent} for built delegates cannot be used: {error.strerror}") from error
     except InputError as error:
@@ -70,6 +75,15 @@ def _checked(built: Path, state: tuple[int, ...] | None, target: Platform) -> Pa
             f"let {CACHE_VARIABLE} name a folder of yours"
         )
     return built
+
+
+@contextlib.contextmanager
+def _one_at_a_time(built: Path) -> Iterator[None]:
+    """Processes that need the same library wait for the one that builds it; a killed one holds nobody up."""
+    with built.with_suffix(".lock").open("w") as stream:
+        with contextlib.suppress(OSError):  # a file system without locks: each builds its own
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

@@ -64,6 +64,8 @@ def digest_of(library: Path) -> str:
 
 def is_as_built(library: Path) -> bool:
     """True where the library is there and has the digest that was written when it was built."""
+    if not (library.is_file() and digest_path(library).is_file()):  # reading a pipe or a device may never end
+        return False
     try:
         return digest_path(library).read_text(encoding="ascii").strip() == digest_of(library)
     except (OSError, ValueError):

@@ -1,5 +1,6 @@
 """What bnncc asks of the operating system.  In reading order:
 
-- `files.py`   files that are written whole or not at all
-- `memory.py`  give memory that is no longer used back
+- `memory.py`  give memory that is no longer used back, refuse what does not fit
+- `files.py`   files that are written whole or not at all, and read whole
+- `arrays.py`  NumPy's files
 """

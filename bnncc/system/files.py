@@ -1,26 +1,53 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, and files that are read whole.
 
 A symbolic link is followed, as every program that opens a file for writing does: the file that it names is replaced, or
-made, and the link stays.  What is there and no regular file is never replaced: a device, a pipe, a socket, a directory.
+made, and the link stays.  What is there and no regular file is never replaced: a device, a pipe, a socket, a directory;
+nor is it read: a pipe may wait for ever, a device never end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from bnncc.errors import InputError
+from bnncc.system.memory import require_memory
 
 # What the mode of a path says that it is, where it is no regular file.
 KINDS = {
-    stat.S_IFDIR: "a directory; name a file",
-    stat.S_IFCHR: "a device, which a file would replace; name a file",
-    stat.S_IFBLK: "a device, which a file would replace; name a file",
-    stat.S_IFIFO: "a pipe, which a file would replace; name a file",
-    stat.S_IFSOCK: "a socket, which a file would replace; name a file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
 }
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file.  Raises InputError where it is no regular file, cannot be read or is larger than memory."""
+    check_readable(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError where `path` is no regular file, or is larger than memory; what it holds is not looked at."""
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path} cannot be read: {reason}") from error
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        raise InputError(f"{path} is {KINDS.get(kind, 'no regular file')}; name a file")
+    require_memory(found.st_size, f"{path}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -29,25 +56,38 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises InputError where that fails, or what is there is no regular file.
     """
     target, older = _target(path)
-    temporary = None
+    # A short name of its own: with the file's it could be longer than file systems take.
+    temporary = target.parent / f".bnncc-{secrets.token_hex(8)}"
+    mask = os.umask(0)
+    os.umask(mask)
     try:
-        # A short name of its own: with the file's it could be longer than file systems take.
-        handle, temporary = tempfile.mkstemp(prefix=".bnncc-", dir=target.parent)
-        with os.fdopen(handle, "wb") as stream:
+        descriptor = _open_unnamed(temporary)
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file private; give it the permissions of the older file, or those that open would.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, stat.S_IMODE(older.st_mode) if older is not None else 0o666 & ~mask)
+            # It is private so far; give it the permissions of the older file, or those that open would.
+            os.fchmod(descriptor, stat.S_IMODE(older.st_mode) if older is not None else 0o666 & ~mask)
+            os.fsync(descriptor)
+            if not temporary.exists():
+                # Only with a folder to begin at does Python follow the link in /proc, which names the file.
+                os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
         os.replace(temporary, target)
-        temporary = None
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; nothing was left there") from error
     finally:  # also where the user interrupts
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _open_unnamed(temporary: Path) -> int:
+    """A file for writing in the folder of `temporary` that has no name, so that nothing is left where the process is
+    killed; called `temporary` where the file system has no such files.
+    """
+    folder = temporary.parent
+    with contextlib.suppress(OSError):
+        if Path("/proc/self/fd").is_dir():
+            return os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def check_writable(path: Path) -> None:
@@ -80,5 +120,6 @@ def _target(path: Path) -> tuple[Path, os.stat_result | None]:
     if kind == stat.S_IFLNK:
         raise InputError(f"{path} cannot be written: its symbolic links go in a circle")
     if kind != stat.S_IFREG:
-        raise InputError(f"{path} is {KINDS.get(kind, 'no regular file; name a file')}")
+        loss = "" if kind == stat.S_IFDIR else ", which a file would replace"
+        raise InputError(f"{path} is {KINDS.get(kind, 'no regular file')}{loss}; name a file")
     return target, older

@@ -10,6 +10,8 @@ import hashlib
 from ai_edge_litert import schema_py_generated as schema
 
 DIGEST_NAME = "bnncc_sha256"
+# Of the entry that every file of bnncc's has beside it (`reader.METADATA_NAME`).
+_OTHER_NAME = "bnncc"
 # No constant of a network is this text, which a file's equal buffers would share.
 PLACEHOLDER = b"here is the SHA-256 of the file "
 
@@ -24,12 +26,15 @@ def seal(content: bytes) -> bytes:
 
 
 def is_damaged(content: bytes) -> bool:
-    """True where a file has a digest, and it is another file's, or what leads to it is no offset in the file."""
+    """True where a file has a digest, and it is another file's, or what leads to it is no offset in the file; and where
+    a file of bnncc's has none."""
     try:
         start = _position(content)
+        if start is None:
+            return _has_entry(content, _OTHER_NAME)
     except Exception:  # the schema's generated code indexes the raw bytes
         return True
-    return start is not None and content[start : start + len(PLACEHOLDER)] != _digest(content, start)
+    return content[start : start + len(PLACEHOLDER)] != _digest(content, start)
 
 
 def _digest(content: bytes, start: int) -> bytes:
@@ -50,3 +55,8 @@ def _position(content: bytes) -> int | None:
             if field and table.VectorLen(field) == len(PLACEHOLDER):
                 return int(table.Vector(field))
     return None
+
+
+def _has_entry(content: bytes, name: str) -> bool:
+    model = schema.Model.GetRootAs(content)
+    return any(model.Metadata(index).Name() == name.encode() for index in range(model.MetadataLength()))

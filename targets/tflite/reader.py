@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from bnncc.errors import InputError
+from bnncc.system.files import read_whole
 from bnncc.targets.tflite.digest import is_damaged
 from bnncc.targets.tflite.flexbuffer import pack_ints, unpack_ints
 from bnncc.targets.tflite.writer import FILE_IDENTIFIER, TENSOR_TYPES, Quantization, Tensor, pack, unpack
@@ -73,16 +74,15 @@ class TfliteFile:
         """Read a file.  Raises InputError, which names it, where it cannot be read, is no TensorFlow Lite file, or not
         the one whose digest it carries.
         """
+        content = read_whole(path)
         try:
-            file = cls(path.read_bytes())
+            file = cls(content)
             if is_damaged(file.content):
                 raise InputError(
                     "the file is damaged, or another program changed it: its bytes are not those of the digest that "
                     "it carries; copy or compile it again"
                 )
             return file
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

@@ -469,6 +469,34 @@ def test_two_processes_and_a_cluster_give_the_same_figures_as_one(workspace: Wor
     assert one == two == dask
 
 
+DEADLY = """\
+import multiprocessing, os, signal
+import numpy as np
+
+
+class Deadly:
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, row):
+        if row > 100 and "loky" in multiprocessing.current_process().name.lower():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.zeros((1, 28, 28), np.float32)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_and_what_is_measured_is_kept(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text(DEADLY)
+    resume, data = tmp_path / "resume.npz", f"{tmp_path}/data.py:Deadly"
+    message = refused(shipped(workspace, "--jobs", "2", "--resume", str(resume), data=data))
+    assert "a process that measured was killed" in message
+    assert resume.is_file()
+    again = shipped(workspace, "--resume", str(resume), data=data)
+    assert again.exit_code == 0, again.output
+    assert "200 images" in again.stdout
+
+
 def test_a_scheduler_that_is_not_there_is_an_error(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bnncc.check.run.DASK_TIMEOUT", 0.5)
     assert "there is no scheduler at tcp://127.0.0.1:1" in refused(shipped(workspace, "--dask", "tcp://127.0.0.1:1"))
@@ -714,7 +742,7 @@ def test_a_file_that_is_none_of_bnncc_is_refused(workspace: Workspace, tmp_path:
     model.metadata = []
     assert "was not compiled by bnncc" in message(pack(model))
     result = check(f"{tmp_path}/missing.tflite", "--model", *NETWORK, "--data", workspace.npz)
-    assert "cannot be read" in refused(result)
+    assert "missing.tflite does not exist" in refused(result)
 
 
 @pytest.mark.parametrize("option", ["--json", "--html", "--resume"])

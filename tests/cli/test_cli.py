@@ -389,7 +389,7 @@ def test_a_wrong_input_shape_quotes_the_users_line(workspace: Workspace, tmp_pat
         ((*SHAPE, *SHAPE), "forward takes 1: x"),
         ((*SHAPE, "--arg", "classes"), "write name=value"),
         ((*SHAPE, "--arg", "depth=4"), "unexpected keyword argument 'depth'"),
-        ((*SHAPE, "--weights", "none.pth"), "there is no file none.pth"),
+        ((*SHAPE, "--weights", "none.pth"), "none.pth does not exist"),
     ],
     ids=["no shape", "no number", "unknown input", "two shapes", "no value", "unknown argument", "no checkpoint"],
 )

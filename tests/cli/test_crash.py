@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import signal
 from pathlib import Path
 
 import click.testing
@@ -38,3 +41,39 @@ def test_the_exit_codes_are_in_the_help() -> None:
     output = click.testing.CliRunner().invoke(main, ["--help"]).output
     for line in ("0    done", "1    the file disagrees", "2    something is wrong", "3    a bug", "130  interrupted"):
         assert line in output
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+            "the system refuses: /tmp/x: No space left on device",
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), "the system refuses: Too many open files"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
+    def fail(path: Path) -> TfliteFile:
+        raise error
+
+    monkeypatch.setattr(TfliteFile, "open", fail)
+    result = click.testing.CliRunner().invoke(main, ["inspect", "net.tflite"])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {message}")
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_is_130_whatever_signal_it_was(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def interrupt(path: Path) -> TfliteFile:
+        os.kill(os.getpid(), number)
+        return TfliteFile(b"never reached")
+
+    monkeypatch.setattr(TfliteFile, "open", interrupt)
+    before = signal.getsignal(number)
+    result = click.testing.CliRunner().invoke(main, ["inspect", "net.tflite"])
+    assert result.exit_code == 130
+    assert result.output == "interrupted\n"
+    assert signal.getsignal(number) == before

@@ -62,7 +62,7 @@ def test_a_name_with_a_colon_is_a_folder_where_there_is_one(tmp_path):
     ("text", "message"),
     [
         ("gone.npz", r"gone\.npz does not exist"),
-        ("gone/", "gone/ does not exist"),
+        ("gone/", "gone does not exist"),
         ("", "does not exist"),
         ("gone.py", r"is Python code: write .*gone\.py:callable"),
         ("gone.py:make", r"there is no file .*gone\.py"),

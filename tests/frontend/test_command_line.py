@@ -31,7 +31,18 @@ def test_a_shape_may_carry_the_name_of_its_input() -> None:
     assert parse_input_shape("image=1,3,8,8") == GivenShape("image", (1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("text", ["", "1x", "1x0x3", "-1x3", "axb", "3x224x224px"])
+def test_brackets_without_end_are_a_string() -> None:
+    text = "[" * 10_000
+    assert parse_argument(f"name={text}") == ("name", text)
+
+
+def test_a_shape_that_no_memory_holds_is_refused() -> None:
+    for text in (f"1x3x{10**11}x{10**11}", f"{10**20}x3x8x8"):
+        with pytest.raises(InputError, match="the limit is"):
+            parse_input_shape(text)
+
+
+@pytest.mark.parametrize("text", ["", "1x", "1x0x3", "-1x3", "axb", "3x224x224px", "1x3x8x²", "1" * 5000])
 def test_a_shape_that_is_no_list_of_positive_sizes_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="for example 1x3x224x224"):
         parse_input_shape(text)

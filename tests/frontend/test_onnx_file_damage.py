@@ -237,6 +237,23 @@ def test_a_dimension_that_the_file_leaves_open_can_be_given(tmp_path: Path) -> N
         assert tuple(traced.model.graph.outputs[0].shape or ()) == (1, 4, 7, 6)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("y", [1, 4, 6, 7]), ("y", [9, 4, 6, 6]), ("c", [1, 4, 3, 6]), ("n", [7])])
+def test_what_a_file_says_wrongly_of_inner_shapes_and_outputs_is_corrected(
+    tmp_path: Path, name: str, shape: list[int]
+) -> None:
+    proto = model()
+    wrong = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    if name == "y":
+        proto.graph.output[0].CopyFrom(wrong)
+    else:
+        proto.graph.value_info.append(wrong)
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    traced = trace(str(tmp_path / "net.onnx"))
+    shapes = {value.name: tuple(value.shape or ()) for node in traced.model.graph for value in node.outputs}
+    assert {tuple(sizes) for sizes in shapes.values()} == {(1, 4, 6, 6)}
+    assert any("the output 'y' is said to be" in warning for warning in traced.warnings) == (name == "y")
+
+
 def test_the_command_line_ends_with_2_and_writes_nothing(tmp_path: Path) -> None:
     proto = model()
     cycle(proto)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click.testing
@@ -73,6 +74,15 @@ def test_all_outputs_are_written(file: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, np.concatenate([expected, expected[:1], expected[:2]]), atol=1e-4)
 
 
+def test_a_name_that_standard_output_cannot_say_is_written_and_said_as_escapes(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", example.images()[0])
+    name = os.fsdecode(bytes(tmp_path) + b"/\xff.npz")
+    result = invoke("run", file, "--input", tmp_path / "one.npy", "-o", name)
+    assert result.exit_code == 0, result.output
+    assert "\\udcff.npz: the outputs of 1 images" in result.output
+    assert Path(name).is_file()
+
+
 def test_inner_feature_maps_need_an_output_file(tmp_path: Path) -> None:
     parsed = TfliteFile(example.content())
     convolution = next(entry for entry in parsed.operators if entry.name == "LceBconv2d")
@@ -138,7 +148,7 @@ def test_arrays_of_another_shape_are_refused(file: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("command", [("run", "--input", "x.png"), ("bench",)])
 def test_what_is_no_file_of_tensorflow_lite_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     path = tmp_path / "x.tflite"
-    assert "cannot be read" in invoke(command[0], path, *command[1:]).output
+    assert "x.tflite does not exist" in invoke(command[0], path, *command[1:]).output
     path.write_bytes(b"something else")
     result = invoke(command[0], path, *command[1:])
     assert result.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.system.files import check_writable, write_atomically
+from bnncc.system.files import check_writable, read_whole, write_atomically
 
 
 def test_a_new_file_gets_the_permissions_that_open_would_give(tmp_path: Path) -> None:
@@ -50,11 +51,11 @@ def test_a_reader_of_the_older_file_keeps_reading_it(tmp_path: Path) -> None:
         assert stream.read() == b"older"
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "link", "replace"])
 def test_a_failure_at_any_step_leaves_the_older_file_and_no_temporary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "net.tflite"
@@ -157,3 +158,62 @@ def test_an_interruption_leaves_the_older_file_and_no_temporary_one(
         write_atomically(path, b"newer")
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["fsync", "fchmod", "link"])
+def test_nothing_is_left_where_the_process_is_killed_before_the_file_is_whole(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"older")
+    number = os.fork()
+    if number == 0:
+        setattr(os, step, lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
+        write_atomically(path, b"newer")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == -signal.SIGKILL
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_unnamed_files_takes_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse_unnamed(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(95, "Operation not supported")
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse_unnamed)
+    write_atomically(tmp_path / "net.tflite", b"content")
+    assert (tmp_path / "net.tflite").read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [tmp_path / "net.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(make_fifo, "a pipe"), (make_socket, "a socket"), (Path.mkdir, "a directory")]
+)
+def test_what_is_no_regular_file_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    make(Path("there"))
+    with pytest.raises(InputError, match=f"is {kind}; name a file"):
+        read_whole(tmp_path / "there")
+
+
+def test_a_device_without_end_and_a_name_that_no_file_has_are_not_read(tmp_path: Path) -> None:
+    for path, reason in (
+        (Path("/dev/zero"), "is a device"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "a\0b", "null byte"),
+        (tmp_path / "gone", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            read_whole(path)
+
+
+def test_a_file_that_is_larger_than_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNNCC_MEMORY", "1M")
+    with (tmp_path / "sparse").open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(InputError, match=r"sparse takes 1,024\.0 GiB, and the limit is"):
+        read_whole(tmp_path / "sparse")

@@ -6,6 +6,7 @@
 //
 // Options: --threads N (4), --top N (5), --runs N (50).  images.npy: float32 [count, …] as the network takes them.
 #include "../interpreter/interpreter.h"
+#include "digest.h"
 #include "libc.h"
 
 namespace {
@@ -111,6 +112,9 @@ class Network {
   explicit Network(int threads) {
     const Content file = read(beside("model.tflite"));
     if (file.bytes == nullptr) fail("%s cannot be opened", beside("model.tflite"));
+    if (bnncc::is_damaged(file.bytes, static_cast<size_t>(file.size))) {
+      fail("model.tflite is damaged: its bytes are not those of the digest that it carries; copy it again");
+    }
     interpreter_ =
         bnncc::Interpreter::create_from(file.bytes, static_cast<size_t>(file.size), threads, error_, sizeof(error_));
     if (interpreter_ == nullptr) fail("model.tflite: %s", error_);

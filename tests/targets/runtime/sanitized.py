@@ -1,4 +1,4 @@
-"""Runs files on a delegate that has a sanitizer in it: two interpreters at once, with one delegate between them.
+"""Runs files on a delegate that has a sanitizer in it: eight interpreters at once, with one delegate between them.
 
     python sanitized.py LIBRARY CASES THREADS [KERNEL]
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 
-INTERPRETERS = 2
+INTERPRETERS = 8
 RUNS = 3
 
 library, cases, threads = sys.argv[1], Path(sys.argv[2]), sys.argv[3]

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from bnncc.inference.runners import Runtime
 from bnncc.runtime import BuildError, LitertRunner, kernels, library_path, load_delegate
+from bnncc.runtime.build import LONGEST_BUILD
 from tests.targets.runtime.models import quantize_file
 
 
@@ -73,6 +75,29 @@ def test_a_damaged_library_is_built_again(cache: Path, damage: str) -> None:
     assert library.read_bytes()[:4] == b"\x7fELF"
     assert len(library.read_bytes()) == len(content)
     assert kernels()[-1] == "portable"
+
+
+@pytest.mark.parametrize("part", ["library", "digest"])
+def test_a_pipe_in_the_cache_is_not_waited_for(cache: Path, part: str) -> None:
+    library = library_path()
+    path = library if part == "library" else library.with_name(library.name + ".sha256")
+    path.unlink()
+    os.mkfifo(path)
+    if part == "library":  # it is replaced
+        assert library_path().read_bytes()[:4] == b"\x7fELF"
+    else:
+        with pytest.raises(BuildError, match="is a pipe"):
+            library_path()
+
+
+def test_a_build_that_was_killed_is_cleared_away_by_a_later_one(cache: Path) -> None:
+    for name, age in ((".build-old", 2 * LONGEST_BUILD), (".build-new", 0)):
+        (cache / name).mkdir()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    library_path().unlink()
+    library_path()
+    assert not (cache / ".build-old").exists()
+    assert (cache / ".build-new").exists()
 
 
 @pytest.mark.parametrize("place", ["library", "folder"])

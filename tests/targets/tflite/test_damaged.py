@@ -55,7 +55,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 def without_digest(content: bytes) -> bytes:
     """As other programs write files."""
     model = unpack(content)
-    model.metadata = [entry for entry in model.metadata if entry.name != DIGEST_NAME.encode()]
+    model.metadata = [entry for entry in model.metadata if entry.name not in (DIGEST_NAME.encode(), b"bnncc")]
     return pack(model)
 
 
@@ -65,6 +65,16 @@ def test_a_file_with_a_digest_is_printed_as_it_is_and_not_damaged(content: bytes
         path.write_bytes(damaged(content, rng))
         result = click.testing.CliRunner().invoke(main, ["inspect", str(path)])
         assert result.exit_code == (0 if path.read_bytes() == content else 2), (result.output, result.exception)
+
+
+def test_a_file_of_bnncc_that_lost_its_digest_is_damaged(content: bytes, tmp_path: Path) -> None:
+    assert content.count(DIGEST_NAME.encode()) == 1
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content.replace(DIGEST_NAME.encode(), b"bnncc_sha25\x76"))
+    with pytest.raises(InputError, match="the file is damaged"):
+        TfliteFile.open(path)
+    path.write_bytes(without_digest(content))
+    TfliteFile.open(path)
 
 
 def test_inspect_prints_a_damaged_file_or_says_what_is_wrong(content: bytes, tmp_path: Path) -> None:

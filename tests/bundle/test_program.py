@@ -1,0 +1,61 @@
+"""The program of an Android bundle, built for this machine: it knows a damaged copy of its network by its digest."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnncc.bundle.check_data import make_check_data
+from bnncc.runtime.build import Platform, compiler, flags, program_sources, sources
+from tests.bundle import example
+from tests.targets.interpreter.native import cached
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the program needs beside it."""
+    folder = tmp_path_factory.mktemp("shell")
+    code = map(str, (*sources(), *program_sources()))
+    libraries = ["-nodefaultlibs", "-lpthread", "-lm", "-lc", "-lgcc"]
+    program = cached("bnncc_run", *compiler(Platform.here()), *flags(), *code, *libraries, "-o", "$OUT")
+    shutil.copy2(program, folder / "bnncc_run")
+    model = example.model()
+    data = make_check_data(model, str(example.IMAGES))
+    (folder / "model.tflite").write_bytes(model.content)
+    np.save(folder / "check_images.npy", data.images)
+    np.save(folder / "check_outputs.npy", data.outputs)
+    return folder
+
+
+def check(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([folder / "bnncc_run", "--check"], capture_output=True, text=True, check=False)
+
+
+def test_a_whole_file_passes(folder: Path) -> None:
+    done = check(folder)
+    assert done.returncode == 0, done.stderr
+    assert "same outputs      64 of 64 images" in done.stdout
+
+
+def test_any_other_byte_is_known(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "model.tflite").read_bytes()
+    for path in folder.iterdir():
+        shutil.copy2(path, tmp_path)
+    rng = random.Random(0)
+    cuts = [content[:size] for size in (0, 1, 7, 100, len(content) // 2, len(content) - 1)]
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        cuts.append(bytes(damaged))
+    for damaged in (*cuts, content + b"\0"):
+        (tmp_path / "model.tflite").write_bytes(damaged)
+        done = check(tmp_path)
+        assert done.returncode == 2
+        assert "model.tflite is damaged" in done.stderr
