@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -120,12 +121,20 @@ def _backend(dask: str | None) -> Iterator[None]:
         from distributed import Client
     except ImportError as error:
         raise InputError("--dask needs the extra: pip install 'bnncc[dask]'") from error
+    _say_it_once()
     try:
         client = Client(dask, timeout=DASK_TIMEOUT)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"--dask: there is no scheduler at {dask}: {error}") from error
     with client, joblib.parallel_config(backend="dask"):
         yield
+
+
+def _say_it_once() -> None:
+    """What dask logs with a traceback of its own, when a cluster is lost, is said here in one line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _check_picklable(task: Task) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 # Seconds after which a command hangs.
 HANG = 60.0
+# And where a compiler builds the delegate first.
+BUILDING = 240.0
 # What a command may take, in bytes, with the libraries that it shares with this process; and what bnncc is told that
 # there is.
 MEMORY_LIMIT = 2**31
@@ -152,6 +154,7 @@ def load_libraries() -> None:
     import bnncc.bundle
     import bnncc.check.page
     import bnncc.check.report
+    import bnncc.cli
     import bnncc.deploy
     import bnncc.verification
     from bnncc.frontend.export import OPSET

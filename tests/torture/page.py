@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 
-from tests.torture.forked import HANG, MEMORY_LIMIT, TRACEBACK
+from tests.torture.forked import BUILDING, HANG, MEMORY_LIMIT, TRACEBACK
 from tests.torture.native import NativeRow
 from tests.torture.rows import Row
 
@@ -18,16 +18,17 @@ which fails where a row is not as required; {date}, {machine}, {minutes:.0f} min
 A sample of the rows runs in CI (`tests/torture/test_torture.py`).
 
 Each case is a process of its own, forked from one that has loaded the libraries, with the real command line.  It must
-end with the exit code of its row, without a traceback, within {hang:.0f} s, below {memory:,.0f} MiB of memory with the
-libraries (`BNNCC_MEMORY={told}`), and leave nothing beside its output or in TMPDIR.  (PyTorch's own empty folder
-`torchinductor_…` there, which all programs of a user share, does not count.)
+end with the exit code of its row, without a traceback, within {hang:.0f} s ({building:.0f} s where a C++ compiler has
+to build the delegate first), below {memory:,.0f} MiB of memory with the libraries (`BNNCC_MEMORY={told}`), and leave
+nothing beside its output or in TMPDIR.  (PyTorch's own empty folder `torchinductor_…` there, which all programs of a
+user share, does not count.)
 
 | | |
 | --- | --- |
 | damaged files | {mutants:,} |
 | faults | {faults:,} |
 | tracebacks | {tracebacks:,} |
-| hangs over {hang:.0f} s | {hangs:,} |
+| hangs | {hangs:,} |
 | memory over the limit | {memories:,} |
 | leftovers | {leftovers:,} |
 | wrong exit codes | {codes:,} |
@@ -86,6 +87,7 @@ def page(
         machine=f"{os.cpu_count()} cores, Linux on {platform.machine()}",
         minutes=seconds / 60,
         hang=HANG,
+        building=BUILDING,
         memory=MEMORY_LIMIT / 2**20,
         told=told,
         mutants=sum(len(row.cases) for row in mutants),
@@ -94,9 +96,10 @@ def page(
         most=max(case.outcome.peak for case in cases) / 2**20,
     )
     lines = [f"| {one.what} | `{one.command}` | {one.must} | {one.gave} |\n" for one in native]
+    failures = [text for row in (*mutants, *faults) for text in row.problems]
     return (
         f"{introduction}{MUTANTS}{_table(mutants)}{FAULTS}{_table(faults)}"
-        f"{NATIVE + ''.join(lines) if native else ''}{_failures(problems)}"
+        f"{NATIVE + ''.join(lines) if native else ''}{_failures(failures)}"
     )
 
 

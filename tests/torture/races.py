@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bnncc.runtime.library import library_path
 from bnncc.runtime.trust import digest_path
-from tests.torture.forked import Outcome, Place, bnncc, run_forked
+from tests.torture.forked import BUILDING, Outcome, Place, bnncc, run_forked
 from tests.torture.rows import REFUSED, Found, Trial, judge
 from tests.torture.signals import check_many, figures
 from tests.torture.subjects import Subjects
@@ -26,8 +26,6 @@ PAIRS = 8
 RACERS = 3
 # Seconds after which a worker is killed: while it starts, imports, measures.
 WORKER_DEATHS = (0.5, 3.0, 6.0)
-# Seconds that a command may take where a compiler builds the delegate first.
-BUILDING = 240
 
 
 def _all(commands: Sequence[Callable[[], object]], places: Sequence[Place], hang: float = 60) -> list[Outcome]:

@@ -38,7 +38,7 @@ STAGES: dict[str, tuple[str, int]] = {
 OLDER = b"an older file"
 # So many moments, evenly over a compilation.
 MOMENTS = 5
-FIRST, LAST = 0.05, 2.5
+FIRST, LAST = 0.3, 2.5
 # Images in a chunk that `check` measures; it saves between them.
 CHUNKS = (0, 2, 5)
 

@@ -18,17 +18,21 @@ from tests.torture.rows import Trial, judge, rows_of
 from tests.torture.subjects import Subjects
 
 ROOT = Path(__file__).parents[2]
-# Runs a sample with a fault put into bnncc, whose arguments follow.
+# Runs a sample with a fault put into bnncc once everything whole is made.
 PLANTED = """\
-import sys
 from bnncc.targets.tflite import reader
-from tests.torture.__main__ import main
+from tests.torture import __main__ as torture
 
 def damaged(content):
     {fault}
 
-reader.is_damaged = damaged
-main()
+def make_and_plant(folder, make=torture.make_subjects):
+    subjects = make(folder)
+    reader.is_damaged = damaged
+    return subjects
+
+torture.make_subjects = make_and_plant
+torture.main()
 """
 
 
@@ -42,7 +46,7 @@ def torture(*arguments: str, program: str | None = None) -> subprocess.Completed
 @pytest.mark.slow
 def test_a_sample_is_as_required(tmp_path: Path) -> None:
     table = tmp_path / "reliability.md"
-    done = torture("--share", "0.02", "--output", str(table))
+    done = torture("--share", "0.01", "--output", str(table))
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     content = table.read_text()
     assert "| wrong exit codes | 0 |" in content
