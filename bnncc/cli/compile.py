@@ -24,7 +24,7 @@ from bnncc.cli.options import (
 )
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import progress_bars, warn
-from bnncc.errors import VerificationError
+from bnncc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
     from bnncc.frontend import NetworkSource
@@ -217,6 +217,15 @@ def compile_command(
         if verifications:
             report.print_layers(console, verifications[0])
         report.print_seconds(console, compiled)
+    if problems and len(problems) == sum(found.zero_problems for found in verifications):
+        raise InputError(
+            "the network takes the sign of values that are exactly 0, of which PyTorch makes 0, and a bit is +1 or -1; "
+            "nothing was written.\n"
+            + "\n".join(f"  {problem}" for problem in verifications[0].problems)
+            + "\nAs many are no chance: sums of ±1 are 0 now and then where nothing is added to them, as by a batch "
+            "norm in its initial state.\nGive the trained weights (--weights); or --sign-of-zero plus-one, which reads "
+            "the zeros as +1, to measure an untrained network; or write torch.where(x >= 0, 1.0, -1.0)."
+        )
     if problems:
         raise VerificationError(
             "the compiled file disagrees with the network; nothing was written.\n"

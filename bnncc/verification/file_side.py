@@ -155,6 +155,7 @@ class FileCheck:
             return
         for check in self.result.signs:
             if check.zeros > CHANCE_OF_ZERO * check.signs:
+                self.result.zero_problems += 1
                 self._problem(
                     f"sign '{check.module}': {check.zeros:,} of {check.signs:,} values are exactly 0, where PyTorch's "
                     "sign is 0 and a bit says +1"

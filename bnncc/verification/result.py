@@ -101,7 +101,8 @@ class Verification:
     agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
     rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
     weights (output_error is then the float32 file's).
-    problems: what rounding does not explain, one sentence each.  runtime: what ran the file.
+    problems: what rounding does not explain, one sentence each.  zero_problems: how many of them are signs that read
+    more zeros than chance explains.  runtime: what ran the file.
     steps: roundings, comparisons and choices of the network that the file holds.
     """
 
@@ -114,6 +115,7 @@ class Verification:
     free_error: float = 0.0
     agreeing: int | None = None
     problems: list[str] = field(default_factory=list)
+    zero_problems: int = 0
     runtime: Runtime = Runtime.LCE
     steps: list[StepCheck] = field(default_factory=list)
 

@@ -316,6 +316,20 @@ def test_rare_exact_zeros_at_a_sign_are_a_warning_on_stderr(workspace: Workspace
     assert "exact zeros at signs" in result.stdout
 
 
+def test_signs_of_many_exact_zeros_are_refused_with_what_to_do(workspace: Workspace, tmp_path: Path) -> None:
+    # Of sums of four times nine ±1 every seventh is 0, and the norms of an untrained network leave it so.
+    torch.manual_seed(0)
+    untrained = (f"{workspace.source}:Net", "--arg", "width=4", *SHAPE, "-o", str(tmp_path / "net.tflite"))
+    result = bnncc_compile(*untrained)
+    assert result.exit_code == 2, result.output
+    assert re.search(r"sign 'conv2': \d+ of \d+ values are exactly 0", result.stderr)
+    assert "--sign-of-zero plus-one" in result.stderr
+    assert "bug" not in result.stderr
+    assert not (tmp_path / "net.tflite").exists()
+    result = bnncc_compile(*untrained, "--sign-of-zero", "plus-one")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_sign_behind_a_relu_yields_zeros_and_ones_as_in_pytorch(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET.replace("self.conv1(self.stem(x))", "self.conv1(torch.relu(self.stem(x)))"))
     output = tmp_path / "net.tflite"
