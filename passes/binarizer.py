@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, shape_of
@@ -35,7 +36,10 @@ from bnncc.passes.strict_threshold import strictly_beyond
 
 @dataclass(frozen=True)
 class Binarizer:
-    """f = scale · Sign(slope · x + shift) + offset, all [C], and the source x behind a Pad with f(p), if any."""
+    """f = scale · Sign(slope · x + shift) + offset, all [C], and the source x behind a Pad with f(p), if any.
+
+    is_three_valued: at the threshold f is neither of its two values, as PyTorch's sign(0) = 0.
+    """
 
     slope: Matrix
     shift: Matrix
@@ -44,6 +48,7 @@ class Binarizer:
     source: ir.Value
     pad: ir.Node | None
     padded: float
+    is_three_valued: bool
 
     @property
     def operators(self) -> int:
@@ -73,7 +78,7 @@ def binarizer_of(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.
             options = [negative]
     slope, shift, sign = options[0]
     half, middle = (steps.high - steps.low) / 2, (steps.high + steps.low) / 2
-    return Binarizer(slope, shift, sign * half, middle, source, pad, padded)
+    return Binarizer(slope, shift, sign * half, middle, source, pad, padded, bool(np.any(_between(steps))))
 
 
 def _behind_pad(candidate: Candidate, steps: Steps) -> tuple[ir.Value, ir.Node | None, float]:
@@ -102,13 +107,19 @@ def readers(candidate: Candidate, pad: ir.Node | None) -> list[ir.Node]:
 
 def _undecided(source: ir.Value, steps: Steps) -> bool:
     """True where some x is the threshold by design, and f is neither low nor high there."""
-    neither = steps.jumps & (steps.at != steps.low) & (steps.at != steps.high)
+    neither = _between(steps)
     return may_equal_by_design(source, np.unique(steps.threshold[neither]))
+
+
+def _between(steps: Steps) -> npt.NDArray[np.bool_]:
+    """The channels whose value at the threshold is neither of the two, [C]."""
+    between: npt.NDArray[np.bool_] = steps.jumps & (steps.at != steps.low) & (steps.at != steps.high)
+    return between
 
 
 def rests_between(steps: Steps, farther: Sequence[Candidate]) -> bool:
     """True where the threshold is met for a whole range of a source farther back, as |x| - x is 0 for all x > 0."""
-    neither = (steps.jumps & (steps.at != steps.low) & (steps.at != steps.high))[:, None]
+    neither = _between(steps)[:, None]
     known = [candidate.function for candidate in farther if candidate.function.center is None]
     return any(bool(np.any(neither & (one.slopes == 0) & (one.offsets == steps.at[:, None]))) for one in known)
 

@@ -7,7 +7,7 @@
 
 There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
 behind this one decide by.  The constant part of the graph is cut out and run in ONNX Runtime.  The shape of a
-value is a constant too, all shapes being static, and so is a value without elements.
+value is a constant too, all shapes being static, and so is a value without elements, and `false and x`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.evaluate import constant_values
-from bnncc.ir.graph import constant_of, set_constant, shape_of
+from bnncc.ir.graph import bypass, constant_of, set_constant, shape_of
 
 # Operators whose result is not a function of their inputs.
 NONDETERMINISTIC = {
@@ -27,6 +27,9 @@ NONDETERMINISTIC = {
     "Multinomial",
     "Bernoulli",
 }
+
+# By which operand a logical operator is decided, whatever the other is.
+DECIDED_BY = {"And": False, "Or": True}
 
 # How many values are computed in one run: the time in which ONNX Runtime loads a graph grows faster than the graph.
 TOGETHER = 64
@@ -56,6 +59,7 @@ class FoldConstants(ir.passes.InPlacePass):
             if not any(value.uses() or value in outputs for value in node.outputs):
                 graph.remove(node, safe=True)
                 changed = True
+        changed |= _fold_decided(graph)
         return ir.passes.PassResult(model, modified=changed or bool(needed))
 
 
@@ -88,6 +92,34 @@ def _fold_empty(graph: ir.Graph) -> bool:
             graph.remove(node, safe=True)
             changed = True
     return changed
+
+
+def _fold_decided(graph: ir.Graph) -> bool:
+    """And with a constant that is false throughout, Or with one that is true, Where of either."""
+    changed = False
+    for node in list(graph):
+        if node.domain == "" and node.op_type == "Where":
+            changed |= _choose(graph, node)
+        if node.domain != "" or node.op_type not in DECIDED_BY:
+            continue
+        decisive, shape = DECIDED_BY[node.op_type], shape_of(node.outputs[0])
+        arrays = [constant_of(value) for value in node.inputs]
+        if shape is not None and any(array is not None and np.all(array == decisive) for array in arrays):
+            set_constant(graph, node.outputs[0], np.full(shape, decisive))
+            graph.remove(node, safe=True)
+            changed = True
+    return changed
+
+
+def _choose(graph: ir.Graph, node: ir.Node) -> bool:
+    """Let the readers of a Where, of which each element is that of one branch, read this branch."""
+    condition, result = constant_of(node.inputs[0]), node.outputs[0]
+    if condition is None or not (np.all(condition) or not np.any(condition)):
+        return False
+    chosen = node.inputs[1 if np.all(condition) else 2]
+    if chosen is None or shape_of(chosen) is None or shape_of(chosen) != shape_of(result):
+        return False
+    return bypass(graph, result, chosen)
 
 
 def _constant_nodes(graph: ir.Graph) -> list[ir.Node]:

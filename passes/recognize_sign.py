@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import pad_mode, pad_value
-from bnncc.ir.graph import inherit_source, replace_node, sole_consumer, take_over
+from bnncc.ir.graph import THREE_VALUED_KEY, inherit_source, replace_node, sole_consumer, take_over
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
@@ -59,7 +59,9 @@ class RecognizeSign(ir.passes.InPlacePass):
             return True
         if self._holds_zeros(x):
             return False
-        replace_node(graph, node, ops.sign(x))
+        sign = ops.sign(x)
+        sign.metadata_props[THREE_VALUED_KEY] = "1"
+        replace_node(graph, node, sign)
         return True
 
     def _holds_zeros(self, value: ir.Value) -> bool:
@@ -89,6 +91,7 @@ def _move_behind(graph: ir.Graph, nodes: list[ir.Node], sign: ir.Node) -> None:
     assert pad.inputs[0] is not None
     inner = ops.sign(pad.inputs[0])
     inner.outputs[0].name = f"{sign.outputs[0].name}/unpadded"
+    inner.metadata_props[THREE_VALUED_KEY] = "1"
     inherit_source([inner], sign)
     graph.insert_before(sign, inner)
     moved = inner.outputs[0]

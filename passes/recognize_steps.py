@@ -25,7 +25,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, take_over
+from bnncc.ir.graph import THREE_VALUED_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binarizer import Binarizer, binarizer_of, readers, rests_between
 from bnncc.passes.elementwise import Candidate, interpret, is_elementwise
@@ -130,7 +130,10 @@ def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> Non
     chain = Chain(graph, node, binarizer.source, name)
     chain.per_channel("Mul", binarizer.slope, "slope")
     chain.per_channel("Add", binarizer.shift, "shift")
-    chain.then(ops.sign(chain.value), "signs" if binarizer.pad is None else "unpadded")
+    sign = ops.sign(chain.value)
+    if binarizer.is_three_valued:
+        sign.metadata_props[THREE_VALUED_KEY] = "1"
+    chain.then(sign, "signs" if binarizer.pad is None else "unpadded")
     signs = chain.value
     chain.per_channel("Mul", binarizer.scale, "scale")
     chain.per_channel("Add", binarizer.offset, "offset")

@@ -12,6 +12,7 @@
 - `plain_module.py`      without wrappers, in float32
 - `cpu_only.py`          code that asks for a GPU
 - `checkpoint.py`        load the weights
+- `key_differences.py`    why its keys are not the network's
 - `checkpoint_file.py`, `safetensors_file.py`, `restricted_pickle.py`, `state_dicts.py`
                          checkpoints of all formats, read without running code; the state_dict that fits the network
 - `flatten_outputs.py`, `signature.py`, `named_tensors.py`

@@ -23,7 +23,16 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from bnncc.ir.graph import bypass, constant_of, inherit_source, new_constant, shape_of, take_over, unique_name
+from bnncc.ir.graph import (
+    bypass,
+    constant_of,
+    inherit_source,
+    new_constant,
+    shape_of,
+    sole_consumer,
+    take_over,
+    unique_name,
+)
 
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
 TO_CHANNELS_LAST = (0, 2, 3, 1)
@@ -41,7 +50,9 @@ _BROADCAST = {
     "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
 }  # fmt: skip
 # An attribute `axis`.
-_AXIS = {"Concat", "Softmax", "LogSoftmax", "Split", "Hardmax"}
+_AXIS = {"ArgMax", "ArgMin", "Concat", "Gather", "Softmax", "LogSoftmax", "Split", "Hardmax"}
+# Where it is not given; elsewhere it is the last.
+_DEFAULT_AXIS = {"ArgMax": 0, "ArgMin": 0, "Gather": 0, "Split": 0}
 # An input of axes.
 _REDUCE = {
     "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
@@ -192,7 +203,7 @@ def _sink(graph: ir.Graph) -> bool:
         orders = {_order(value.producer()) for value in node.inputs if value is not None}
         for order in orders - {None}:
             assert order is not None
-            moves = (_cancel, _skip_reshaped, _sink_through, _into_linear)
+            moves = (_cancel, _skip_reshaped, _sink_through, _shuffle, _into_linear)
             if any(move(graph, node, order) for move in moves):
                 changed = True
                 break
@@ -243,6 +254,44 @@ def _join_reshape(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
+def _shuffle(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
+    """Channels in another order, as Keras shuffles them: apart, their axes transposed, and together again.
+
+    Before:  x ─ Transpose(NCHW → NHWC) ─ Reshape [N, H, W, 2, C/2] ─ Transpose(0 1 2 4 3) ─ Reshape [N, H, W, C]
+    After:   x ─ Reshape [N, 2, C/2, H, W] ─ Transpose(0 2 1 3 4) ─ Reshape [N, C, H, W] ─ Transpose(NCHW → NHWC)
+    """
+    source = _source(node.inputs[0])
+    before, split = shape_of(source), shape_of(node.outputs[0])
+    permuted = sole_consumer(graph, node.outputs[0])
+    if node.op_type != "Reshape" or order != TO_CHANNELS_LAST or permuted is None or permuted.op_type != "Transpose":
+        return False
+    back = sole_consumer(graph, permuted.outputs[0])
+    if back is None or back.op_type != "Reshape" or before is None or split is None:
+        return False
+    N, C, H, W = before
+    perm = tuple(permuted.attributes["perm"].as_ints()) if "perm" in permuted.attributes else ()
+    if split[:3] != (N, H, W) or perm[:3] != (0, 1, 2) or shape_of(back.outputs[0]) != (N, H, W, C):
+        return False
+    apart = (N, *split[3:], H, W)
+    moved = (0, *(axis - 2 for axis in perm[3:]), len(apart) - 2, len(apart) - 1)
+    made = [
+        ir.node("Reshape", [source, _integers(graph, back, apart)]),
+        ir.node("Transpose", [None], attributes={"perm": list(moved)}),
+        ir.node("Reshape", [None, _integers(graph, back, before)]),
+    ]
+    for index, shape in enumerate((apart, tuple(apart[axis] for axis in moved), before)):
+        step = made[index]
+        if index:
+            step.replace_input_with(0, made[index - 1].outputs[0])
+        step.name = f"{back.name}/nchw/{index}"
+        step.outputs[0].name = unique_name(graph, f"{back.outputs[0].name}/nchw/{index}")
+        step.outputs[0].shape, step.outputs[0].type = ir.Shape(shape), back.outputs[0].type
+    made.append(_transpose(graph, made[-1].outputs[0], order, f"{back.outputs[0].name}/transposed"))
+    _put_in_place(graph, back, made, made[-1].outputs)
+    graph.remove([permuted, node], safe=True)
+    return True
+
+
 def _keeps_elements(source: ir.Value, order: Sequence[int]) -> bool:
     """Whether a Transpose of `source` leaves all elements in their order in memory."""
     shape = shape_of(source)
@@ -261,11 +310,10 @@ def _sink_through(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> boo
         return False
     attributes = dict(node.attributes)
     if node.op_type in _AXIS:
-        axis = attributes["axis"].as_int() if "axis" in attributes else (0 if node.op_type == "Split" else -1)
-        attributes["axis"] = ir.AttrInt64("axis", order[axis % _RANK])
+        attributes["axis"] = ir.AttrInt64("axis", order[_axis(node)])
     shapes = [shape_of(value) for value in node.outputs]
     keeps = attributes["keepdims"].as_int() if "keepdims" in attributes else 1
-    drops_axes = node.op_type == "Squeeze" or (node.op_type in _REDUCE and not keeps)
+    drops_axes = node.op_type == "Squeeze" or (node.op_type in _REDUCE | {"ArgMax", "ArgMin"} and not keeps)
     if any(shape is None or (len(shape) != _RANK and not drops_axes) for shape in shapes):
         return False
     if drops_axes and not _keeps_order(node, order):
@@ -299,7 +347,9 @@ def _operands(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> list[ir
     inputs = list(node.inputs)
     if not inputs:
         return None
-    if node.op_type in _UNARY or node.op_type in ("Softmax", "LogSoftmax", "Hardmax", "Split"):
+    if node.op_type == "Gather" and len(shape_of(inputs[1]) or () if inputs[1] is not None else ()) != 1:
+        return None
+    if node.op_type in _UNARY or node.op_type in _AXIS - {"Concat"}:
         return [_source(inputs[0]), *inputs[1:]] if _order(_producer(inputs[0])) == order else None
     if node.op_type in _BROADCAST or node.op_type == "Concat":
         return _broadcast_operands(graph, node, order)
@@ -381,10 +431,12 @@ def _turned_row(
 
 def _keeps_order(node: ir.Node, order: tuple[int, ...]) -> bool:
     """Whether the axes that a reduction leaves are in the same order on both sides of the Transpose."""
-    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if axes is None:
-        return False
-    gone = {int(axis) % _RANK for axis in axes.reshape(-1)}
+    gone = {_axis(node)}
+    if node.op_type not in _AXIS:
+        axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+        if axes is None:
+            return False
+        gone = {int(axis) % _RANK for axis in axes.reshape(-1)}
     left = [order[axis] for axis in range(_RANK) if axis not in gone]
     return left == sorted(left)
 
@@ -512,6 +564,12 @@ def _transpose(graph: ir.Graph, source: ir.Value, order: Sequence[int], name: st
 
 def _integers(graph: ir.Graph, node: ir.Node, numbers: Sequence[int]) -> ir.Value:
     return new_constant(graph, np.asarray(numbers, dtype=np.int64), f"{node.name}/nchw")
+
+
+def _axis(node: ir.Node) -> int:
+    """The attribute `axis`, counted from the first."""
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else _DEFAULT_AXIS.get(node.op_type, -1)
+    return axis % _RANK
 
 
 def _put_in_place(graph: ir.Graph, node: ir.Node, made: Sequence[ir.Node], results: Sequence[ir.Value]) -> None:

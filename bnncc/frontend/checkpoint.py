@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bnncc.errors import WeightsError
 from bnncc.frontend.checkpoint_file import CheckpointContent, read_checkpoint
 from bnncc.frontend.export import describe_error, silence
+from bnncc.frontend.key_differences import explain_difference
 from bnncc.frontend.restricted_pickle import Placeholder
 from bnncc.frontend.state_dicts import EXTRA_STATE, Candidate, Fit, as_tensor, children_of, find_candidates, fit
 
@@ -63,11 +64,14 @@ def load_weights(
         WeightsError: the file cannot be read, holds no state_dict, or does not belong to the network.
     """
     choice = choice or WeightsChoice()
-    expected = {key: _expected_shape(value) for key, value in network.state_dict().items()}
+    state = network.state_dict()
+    expected = {key: _expected_shape(value) for key, value in state.items()}
     read = read_checkpoint(path)
     fits = _fits(read, path, expected, choice)
     chosen = max(fits, key=lambda one: one.rank)
-    given, notes = _tensors(chosen, path)
+    given, notes = _tensors(
+        chosen, path, {key: value.dtype for key, value in state.items() if isinstance(value, Tensor)}
+    )
     missing, unexpected, wrong = _load(network, given, chosen, path, expected)
     missing = [key for key in missing if not key.endswith(_HARMLESS)]
     needed = {key for key in expected if not key.endswith(_HARMLESS)}
@@ -82,7 +86,7 @@ def load_weights(
         raise WeightsError(
             f"{_where(path, chosen.candidate)} does not fit the network:\n"
             + "\n".join(problems + partial)
-            + f"\n{advice}.{_hint(chosen, fits)}"
+            + f"\n{advice}.{explain_difference(missing, unexpected)}{_hint(chosen, fits)}"
             + "".join(f"\n{note}" for note in notes)
         )
     if needed and not wrong and needed <= set(missing):
@@ -184,8 +188,11 @@ def _unnamed_hint(content: Any) -> str:
     return ". Save the weights: torch.save(network.state_dict(), path)" if isinstance(content, Placeholder) else ""
 
 
-def _tensors(chosen: Fit, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The chosen entries under the network's names as plain tensors, and what was made of them."""
+def _tensors(chosen: Fit, path: Path, types: Mapping[str, torch.dtype]) -> tuple[dict[str, Any], list[str]]:
+    """The chosen entries under the network's names as plain tensors, and what was made of them.
+
+    types: of the network's own.
+    """
     given: dict[str, Any] = {}
     changed: dict[str, list[str]] = {}
     without_values = []
@@ -209,6 +216,11 @@ def _tensors(chosen: Fit, path: Path) -> tuple[dict[str, Any], list[str]]:
         elif tensor.layout != torch.strided:
             changed.setdefault("sparse in the file, made dense", []).append(key)
             tensor = tensor.to_dense()
+        elif tensor.is_complex():
+            raise WeightsError(f"{path}: {key!r} holds complex numbers, which bnncc does not read")
+        elif not tensor.is_floating_point() and types.get(name, tensor.dtype).is_floating_point:
+            kind = f"{str(tensor.dtype).removeprefix('torch.')} in the file, taken as numbers without a scale"
+            changed.setdefault(kind, []).append(key)
         elif tensor.dtype == torch.float64:
             changed.setdefault("float64 in the file, rounded to the network's type", []).append(key)
         given[name] = tensor

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
@@ -72,9 +73,20 @@ def _without_onnx_form(program: torch.export.ExportedProgram, error: BaseExcepti
     # The exporter looks for `prims.nextafter` where the program calls `aten.nextafter`.
     name = found["operator"].partition(".")[2]
     called = [node for node in program.graph.nodes if str(node.target).split(".")[1:2] == [name]]
+    # What the exporter made of an operator of the program, as of `aten.cumprod` a `prims.prod`, has another name.
+    called = called or translated_nodes(error)
     locations = [location_in_stack_trace(node.meta.get("stack_trace") or "") for node in called]
     lines = dict.fromkeys(f"\n    at {location}" for location in locations if location is not None)
     return f"PyTorch's exporter has no ONNX form for {found['operator']}" + "".join(lines)
+
+
+def translated_nodes(error: BaseException) -> list[torch.fx.Node]:
+    """The node that the exporter translated when it failed, which its own frames hold; empty where none is told."""
+    found = []
+    for one in _chain(error):
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            found += [value for value in frame.f_locals.values() if isinstance(value, torch.fx.Node)]
+    return [node for node in found[-1:] if node.op == "call_function"]
 
 
 def export_with_torchscript(network: FlattenOutputs, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
@@ -138,16 +150,23 @@ def export(exporter: str, network: nn.Module, inputs: Sequence[Tensor], input_na
 
 def describe_error(error: BaseException) -> str:
     """The cause of `error` in a few lines, and the user's line where one is in the traceback."""
-    chain = [error]
-    while (below := chain[-1].__cause__) is not None and below not in chain:
-        chain.append(below)
+    chain = _chain(error)
     root = chain[-1]
     locations = [location_in_traceback(one.__traceback__) for one in reversed(chain)]
+    locations += [location_in_stack_trace(node.meta.get("stack_trace") or "") for node in translated_nodes(error)]
     location = next((one for one in locations if one is not None), None)
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(root))
     lines = [line.rstrip() for line in text.split("\n\n")[0].strip().splitlines() if line.strip()]
     quoted = "\n    ".join(lines[:_QUOTED_LINES])
     return f"{type(root).__name__}: {quoted}" + (f"\n    at {location}" if location else "")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """`error`, what caused it, and so on to the first cause."""
+    chain = [error]
+    while (below := chain[-1].__cause__) is not None and below not in chain:
+        chain.append(below)
+    return chain
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ attributes of whatever it has on its stack; theirs cannot be set.
 
 from __future__ import annotations
 
+import io
 import pickle
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -135,6 +137,13 @@ def _reconstruct_object(kind: Any, *_: Any) -> Any:
     return kind() if isinstance(kind, type) and issubclass(kind, Placeholder) else None
 
 
+def _storage_from_bytes(content: bytes) -> Any:
+    """The storage of a tensor that pickle itself wrote: a file of torch.save, the one before 1.6, in the pickle."""
+    if bytes(content[:2]) == b"PK":  # torch.load would take a TorchScript archive for code to load
+        raise UnpicklingError("a zip archive in place of a tensor's storage")
+    return torch.load(io.BytesIO(content), map_location="cpu", pickle_module=sys.modules[__name__], weights_only=False)
+
+
 def _tensor_from_numpy(data: Any, dtype: torch.dtype, *_: Any) -> Any:
     array = data.array() if isinstance(data, NumPyArray) else None
     return None if array is None else torch.from_numpy(array).to(dtype)
@@ -157,6 +166,7 @@ _TABLE: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_device_tensor_from_numpy": _tensor_from_numpy,
     "torch._tensor._rebuild_from_type_v2": lambda function, kind, arguments, state: function(*arguments),
     "torch.serialization._get_layout": torch.serialization._get_layout,
+    "torch.storage._load_from_bytes": _storage_from_bytes,
     "torch.Size": torch.Size,
     "torch.device": lambda *_: torch.device("cpu"),
     "torch.nn.parameter.Parameter": lambda data=None, *_: data,

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from bnncc.frontend.restricted_pickle import NumPyArray, Placeholder
 
-# What DataParallel and torch.compile put into the path of a key.
-WRAPPERS = ("module", "_orig_mod")
+# What DataParallel, torch.compile, FSDP and activation checkpointing put into the path of a key.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # The key of what a module's own get_extra_state returns: it need not be a tensor.
 EXTRA_STATE = "_extra_state"
 # Checkpoints are nested so deep at most; what is deeper belongs to an optimizer.

@@ -12,6 +12,8 @@ import onnx_ir as ir
 # text".
 MODULE_KEY = "bnncc.module"
 SOURCE_KEY = "bnncc.source"
+# On a Sign: what it stands for is 0 at 0, as PyTorch's sign, and not one of its two values.
+THREE_VALUED_KEY = "bnncc.three_valued"
 # On a BinaryConv: the name of the traced convolution's output, by which verification finds the reference's sums.
 CONV_KEY = "bnncc.conv"
 # On a layer that computes what others of the source compute too: their metadata, a JSON list of objects.
@@ -91,9 +93,12 @@ def element_count(value: ir.Value) -> int:
 
 
 def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:
-    """Give new `nodes` the module path and source line of the node they replace, and of those that it stands for."""
+    """Give new `nodes` the module path and source line of the node they replace, and of those that it stands for.
+
+    A Sign that is moved also stays what it is at 0.
+    """
     for node in nodes:
-        for key in (MODULE_KEY, SOURCE_KEY, MERGED_KEY):
+        for key in (MODULE_KEY, SOURCE_KEY, MERGED_KEY, THREE_VALUED_KEY):
             if key in origin.metadata_props:
                 node.metadata_props.setdefault(key, origin.metadata_props[key])
 

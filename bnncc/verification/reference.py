@@ -32,6 +32,7 @@ from bnncc.ir.graph import (
     NEGATED_KEY,
     OUTPUT_CHANNELS_KEY,
     STEP_WEIGHTS_KEY,
+    THREE_VALUED_KEY,
     TRACED_KEY,
     TRIMMED_KEY,
     UNSHUFFLED_KEY,
@@ -112,7 +113,8 @@ class Correspondence:
 
     traced: the traced value that `meaning` turns into ±1; None where the sign of `operand_value` is all there is.
     operand_value: the traced value whose sign this is, if known.  keeps_operand: the compiled sign reads just that.
-    channels: which of the traced value's channels this one holds; empty for all.
+    channels: which of the traced value's channels this one holds; empty for all.  is_three_valued: where only the
+    operand is known, whether PyTorch's sign of 0 is 0.
     """
 
     traced: ir.Value | None
@@ -120,6 +122,7 @@ class Correspondence:
     operand_value: ir.Value | None
     keeps_operand: bool
     channels: tuple[int, ...] = ()
+    is_three_valued: bool = True
 
     @classmethod
     def of(cls, value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
@@ -137,7 +140,9 @@ class Correspondence:
         if value.name in traced:
             known = same_operand or _sign_operand(traced[value.name])
             return cls(traced[value.name], Meaning(), known, same_operand is not None)
-        return None if same_operand is None else cls(None, Meaning(), same_operand, True)
+        if same_operand is None or producer is None:
+            return None
+        return cls(None, Meaning(), same_operand, True, is_three_valued=THREE_VALUED_KEY in producer.metadata_props)
 
     def traced_values(self) -> list[ir.Value]:
         """The traced values that `signs` and `operand` need."""
@@ -150,7 +155,7 @@ class Correspondence:
             return held[:, list(self.channels)] if self.channels else held
         assert self.operand_value is not None
         signs: Array = np.sign(values[self.operand_value])
-        return signs
+        return signs if self.is_three_valued else np.where(signs == 0, np.float32(1), signs)
 
     def operand(self, values: Mapping[ir.Value, Array]) -> Array | None:
         """The reference's value whose sign was taken, NCHW, where it is known."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir import ops
 from bnncc.ir.graph import constant_of
+from bnncc.ir.value_facts import MOVES, data_inputs
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -97,14 +99,18 @@ def dropout(build: Builder) -> Sequence[ir.Value | None]:
 
 
 def is_nan(build: Builder) -> Sequence[ir.Value | None]:
-    """x ≠ x."""
+    """x ≠ x; never where x is one of a few numbers, as a sign is."""
     x = build.input(0)
+    if _is_finite(x):
+        return [build.constant(np.zeros(build.shape(x), bool))]
     return [build.op("Not", build.op("Equal", x, x))]
 
 
 def is_inf(build: Builder) -> Sequence[ir.Value | None]:
     """Beyond the largest float, on the sides asked for."""
     x = build.input(0)
+    if _is_finite(x):
+        return [build.constant(np.zeros(build.shape(x), bool))]
     above, below = bool(build.integer("detect_positive", 1)), bool(build.integer("detect_negative", 1))
     if above and below:
         return [build.op("Greater", build.op("Abs", x), build.scalar(LARGEST, x))]
@@ -113,6 +119,24 @@ def is_inf(build: Builder) -> Sequence[ir.Value | None]:
     if below:
         return [build.op("Less", x, build.scalar(-LARGEST, x))]
     return [build.constant(np.zeros(build.shape(x), bool))]
+
+
+def _is_finite(value: ir.Value) -> bool:
+    """True where every element is a finite number whatever the input is: a choice of constants, an integer as a float,
+    a sign, moved about."""
+    array = constant_of(value)
+    if array is not None:
+        return bool(np.all(np.isfinite(array)))
+    node = value.producer()
+    if node is None or node.domain != "":
+        return node is not None and ops.yields_signs(node)
+    if node.op_type == "Cast":
+        kind = None if node.inputs[0] is None else node.inputs[0].dtype
+        return kind is not None and (kind.is_integer() or kind == ir.DataType.BOOL)
+    if node.op_type == "Where":
+        return all(_is_finite(operand) for operand in node.inputs[1:] if operand is not None)
+    keeps = (MOVES - {"MaxPool"}) | {"Neg", "Abs"}
+    return node.op_type in keeps and all(_is_finite(source) for source in data_inputs(node))
 
 
 def tangent(build: Builder) -> Sequence[ir.Value | None]:

@@ -105,6 +105,8 @@ FORMATS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: pickle.dumps({key: value.astype(value.dtype.newbyteorder(">")) for key, value in arrays().items()}),
         "",
     ),
+    "pickled tensors": (lambda: pickle.dumps({"model": STATE, "args": argparse.Namespace(a=1)}), ""),
+    "pickled tensors, protocol 2": (lambda: pickle.dumps(STATE, 2), ""),
     "npz": (lambda: npz(arrays()), ""),
     "safetensors": (lambda: safetensors(arrays()), ""),
     "gzip": (lambda: gzip.compress(saved(STATE)), "gzip-compressed"),
@@ -179,6 +181,16 @@ class Marker:
         return exec, (f"open({self.path!r}, 'w').close()",)
 
 
+class Storage:
+    """What a pickle holds in place of a tensor's storage."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> Any:
+        return torch.storage._load_from_bytes, (self.content,)
+
+
 class Attribute:
     """Sets an attribute of a function of PyTorch when its pickle is loaded."""
 
@@ -193,6 +205,24 @@ def test_nothing_in_a_checkpoint_is_called(tmp_path: Path, is_zip: bool) -> None
     assert loads(tmp_path / "weights.pt") == []
     (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"state_dict": arrays(), "hook": content["hook"]}))
     assert loads(tmp_path / "weights.pkl") == []
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("form", ["pickle", "zip", "before 1.6", "TorchScript"])
+def test_nothing_in_a_pickled_storage_is_called(tmp_path: Path, form: str) -> None:
+    marker = Marker(str(tmp_path / "ran"))
+    content = {
+        "pickle": lambda: pickle.dumps(marker),
+        "zip": lambda: saved(marker),
+        "before 1.6": lambda: saved(marker, _use_new_zipfile_serialization=False),
+        "TorchScript": script,
+    }[form]()
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"state_dict": STATE, "rest": Storage(content)}))
+    if form == "before 1.6":
+        assert loads(tmp_path / "weights.pkl") == []
+    else:
+        with pytest.raises(WeightsError):
+            load_weights(network(), tmp_path / "weights.pkl")
     assert not (tmp_path / "ran").exists()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from bnncc.cli import main
 from bnncc.errors import WeightsError
@@ -393,3 +393,61 @@ def test_the_command_line_names_key_and_prefix(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "give --weights as well" in refused.stderr
     assert np.isfinite(linear["weight"].numpy()).all()
+
+
+@pytest.mark.parametrize("wrapper", ["_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod", "module"])
+def test_a_wrapper_around_an_inner_module_makes_no_difference(tmp_path: Path, wrapper: str) -> None:
+    content = {key.replace("conv.", f"conv.{wrapper}."): value for key, value in state().items()}
+    assert loads(save(tmp_path, content)) == []
+
+
+def test_integers_for_floats_are_said_and_complex_numbers_are_refused(tmp_path: Path) -> None:
+    weight = torch.tensor([[1, -1, 1], [-1, 1, 1]], dtype=torch.int8)
+    fresh = Network(1)
+    (warning,) = load_weights(fresh, save(tmp_path, {**state(), "classifier.weight": weight}))
+    assert "int8 in the file, taken as numbers without a scale: classifier.weight" in warning
+    assert torch.equal(fresh.classifier.weight, weight.float())
+    with pytest.raises(WeightsError, match=r"'conv\.bias' holds complex numbers"):
+        load_weights(Network(), save(tmp_path, {**state(), "conv.bias": state()["conv.bias"] * 1j}))
+
+
+def apart(new: bool, kind: str) -> State:
+    """The state_dict of a network whose classifier has its weight in parts."""
+    made = Network()
+    if kind == "weight":
+        (parametrizations.weight_norm if new else nn.utils.weight_norm)(made.classifier)
+    elif kind == "spectral":
+        (parametrizations.spectral_norm if new else nn.utils.spectral_norm)(made.classifier)
+    else:
+        prune.l1_unstructured(made.classifier, "weight", 0.5)
+    return dict(made.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("new", "kind", "what"),
+    [
+        (False, "weight", "weight_norm keeps it.*remove_weight_norm"),
+        (True, "weight", "parametrize keeps it.*remove_parametrizations"),
+        (False, "spectral", "spectral_norm keeps it.*remove_spectral_norm"),
+        (True, "spectral", "parametrize keeps it.*remove_parametrizations"),
+        (False, "pruned", r"pruning keeps it.*prune\.remove"),
+    ],
+)
+def test_what_keeps_a_weight_in_parts_is_named(tmp_path: Path, new: bool, kind: str, what: str) -> None:
+    path = save(tmp_path, prefixed("module.", apart(new, kind)))
+    with pytest.raises(WeightsError, match=rf"'classifier\.weight' is in the file as \S*{what}"):
+        load_weights(Network(), path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_keeps_a_weight_in_parts_is_named(tmp_path: Path) -> None:
+    fresh = Network()
+    nn.utils.weight_norm(fresh.classifier)
+    with pytest.raises(WeightsError, match=r"The network has 'classifier\.weight' as torch\.nn\.utils\.weight_norm"):
+        load_weights(fresh, save(tmp_path, state()))
+
+
+def test_a_file_of_parameters_alone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"The file has parameters and no buffers.*save network\.state_dict\(\)"):
+        load_weights(Network(), save(tmp_path, dict(Network().named_parameters())))

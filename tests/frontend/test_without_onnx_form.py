@@ -69,8 +69,13 @@ def test_it_is_pytorchs(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("function", "operator"),
-    [(lambda x: x.mode(1)[0], "aten.mode"), (lambda x: torch.nextafter(x, x + 1), "prims.nextafter")],
-    ids=["mode", "nextafter"],
+    [
+        (lambda x: x.mode(1)[0], "aten.mode"),
+        (lambda x: torch.nextafter(x, x + 1), "prims.nextafter"),
+        (lambda x: torch.cumprod(x, 1), "prims.prod"),
+        (lambda x: torch.linalg.inv(x[..., :6, :6]), "aten.linalg_inv_ex"),
+    ],
+    ids=["mode", "nextafter", "cumprod", "inv"],
 )
 def test_an_operator_without_a_form_is_named_with_its_line(function: Function, operator: str) -> None:
     with pytest.raises(bnncc.ExportError) as caught:
@@ -79,6 +84,11 @@ def test_an_operator_without_a_form_is_named_with_its_line(function: Function, o
     assert lines[1].endswith(f"PyTorch's exporter has no ONNX form for {operator}")
     assert "test_without_onnx_form.py" in lines[2]
     assert "without Python values" not in lines[-1]
+
+
+def test_an_operator_whose_form_fails_is_named_with_its_line() -> None:
+    with pytest.raises(bnncc.ExportError, match=r"aten_histc(.|\n)*at test_without_onnx_form\.py:\d+ in forward"):
+        bnncc.compile(Net(lambda x: x * torch.histc(x)[0]), input_shapes=["1x5x7x6"])
 
 
 def test_no_line_of_the_exporters_is_the_users() -> None:

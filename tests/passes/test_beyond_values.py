@@ -48,3 +48,31 @@ def test_the_file_yields_what_pytorch_does(name: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         result = verify(compiled, [[x]])
         assert result.passed, result.problems
+
+
+GUARDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "nan_to_num": torch.nan_to_num,
+    "isnan": lambda s: torch.where(torch.isnan(s), torch.zeros_like(s), s),
+    "isinf": lambda s: torch.where(torch.isinf(-s.flip(1)), torch.full_like(s, 2.0), s),
+    "isfinite": lambda s: torch.where(torch.isfinite(s), s, torch.zeros_like(s)),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_signs_need_no_guard_against_what_is_no_number(name: str) -> None:
+    class Guarded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 4, 3, bias=False)
+            self.conv.weight.data = torch.where(torch.from_numpy(normal(4, 8, 3, 3)) < 0, -1.0, 1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(GUARDED[name](torch.where(x >= 0, 1.0, -1.0)))
+            return y
+
+    network = Guarded()
+    compiled = bnncc.compile(network, input_shapes=["1x8x5x6"])
+    assert [layer.reason for layer in compiled.layers] == [None]
+    x = normal(1, 8, 5, 6)
+    (found,) = compiled.run([compiled.as_stored(x)])
+    np.testing.assert_array_equal(found, compiled.as_stored(network(torch.from_numpy(x)).detach().numpy()))

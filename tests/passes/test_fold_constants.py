@@ -77,3 +77,35 @@ def test_a_constant_used_inside_and_outside_the_folded_part_is_one_initializer()
 
 def test_nothing_changes_in_a_graph_without_constants() -> None:
     check_pass(build("a = Relu (x)\ny = Add (a, x)", "float[2, 3] x"), FoldConstants(), modified=False)
+
+
+@pytest.mark.parametrize(
+    ("node", "kept"),
+    [
+        ("And (c, no)", 0),
+        ("And (no, c)", 0),
+        ("Or (c, yes)", 0),
+        ("And (c, yes)", 1),
+        ("Or (no, c)", 1),
+        ("Xor (c, no)", 1),
+    ],
+)
+def test_what_one_operand_decides_is_constant(node: str, kept: int) -> None:
+    model = build(
+        f"c = Greater (x, zero)\nd = {node}\ny = Where (d, x, zero)",
+        "float[2, 3] x",
+        zero=0.0,
+        no=np.zeros((1, 3), bool),
+        yes=np.array(True),
+    )
+    assert operators(check_pass(model, FoldConstants(), modified=not kept)).get(node.split()[0], 0) == kept
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_a_choice_that_a_constant_makes_is_what_it_chooses(condition: bool) -> None:
+    chosen = np.full((3, 1), condition)
+    model = build("a = Tanh (x)\nb = Relu (x)\nm = Where (c, a, b)\ny = Neg (m)", "float[2, 3, 4] x", c=chosen)
+    assert operators(check_pass(model, FoldConstants())).get("Where", 0) == 0
+    chosen[0] = not condition
+    model = build("a = Tanh (x)\nb = Relu (x)\nm = Where (c, a, b)\ny = Neg (m)", "float[2, 3, 4] x", c=chosen)
+    check_pass(model, FoldConstants(), modified=False)

@@ -207,7 +207,7 @@ def _with_swap(file: TfliteFile, operator: Operator, generator: np.random.Genera
         return None
     tensor, array = found
     axis = array.ndim - 1 if operator.name in ("DEPTHWISE_CONV_2D", "PRELU", "ADD", "MUL") else 0
-    if array.shape[axis] < 2:
+    if array.ndim == 0 or array.shape[axis] < 2:
         return None
     first, second = generator.permutation(array.shape[axis])[:2]
     order = np.arange(array.shape[axis])

@@ -316,6 +316,33 @@ def test_zeros_that_are_no_chance_are_a_problem(sign_of_input: CompiledModel) ->
     assert f"{count} of {x.size} values are exactly 0" in problem
 
 
+@pytest.mark.parametrize("of_zero", [0, 1])
+def test_a_sign_that_moved_counts_zeros_where_that_of_0_is_0(of_zero: int) -> None:
+    """In front of a max-pool it is a value that the network does not have."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.same = nn.Conv2d(8, 8, 1, groups=8, bias=False)
+            nn.init.ones_(self.same.weight)
+            self.conv = ScaledBinaryConv2d(8, 8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = nn.functional.max_pool2d(self.same(x), 2)
+            return self.conv(torch.where(x >= 0, 1.0, -1.0) if of_zero else torch.sign(x))
+
+    options = bnncc.Options() if of_zero else PLUS_ONE
+    compiled = bnncc.compile(randomize(Pooled()), input_shapes=["1x8x8x8"], options=options)
+    assert [operator.name for operator in TfliteFile(compiled.content).operators].count("LceBMaxPool2d") == 1
+    compiled = dataclasses.replace(compiled, options=bnncc.Options())
+    x = np.abs(np.random.default_rng(0).standard_normal((1, 8, 8, 8))).astype(np.float32)
+    x *= np.where(np.random.default_rng(1).random(x.shape) < 0.5, np.float32(0), np.float32(-1))
+    found = verify(compiled, [[x]])
+    (moved,) = (sign for sign in found.signs if sign.signs == x.size)
+    assert moved.zeros == (0 if of_zero else np.count_nonzero(x == 0))
+    assert bool(found.problems) == (not of_zero)
+
+
 def test_zeros_that_the_user_reads_as_plus_one_are_no_problem() -> None:
     class SignOfPixels(nn.Module):
         def __init__(self) -> None:

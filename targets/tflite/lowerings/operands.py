@@ -82,7 +82,10 @@ def emit_broadcast(
             operands = [broadcast(context, operand, result.shape) for operand in operands]
             version = 1
     if rank <= LEAST_BROADCAST_RANK and any(operand.shape == result.shape for operand in operands):
-        operands = [_without_leading_ones(context, operand) for operand in operands]
+        operands = [
+            operand if operand.shape == result.shape else _without_leading_ones(context, operand)
+            for operand in operands
+        ]
     context.emit(builtin, operands, [result], options, version)
 
 

@@ -105,6 +105,16 @@ def test_a_gate_per_channel_broadcasts_without_a_reshape(operator: str, swapped:
     assert operators(content)["RESHAPE"] == 0
 
 
+@pytest.mark.parametrize("text", ["y = Mul(t, c)", "y = Add(c, t)", "u = Neg(t) y = Mul(u, c)"])
+def test_a_row_that_became_a_map_keeps_that_shape_beside_constants_of_it(text: str) -> None:
+    constants = {"d": np.array([1, 33, 1, 1]), "c": normal(1, 33, 1, 1)}
+    assert_same(node_model(f"e = Exp(s) t = Reshape(e, d) {text}", "float[1, 33] s", constants=constants))
+    text = text.replace(", c)", ", h)").replace("(c", "(h")
+    assert_same(
+        node_model(f"e = Exp(s) t = Reshape(e, d) {text}", "float[1, 33] s", constants=constants | {"h": np.float32(2)})
+    )
+
+
 def test_a_gate_per_picture_is_reshaped() -> None:
     constants = {"d": np.array([2, 33, 1, 1])}
     text = "e = Exp(s) t = Reshape(e, d) y = Mul(x, t)"
