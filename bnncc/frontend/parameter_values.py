@@ -1,4 +1,5 @@
-"""Refuse parameters that no network can be right with: NaN, infinite ones, negative variances.
+"""Refuse parameters that no network can be right with: NaN, infinite ones, so large ones that sums with them are
+infinite, negative variances.
 
 A constant that is no parameter may be infinite: the bounds of a Clip, an attention mask of -∞.
 """
@@ -11,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.errors import InputError
+from bnncc.ir import ops
 from bnncc.ir.graph import describe
 
 # Operators whose constant operands are parameters.
@@ -32,6 +34,8 @@ _WEIGHTED = {
 # Operators with attributes that may be infinite: a bound, a filling.
 _WITH_BOUNDS = {"Clip", "Constant", "ConstantOfShape", "Pad"}
 _SCALING = {"Mul", "Div", "Sub"}
+# Of weights beyond this the sums in float32, which ends at 3.4e38, depend on the order in which they are taken.
+LARGEST_WEIGHT = 1e30
 _VARIANCE_INPUT = 4
 
 
@@ -62,6 +66,14 @@ def check_parameter_values(model: ir.Model, parameters: Collection[str] = ()) ->
                     f"at {bad[0].tolist()}; {describe(readers[0])} reads it. "
                     "The training diverged, or the file is damaged"
                 )
+        large = np.argwhere(np.abs(array) > LARGEST_WEIGHT)
+        readers = [node for node in readers if node.op_type in ops.WEIGHTED and len(large)]
+        if readers:
+            raise InputError(
+                f"the parameter {name!r} holds {array[tuple(large[0])]:.3g}, at {large[0].tolist()}, with which sums "
+                f"leave the range of float32; {describe(readers[0])} reads it. The training diverged, or the file is "
+                "damaged"
+            )
         for use in value.uses():
             is_variance = use.node.op_type == "BatchNormalization" and use.idx == _VARIANCE_INPUT
             if is_variance and (array < 0).any():

@@ -351,6 +351,14 @@ def test_external_data_elsewhere_are_not_read(tmp_path: Path, location: str) -> 
         trace(str(tmp_path / "net.onnx"))
 
 
+def test_a_weight_with_which_sums_overflow_is_named(tmp_path: Path) -> None:
+    array = weights()["w"].copy()
+    array.reshape(-1)[2] = -2.7e38
+    (tmp_path / "net.onnx").write_bytes(model(w=array).SerializeToString())
+    with pytest.raises(InputError, match=r"the parameter 'w' holds -2\.7e\+38, at \[.*the range of float32; Conv"):
+        trace(str(tmp_path / "net.onnx"))
+
+
 @pytest.mark.parametrize("name", ["w", "scale", "bias", "mean", "variance", "slope"])
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_parameters_that_are_not_finite_are_named(tmp_path: Path, name: str, number: float) -> None:

@@ -165,7 +165,7 @@ def make():
     [
         ("net.py", "path/to/file.py:callable"),
         ("absent.py:Net", "there is no file absent.py"),
-        ("absent.onnx", "there is no file absent.onnx"),
+        ("absent.onnx", "absent.onnx does not exist"),
         ("no_such_package_here:Net", "No module named 'no_such_package_here'"),
     ],
 )
