@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnxruntime
+
+from bnncc.system.onnx_runtime import onnxruntime
 
 Array = npt.NDArray[Any]
 

@@ -147,7 +147,6 @@ def bnncc(arguments: Sequence[object]) -> Callable[[], object]:
 def load_libraries() -> None:
     """Load what the commands import, and what torch.export reads anew for each network: here, once."""
     import ai_edge_litert.interpreter
-    import onnxruntime
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     import bnncc.baseline
@@ -160,5 +159,5 @@ def load_libraries() -> None:
     from bnncc.frontend.export import OPSET
     from tests.conftest import build_translations_once  # which importing it does
 
-    del ai_edge_litert, onnxruntime, bnncc, build_translations_once
+    del ai_edge_litert, bnncc, build_translations_once
     ONNXRegistry.from_torchlib(opset_version=OPSET)
