@@ -260,10 +260,12 @@ def _shuffle(graph: ir.Graph, node: ir.Node, order: tuple[int, ...]) -> bool:
     Before:  x ─ Transpose(NCHW → NHWC) ─ Reshape [N, H, W, 2, C/2] ─ Transpose(0 1 2 4 3) ─ Reshape [N, H, W, C]
     After:   x ─ Reshape [N, 2, C/2, H, W] ─ Transpose(0 2 1 3 4) ─ Reshape [N, C, H, W] ─ Transpose(NCHW → NHWC)
     """
+    if node.op_type != "Reshape" or order != TO_CHANNELS_LAST or _order(_producer(node.inputs[0])) != order:
+        return False
     source = _source(node.inputs[0])
     before, split = shape_of(source), shape_of(node.outputs[0])
     permuted = sole_consumer(graph, node.outputs[0])
-    if node.op_type != "Reshape" or order != TO_CHANNELS_LAST or permuted is None or permuted.op_type != "Transpose":
+    if permuted is None or permuted.op_type != "Transpose":
         return False
     back = sole_consumer(graph, permuted.outputs[0])
     if back is None or back.op_type != "Reshape" or before is None or split is None:

@@ -165,7 +165,7 @@ def test_the_program_for_android_tells_other_outputs_from_a_damaged_file(phone: 
     model.write_bytes(model.read_bytes()[:-1000])
     done = phone.run("--check", folder=wrong)
     assert done.returncode == 2
-    assert "model.tflite: the file is damaged" in done.stderr
+    assert "model.tflite is damaged: its bytes are not those of the digest that it carries" in done.stderr
     model.unlink()
     done = phone.run("--check", folder=wrong)
     assert done.returncode == 2
