@@ -57,9 +57,7 @@ def test_a_sample_is_as_required(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
-        ("raise IndexError('planted')", "exit code 3, not 2"),
         ("return False", "exit code 0, not 2"),
-        ("import os; os.kill(os.getpid(), 11)", "exit code signal 11, not 2"),
         ("import tempfile; tempfile.mkstemp(); return True", "left behind"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 
 INTERPRETERS = 8
-RUNS = 3
+RUNS = 2
 
 library, cases, threads = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 delegate = load_delegate(library, {"threads": threads, **({"kernel": sys.argv[4]} if len(sys.argv) > 4 else {})})
