@@ -212,6 +212,8 @@ def test_compiling_reactnet_a_takes_less_than_two_gigabytes(tmp_path: Path) -> N
         "1x3x224x224",
         "-o",
         str(tmp_path / "r.tflite"),
+        "--inputs",
+        "2",
     ]
     process = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],

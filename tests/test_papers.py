@@ -253,7 +253,9 @@ def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(
     assert [(layer.module, layer.reason) for layer in compiled.layers if layer.reason is not None] == []
     assert len(compiled.layers) == layers
     inputs = [[smooth_images(1, size, seed=1).numpy()]]
-    for found in verify_in([Runtime.LCE, Runtime.LITERT, *emulated.values()], compiled, inputs):
+    # The small forms run on 32-bit ARM as well.
+    machines = [runtime for machine, runtime in emulated.items() if machine == "aarch64"]
+    for found in verify_in([Runtime.LCE, Runtime.LITERT, *machines], compiled, inputs):
         assert found.passed, found.problems
         assert len({layer.module for layer in found.layers}) == layers
         assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
