@@ -15,24 +15,23 @@ map is read by a shortcut too.
 
 from __future__ import annotations
 
-from math import prod
-
 import onnx_ir as ir
 
 from bnncc.frontend import TracedModel
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, shape_of
+from bnncc.ir.bit_moves import RESHAPES
+from bnncc.ir.graph import constant_of, element_count
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.affine import affine_of
+from bnncc.passes.cost import FLOAT_BYTES
 
-_IN_PLACE = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast", "Dropout"}
+_IN_PLACE = {*RESHAPES, "Transpose", "Identity", "Cast", "Dropout"}
 _FUSED = {"Relu", "Clip"}
 _ELEMENTWISE = {
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "PRelu", "LeakyRelu", "Neg", "Abs", "Where", "Sigmoid",
     "Tanh", "HardSwish", "HardSigmoid",
 }  # fmt: skip
-_FLOAT_BYTES = 4
 
 
 def minimum(traced: TracedModel) -> tuple[int, int]:
@@ -51,7 +50,7 @@ def minimum(traced: TracedModel) -> tuple[int, int]:
         operators += 1
         if node.op_type in _ELEMENTWISE and node.domain == "":
             computed = [value for value in node.inputs if value is not None and constant_of(value) is None]
-            moved += _FLOAT_BYTES * sum(prod(shape_of(value) or (0,)) for value in (*computed, node.outputs[0]))
+            moved += FLOAT_BYTES * sum(map(element_count, (*computed, node.outputs[0])))
     return operators + sum(not _writes_bits(value) for value in quantized), moved
 
 

@@ -31,9 +31,9 @@ from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
+from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
-from bnncc.targets.tflite.reader import METADATA_NAME
 
 DEFAULT_TARGET = "raspberry-pi-4"
 

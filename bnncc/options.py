@@ -20,8 +20,9 @@ from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.legalize import Padding
 from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.passes.recognize_sign import SignOfZero
+from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
-from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+from bnncc.targets.tflite.reader import TfliteFile
 
 _CHOICES: dict[str, type[Enum]] = {
     "padding": Padding,

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
-from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+from bnncc.targets.tflite.reader import TfliteFile
 
 if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
     from bnncc.model import CompiledModel

@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary, is_lowest_bit
 from bnncc.passes import piecewise
 from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights
 from bnncc.passes.each_node import rewrite_each
@@ -200,10 +200,7 @@ def _is_zero_or_one(value: ir.Value) -> bool:
     node = value.producer()
     if node is None or node.domain != "" or node.inputs[0] is None:
         return False
-    if node.op_type == "Mod":
-        divisor = constant_of(node.inputs[1])
-        integer = value.dtype is not None and not value.dtype.is_floating_point()
-        floors = integer and node.attributes.get_int("fmod", 0) == 0
-        return floors and divisor is not None and bool(np.all(divisor == 2))
+    if is_lowest_bit(node):
+        return True
     shape = shape_of(node.inputs[0])
     return node.op_type in ("ArgMax", "ArgMin") and shape is not None and shape[node.attributes.get_int("axis", 0)] == 2

@@ -22,7 +22,8 @@ from bnncc.ir.evaluate import Array, random_inputs
 from bnncc.ir.rounding import relative_error
 from bnncc.options import FileMetadata, Options
 from bnncc.system.files import write_atomically
-from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor, pack, unpack
 
 # The file is checked on so many random inputs where none are given.

@@ -12,6 +12,7 @@ import numpy as np
 from bnncc.data import DataSource
 from bnncc.errors import InputError
 from bnncc.inference import Model, open_lce, open_litert
+from bnncc.inference.runners import running
 from bnncc.ir.evaluate import Array
 
 RANDOM_IMAGES = 8
@@ -60,10 +61,8 @@ def make_check_data(model: Model, data: str | None) -> CheckData:
     stored = np.array([model.options.as_stored(image[np.newaxis])[0] for image in images])
     rows = []
     for image in stored:
-        try:
+        with running(model.path):
             found = runner.run([np.broadcast_to(image, (spec.shape[0], *image.shape))])
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"{model.path} cannot be run: {str(error).strip()}") from error
         rows.append(np.concatenate([array[0].reshape(-1) for array in found]))
     outputs = np.array(rows, np.float32)
     if not np.all(np.isfinite(outputs)):

@@ -29,7 +29,8 @@ from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata
-from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification
 
 # Told as the check goes on: (what is being done, how much of it is done, how much there is).

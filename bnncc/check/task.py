@@ -19,7 +19,7 @@ from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace_source
 from bnncc.inference.classes import class_count
-from bnncc.inference.runners import OrtRunner, Runtime
+from bnncc.inference.runners import OrtRunner, Runtime, running
 from bnncc.ir.evaluate import Array
 from bnncc.options import Options
 
@@ -95,10 +95,8 @@ class OpenedFile:
         """(the outputs, the seconds that the interpreter took)."""
         fed = [self._layout.as_stored(array) for array in arrays]
         started = time.perf_counter()
-        try:
+        with running(self._name):
             outputs = self._runner.run(fed)
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"{self._name} cannot be run: {str(error).strip()}") from error
         seconds = time.perf_counter() - started
         if self._layout.channels_last:
             outputs = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in outputs]

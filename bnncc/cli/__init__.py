@@ -18,7 +18,7 @@ from bnncc.cli.deploy import deploy_command
 from bnncc.cli.inspect import inspect_command
 from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
-from bnncc.cli.terminal import INTERRUPTED, say_every_name, terminated_as_by_ctrl_c
+from bnncc.cli.terminal import INTERRUPTED, say_every_name, tell_error, terminated_as_by_ctrl_c
 from bnncc.cli.verify import verify_command
 from bnncc.errors import BnnccError
 
@@ -32,8 +32,7 @@ class _Group(click.Group):
             with terminated_as_by_ctrl_c():
                 return super().invoke(ctx)
         except BnnccError as error:
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
+            tell_error(str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -44,8 +43,7 @@ class _Group(click.Group):
             refusal = machine_refuses(error)
             if refusal is None:
                 ctx.exit(report_crash(error))
-            click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(refusal, err=True)
+            tell_error(refusal)
             ctx.exit(BnnccError.exit_code)
 
 

@@ -12,7 +12,6 @@ import click
 
 from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
-from bnncc.errors import InputError
 
 if TYPE_CHECKING:
     from bnncc.inference.runners import Runtime
@@ -39,7 +38,7 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     whole file the delegate runs neighbours in one go, so that their sum there is less.
     """
     from bnncc.inference import Model, open_lce, open_litert
-    from bnncc.inference.runners import Runtime
+    from bnncc.inference.runners import Runtime, running
     from bnncc.inference.timing import processor, random_images, take_turns, time_operators
     from bnncc.system.files import check_writable, write_atomically
 
@@ -51,11 +50,9 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     lce = open_lce(model, threads)
     if lce is not None:
         runners[Runtime.LCE] = lce
-    try:
+    with running(path):
         timings = take_turns({name: partial(runner.run, arrays) for name, runner in runners.items()}, warm_up, count)
         operators = time_operators(model, runners, threads, kernel)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path} cannot be run: {str(error).strip()}") from error
     _print_operators(operators, list(runners))
     console = output()
     console.print(

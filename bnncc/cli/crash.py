@@ -11,9 +11,8 @@ import sys
 import tempfile
 import traceback
 
-import click
-
 from bnncc._version import __version__
+from bnncc.cli.terminal import tell_error
 
 # The exit code behind a bug: not 1, which says that the file disagrees with the network.
 CRASHED = 3
@@ -52,6 +51,5 @@ def report_crash(error: Exception) -> int:
         where = f"report it to bnncc's authors with {stream.name}, which has the traceback"
     except OSError:
         where = f"report it to bnncc's authors with this:\n{content}"
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(f"a bug in bnncc: {cause}; {where}", err=True)
+    tell_error(f"a bug in bnncc: {cause}; {where}")
     return CRASHED

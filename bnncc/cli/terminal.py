@@ -88,6 +88,12 @@ def output() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+def tell_error(message: str) -> None:
+    """What ended the command, on standard error."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(message, err=True)
+
+
 def warn(message: str) -> None:
     """A line on standard error."""
     click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)

@@ -154,17 +154,15 @@ def _show_transposes(graph: ir.Graph) -> None:
         if not _is_row(shape) or math.prod(shape) == shape[0]:
             continue
         first = (shape[0], max(shape[1:]), 1, 1)
+        turns = before in (first, _channels_last(first))
+        if before == shape or (shape == first and not turns):
+            continue
         made = []
-        if before in (first, _channels_last(first)):
-            if before == shape:
-                continue
-        elif shape != first:
+        if not turns:
             made = [ir.node("Reshape", [source, _integers(graph, node, first)], name=f"{node.name}/nchw")]
             source = made[0].outputs[0]
             source.name, source.shape = unique_name(graph, f"{node.outputs[0].name}/nchw"), ir.Shape(first)
             source.type = node.outputs[0].type
-        else:
-            continue
         order = TO_CHANNELS_FIRST if shape == first else TO_CHANNELS_LAST
         made.append(_transpose(graph, source, order, f"{node.outputs[0].name}/transposed"))
         _put_in_place(graph, node, made, made[-1].outputs)

@@ -66,11 +66,11 @@ def check_parameter_values(model: ir.Model, parameters: Collection[str] = ()) ->
                     f"at {bad[0].tolist()}; {describe(readers[0])} reads it. "
                     "The training diverged, or the file is damaged"
                 )
-        large = np.argwhere(np.abs(array) > LARGEST_WEIGHT)
-        readers = [node for node in readers if node.op_type in ops.WEIGHTED and len(large)]
-        if readers:
+        readers = [node for node in readers if node.op_type in ops.WEIGHTED]
+        if readers and max(array.max(initial=0), -array.min(initial=0)) > LARGEST_WEIGHT:
+            first = np.argwhere(np.abs(array) > LARGEST_WEIGHT)[0]
             raise InputError(
-                f"the parameter {name!r} holds {array[tuple(large[0])]:.3g}, at {large[0].tolist()}, with which sums "
+                f"the parameter {name!r} holds {array[tuple(first)]:.3g}, at {first.tolist()}, with which sums "
                 f"leave the range of float32; {describe(readers[0])} reads it. The training diverged, or the file is "
                 "damaged"
             )

@@ -10,7 +10,8 @@ from bnncc.errors import InputError
 from bnncc.frontend import INPUT_TYPES, InputSpec
 from bnncc.inference.classes import class_count
 from bnncc.options import FileMetadata, Options
-from bnncc.targets.tflite.reader import METADATA_NAME, TfliteFile
+from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.reader import TfliteFile
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from bnncc.errors import InputError
 from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
 from bnncc.runtime import BuildError, LitertRunner, library_path
 
@@ -64,6 +65,15 @@ class FileRunner(Protocol):
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
+
+
+@contextlib.contextmanager
+def running(name: object) -> Iterator[None]:
+    """Runs of the file `name`, which may be damaged: what an interpreter refuses then is an InputError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{name} cannot be run: {str(error).strip()}") from error
 
 
 class Runtime(Enum):

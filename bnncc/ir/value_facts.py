@@ -101,6 +101,14 @@ def has_structural_zeros(value: ir.Value) -> bool:
     return False
 
 
+def is_lowest_bit(node: ir.Node) -> bool:
+    """True for what is left of an integer divided by 2, which is 0 or 1."""
+    if node.domain != "" or node.op_type != "Mod" or node.attributes.get_int("fmod", 0) != 0:
+        return False
+    dtype, divisor = node.inputs[0].dtype if node.inputs[0] is not None else None, constant_of(node.inputs[1])
+    return dtype is not None and not dtype.is_floating_point() and divisor is not None and bool(np.all(divisor == 2))
+
+
 def cancels(value: ir.Value) -> bool:
     """True for a difference of values that hold the same element in a place, as x - max(x)."""
     node = value.producer()

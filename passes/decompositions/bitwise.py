@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of
+from bnncc.ir.value_facts import is_lowest_bit
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 
 Decomposition = Callable[[Builder], Sequence[ir.Value | None]]
@@ -89,10 +90,7 @@ def _is_bit(value: ir.Value) -> bool:
         return False
     if node.op_type == "Cast":
         return node.inputs[0].dtype == ir.DataType.BOOL or _is_bit(node.inputs[0])
-    if node.op_type == "Mod":
-        divisor = constant_of(node.inputs[1])
-        return divisor is not None and bool(np.all(divisor == 2)) and node.attributes.get_int("fmod", 0) == 0
-    return False
+    return is_lowest_bit(node)
 
 
 def _boolean(build: Builder, value: ir.Value) -> ir.Value:

@@ -10,8 +10,8 @@ import hashlib
 from ai_edge_litert import schema_py_generated as schema
 
 DIGEST_NAME = "bnncc_sha256"
-# Of the entry that every file of bnncc's has beside it (`reader.METADATA_NAME`).
-_OTHER_NAME = "bnncc"
+# The name of the metadata buffer in which bnncc describes its file, as JSON: every file of its has one.
+METADATA_NAME = "bnncc"
 # No constant of a network is this text, which a file's equal buffers would share.
 PLACEHOLDER = b"here is the SHA-256 of the file "
 
@@ -31,7 +31,7 @@ def is_damaged(content: bytes) -> bool:
     try:
         start = _position(content)
         if start is None:
-            return _has_entry(content, _OTHER_NAME)
+            return _has_entry(content, METADATA_NAME)
     except Exception:  # the schema's generated code indexes the raw bytes
         return True
     return content[start : start + len(PLACEHOLDER)] != _digest(content, start)

@@ -26,8 +26,6 @@ BUILTIN_NAMES = {
     for name, code in vars(schema.BuiltinOperator).items()
     if isinstance(code, int) and not name.startswith("_")
 }
-# The name of the metadata buffer in which bnncc describes its file, as JSON.
-METADATA_NAME = "bnncc"
 TYPE_NAMES = {code: name for name, code in TENSOR_TYPES.items()}
 
 

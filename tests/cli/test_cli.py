@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -28,6 +27,7 @@ from bnncc.cli import main
 from bnncc.inference.runners import LceRunner
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
+from tests.networks.user_file import load_file, randomize_state
 
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = ("--input-shape", "1x3x8x8")
@@ -127,14 +127,9 @@ class Workspace:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("user")
     (folder / "net.py").write_text(NET)
-    network = _module(folder / "net.py").Net(classes=4)
+    network = load_file(folder / "net.py").Net(classes=4)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                values = torch.randn(tensor.shape, generator=generator)
-                # Sums of 72 products of ±1 deviate by about 8; variances match.
-                tensor.copy_(40 + 50 * values.abs() if name.endswith("var") else values)
+    randomize_state(network, generator)
     network.eval()
     torch.save(network.state_dict(), folder / "net.pth")
     images = torch.randn(IMAGES, 3, 8, 8, generator=generator)
@@ -145,15 +140,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     np.savez(folder / "data.npz", images=images.numpy(), labels=labels.numpy())
     torch.onnx.export(network, (images[:1],), folder / "net.onnx", input_names=["x"], verbose=False, dynamo=True)
     return Workspace(folder, images.numpy(), logits.numpy())
-
-
-def _module(path: Path):  # type: ignore[no-untyped-def]
-    spec = importlib.util.spec_from_file_location("user_net", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def bnncc_compile(*arguments: str) -> click.testing.Result:
@@ -336,7 +322,7 @@ def test_a_sign_behind_a_relu_yields_zeros_and_ones_as_in_pytorch(workspace: Wor
     arguments = (f"{tmp_path}/net.py:Net", *workspace.as_python[1:])
     result = bnncc_compile(*arguments, "--inputs", "1", "-o", str(output))
     assert result.exit_code == 0, result.output
-    network = _module(tmp_path / "net.py").Net(classes=4).eval()
+    network = load_file(tmp_path / "net.py").Net(classes=4).eval()
     network.load_state_dict(torch.load(workspace.folder / "net.pth"))
     with torch.no_grad():
         expected = torch.cat([network(torch.from_numpy(image[None])) for image in workspace.images])

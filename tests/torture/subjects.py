@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import pickle
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.frontend.test_checkpoint_formats import npz, safetensors, saved, tarred
+from tests.networks.user_file import load_file, randomize_state
 from tests.torture.forked import Outcome, Place, bnncc, run_forked
 
 SHAPE = "1x3x8x8"
@@ -115,19 +115,8 @@ def make_subjects(folder: Path) -> Subjects:
 
 def _network(path: Path) -> nn.Module:
     """Net of the file, with random parameters."""
-    spec = importlib.util.spec_from_file_location("torture_net", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network: nn.Module = module.Net()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                values = torch.randn(tensor.shape, generator=generator)
-                # Sums of 72 products of ±1 deviate by about 8; variances match.
-                tensor.copy_(40 + 50 * values.abs() if name.endswith("var") else values)
+    network: nn.Module = load_file(path).Net()
+    randomize_state(network, torch.Generator().manual_seed(0))
     return network.eval()
 
 
