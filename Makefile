@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,12 +62,18 @@ fuzz: $(VENV)/installed-dev ## run the property tests on fresh examples, then co
 # How long `make fuzz-runtime` runs: make fuzz-runtime SECONDS=60
 SECONDS ?= 3600
 
-fuzz-runtime: $(VENV)/installed-dev ## fuzz the delegate's preparation, then the interpreter, each for SECONDS (needs cmake, clang and its libclang-rt)
+fuzz-runtime: fuzz-preparation fuzz-interpreter ## fuzz the delegate's preparation and the interpreter, each for SECONDS; -j 2 for both at once (needs cmake, clang and its libclang-rt)
+
+fuzz-built: $(VENV)/installed-dev
 	cmake -S targets/runtime -B build/fuzz -DBNNCC_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
 	cmake --build build/fuzz --parallel 2 --target fuzz_preparation fuzz_interpreter
 	mkdir -p build/fuzz/corpus build/fuzz/interpreter_corpus
-	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
 	$(BIN)/python -m tests.targets.interpreter.corpus build/fuzz/interpreter_corpus
+
+fuzz-preparation: fuzz-built
+	build/fuzz/fuzz_preparation build/fuzz/corpus -max_len=400 -max_total_time=$(SECONDS)
+
+fuzz-interpreter: fuzz-built
 	build/fuzz/fuzz_interpreter build/fuzz/interpreter_corpus -max_len=8000 -max_total_time=$(SECONDS)
 
 # How long `make torture` fuzzes each part of the native code: make torture FUZZ=3600

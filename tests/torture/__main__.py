@@ -64,9 +64,10 @@ def main() -> None:
         cases = list(pool.map(run, range(len(trials))))
     split = len(damaged)
     tables = rows_of(damaged, cases[:split]), rows_of(faults, cases[split:])
-    command = "make torture" if arguments.share == 1 and not arguments.only else " ".join(sys.argv)
+    whole = arguments.share == 1 and not arguments.only
+    command = f"make torture FUZZ={arguments.fuzz}" if whole else " ".join(sys.argv)
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    output = arguments.output or (TABLE if command == "make torture" else None)
+    output = arguments.output or (TABLE if whole else None)
 
     def write(native: Sequence[NativeRow]) -> None:
         written = page(*tables, native, command, date, time.monotonic() - started, MEMORY_TOLD)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# libFuzzer's last line.
+# libFuzzer's last line, where it found nothing.
 DONE = re.compile(r"Done (\d+) runs in (\d+) second")
-FUZZERS = ("the delegate's preparation", "the interpreter for Android")
+FUZZERS = {"fuzz_preparation": "the delegate's preparation", "fuzz_interpreter": "the interpreter for Android"}
 THREADS = "tests/targets/runtime/test_sanitizers.py"
 
 
@@ -27,21 +27,27 @@ class NativeRow:
 
 
 def native_rows(seconds: int) -> list[NativeRow]:
-    """Run each fuzzer for so long, and the tests under ThreadSanitizer."""
-    command = ["make", "fuzz-runtime", f"SECONDS={seconds}"]
+    """Run the fuzzers side by side, each for so long, and then the tests under ThreadSanitizer."""
+    command = ["make", "--jobs=2", "--keep-going", "--output-sync=target", "fuzz-runtime", f"SECONDS={seconds}"]
     python = Path(sys.executable)
     if python.parent.name == "bin":  # the environment that runs this
         folder = python.parent.parent
         command += [f"VENV={folder}", f"--assume-old={folder}/installed-dev"]  # which is as it has to be
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
-    found = DONE.findall(done.stdout + done.stderr)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     must = "no finding of address or undefined-behaviour sanitizer"
     rows = []
-    for index, what in enumerate(FUZZERS):
-        ran = found[index] if index < len(found) else None
-        passed = ran is not None and (done.returncode == 0 or index + 1 < len(found))
-        gave = f"{int(ran[0]):,} runs in {int(ran[1]):,} s, no finding" if ran and passed else "FAILED"
-        rows.append(NativeRow(what, f"make fuzz-runtime SECONDS={seconds}", must, gave, passed))
+    for program, what in FUZZERS.items():
+        ran = DONE.search(_told_by(program, done.stdout))
+        gave = f"{int(ran[1]):,} runs in {int(ran[2]):,} s, no finding" if ran else "FAILED"
+        rows.append(NativeRow(what, f"make fuzz-runtime SECONDS={seconds}", must, gave, ran is not None))
     test = ["pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "thread", THREADS]
     tested = subprocess.run(
         [sys.executable, "-m", *test], cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
@@ -51,3 +57,9 @@ def native_rows(seconds: int) -> list[NativeRow]:
     gave = last.strip("= ") if passed else f"FAILED: {last}"
     rows.append(NativeRow("the delegate in threads", f"pytest -k thread {THREADS}", "no data race", gave, passed))
     return rows
+
+
+def _told_by(program: str, output: str) -> str:
+    """What make printed between this fuzzer's command line and the next one's."""
+    parts = re.split(r"^build/fuzz/(fuzz_\w+) ", output, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True)).get(program, "")
