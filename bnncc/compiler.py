@@ -25,6 +25,7 @@ from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.decompose import Decompose, is_product
 from bnncc.passes.fold_constants import FoldConstants
+from bnncc.passes.give_vectors_rows import GiveVectorsRows, multiplies_vector
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_sign import SignOfZero
@@ -132,15 +133,15 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
-    """The traced network with each Einsum and 3-D convolution as the layers that it becomes.
+    """The traced network with each Einsum, 3-D convolution and product with a vector as the layers that it becomes.
 
     Verification looks for each binary layer in the traced network, and does not find what only the passes make.
     """
-    if not any(map(is_product, traced.model.graph)):
+    if not any(is_product(node) or multiplies_vector(node) for node in traced.model.graph):
         return traced
     model = traced.model.clone()
     ops.register(model)
-    for step in (LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)):
+    for step in (LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product), GiveVectorsRows()):
         step(model)
     return replace(traced, model=model)
 

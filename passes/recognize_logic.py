@@ -115,10 +115,9 @@ def _tabulate(value: ir.Value) -> tuple[Matrix | None, bool]:
     """All values [2^k] of an expression of k binary maps, None where it is none, or of more or fewer than some; whether
     they are bits already.
     """
-    shape = shape_of(value)
     order: list[ir.Value] = []
     maps: list[ir.Value] = []
-    if not _collect(value, shape, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
+    if not _collect(value, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
         return None, False
     if len(maps) == 1 and is_binary(maps[0]):
         return None, False  # a step: `recognize-steps` left it as it is
@@ -143,11 +142,13 @@ def _tabulate(value: ir.Value) -> tuple[Matrix | None, bool]:
     return table, all(map(is_binary, maps))
 
 
-def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Value], maps: list[ir.Value]) -> bool:
-    """Fill in the values that the expression computes, operands first, and the ±1 maps and booleans behind it."""
+def _collect(value: ir.Value, order: list[ir.Value], maps: list[ir.Value]) -> bool:
+    """Fill in the values that the expression computes, operands first, and the ±1 maps and booleans behind it, which
+    may broadcast.
+    """
     if value in order or value in maps:
         return True
-    if shape is None or shape_of(value) != shape or len(order) == MOST_NODES:
+    if len(order) == MOST_NODES:
         return False
     if is_binary(value) or _chooses(value) or _is_zero_or_one(value):
         maps.append(value)
@@ -156,7 +157,7 @@ def _collect(value: ir.Value, shape: tuple[int, ...] | None, order: list[ir.Valu
     if node is None or not is_elementwise(node):
         return False
     for operand in operands_of(node):
-        if operand is not None and number_or_array(operand) is None and not _collect(operand, shape, order, maps):
+        if operand is not None and number_or_array(operand) is None and not _collect(operand, order, maps):
             return False
     order.append(value)
     return True

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import pad_mode, pad_value
-from bnncc.ir.graph import THREE_VALUED_KEY, inherit_source, replace_node, sole_consumer, take_over
+from bnncc.ir.graph import THREE_VALUED_KEY, inherit_source, replace_node, shape_of, sole_consumer, take_over
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
@@ -58,6 +58,8 @@ class RecognizeSign(ir.passes.InPlacePass):
             _move_behind(graph, padded, node)
             return True
         if self._holds_zeros(x):
+            return False
+        if shape_of(x) == ():  # has no channels, along which bits lie: `recognize_steps` gives it some
             return False
         sign = ops.sign(x)
         sign.metadata_props[THREE_VALUED_KEY] = "1"

@@ -30,6 +30,7 @@ from bnncc.passes.affine import affine_of
 from bnncc.passes.binarizer import Binarizer, binarizer_of, readers, rests_between
 from bnncc.passes.elementwise import Candidate, interpret, is_elementwise
 from bnncc.passes.expression import Chain, exclusive, is_absorbed, rewrite_expressions
+from bnncc.passes.insertion import insert_reshape
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.steps import steps_of
 from bnncc.passes.traced import describe_signs
@@ -127,7 +128,10 @@ def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> Non
     """Let the sign and the affine, in front of `node`, stand for its result."""
     value = node.outputs[0]
     name = value.name or "sign"
-    chain = Chain(graph, node, binarizer.source, name)
+    source, is_scalar = binarizer.source, shape_of(binarizer.source) == ()
+    if is_scalar:  # has no channels, along which bits lie
+        source = insert_reshape(graph, source, (1, 1), f"{name}/row", node)
+    chain = Chain(graph, node, source, name)
     chain.per_channel("Mul", binarizer.slope, "slope")
     chain.per_channel("Add", binarizer.shift, "shift")
     sign = ops.sign(chain.value)
@@ -137,13 +141,15 @@ def replace_by_sign(graph: ir.Graph, node: ir.Node, binarizer: Binarizer) -> Non
     signs = chain.value
     chain.per_channel("Mul", binarizer.scale, "scale")
     chain.per_channel("Add", binarizer.offset, "offset")
-    is_value = chain.value is signs and binarizer.pad is None
+    is_value = chain.value is signs and binarizer.pad is None and not is_scalar
     if not is_value:
         pads = None if binarizer.pad is None else constant_of(binarizer.pad.inputs[1])
         scale, offset = binarizer.scale, binarizer.offset
         describe_signs(signs, name, scale, offset, None if pads is None else pads.tolist())
     if binarizer.pad is not None:
         _pad(chain, binarizer)
+    if is_scalar:
+        chain.value = insert_reshape(graph, chain.value, (), f"{name}/scalar", node)
     take_over(value, chain.value)
 
 

@@ -137,7 +137,7 @@ def _is_replication(value: ir.Value, source: Source) -> bool:
 
 def _selection(found: Pointwise, shape: tuple[int, ...], before: tuple[int, ...]) -> Selection | None:
     """Which elements of x, of the shape `before`, the value reads; None where that is no choice of channels."""
-    index = np.broadcast_to(found.index, shape)
+    index, before = np.broadcast_to(found.index, shape), before or (1,)
     if len(shape) == 2 and before[0] == shape[0]:
         features = int(np.prod(before[1:]))
         channels = index[0] % max(features, 1)
@@ -175,7 +175,7 @@ def _varies_along(coordinate: npt.NDArray[np.int64]) -> int | None:
 
 def _repeated(graph: ir.Graph, node: ir.Node, x: ir.Value, selection: Selection) -> ir.Value:
     """x with its channels repeated, in front of `node`."""
-    name, shape = f"{node.outputs[0].name}/repeated", shape_of(x) or ()
+    name, shape = f"{node.outputs[0].name}/repeated", shape_of(x) or (1,)
     moved = [axis for axis in selection.permutation if shape[axis] != 1]
     if moved != sorted(moved):
         order = [shape[axis] for axis in selection.permutation]

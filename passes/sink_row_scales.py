@@ -90,7 +90,7 @@ def _row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) ->
         if step is not None and not np.any(step[1].shift):
             between.append(producer)
             x = step[0]
-        elif producer.op_type in RESHAPES and before is not None and before[0] == shape[0]:
+        elif producer.op_type in RESHAPES and before and before[0] == shape[0]:
             between.append(producer)
             x = producer.inputs[0]
         else:

@@ -226,6 +226,13 @@ def compile_command(
             "norm in its initial state.\nGive the trained weights (--weights); or --sign-of-zero plus-one, which reads "
             "the zeros as +1, to measure an untrained network; or write torch.where(x >= 0, 1.0, -1.0)."
         )
+    if problems and len(problems) == sum(found.vanishing_problems for found in verifications):
+        raise InputError(
+            "gates of the network underflow to 0, as a sigmoid below -88 does; nothing was written.\n"
+            + "\n".join(f"  {problem}" for problem in verifications[0].problems)
+            + "\nGive the trained weights (--weights), or data as the network knows them (--data); or take the sign in "
+            "front of the gate, if that is what the network means."
+        )
     if problems:
         raise VerificationError(
             "the compiled file disagrees with the network; nothing was written.\n"

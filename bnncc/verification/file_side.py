@@ -151,6 +151,12 @@ class FileCheck:
                     f"sign '{check.module}': {check.ties:,} of {check.signs:,} values lie exactly on the threshold, "
                     "and the file takes them for the other side"
                 )
+            if check.vanished > CHANCE_OF_TIE * check.signs:
+                self.result.vanishing_problems += 1
+                self._problem(
+                    f"sign '{check.module}': {check.vanished:,} of {check.signs:,} values are 0 because the positive "
+                    "factor in front of it underflows, and the file takes the sign of what that factor scales"
+                )
         if not self.reference.compiled.options.keeps_zeros:
             return
         for check in self.result.signs:
@@ -202,8 +208,8 @@ class FileCheck:
         steps = len(results) - len(self.reference.steps)
         found = self._by_point(results[:floats], results[packed:steps])
         points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
-        for point, check, array, signs, operand, bound in points:
-            self._check_sign(point, check, array, signs, operand, bound)
+        for point, check, array, signs, operand, bound, vanished in points:
+            self._check_sign(point, check, array, signs, operand, bound, vanished)
         for check, array, wanted, where in zip(self.result.steps, results[steps:], *expected.at_steps, strict=True):
             self._check_step(check, array, wanted, *where.at(array))
         self._check_floats(expected, results[end:last])
@@ -220,8 +226,9 @@ class FileCheck:
             self._count_rounded_flips(expected)
 
     def _check_sign(
-        self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None, bound: Array | None
-    ) -> None:
+        self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None, bound: Array | None,
+        vanished: Array | None,
+    ) -> None:  # fmt: skip
         check.signs += signs.size
         check.zeros += int(np.count_nonzero(signs == 0))
         flipped = (array < 0) != (signs < 0)
@@ -236,6 +243,12 @@ class FileCheck:
         if not count:
             return
         check.flipped += count
+        if vanished is not None:
+            check.vanished += int(np.count_nonzero(flipped & vanished))
+            flipped &= ~vanished
+            count = int(np.count_nonzero(flipped))
+            if not count:
+                return
         check.largest_flip = max(check.largest_flip, float((np.abs(near) / channel_magnitude(near))[flipped].max()))
         explained = int(np.count_nonzero(np.abs(near)[flipped] <= np.broadcast_to(allowed, near.shape)[flipped]))
         check.explained += explained
@@ -318,14 +331,15 @@ class FileCheck:
         found = self._by_point(results[len(outputs) : floats], results[floats:steps])
         any_flips = self._count_free_steps(expected, results[steps:])
         points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
-        for _, check, array, signs, operand, bound in points:
+        for _, check, array, signs, operand, bound, vanished in points:
             flipped = (array < 0) != (signs < 0)
             count = int(np.count_nonzero(flipped))
             # Rounded weights move every float: how far is known for each operator, not for all of them together.
             if count and not any_flips and not self.reference.rounds:
                 near = array if operand is None else operand
                 allowed = channel_scale(near) if bound is None else np.broadcast_to(bound, near.shape)
-                if np.any((np.abs(near) > allowed)[flipped]):
+                unexplained = flipped & (np.abs(near) > allowed)
+                if np.any(unexplained if vanished is None else unexplained & ~vanished):
                     self._problem(f"sign '{check.module}': the first signs to flip free-running are not near zero")
             check.started += 0 if any_flips else count
             check.free_running_flips += count

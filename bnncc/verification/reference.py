@@ -46,6 +46,7 @@ from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.layout import Layout
 from bnncc.verification.error_bounds import ELEMENTWISE
 from bnncc.verification.steps import COMPARISONS
+from bnncc.verification.tolerance import FLUSHED
 
 # What stands between a comparison and the binary value that it decides, and how many of its inputs hold numbers.
 _BEHIND_COMPARISONS = {
@@ -114,7 +115,8 @@ class Correspondence:
     traced: the traced value that `meaning` turns into ±1; None where the sign of `operand_value` is all there is.
     operand_value: the traced value whose sign this is, if known.  keeps_operand: the compiled sign reads just that.
     channels: which of the traced value's channels this one holds; empty for all.  is_three_valued: where only the
-    operand is known, whether PyTorch's sign of 0 is 0.
+    operand is known, whether PyTorch's sign of 0 is 0.  product: what the traced sign reads, where that is
+    `operand_value` times a factor that the compiled sign does not need, as a sigmoid.
     """
 
     traced: ir.Value | None
@@ -123,6 +125,7 @@ class Correspondence:
     keeps_operand: bool
     channels: tuple[int, ...] = ()
     is_three_valued: bool = True
+    product: ir.Value | None = None
 
     @classmethod
     def of(cls, value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
@@ -138,15 +141,16 @@ class Correspondence:
                 known = same_operand or (_sign_operand(traced[name]) if meaning.is_plain and not channels else None)
                 return cls(traced[name], meaning, known, same_operand is not None, channels)
         if value.name in traced:
-            known = same_operand or _sign_operand(traced[value.name])
-            return cls(traced[value.name], Meaning(), known, same_operand is not None)
+            own = _sign_operand(traced[value.name])
+            product = own if own is not None and _is_product(own, same_operand) else None
+            return cls(traced[value.name], Meaning(), same_operand or own, same_operand is not None, product=product)
         if same_operand is None or producer is None:
             return None
         return cls(None, Meaning(), same_operand, True, is_three_valued=THREE_VALUED_KEY in producer.metadata_props)
 
     def traced_values(self) -> list[ir.Value]:
         """The traced values that `signs` and `operand` need."""
-        return [value for value in (self.traced, self.operand_value) if value is not None]
+        return [value for value in (self.traced, self.operand_value, self.product) if value is not None]
 
     def signs(self, values: Mapping[ir.Value, Array]) -> Array:
         """The reference's ±1, NCHW; 0 where PyTorch's sign is 0."""
@@ -160,6 +164,10 @@ class Correspondence:
     def operand(self, values: Mapping[ir.Value, Array]) -> Array | None:
         """The reference's value whose sign was taken, NCHW, where it is known."""
         return None if self.operand_value is None else values[self.operand_value]
+
+    def vanished(self, values: Mapping[ir.Value, Array]) -> Array | None:
+        """Where the factor of `product` underflows: of whatever sign the operand is, the traced sign reads a 0."""
+        return None if self.product is None else np.abs(values[self.product]) <= FLUSHED
 
 
 def _sign_operand(value: ir.Value) -> ir.Value | None:
@@ -184,6 +192,21 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
     (node,) = comparisons
     operand = node.inputs[0] if node.op_type == "Sign" else _difference(node)
     return None if operand is None else _sign_operand(operand) or operand
+
+
+def _is_product(value: ir.Value, factor: ir.Value | None) -> bool:
+    """True where `value` is `factor` times or divided by something, once at least, element by element."""
+    scaled = False
+    while value is not factor:
+        node = value.producer()
+        if node is None or node.op_type not in ("Mul", "Div", "Identity"):
+            return False
+        scaled |= node.op_type != "Identity"
+        following = node.inputs[0] if node.op_type != "Mul" or node.inputs[1] is not factor else factor
+        if following is None:
+            return False
+        value = following
+    return scaled
 
 
 def _difference(comparison: ir.Node) -> ir.Value | None:

@@ -103,6 +103,11 @@ class Point:
         keeps = self.correspondence.keeps_operand
         return as_stored(self.value, self._shaped(operand), self.layout, negates=not keeps)
 
+    def vanished_in(self, values: dict[ir.Value, Array]) -> Array | None:
+        """Where a factor in front of the reference's sign, and not of the file's, underflows; None without such."""
+        vanished = self.correspondence.vanished(values)
+        return None if vanished is None else as_stored(self.value, self._shaped(vanished), self.layout, negates=False)
+
     def bound_in(self, bounds: dict[ir.Value, Array]) -> Array | None:
         """What rounding may amount to in `operand_in`, float64; None where the operand is not known."""
         operand = self.correspondence.operand(bounds)
@@ -165,7 +170,8 @@ class Expected:
     packed: the packed input of each binary layer, int32; sums: its integer sums; results: its result in ONNX Runtime.
     signs: of each point, int8; bits: the same, packed; operands: what each sign reads, None where that is not known.
     steps: the value of each step; thresholds: where it jumps.
-    output_bounds, operand_bounds: what rounding may amount to in `outputs` and `operands`.
+    output_bounds, operand_bounds: what rounding may amount to in `outputs` and `operands`.  vanished: where each sign
+    reads a product that underflows, and the file's the other factor; None where it reads none.
     """
 
     arrays: list[Array]
@@ -182,6 +188,7 @@ class Expected:
     thresholds: list[Threshold | Choice]
     output_bounds: list[Array]
     operand_bounds: list[Array | None]
+    vanished: list[Array | None]
 
     @property
     def fed(self) -> list[Array]:
@@ -189,9 +196,9 @@ class Expected:
         return [*self.feeds, *self.bits, *self.steps]
 
     @property
-    def at_points(self) -> tuple[list[Array], list[Array | None], list[Array | None]]:
-        """For each point: its signs, what they read, what rounding may amount to in that."""
-        return self.signs, self.operands, self.operand_bounds
+    def at_points(self) -> tuple[list[Array], list[Array | None], list[Array | None], list[Array | None]]:
+        """For each point: its signs, what they read, what rounding may amount to in that, where a factor vanishes."""
+        return self.signs, self.operands, self.operand_bounds, self.vanished
 
     @property
     def at_steps(self) -> tuple[list[Array], list[Threshold | Choice]]:
@@ -444,6 +451,7 @@ class Reference:
             ],
             output_bounds=[self.compiled.as_stored(bounds[value]) for value in graph.outputs],
             operand_bounds=[point.bound_in(bounds) for point in self.points],
+            vanished=[point.vanished_in(values) for point in self.points],
             arrays=list(arrays),
         )
 

@@ -39,9 +39,10 @@ class SignCheck:
     signs: how many; flipped: those that differ; explained: of those, where |x| < ε in the reference.
     largest_flip: the largest |x| of a flipped sign, relative to its channel's largest.  zeros: inputs that are exactly
     0, where PyTorch's sign is 0 and a bit says +1.  ties: signs that differ where x is exactly 0 and the network's
-    sign, a comparison, is not.  error: the largest error of x, relative to its channel's largest
-    magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones on
-    inputs on which no sign before this one differed.
+    sign, a comparison, is not.  vanished: signs that differ because a positive factor, as a sigmoid, underflows to 0
+    in the reference, and the file reads what it scales.  error: the largest error of x, relative to its channel's
+    largest magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones
+    on inputs on which no sign before this one differed.
     Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
     the largest |x| of those, relative to its channel's largest.
     """
@@ -58,6 +59,7 @@ class SignCheck:
     rounded_flips: int = 0
     largest_rounded_flip: float = 0.0
     ties: int = 0
+    vanished: int = 0
 
 
 @dataclass
@@ -102,7 +104,8 @@ class Verification:
     rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
     weights (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.  zero_problems: how many of them are signs that read
-    more zeros than chance explains.  runtime: what ran the file.
+    more zeros than chance explains, vanishing_problems: signs in front of which a factor underflows.
+    runtime: what ran the file.
     steps: roundings, comparisons and choices of the network that the file holds.
     """
 
@@ -116,6 +119,7 @@ class Verification:
     agreeing: int | None = None
     problems: list[str] = field(default_factory=list)
     zero_problems: int = 0
+    vanishing_problems: int = 0
     runtime: Runtime = Runtime.LCE
     steps: list[StepCheck] = field(default_factory=list)
 

@@ -29,6 +29,23 @@ from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from tests.networks.user_file import load_file, randomize_state
 
+GATED = """\
+import torch
+from torch import nn
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(32, 16, 3)
+        self.binary = nn.Conv2d(16, 16, 3)
+        self.register_buffer("logits", torch.linspace(-150, 2, 16))
+
+    def forward(self, x):
+        gates = torch.sigmoid(self.logits + x.mean())[None, :, None, None]
+        signs = torch.where(self.first(x) * gates >= 0, 1.0, -1.0)
+        return nn.functional.conv2d(signs, torch.sign(self.binary.weight))
+"""
 REPOSITORY = Path(__file__).parents[2]
 SHAPE = ("--input-shape", "1x3x8x8")
 # Twelve images, the last three with wrong labels.
@@ -314,6 +331,13 @@ def test_signs_of_many_exact_zeros_are_refused_with_what_to_do(workspace: Worksp
     assert not (tmp_path / "net.tflite").exists()
     result = bnncc_compile(*untrained, "--sign-of-zero", "plus-one")
     assert result.exit_code == 0, result.output
+
+
+def test_gates_that_underflow_are_refused_with_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "gated.py").write_text(GATED, encoding="utf-8")
+    said = refused(tmp_path / "net.tflite", f"{tmp_path / 'gated.py'}:Gated", "--input-shape", "1x32x6x6")
+    assert re.search(r"sign .*: \d+ of 1,024 values are 0 because the positive factor", said)
+    assert "bug" not in said
 
 
 def test_a_sign_behind_a_relu_yields_zeros_and_ones_as_in_pytorch(workspace: Workspace, tmp_path: Path) -> None:
