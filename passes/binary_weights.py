@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 Filters = npt.NDArray[np.generic]
 
-# Scales that went through a float32 residue, (α·s - w) + w with |w| ≤ 1, are off by two roundings of 6e-8, which for
-# the smallest scales seen (α = 1e-4) is 1.2e-3 of α.  Weights that really differ do so by far more.
+# Scales that went through a float32 residue, (α·s - w) + w with |w| ≤ 4, are off by two roundings of 2.4e-7, which for
+# the smallest scales seen (α = 1e-4, |w| ≤ 1) is 1.2e-3 of α.  Weights that differ by more are not the same.
+RESIDUE = 2.0**-21
 RELATIVE_TOLERANCE = 2e-3
 
 
@@ -30,6 +31,12 @@ class ZeroWeights(enum.Enum):
     PLUS_ONE = "plus-one"
 
 
+def tolerance(scales: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far weights ±α may be from these α, or multiples of α from others."""
+    allowed: npt.NDArray[np.float64] = np.minimum(RELATIVE_TOLERANCE * scales, RESIDUE * np.maximum(scales, 1.0))
+    return allowed
+
+
 def split_weights(filters: Filters) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]] | None:
     """(signs ±1 of the filters' shape, scale α_o per output channel) of filters [O, …]; None where they are not
     α_o·(±1).
@@ -38,9 +45,9 @@ def split_weights(filters: Filters) -> tuple[npt.NDArray[np.float32], npt.NDArra
     """
     magnitude = np.abs(filters).reshape(filters.shape[0], -1)
     scales = magnitude.mean(axis=1, dtype=np.float64)
-    if np.any(magnitude.max(axis=1) - scales > RELATIVE_TOLERANCE * scales):
+    if np.any(magnitude.max(axis=1) - scales > tolerance(scales)):
         return None
-    if np.any(scales - magnitude.min(axis=1) > RELATIVE_TOLERANCE * scales):
+    if np.any(scales - magnitude.min(axis=1) > tolerance(scales)):
         return None
     signs = np.copysign(np.float32(1), filters).astype(np.float32, copy=False)
     signs[scales == 0] = 1
@@ -55,7 +62,7 @@ def count_zeros(filters: Filters) -> int:
     """
     magnitude, scales = _magnitudes(filters)
     zero = magnitude == 0
-    if not np.all(zero | (np.abs(magnitude - scales[:, None]) <= RELATIVE_TOLERANCE * scales[:, None])):
+    if not np.all(zero | (np.abs(magnitude - scales[:, None]) <= tolerance(scales)[:, None])):
         return 0
     return 0 if _are_steps(filters) else int(np.count_nonzero(zero[scales != 0]))
 
@@ -72,7 +79,7 @@ def are_steps(filters: Filters) -> bool:
     if np.all(filters):
         return False
     magnitude, scales = _magnitudes(filters)
-    near = (magnitude == 0) | (np.abs(magnitude - scales[:, None]) <= RELATIVE_TOLERANCE * scales[:, None])
+    near = (magnitude == 0) | (np.abs(magnitude - scales[:, None]) <= tolerance(scales)[:, None])
     return bool(np.all(near)) and _are_steps(filters)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnncc.passes.affine import Vector
-from bnncc.passes.binary_weights import RELATIVE_TOLERANCE, Filters, are_steps, count_zeros, split_weights
+from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights, tolerance
 
 # Of filters: the offset [O]; of two terms the magnitude [O], and the thresholds [1 or 3, O] whose signs are multiplied.
 Values = tuple[Vector, tuple[tuple[Vector, npt.NDArray[np.float64]], ...]]
@@ -113,7 +113,7 @@ def two_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     center, reach = np.where(constant, 0, center), np.where(constant, np.abs(constants), reach)
     center = np.where(np.abs(center) <= SAME * reach, 0, center)
     signs = np.where(np.where(constant[:, None], rows >= 0, upper), 1.0, -1.0)
-    if np.any(np.abs(rows - center[:, None] - reach[:, None] * signs) > RELATIVE_TOLERANCE * reach[:, None]):
+    if np.any(np.abs(rows - center[:, None] - reach[:, None] * signs) > tolerance(reach)[:, None]):
         return None
     every = tuple(range(len(filters)))
     thresholds = tuple((center / input_scale).tolist())
@@ -159,7 +159,7 @@ def _two_magnitudes(rows: npt.NDArray[np.float64]) -> Values | None:
     small = np.where(upper, 0, magnitude).sum(axis=1) / np.maximum((~upper).sum(axis=1), 1)
     large = np.where(upper.any(axis=1), large, small)
     same = large - small <= SAME * large
-    near = np.abs(magnitude - np.where(upper, large[:, None], small[:, None])) <= RELATIVE_TOLERANCE * small[:, None]
+    near = np.abs(magnitude - np.where(upper, large[:, None], small[:, None])) <= tolerance(small)[:, None]
     if not np.all(near) or np.any(small == 0):
         return None
     middle = (large + small) / 2
@@ -179,7 +179,8 @@ def _four_steps(rows: npt.NDArray[np.float64]) -> Values | None:
     for intervals in (3, 2, 1):
         size = np.where(constant, step, span / intervals)
         place = (rows - first[:, None]) / size[:, None]
-        step = np.where(np.all(np.abs(place - np.rint(place)) <= RELATIVE_TOLERANCE, axis=1), size, step)
+        near = np.abs(place - np.rint(place)) <= (tolerance(size) / size)[:, None]
+        step = np.where(np.all(near, axis=1), size, step)
     if not np.all(step):
         return None
     thresholds = np.stack([first + (index + 0.5) * step for index in range(3)])

@@ -78,6 +78,15 @@ def test_a_batch_norm_that_the_weights_absorbed_is_their_scale(
     np.testing.assert_allclose(magnitudes, np.abs(scales), rtol=1e-6)
 
 
+@pytest.mark.parametrize("alpha", [1e-4, 0.1, 3.0])
+def test_weights_that_differ_by_more_than_a_residue_are_not_the_same(alpha: float) -> None:
+    filters = np.full((2, 8, 3, 3), alpha, np.float32)
+    filters[:, ::2] *= -1
+    assert split_weights(filters) is not None
+    filters[1, 3, 2, 2] *= 1.01 if alpha < 1e-3 else 1.0001
+    assert split_weights(filters) is None
+
+
 @pytest.mark.parametrize("alpha", [1e-4, 1e-3, 0.1])
 def test_a_folded_residue_is_recognised(alpha: float) -> None:
     """(α·s - w) + w in float32 with w up to ±1, many weights: every rounding occurs."""
