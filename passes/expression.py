@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, unique_name
+from bnncc.ir.graph import constant_of, fresh_name, inherit_source, new_constant, shape_of
 from bnncc.passes.affine import affine_of
 from bnncc.passes.each_node import Rewrite, rewrite_each
 from bnncc.passes.elementwise import is_elementwise
@@ -79,7 +79,7 @@ class Chain:
     def then(self, node: ir.Node, suffix: str) -> None:
         """Append `node`, which reads `self.value`."""
         result = node.outputs[0]
-        result.name = unique_name(self.graph, f"{self.name}/{suffix}")
+        result.name = fresh_name(self.graph, f"{self.name}/{suffix}")
         if result.shape is None:
             result.shape, result.type = self.value.shape, self.value.type
         inherit_source([node], self.anchor)

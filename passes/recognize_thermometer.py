@@ -58,13 +58,21 @@ class RecognizeThermometer(ir.passes.InPlacePass):
     """Rewrite every such value of 2 to 4 axes; the last value of an expression comes first."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _recognize, backwards=True))
+        known: dict[ir.Node, _Step] = {}
+
+        def rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+            changed = _recognize(graph, node, known)
+            if changed:
+                known.clear()
+            return changed
+
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, rewrite, backwards=True))
 
 
-def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
+def _recognize(graph: ir.Graph, node: ir.Node, known: dict[ir.Node, _Step]) -> bool:
     value = node.outputs[0]
     shape = shape_of(value)
-    if shape is None or not 2 <= len(shape) <= 4 or value.dtype != ir.DataType.FLOAT or not _repeats(node):
+    if shape is None or not 2 <= len(shape) <= 4 or value.dtype != ir.DataType.FLOAT or not _repeats(node, known):
         return False
     for source in sources_of(value):
         if int(np.prod(shape)) <= int(np.prod(shape_of(source.value) or ())):
@@ -91,26 +99,47 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     return False
 
 
-def _repeats(node: ir.Node) -> bool:
-    """True where an operand broadcasts or is joined in front of `node`, and not in words that bits can be joined in."""
+@dataclass(frozen=True)
+class _Step:
+    """What one operator says of its operands: whether they are repeated, None where those behind it tell."""
+
+    repeats: bool | None
+    behind: tuple[ir.Node, ...]
+
+
+def _repeats(node: ir.Node, known: dict[ir.Node, _Step]) -> bool:
+    """True where an operand broadcasts or is joined in front of `node`, and not in words that bits can be joined in.
+
+    known: what is known of the operators of the graph as it is.
+    """
     pending, seen = [node], {node}
     while pending and len(seen) <= MOST_NODES:
         one = pending.pop()
-        if not is_pointwise(one):
-            continue
-        operands, result = computed_operands(one), shape_of(one.outputs[0])
-        shapes = [shape_of(value) for value in operands]
-        if one.op_type == "Concat":
-            of_words = all(size is not None and len(size) > 1 and size[1] % WORD == 0 for size in shapes)
-            return not (of_words and result is not None and one.attributes.get_int("axis", 0) % len(result) == 1)
-        if one.op_type in ("Expand", "Tile", "Gather") or (one.op_type not in MOVING and result not in shapes):
-            return True
-        for value in operands:
-            producer = value.producer()
-            if producer is not None and producer not in seen:
+        if one not in known:
+            known[one] = _step(one)
+        repeats = known[one].repeats
+        if repeats is not None:
+            return repeats
+        for producer in known[one].behind:
+            if producer not in seen:
                 seen.add(producer)
                 pending.append(producer)
     return False
+
+
+def _step(node: ir.Node) -> _Step:
+    if not is_pointwise(node):
+        return _Step(None, ())
+    operands, result = computed_operands(node), shape_of(node.outputs[0])
+    shapes = [shape_of(value) for value in operands]
+    if node.op_type == "Concat":
+        of_words = all(size is not None and len(size) > 1 and size[1] % WORD == 0 for size in shapes)
+        along_channels = result is not None and node.attributes.get_int("axis", 0) % len(result) == 1
+        return _Step(not (of_words and along_channels), ())
+    if node.op_type in ("Expand", "Tile", "Gather") or (node.op_type not in MOVING and result not in shapes):
+        return _Step(True, ())
+    producers = (value.producer() for value in operands)
+    return _Step(None, tuple(producer for producer in producers if producer is not None))
 
 
 def _is_replication(value: ir.Value, source: Source) -> bool:

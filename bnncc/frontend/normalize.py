@@ -62,7 +62,7 @@ def tidy(model: ir.Model) -> None:
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
     model.functions.clear()
-    _make_contiguous(model.graph)
+    _hold_arrays(model.graph)
     for index, value in enumerate(model.graph.outputs):
         if value.is_initializer() or value.is_graph_input() or value in model.graph.outputs[:index]:
             node = ir.node("Identity", [value])
@@ -78,15 +78,19 @@ def tidy(model: ir.Model) -> None:
         value.doc_string = None
 
 
-def _make_contiguous(graph: ir.Graph) -> None:
-    """Lay out initializers as their shapes say; those of a module in channels_last have other strides."""
+def _hold_arrays(graph: ir.Graph) -> None:
+    """Let initializers be arrays, laid out as their shapes say.
+
+    Those of PyTorch and of a .onnx file make an array anew whenever one is asked for; those of a module in
+    channels_last have other strides.  What lies in a file of its own stays there.
+    """
     for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype == ir.DataType.STRING:
             continue
         array = tensor.numpy()
-        if not array.flags.c_contiguous:
-            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
+        if type(tensor) not in (ir.Tensor, ir.ExternalTensor) or not array.flags.c_contiguous:
+            value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=tensor.dtype, name=value.name)
 
 
 def all_nodes(graph: ir.Graph) -> Iterator[ir.Node]:

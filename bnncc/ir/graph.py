@@ -59,6 +59,10 @@ WHOLE_NUMBERS_KEY = "bnncc.whole_numbers"
 MIRRORED_KEY = "bnncc.mirrored"
 
 
+# The names that `fresh_name` knows of, in a graph's `meta`.
+_NAMES = "bnncc.names"
+
+
 def describe(node: ir.Node) -> str:
     """`Conv 'blocks.0.conv' (net.py:53 in forward: …)`: how messages name a node."""
     module = node.metadata_props.get(MODULE_KEY, "")
@@ -82,9 +86,10 @@ def known_array(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
 
 def shape_of(value: ir.Value) -> tuple[int, ...] | None:
     """The static shape, None where it is not known."""
-    if value.shape is None or not value.shape.is_static():
+    if value.shape is None:
         return None
-    return tuple(int(size) for size in value.shape.numpy())
+    sizes = [size for size in value.shape.dims if isinstance(size, int)]
+    return tuple(sizes) if len(sizes) == len(value.shape.dims) else None
 
 
 def element_count(value: ir.Value) -> int:
@@ -121,6 +126,27 @@ def unique_name(graph: ir.Graph, name: str) -> str:
     while unique in graph.initializers or any(value.name == unique for node in graph for value in node.outputs):
         unique, suffix = f"{name}_{suffix}", suffix + 1
     return unique
+
+
+def fresh_name(graph: ir.Graph, name: str) -> str:
+    """As `unique_name`, among the names that the graph had when it was first asked, and those that were given since.
+
+    Goes through the graph once, until `forget_names`.
+    """
+    names = graph.meta.get(_NAMES)
+    if names is None:
+        names = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
+        graph.meta[_NAMES] = names
+    unique, suffix = name, 1
+    while unique in names or unique in graph.initializers:
+        unique, suffix = f"{name}_{suffix}", suffix + 1
+    names.add(unique)
+    return unique
+
+
+def forget_names(graph: ir.Graph) -> None:
+    """Before a pass: others give names, too."""
+    graph.meta.pop(_NAMES, None)
 
 
 def set_constant(graph: ir.Graph, value: ir.Value, array: npt.NDArray[np.generic]) -> ir.Value:

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from bnncc.errors import InputError, PassError
+from bnncc.ir.graph import forget_names
 from bnncc.ir.step import Step
 from bnncc.system.files import write_atomically
 
@@ -38,6 +39,7 @@ class PassRunner:
         for step in steps:
             before = model.clone() if self.compare is not None else None
             start = time.perf_counter()
+            forget_names(model.graph)
             step.make()(model)
             self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.perf_counter() - start
             self._count += 1
