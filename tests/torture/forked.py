@@ -145,8 +145,12 @@ def bnncc(arguments: Sequence[object]) -> Callable[[], object]:
 
 
 def load_libraries() -> None:
-    """Load what the commands import, and what torch.export reads anew for each network: here, once."""
+    """Load what the commands import, and what torch.export reads anew for each network: here, once.
+
+    PyTorch's threads do not survive a fork; a process forked behind them would wait for them.
+    """
     import ai_edge_litert.interpreter
+    import torch
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     import bnncc.baseline
@@ -161,3 +165,4 @@ def load_libraries() -> None:
 
     del ai_edge_litert, bnncc, build_translations_once
     ONNXRegistry.from_torchlib(opset_version=OPSET)
+    torch.set_num_threads(1)
