@@ -112,7 +112,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) .
+	$(INSTALL) '.[lce]'
 	touch $@
 
 $(VENV)/installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python

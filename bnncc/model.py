@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from bnncc.frontend import TracedModel
-from bnncc.inference.runners import LceRunner, Runtime
+from bnncc.inference.runners import Runtime, first_runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import BinaryLayer
 from bnncc.options import Options
@@ -54,8 +54,11 @@ class CompiledModel:
         write_atomically(Path(path), self.content)
 
     def run(self, inputs: Sequence[Array], threads: int = 1) -> list[Array]:
-        """Run the file in LCE's interpreter on arrays in the file's own layout (NHWC unless compiled otherwise)."""
-        return LceRunner(self.content, threads).run(inputs)
+        """Run the file in LCE's interpreter, or in LiteRT with the delegate where that is not installed.
+
+        inputs: in the file's own layout (NHWC unless compiled otherwise).
+        """
+        return first_runtime().load(self.content, threads=threads).run(inputs)
 
     # What follows is for users; it lies in packages that import this one, and is theirs.
 
@@ -69,7 +72,7 @@ class CompiledModel:
         resume: Path | str | None = None,
         baseline: Path | str | None = None,
         skip_bad_images: bool = False,
-        runtimes: tuple[Runtime, ...] = (Runtime.LCE,),
+        runtimes: tuple[Runtime, ...] | None = None,
         pictures: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> CheckResult:
@@ -88,7 +91,7 @@ class CompiledModel:
             resume=None if resume is None else Path(resume),
             baseline=None if baseline is None else Path(baseline),
             skip_bad_images=skip_bad_images,
-            runtimes=runtimes,
+            runtimes=runtimes or (first_runtime(),),
             pictures=pictures,
         )
         return check_compiled(self, data, options, progress)

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.errors import VerificationError
-from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.inference.runners import FileRunner, OrtRunner, first_runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import describe
 from bnncc.ir.rounding import ROUNDING
@@ -96,12 +96,13 @@ def check(content: bytes, model: ir.Model, inputs: Sequence[Sequence[Array]]) ->
     return Check(compared, largest)
 
 
-def load(content: bytes) -> LceRunner:
-    """The file in LCE's interpreter.  Raises VerificationError where that does not take it."""
+def load(content: bytes) -> FileRunner:
+    """The file in the first runtime that is here.  Raises VerificationError where that does not take it."""
+    runtime = first_runtime()
     try:
-        return LceRunner(content)
+        return runtime.load(content)
     except RuntimeError as error:
-        raise VerificationError(f"LCE's interpreter does not take the file: {str(error).strip()}") from error
+        raise VerificationError(f"{runtime.title} does not take the file: {str(error).strip()}") from error
 
 
 def _find_cuts(file: TfliteFile, model: ir.Model, arrays: Sequence[Array]) -> list[_Cut]:

@@ -57,7 +57,7 @@ Exit codes:
 """
 
 
-@click.group(cls=_Group, epilog=EXIT_CODES)
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bnncc")
 def main() -> None:
     """Compile PyTorch binary neural networks to TensorFlow Lite files that run on Larq Compute Engine."""

@@ -169,7 +169,7 @@ def compile_command(
     from bnncc.verification import verify_in
 
     console = standard_output()
-    runtimes = chosen_runtimes(runtime)
+    runtimes = chosen_runtimes(runtime) if verifies or data.source is not None else ()
     device = find_target(target)
     check_writable(output)
     if data.source is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO, cast
 
 import click
 from rich.console import Console
@@ -23,6 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
 # The exit code behind Ctrl-C: 128 + SIGINT.
 INTERRUPTED = 130
 
@@ -83,9 +86,33 @@ def say_every_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def output() -> Console:
-    """Standard output, without markup of its own making and without breaking lines."""
-    return Console(highlight=False, soft_wrap=True)
+class _WithoutTrailingBlanks(io.TextIOBase):
+    """A text stream to which lines go without the blanks that fill up a table's last column."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        self._stream.write(TRAILING_BLANKS.sub("", text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def output(wide: int | None = None) -> Console:
+    """Standard output, without markup of its own making and without breaking lines.
+
+    wide: columns for tables where it is no terminal.
+    """
+    if sys.stdout.isatty():
+        return Console(highlight=False, soft_wrap=wide is None)
+    file = cast(TextIO, _WithoutTrailingBlanks(sys.stdout))
+    return Console(file=file, highlight=False, soft_wrap=wide is None, width=wide)
 
 
 def tell_error(message: str) -> None:

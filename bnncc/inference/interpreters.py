@@ -20,9 +20,11 @@ def open_litert(model: Model, threads: int, kernel: str = "auto") -> FileRunner:
 
 def open_lce(model: Model, threads: int) -> FileRunner | None:
     """The file in LCE's interpreter at its best setting; None where it is not on this machine, or refuses the file."""
+    if not Runtime.LCE.is_available:
+        return None
     try:
         return load(Runtime.LCE, model.content, threads)
-    except (ImportError, RuntimeError):
+    except RuntimeError:
         return None
 
 

@@ -22,6 +22,9 @@ from bnncc.errors import InputError
 from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
 from bnncc.runtime import BuildError, LitertRunner, library_path
 
+# LCE 0.16's interpreter is built against it; with NumPy 2 it refuses every input ("Expected N bytes but got 0").
+NUMPY_OF_LCE = 1
+
 
 class OrtRunner:
     """An ONNX graph in ONNX Runtime, kept loaded, graph optimisations off."""
@@ -96,25 +99,49 @@ class Runtime(Enum):
     def why_missing(self) -> str | None:
         """Why this machine has none; None where it has."""
         if self is Runtime.LCE:
-            found = importlib.util.find_spec("larq_compute_engine") is not None
-            return None if found else "larq-compute-engine is not installed; it exists for x86-64"
+            return _why_lce_is_missing()
         try:
             library_path()
         except BuildError as error:
             return str(error)
         return None
 
-    def load(self, content: bytes, *, fastest: bool = False) -> FileRunner:
-        """The file, on one thread; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
+    def load(self, content: bytes, *, fastest: bool = False, threads: int = 1) -> FileRunner:
+        """The file; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
         if self is Runtime.LCE:
-            return LceRunner(content, fastest=fastest)
+            return LceRunner(content, threads, fastest=fastest)
         with _silent_stderr():  # XNNPACK announces itself
-            return LitertRunner(content)
+            return LitertRunner(content, threads)
 
 
 def available_runtimes() -> tuple[Runtime, ...]:
-    """The runtimes that this machine has."""
-    return tuple(runtime for runtime in Runtime if runtime.is_available)
+    """The runtimes that this machine has, one at least.  Raises InputError, with what to install, where it has none."""
+    return tuple(_available())
+
+
+def first_runtime() -> Runtime:
+    """The first of `available_runtimes`: the delegate is not built where LCE's interpreter is there."""
+    return next(_available())
+
+
+def _available() -> Iterator[Runtime]:
+    reasons = []
+    for runtime in Runtime:
+        reason = runtime.why_missing
+        if reason is None:
+            yield runtime
+        else:
+            reasons.append(f"  {runtime.title}: {reason}")
+    if len(reasons) == len(Runtime):
+        raise InputError("\n".join(["nothing here runs the file:", *reasons]))
+
+
+def _why_lce_is_missing() -> str | None:
+    if importlib.util.find_spec("larq_compute_engine") is None:
+        return "larq-compute-engine is not installed: pip install 'bnncc[lce]' (x86-64, Python 3.10 to 3.12)"
+    if int(np.__version__.split(".")[0]) > NUMPY_OF_LCE:
+        return f"larq-compute-engine takes arrays of NumPy {NUMPY_OF_LCE}, and NumPy {np.__version__} is installed"
+    return None
 
 
 class LceRunner:
@@ -152,7 +179,7 @@ def _wrapper() -> ModuleType:
     """LCE's interpreter extension alone: importing the package `larq_compute_engine` would import TensorFlow."""
     spec = importlib.util.find_spec("larq_compute_engine")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("larq-compute-engine is not installed; it provides the interpreter for x86-64 Linux")
+        raise ImportError("larq-compute-engine is not installed")
     path = Path(spec.submodule_search_locations[0]) / "tflite" / "python" / "interpreter_wrapper_lite.so"
     extension = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
     if extension is None or extension.loader is None:

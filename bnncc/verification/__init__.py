@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bnncc.inference.runners import Runtime
+from bnncc.inference.runners import Runtime, first_runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.rounding import ROUNDING
 from bnncc.model import CompiledModel
@@ -76,13 +76,14 @@ def verify(
     inputs: Sequence[Sequence[Array]],
     progress: Progress | None = None,
     *,
-    runtime: Runtime = Runtime.LCE,
+    runtime: Runtime | None = None,
 ) -> Verification:
     """Compare the file with the reference on each of `inputs` (one float32 array for each graph input, NCHW).
 
-    runtime: what runs the file and the parts of it.
+    runtime: what runs the file and the parts of it; by default LCE's interpreter where it is, else LiteRT with the
+    delegate.
     """
-    return verify_in([runtime], compiled, inputs, progress)[0]
+    return verify_in([runtime or first_runtime()], compiled, inputs, progress)[0]
 
 
 def verify_in(

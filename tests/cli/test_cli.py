@@ -624,3 +624,20 @@ def test_help_and_the_list_of_targets_do_not_wait_for_pytorch(tmp_path: Path) ->
         process = run_python(code, *arguments, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         assert process.stdout.splitlines()[-1] == "False"
+
+
+def test_the_command_is_a_module_too_and_h_is_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "bnncc", "compile", "-h"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: bnncc compile ")
+    assert "-h, --help" in done.stdout
+
+
+def test_lines_in_a_pipe_end_without_blanks(workspace: Workspace, tmp_path: Path) -> None:
+    output = tmp_path / "net.tflite"
+    compiled = bnncc_compile(*workspace.as_python, "-o", str(output), "--verbose")
+    inspected = click.testing.CliRunner().invoke(main, ["inspect", str(output)])
+    for result in (compiled, inspected):
+        assert result.exit_code == 0, result.output
+        assert "│" in result.stdout
+        assert not re.search(r" $", result.stdout, re.MULTILINE)
