@@ -33,6 +33,7 @@ from bnncc.passes.rotated_operators import (
     rotate_operator,
     varies_over_map,
 )
+from bnncc.passes.traced import negated_channels, set_negated_channels
 from bnncc.passes.windows import is_windowed, windows_of
 
 
@@ -164,6 +165,8 @@ class _Frame:
             self.graph.insert_before(before, node)
             self.turned[value] = node.outputs[0]
             self.turned[node.outputs[0]] = value
+            if negated_channels(value):
+                set_negated_channels(node.outputs[0], negated_channels(value))
             if value not in self.rotated:
                 self._mark(node.outputs)
         return self.turned[value]

@@ -35,6 +35,42 @@ def layer(binarizer: str, channels: int, kernel: tuple[int, int], stride: int = 
 
 
 REGRESSIONS = {
+    "negated channels of signs that are turned back from the mirrored frame": Network(
+        (11, 1),
+        80,
+        (
+            layer("twice", 36, (1, 1), groups=4, norm=True, weights="ste", split=True),
+            layer(
+                "sign",
+                14,
+                (3, 3),
+                3,
+                shift=True,
+                padding=(1, 1, 1, 1),
+                groups=2,
+                repeat=2,
+                norm=True,
+                activation="hardtanh",
+                weights="mean",
+                split=True,
+            ),
+            layer(
+                "ste",
+                19,
+                (2, 1),
+                2,
+                shift=True,
+                padding=(1, 0, 2, 1),
+                repeat=4,
+                activation="relu",
+                weights="mean",
+                split=True,
+            ),
+        ),
+        "binary",
+        False,
+        62,
+    ),
     "a ReLU's zeros in front of a sign, through the affines of another ReLU": Network(
         (10, 9),
         21,
