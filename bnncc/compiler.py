@@ -25,6 +25,7 @@ from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.decompose import Decompose, is_product
 from bnncc.passes.fold_constants import FoldConstants
+from bnncc.passes.form_convolutions import FormConvolutions, may_be_convolution
 from bnncc.passes.give_vectors_rows import GiveVectorsRows, multiplies_vector
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
@@ -133,15 +134,24 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
-    """The traced network with each Einsum, 3-D convolution and product with a vector as the layers that it becomes.
+    """The traced network with the layers that certain products become: of Einsum and 3-D convolutions, with vectors,
+    with unfolded windows, of weights that come first.
 
     Verification looks for each binary layer in the traced network, and does not find what only the passes make.
     """
-    if not any(is_product(node) or multiplies_vector(node) for node in traced.model.graph):
+    kinds = (is_product, multiplies_vector, may_be_convolution)
+    if not any(is_kind(node) for node in traced.model.graph for is_kind in kinds):
         return traced
     model = traced.model.clone()
     ops.register(model)
-    for step in (LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product), GiveVectorsRows()):
+    for step in (
+        LiftConstants(),
+        ReplaceCastLike(),
+        FoldConstants(),
+        Decompose(is_product),
+        GiveVectorsRows(),
+        FormConvolutions(),
+    ):
         step(model)
     return replace(traced, model=model)
 

@@ -24,14 +24,13 @@ from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, shape_of
 from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary, is_lowest_bit
 from bnncc.passes import piecewise
-from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
 from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
-from bnncc.passes.weight_terms import few_values, two_values
+from bnncc.passes.weight_terms import takes_few_values
 from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
 
 # These yield one of what they read, and so of ±1 do these with them.
@@ -92,17 +91,11 @@ def _is_read_by_bits(value: ir.Value) -> bool:
             weights = constant_of(node.inputs[1])
             if weights is not None and weights.ndim > 1:
                 filters = weights if node.op_type == "Conv" else output_first(node, weights)
-                if filters.ndim > 1 and _takes_few_values(filters):
+                if filters.ndim > 1 and takes_few_values(filters):
                     return True
         elif node.op_type in FIRST_INPUT_ONLY and any(map(_is_read_by_bits, node.outputs)):
             return True
     return False
-
-
-def _takes_few_values(filters: Filters) -> bool:
-    if split_weights(filters) is not None or count_zeros(filters) or are_steps(filters):
-        return True
-    return two_values(filters, 1.0, 1) is not None or few_values(filters, 1.0, 1) is not None
 
 
 def _behind(graph: ir.Graph, node: ir.Node) -> ir.Node:

@@ -147,6 +147,13 @@ def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None
     return Terms((*terms, _offset(filters, center, group)), f"{clause}, and the offset times the sum of the window")
 
 
+def takes_few_values(filters: Filters) -> bool:
+    """True for filters [O, …] of so few values each that a layer of them may run as bits."""
+    if split_weights(filters) is not None or count_zeros(filters) or are_steps(filters):
+        return True
+    return two_values(filters, 1.0, 1) is not None or few_values(filters, 1.0, 1) is not None
+
+
 def _values(rows: npt.NDArray[np.float64]) -> Values | None:
     return _two_magnitudes(rows) or _four_steps(rows)
 

@@ -272,7 +272,7 @@ def lp_pool(build: Builder) -> Sequence[ir.Value | None]:
 def col2im(build: Builder) -> Sequence[ir.Value | None]:
     """Columns [N, C·K, L] added up where their windows lie: a transposed convolution with one 1 for each tap.
 
-    The C channels are handled alike, so they are images of one channel.
+    The C channels are handled alike, so they are images of one channel.  With one tap and stride 1 it is a Reshape.
     """
     x, image, block = build.input(0), build.array(1, "the image's shape"), build.array(2, "the block's shape")
     sizes, kernel = image.astype(int).tolist(), block.astype(int).tolist()
@@ -289,6 +289,8 @@ def col2im(build: Builder) -> Sequence[ir.Value | None]:
         span = sizes[axis] + pads[axis] + pads[count + axis] - (kernel[axis] - 1) * dilations[axis] - 1
         positions.append(span // strides[axis] + 1)
         extra.append(span % strides[axis])
+    if taps == 1 and positions == sizes:
+        return [build.reshape(x, (batch, channels, *sizes))]
     weight = np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel)
     maps = build.reshape(x, (batch * channels, taps, *positions))
     y = build.op(
