@@ -31,6 +31,7 @@ from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
+from bnncc.passes.split_phases import SplitPhases, is_transposed
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
@@ -135,23 +136,17 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
     """The traced network with the layers that certain products become: of Einsum and 3-D convolutions, with vectors,
-    with unfolded windows, of weights that come first.
+    with unfolded windows, of weights that come first, transposed convolutions.
 
     Verification looks for each binary layer in the traced network, and does not find what only the passes make.
     """
-    kinds = (is_product, multiplies_vector, may_be_convolution)
+    kinds = (is_product, multiplies_vector, may_be_convolution, is_transposed)
     if not any(is_kind(node) for node in traced.model.graph for is_kind in kinds):
         return traced
     model = traced.model.clone()
     ops.register(model)
-    for step in (
-        LiftConstants(),
-        ReplaceCastLike(),
-        FoldConstants(),
-        Decompose(is_product),
-        GiveVectorsRows(),
-        FormConvolutions(),
-    ):
+    steps = [LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)]
+    for step in [*steps, GiveVectorsRows(), FormConvolutions(), SplitPhases()]:
         step(model)
     return replace(traced, model=model)
 

@@ -37,6 +37,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `replication.py`            copies along the channels, however they are spelt
 - `give_vectors_rows.py`      vectors as batches of one row, before all others
 - `form_convolutions.py`      products with unfolded windows as convolutions, before all others
+- `split_phases.py`           transposed convolutions as convolutions, before all others
 - `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
 - `free_padding.py`          padding with ±1 as zeros and a constant border
 - `repeat_channels.py`        … computed by the operator in front

@@ -66,7 +66,7 @@ _DEPTHWISE = Reason(
 
 _TRANSPOSED = Reason(
     "transposed-conv",
-    "it is a transposed convolution, for which LCE has no operator",
+    "it is a transposed convolution in groups, dilated, over one axis or with outputs that no tap reaches",
 )
 
 
