@@ -46,6 +46,7 @@ from bnncc.passes.weight_terms import (
     input_twice,
     is_sum_of_signs,
     rows_with_zeros,
+    takes_few_values,
     two_values,
     zeros_twice,
 )
@@ -63,6 +64,8 @@ _DEPTHWISE = Reason(
     "it is a depthwise convolution: with one input channel for an output there are no words of bits to multiply",
 )
 
+
+_FLOAT_WEIGHTS = Reason("float-weights", "its input is binary but its weights are not")
 
 _TRANSPOSED = Reason(
     "transposed-conv",
@@ -87,8 +90,9 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         bits: KnownBits = {}
         for node in list(model.graph):
             if node.graph is not None and node.domain == "" and node.op_type == "ConvTranspose":
-                if _is_binary_transposed(node):
-                    leave_in_float(node, _TRANSPOSED)
+                reason = _why_transposed_stays(node)
+                if reason is not None:
+                    leave_in_float(node, reason)
                 continue
             if node.graph is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
                 continue
@@ -248,7 +252,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                         f"the sum of {len(sums.terms)} binary layers",
                     )
         if split is None and sums is None:
-            return Reason("float-weights", "its input is binary but its weights are not")
+            return _FLOAT_WEIGHTS
         bias = bias_of(node)
         if bias is None:
             return Reason("computed-bias", "its bias is computed at run time")
@@ -343,13 +347,17 @@ def _are_signs(filters: npt.NDArray[np.generic]) -> bool:
     return filters.ndim > 1 and filters.size > filters.shape[0] and split_weights(filters) is not None
 
 
-def _is_binary_transposed(node: ir.Node) -> bool:
-    """True for a ConvTranspose, weights [C, O/group, …], with a binary input or binary weights."""
+def _why_transposed_stays(node: ir.Node) -> Reason | None:
+    """Why a ConvTranspose, weights [C, O/group, …], with a binary input or binary weights is no binary layer; None for
+    others.
+    """
     filters = constant_of(node.inputs[1])
-    if filters is None or constant_of(node.inputs[0]) is not None:
-        return False
-    signs = _are_signs(np.moveaxis(filters, 1, 0))
-    return signs or (node.inputs[0] is not None and binary_operand(node.inputs[0]) is not None)
+    if filters is None or constant_of(node.inputs[0]) is not None or node.inputs[0] is None:
+        return None
+    filters, is_binary_input = filters.swapaxes(0, 1), binary_operand(node.inputs[0]) is not None
+    if _are_signs(filters) or (is_binary_input and takes_few_values(filters)):
+        return _TRANSPOSED
+    return _FLOAT_WEIGHTS if is_binary_input else None
 
 
 def _holds_signs(value: ir.Value) -> bool:
