@@ -47,20 +47,24 @@ class First(Network):
         return super().forward(x)[0]
 
 
-# Kernel, stride, padding, output padding, and how many layers it becomes.
+# Kernel, stride, padding, output padding, how many layers it becomes, and the network that it is tried in.
 GEOMETRIES = [
-    ((2, 2), (2, 2), 0, 0, 1), ((4, 4), (2, 2), 1, 0, 1), ((3, 3), (2, 2), 1, 1, 4), ((3, 3), (1, 1), 1, 0, 1),
-    ((5, 3), (2, 1), 1, 0, 2), ((4, 2), (2, 2), 0, 0, 1), ((7, 7), (3, 3), 2, 1, 9), ((4, 4), (4, 4), 1, 1, 1),
+    ((2, 2), (2, 2), 0, 0, 1, Last), ((4, 4), (2, 2), 1, 0, 1, First), ((4, 4), (2, 2), 1, 0, 1, Last),
+    ((3, 3), (2, 2), 1, 1, 4, First), ((3, 3), (1, 1), 1, 0, 1, Last), ((5, 3), (2, 1), 1, 0, 2, First),
+    ((4, 2), (2, 2), 0, 0, 1, Last), ((7, 7), (3, 3), 2, 1, 9, First), ((4, 4), (4, 4), 1, 1, 1, Last),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("kind", [First, Last])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "output_padding", "layers", "kind"), GEOMETRIES)
 def test_a_transposed_convolution_runs_as_bits(
-    kind: type[Network], geometry: tuple[tuple[int, int], tuple[int, int], int, int, int]
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: int,
+    output_padding: int,
+    layers: int,
+    kind: type[Network],
 ) -> None:
-    *arguments, layers = geometry
-    network = kind(*arguments).eval()  # type: ignore[arg-type]
+    network = kind(kernel, stride, padding, output_padding).eval()
     compiled = bnncc.compile(network, input_shapes=[SHAPE])
     assert [layer.reason for layer in compiled.layers] == [None] * (layers + (kind is Last))
     assert operators_in_file(compiled)["TRANSPOSE_CONV"] == 0
