@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from bnncc.cli.options import FILE
+from bnncc.cli.terminal import PlainConsole
 from bnncc.errors import InputError
 
 
@@ -21,6 +21,6 @@ def inspect_command(path: Path) -> None:
 
     file = TfliteFile.open(path)
     try:
-        report.print_inspection(Console(highlight=False, width=None if sys.stdout.isatty() else 160), file)
+        report.print_inspection(PlainConsole(width=None if sys.stdout.isatty() else 160), file)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
