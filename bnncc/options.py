@@ -71,6 +71,10 @@ class Options:
             except ValueError:
                 words = ", ".join(repr(choice.value) for choice in choices)
                 raise InputError(f"{name}: {given!r} is none of {words}") from None
+        names: tuple[object, ...] = self.classes  # of a file, they may be anything
+        for one in names:
+            if not (isinstance(one, str) and one.isprintable()):
+                raise InputError(f"the classes: {one!r} is no name: text on one line, without control characters")
 
     @property
     def keeps_zeros(self) -> bool:
@@ -115,15 +119,17 @@ class FileMetadata:
             raise InputError("it was not compiled by bnncc: its metadata have no entry 'bnncc'")
         try:
             entry = json.loads(content)
+            if not all(isinstance(entry[name], str) for name in ("bnncc", "target", "weights_sha256")):
+                raise TypeError("no text")
             return cls(
                 entry["bnncc"],
                 entry["target"],
                 entry["weights_sha256"],
                 int(entry["float32_bytes"]),
                 _options(entry),
-                tuple(entry.get("frozen_branches", ())),
+                _texts(entry, "frozen_branches"),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InputError(f"its metadata are not those of bnncc {__version__}: compile the network again") from error
 
     def as_bytes(self) -> bytes:
@@ -157,11 +163,19 @@ def _options(entry: Mapping[str, Any]) -> Options:
     return Options(
         padding=Padding(entry["padding"]),
         channels_last=entry["input_layout"] == "NHWC",
-        disabled_passes=tuple(entry.get("disabled_passes", ())),
+        disabled_passes=_texts(entry, "disabled_passes"),
         replication=ReplicationMode(entry["replication"]),
         zero_weights=ZeroWeights(entry["zero_weights"]),
         sign_of_zero=SignOfZero(entry.get("sign_of_zero", SignOfZero.ZERO.value)),
         weights_precision=WeightsPrecision(entry["weights_precision"]),
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
-        classes=tuple(entry.get("classes", ())),
+        classes=_texts(entry, "classes"),
     )
+
+
+def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of texts; none where there is no entry."""
+    found = entry.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"{name} is no list of texts")
+    return tuple(found)

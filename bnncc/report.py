@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.system.names import shown
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
@@ -124,7 +125,7 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     table = Table("", "operator", "inputs", "output", "weights", "binary MACs", "float MACs")
     for row in rows:
         table.add_row(
-            str(row.index), row.name, "\n".join(row.inputs), row.output,
+            str(row.index), shown(row.name), "\n".join(row.inputs), row.output,
             f"{size_text(row.weight_bytes)}{row.weight_type}" if row.weight_bytes else "",
             _count(row.binary_macs), _count(row.float_macs),
         )  # fmt: skip
@@ -134,11 +135,12 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
         if name == METADATA_NAME:
             try:
                 entries = dict(json.loads(content))
+                frozen = list(entries.pop("frozen_branches", ()))
             except (ValueError, TypeError, RecursionError) as error:
                 raise InputError(f"its metadata '{name}' are damaged: {error}") from error
-            for line in entries.pop("frozen_branches", ()):
-                console.print(f"frozen for all inputs: {line}", markup=False)
-            console.print(", ".join(f"{key} {value}" for key, value in entries.items()), markup=False)
+            for line in frozen:
+                console.print(shown(f"frozen for all inputs: {line}"), markup=False)
+            console.print(shown(", ".join(f"{key} {value}" for key, value in entries.items())), markup=False)
 
 
 def _totals(rows: Sequence[OperatorSummary]) -> str:

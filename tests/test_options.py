@@ -1,11 +1,14 @@
 """What a file remembers of its compilation."""
 
+import json
+
 import numpy as np
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.options import Options
+from bnncc.options import FileMetadata, Options
 from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 
 
@@ -26,3 +29,43 @@ def test_choices_may_be_given_in_the_command_lines_words() -> None:
     assert given == Options(zero_weights=ZeroWeights.PLUS_ONE, weights_precision=WeightsPrecision.INT8)
     with pytest.raises(InputError, match="replication: 'never' is none of 'auto'"):
         Options(replication="never")  # type: ignore[arg-type]
+
+
+METADATA = {
+    "bnncc": "0", "target": "raspberry-pi-4", "weights_sha256": "", "float32_bytes": 1, "input_layout": "NHWC",
+    "weights_precision": "float32", "padding": "auto", "replication": "auto", "zero_weights": "exact",
+}  # fmt: skip
+
+
+class _File:
+    """As much of a TfliteFile as its metadata."""
+
+    def __init__(self, content: str) -> None:
+        self._content = content.encode()
+
+    def metadata(self) -> dict[str, bytes]:
+        return {METADATA_NAME: self._content}
+
+
+def read(content: str) -> FileMetadata:
+    return FileMetadata.read(_File(content))  # type: ignore[arg-type]
+
+
+def test_metadata_with_nothing_odd_are_read() -> None:
+    assert read(json.dumps(METADATA)).target == "raspberry-pi-4"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("float32_bytes", "1e400"), ("target", "[]"), ("target", "null"), ("bnncc", "5"), ("weights_sha256", "{}"),
+        ("classes", '"abc"'), ("classes", "[1, 2]"), ("classes", '["a\\nb"]'), ("classes", '["\\u001b[2J"]'),
+        ("classes", '["\\ud800"]'), ("disabled_passes", "[5]"), ("frozen_branches", "7"),
+        ("preprocessing", '{"crop": [1e400, 8]}'), ("preprocessing", '{"resize": 8.5}'),
+        ("preprocessing", '{"mean": ["0"], "std": ["1"]}'), ("preprocessing", '{"mean": [[0]], "std": [[1]]}'),
+    ],
+)  # fmt: skip
+def test_metadata_of_other_types_than_bnncc_writes_are_the_files_error(name: str, value: str) -> None:
+    content = json.dumps({**METADATA, name: "HERE"}).replace('"HERE"', value)
+    with pytest.raises(InputError):
+        read(content)

@@ -12,6 +12,7 @@ from bnncc.bundle.android_toolchain import API_LEVEL, FILES, compile_for_android
 from bnncc.bundle.check_data import CheckData
 from bnncc.inference import Model
 from bnncc.runtime.build import program_sources, sources
+from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
 
 LIBRARY, PROGRAM = "libbnncc_runtime.so", "bnncc_run"
@@ -66,7 +67,7 @@ def write_android(model: Model, target: Target, compiler: str, check: CheckData,
     code = [*sources(), *program_sources(), FILES / "start.cc"]
     compile_for_android(target.abi, compiler, code, folder / PROGRAM)
     (folder / PROGRAM).chmod(0o755)
-    (folder / "README.md").write_text(_readme(model, target, folder), encoding="utf-8")
+    (folder / "README.md").write_bytes(as_utf8(_readme(model, target, folder)))
 
 
 def _readme(model: Model, target: Target, folder: Path) -> str:

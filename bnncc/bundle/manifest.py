@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bnncc.errors import InputError
+from bnncc.system.files import is_plain_file, read_whole
 
 # Tells a bundle from other folders, and run.py how to treat pictures.
 MANIFEST = "bundle.json"
@@ -33,11 +34,17 @@ def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises InputError where `folder` is no bundle, or one by a version that kept no list."""
+    """Raises InputError where `folder` is no bundle, or one by a version that kept no list.
+
+    The manifest is a file of the folder: what a link names is another file of this machine, and a pipe or a device may
+    never end.
+    """
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not is_plain_file(folder / MANIFEST):
+            raise ValueError("no file")
+        content = json.loads(read_whole(folder / MANIFEST).decode())
         abi, files = content["abi"], content.get("files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder} is no bundle: make one with bnncc bundle") from error
     if not isinstance(files, list) or not all(isinstance(name, str) for name in files) or not isinstance(abi, str):
         raise InputError(f"{folder}: {MANIFEST} has no list of its files: make the bundle again with bnncc bundle")

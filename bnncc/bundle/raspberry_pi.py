@@ -9,6 +9,7 @@ from pathlib import Path
 from bnncc.bundle.check_data import CheckData
 from bnncc.bundle.toolchain import LINUX, compile_for_linux
 from bnncc.inference import Model
+from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
 
 FILES = Path(__file__).parent / "files" / "raspberry_pi"
@@ -51,7 +52,7 @@ def write_raspberry_pi(model: Model, target: Target, compiler: str, check: Check
         labels=", `labels.txt`" if model.classes else "",
         labels_meaning=", and its classes' names" if model.classes else "",
     )
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    (folder / "README.md").write_bytes(as_utf8(readme))
 
 
 def needed_glibc(library: Path) -> str:

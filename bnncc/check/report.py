@@ -48,8 +48,13 @@ def print_check(console: Console, result: CheckResult) -> None:
 
 def identity(differences: Differences, network: str) -> str:
     """That the file is the network's, in one sentence."""
-    if not differences.roundings:
+    if differences.is_same_bytes:
         return f"it is, to the byte, what {network} compiles to"
+    if not differences.roundings:
+        return (
+            f"its operators, weights, inputs and outputs are those that {network} compiles to; other bytes differ, as "
+            "of its metadata, of a description or in the order of what it holds"
+        )
     count = len(differences.roundings)
     return f"it is what {network} compiles to, but for the rounding of {count:,} float constants"
 

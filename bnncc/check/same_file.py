@@ -20,18 +20,24 @@ ROUNDING = 4 * 2.0**-23
 
 @dataclass
 class Differences:
-    """problems: what makes it another file.  roundings: what differs by no more than another processor's rounding."""
+    """problems: what makes it another file.  roundings: what differs by no more than another processor's rounding.
+
+    is_same_bytes: nothing differs at all, what no inference reads included: the order of the buffers, a description.
+    """
 
     problems: list[str] = field(default_factory=list)
     roundings: list[str] = field(default_factory=list)
+    is_same_bytes: bool = False
 
 
 def compare_files(content: bytes, compiled: CompiledModel) -> Differences:
     """Compare a file, operator by operator, with `compiled`, the network compiled as the file says that it was."""
-    found = Differences()
-    if content == compiled.content:
+    found = Differences(is_same_bytes=content == compiled.content)
+    if found.is_same_bytes:
         return found
     file, fresh = TfliteFile(content), TfliteFile(compiled.content)
+    if file.subgraph_count != 1:
+        found.problems.append(f"the file has {file.subgraph_count} graphs, and what the network compiles to has one")
     modules = _modules(compiled)
     other = _first_other_operator(file, fresh)
     if other is not None:
@@ -46,7 +52,37 @@ def compare_files(content: bytes, compiled: CompiledModel) -> Differences:
                 found.roundings.append(f"{title}, input {index}")
             else:
                 found.problems.append(f"{title}: {_change(index, given, expected)}")
+    if not found.problems:
+        found.problems += _other_wiring(file, fresh, modules)
     return found
+
+
+def _other_wiring(file: TfliteFile, fresh: TfliteFile, modules: dict[str, str]) -> list[str]:
+    """What reads, or is given out as, another value than in the network, where the operators are the same.
+
+    Names do not tell: two tensors may have one, and one of them may have no value.  The graph's inputs correspond in
+    their order, and so do what the operators yield; all that is read or given out has to.
+    """
+    for side in ("inputs", "outputs"):
+        given, expected = ([_described(tensor) for tensor in getattr(one, side)] for one in (file, fresh))
+        if given != expected:
+            return [f"the file's {side} are {given}, and those that the network compiles to {expected}"]
+    problems = []
+    wanted_of = {tensor.index: other.index for tensor, other in zip(file.inputs, fresh.inputs, strict=True)}
+    for operator, wanted in zip(file.operators, fresh.operators, strict=True):
+        for index, (tensor, other) in enumerate(zip(operator.inputs, wanted.inputs, strict=True)):
+            if tensor is None or other is None or file.data(tensor) is not None:
+                continue
+            if wanted_of.get(tensor.index) != other.index:
+                problems.append(f"{_title(operator, modules)}: its input {index} is another value than in the network")
+        pairs = zip(operator.outputs, wanted.outputs, strict=True)
+        wanted_of |= {tensor.index: other.index for tensor, other in pairs}
+    for tensor, other in zip(file.outputs, fresh.outputs, strict=True):
+        if fresh.data(other) is None and wanted_of.get(tensor.index) != other.index:
+            problems.append(f"the file's output '{tensor.name}' is another value than the network's")
+    if not problems and file.signatures() != fresh.signatures():
+        problems.append("the file's signatures, which name its inputs and outputs, are not those of the network")
+    return problems
 
 
 def _modules(compiled: CompiledModel) -> dict[str, str]:
@@ -66,10 +102,7 @@ def _title(operator: Operator, modules: dict[str, str]) -> str:
 
 def _first_other_operator(file: TfliteFile, fresh: TfliteFile) -> str | None:
     described = [
-        [
-            (operator.name, *((tensor.name, tensor.shape, tensor.dtype) for tensor in operator.outputs))
-            for operator in one.operators
-        ]
+        [(operator.name, len(operator.inputs), *map(_described, operator.outputs)) for operator in one.operators]
         for one in (file, fresh)
     ]
     for index, (given, wanted) in enumerate(zip(*described, strict=False)):
@@ -78,6 +111,10 @@ def _first_other_operator(file: TfliteFile, fresh: TfliteFile) -> str | None:
     if len(described[0]) != len(described[1]):
         return f"{len(described[0])} where the network has {len(described[1])}"
     return None
+
+
+def _described(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.name, tensor.shape, tensor.dtype, tensor.quantization
 
 
 def _has_same_options(file: TfliteFile, operator: Operator, fresh: TfliteFile, wanted: Operator) -> bool:
@@ -90,7 +127,7 @@ def _constants(
     file: TfliteFile, operator: Operator, fresh: TfliteFile, wanted: Operator
 ) -> Iterator[tuple[int, np.ndarray | None, np.ndarray | None]]:  # type: ignore[type-arg]
     """(which input, the file's array, the network's) of those that differ; None for what is no constant."""
-    for index, (tensor, other) in enumerate(zip(operator.inputs, wanted.inputs, strict=False)):
+    for index, (tensor, other) in enumerate(zip(operator.inputs, wanted.inputs, strict=True)):
         given, expected = _array(file, tensor), _array(fresh, other)
         is_same_value = given is not None or (tensor and tensor.name) == (other and other.name)
         if given is None and expected is None and is_same_value:

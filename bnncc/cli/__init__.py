@@ -18,7 +18,14 @@ from bnncc.cli.deploy import deploy_command
 from bnncc.cli.inspect import inspect_command
 from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
-from bnncc.cli.terminal import INTERRUPTED, say_every_name, tell_error, terminated_as_by_ctrl_c
+from bnncc.cli.terminal import (
+    INTERRUPTED,
+    READER_LEFT,
+    reader_left,
+    say_every_name,
+    tell_error,
+    terminated_as_by_ctrl_c,
+)
 from bnncc.cli.verify import verify_command
 from bnncc.errors import BnnccError
 
@@ -40,6 +47,8 @@ class _Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and reader_left():
+                ctx.exit(READER_LEFT)
             refusal = machine_refuses(error)
             if refusal is None:
                 ctx.exit(report_crash(error))
@@ -54,6 +63,7 @@ Exit codes:
   2    something is wrong with the input: the message says what, where, and what to do
   3    a bug in bnncc: one line, and the traceback in a file
   130  interrupted
+  141  who read the output left, as head does
 """
 
 

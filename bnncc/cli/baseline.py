@@ -46,10 +46,11 @@ def baseline_command(network: NetworkSource, output: Path, data: DataOptions, co
     from bnncc.frontend import trace_source
     from bnncc.ir.evaluate import random_inputs
     from bnncc.options import Options
-    from bnncc.system.files import check_writable
+    from bnncc.system.files import check_writable, keep_apart
 
     check_installed()
     check_writable(output)
+    keep_apart({"-o": output}, (*network.files, *data.files))
     traced = trace_source(network)
     for warning in traced.warnings:
         warn(warning)

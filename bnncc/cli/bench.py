@@ -12,6 +12,7 @@ import click
 
 from bnncc.cli.options import FILE
 from bnncc.cli.terminal import output
+from bnncc.system.names import shown
 
 if TYPE_CHECKING:
     from bnncc.inference.runners import Runtime
@@ -40,10 +41,11 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     from bnncc.inference import Model, open_lce, open_litert
     from bnncc.inference.runners import Runtime, running
     from bnncc.inference.timing import processor, random_images, take_turns, time_operators
-    from bnncc.system.files import check_writable, write_atomically
+    from bnncc.system.files import check_writable, keep_apart, write_atomically
 
     if json_file is not None:
         check_writable(json_file)
+        keep_apart({"--json": json_file}, (path,))
     model = Model.read(path)
     arrays = random_images(model)
     runners = {Runtime.LITERT: open_litert(model, threads, kernel)}
@@ -99,7 +101,7 @@ def _print_operators(operators: Sequence[OperatorTiming], runtimes: Sequence[Run
     for entry in operators:
         figures = [f"{entry.medians[name] * 1e3:.3f}" if name in entry.medians else "–" for name in runtimes]
         shape = "x".join(map(str, entry.operator.outputs[0].shape))
-        table.add_row(str(entry.operator.index), entry.operator.name, shape, *figures)
+        table.add_row(str(entry.operator.index), shown(entry.operator.name), shape, *figures)
     console = output()
     console.print(table)
     console.print()

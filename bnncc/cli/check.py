@@ -19,6 +19,7 @@ from bnncc.cli.options import (
 )
 from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
 from bnncc.errors import CheckFailedError, InputError
+from bnncc.system.names import as_utf8
 
 if TYPE_CHECKING:
     from bnncc.check import CheckResult
@@ -75,11 +76,13 @@ def check_command(
     from bnncc.check import CheckOptions, check_file
     from bnncc.check.page import MOST_IMAGES
     from bnncc.check.report import print_check
-    from bnncc.system.files import check_writable, write_atomically
+    from bnncc.system.files import check_writable, keep_apart, write_atomically
 
     for file in (json_file, html_file, resume):
         if file is not None:
             check_writable(file)
+    outputs = {"--json": json_file, "--html": html_file, "--resume": resume}
+    keep_apart(outputs, (path, baseline, *network.files, *data.files))
     options = CheckOptions(
         layers=layer_inputs if layers else 0,
         jobs=jobs,
@@ -106,7 +109,7 @@ def check_command(
         warn(warning)
     print_check(output(), result)
     if json_file is not None:
-        write_atomically(json_file, (json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(json_file, as_utf8(json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n"))
     if html_file is not None:
         _write_page(html_file, path, result)
     if not result.complete:
@@ -138,4 +141,4 @@ def _write_page(html_file: Path, path: Path, result: CheckResult) -> None:
     from bnncc.targets.tflite.reader import TfliteFile
 
     page = write_page(result, summarize(TfliteFile.open(path)), result.pictures.get)
-    write_atomically(html_file, page.encode())
+    write_atomically(html_file, as_utf8(page))

@@ -164,7 +164,7 @@ def compile_command(
     from bnncc.compiler import compile_traced
     from bnncc.frontend import trace_source
     from bnncc.ir.evaluate import random_inputs
-    from bnncc.system.files import check_writable
+    from bnncc.system.files import check_writable, keep_apart
     from bnncc.targets import find_target
     from bnncc.verification import verify_in
 
@@ -172,6 +172,7 @@ def compile_command(
     runtimes = chosen_runtimes(runtime) if verifies or data.source is not None else ()
     device = find_target(target)
     check_writable(output)
+    keep_apart({"-o": output}, (*network.files, *data.files))
     if data.source is not None:
         data.source.check_exists()
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from bnncc.cli.options import FILE
-from bnncc.cli.terminal import output
+from bnncc.cli.terminal import PlainConsole
 from bnncc.errors import InputError
 
 
@@ -20,6 +21,6 @@ def inspect_command(path: Path) -> None:
 
     file = TfliteFile.open(path)
     try:
-        report.print_inspection(output(wide=160), file)
+        report.print_inspection(PlainConsole(width=None if sys.stdout.isatty() else 160), file)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

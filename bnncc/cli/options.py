@@ -30,6 +30,8 @@ Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 FILE = click.Path(path_type=Path)
+# Of digits: Python reads no number of thousands of them.
+LONGEST_NUMBER = 20
 # Of --inputs: more take hours, and prove nothing more.
 INPUT_COUNT = click.IntRange(1, 10_000)
 # `bnncc.data.preprocessing.PIXELS`, said again because importing it takes PyTorch.
@@ -157,6 +159,13 @@ class DataOptions:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     skip_bad_images: bool
+    classes_file: Path | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what is read: the data or the code that returns them, the names of the classes."""
+        source = () if self.source is None else (self.source.name, self.source.name.rpartition(":")[0])
+        return (*source, *(() if self.classes_file is None else (str(self.classes_file),)))
 
     def batches(self, specs: Sequence[InputSpec], count: int) -> list[list[Array]]:
         """The first `count` batches for a network with the inputs `specs`, as `Dataset.batches`; none without --data.
@@ -217,6 +226,7 @@ def _data(
         ),
         _class_names(classes),
         skip_bad_images,
+        classes,
     )
 
 
@@ -267,7 +277,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < LONGEST_NUMBER and int(part) > 0 for part in parts):
         raise InputError(f"--crop: cannot read {text!r}: write 224, or 224x192 (height x width)")
     return int(parts[0]), int(parts[-1])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,16 @@ import numpy as np
 
 from bnncc.cli.options import FILE, PIXELS
 from bnncc.errors import InputError
+from bnncc.system.names import shown
 
 if TYPE_CHECKING:
     from bnncc.data import Dataset
     from bnncc.inference import Model
     from bnncc.ir.evaluate import Array
+
+
+# Of characters: what is longer is no name, and more bytes than a .npz file takes.
+LONGEST_NAME = 1000
 
 
 @click.command("run")
@@ -42,7 +46,8 @@ def run_command(
     Prints the classes with the largest logits.
     """
     from bnncc.inference import Model, open_input, open_litert
-    from bnncc.system.files import check_writable, write_atomically
+    from bnncc.system.arrays import npz
+    from bnncc.system.files import check_writable, keep_apart, write_atomically
 
     model = Model.read(path)
     if pixels is not None:
@@ -52,6 +57,7 @@ def run_command(
         raise InputError(f"{path} yields {shape}, no row of logits: write the outputs to a file, -o OUT.npz")
     if output is not None:
         check_writable(output)
+        keep_apart({"-o": output}, (path, *inputs))
     runner = open_litert(model, threads)
     rows: list[list[Array]] = []
     try:
@@ -68,11 +74,18 @@ def run_command(
     except RuntimeError as error:  # an index that has no row, above all
         raise InputError(f"--input: the file does not take these values: {error}") from error
     if output is not None:
-        content = io.BytesIO()
-        names = [tensor.name for tensor in model.file.outputs]
-        np.savez(content, **{name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)})
-        write_atomically(output, content.getvalue())
+        names = _array_names([tensor.name for tensor in model.file.outputs])
+        arrays = {name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)}
+        write_atomically(output, npz(arrays))
         click.echo(f"wrote {output}: the outputs of {len(rows):,} images")
+
+
+def _array_names(names: Sequence[str]) -> list[str]:
+    """What the outputs are called in the .npz file: their names, numbered where one has none or another's."""
+    return [
+        name if name.isprintable() and 0 < len(name) <= LONGEST_NAME and names.count(name) == 1 else f"output {index}"
+        for index, name in enumerate(names)
+    ]
 
 
 def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
@@ -86,6 +99,6 @@ def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
 
 def _print_classes(model: Model, name: str, logits: Array, top: int) -> None:
     """The largest logits, one a line."""
-    click.echo(name)
+    click.echo(shown(name))
     for index in np.argsort(-logits, kind="stable")[:top]:
         click.echo(f"{float(logits[index]):12.4f}  {model.class_name(int(index))}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO, cast
 
 import click
@@ -25,9 +28,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bnncc.system.names import shown
+
 TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
 # The exit code behind Ctrl-C: 128 + SIGINT.
 INTERRUPTED = 130
+# That of what nobody reads: 128 + SIGPIPE, as shells have it.
+READER_LEFT = 141
 
 
 class _RateColumn(ProgressColumn):
@@ -82,8 +89,21 @@ def terminated_as_by_ctrl_c() -> Iterator[None]:
 
 def say_every_name() -> None:
     """File names in another encoding than standard output's, which cannot be written to it, are written as escapes."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the command began
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def reader_left() -> bool:
+    """True where who read standard output closed it, as `head` does; nothing more is written there then."""
+    poll = select.poll()
+    poll.register(1, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 class _WithoutTrailingBlanks(io.TextIOBase):
@@ -104,24 +124,30 @@ class _WithoutTrailingBlanks(io.TextIOBase):
         self._stream.flush()
 
 
-def output(wide: int | None = None) -> Console:
-    """Standard output, without markup of its own making and without breaking lines.
+class PlainConsole(Console):
+    """Prints what it is given: no markup, no emoji, no colours of its own; in a pipe no blanks at the ends of lines."""
 
-    wide: columns for tables where it is no terminal.
-    """
-    if sys.stdout.isatty():
-        return Console(highlight=False, soft_wrap=wide is None)
-    file = cast(TextIO, _WithoutTrailingBlanks(sys.stdout))
-    return Console(file=file, highlight=False, soft_wrap=wide is None, width=wide)
+    def __init__(self, *, soft_wrap: bool = False, width: int | None = None) -> None:
+        file = None if sys.stdout.isatty() else cast(TextIO, _WithoutTrailingBlanks(sys.stdout))
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=width)
+
+    def on_broken_pipe(self) -> None:
+        """rich would exit with 1, which says that a file disagrees with its network."""
+        raise BrokenPipeError
+
+
+def output() -> Console:
+    """Standard output, without markup of its own making and without breaking lines."""
+    return PlainConsole(soft_wrap=True)
 
 
 def tell_error(message: str) -> None:
     """What ended the command, on standard error."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(shown(message), err=True)
 
 
 def warn(message: str) -> None:
     """A line on standard error."""
     click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(shown(message), err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -80,11 +80,27 @@ def _list(root: Path) -> tuple[list[str], list[str]]:
 def _pictures(root: Path, folder: str) -> list[str]:
     """The pictures in and below a folder, relative to the root, in ImageFolder's order: folder by folder."""
     found = []
-    for directory, _, names in sorted(os.walk(root / folder, followlinks=True)):
+    for directory, names in sorted(_walk(root / folder, frozenset())):
         inside = Path(directory).relative_to(root)
         if not any(part.startswith(".") for part in inside.parts):
             found += [(inside / name).as_posix() for name in sorted(names) if _is_picture(name)]
     return found
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, list[str]]]:
+    """(folder, the names of its files) of it and those below.  Links are followed, but not to a folder `above`: two
+    that lead back would open more folders than can be counted.
+    """
+    try:
+        found = folder.stat()
+        place = (found.st_dev, found.st_ino)
+        entries = [] if place in above else [(entry.name, entry.is_dir()) for entry in os.scandir(folder)]
+    except OSError:  # it is left out, as os.walk does
+        return
+    yield str(folder), [name for name, is_folder in entries if not is_folder]
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _walk(folder / name, above | {place})
 
 
 def _is_picture(name: str) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 ORIENTATIONS = ("apply", "ignore")
 # Pillow's mode for a network input of so many channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Of Pillow's modes, those whose numbers it cuts off at 255 instead of scaling them: 16 and 32 bits, and floats.
+WIDE_MODES = ("I", "F")
 # Pixels of a side at most: no network takes more, and a picture so large does not fit into memory.
 LONGEST_SIDE = 2**16
 
@@ -69,6 +72,11 @@ class Preprocessing:
     exif: str = "apply"
 
     def __post_init__(self) -> None:
+        numbers = (self.resize, *(self.crop or ()))
+        if not all(one is None or isinstance(one, Integral) for one in numbers):
+            raise InputError("--resize and --crop are whole numbers of pixels")
+        if not all(isinstance(one, Real) for one in (*self.mean, *self.std)):
+            raise InputError("--mean and --std are numbers")
         if bool(self.mean) != bool(self.std):
             raise InputError("--mean and --std go together, as in torchvision's Normalize(mean, std)")
         if self.pixels not in ("", *PIXELS):
@@ -135,6 +143,11 @@ class Preprocessing:
 
         if self.exif == "apply":
             picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith(WIDE_MODES):
+            raise InputError(
+                f"its pixels have more than 8 bits ({picture.mode}), and what is above 255 would become white: convert "
+                "it to 8 bits a channel, or give arrays of floats"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's advice about transparency, which training's loaders drop too
             picture = picture.convert(MODES[channels])

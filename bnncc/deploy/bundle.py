@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import stat
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.manifest import MANIFEST, read_manifest
 from bnncc.errors import BnnccError, InputError
+from bnncc.system.files import is_plain_file
 
 # run.py and the program for Android's shell exit with it where their check fails.
 CHECK_FAILED = 3
@@ -82,14 +82,6 @@ class Bundle:
     def flat_files(self) -> tuple[Path, ...]:
         """The files that lie in the folder itself."""
         return tuple(path for path in self.files if path.parent == self.folder)
-
-
-def is_plain_file(path: Path) -> bool:
-    """True for a regular file that is no symbolic link."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def left_behind(bundle: Bundle) -> str | None:

@@ -62,6 +62,12 @@ class NetworkSource:
         return self.source if self.weights is None else f"{self.source} with {self.weights}"
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what is read, as far as they are known before: the code or the .onnx file, the checkpoint."""
+        source = self.source if self.is_onnx_file else self.source.rpartition(":")[0]
+        return (source, *(() if self.weights is None else (str(self.weights),)))
+
+    @property
     def is_onnx_file(self) -> bool:
         """True for a .onnx file, which has its weights inside."""
         return self.source.endswith(".onnx")

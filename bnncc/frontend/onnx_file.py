@@ -56,11 +56,13 @@ def load_onnx(path: Path) -> OnnxFile:
     _refuse_training_mode(proto.graph, path)
     original = None
     if version < OPSET:
-        original = onnx.load(path)
         try:
+            original = onnx.load(path)
             with silence():
                 proto = onnx.version_converter.convert_version(original, OPSET)
         except Exception as error:
+            if original is None:
+                raise InputError(f"{path}: the data beside it cannot be read: {_first_line(error)}") from error
             cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise InputError(
                 f"{path} uses opset {version} and cannot be converted to {OPSET}: {cause}. "
@@ -73,10 +75,17 @@ def load_onnx(path: Path) -> OnnxFile:
     except Exception as error:
         raise InputError(f"{path} cannot be read as an ONNX model: {error}") from error
     ir.external_data.set_base_dir(model.graph, path.parent)
-    ir.external_data.load_to_model(model)
+    try:
+        ir.external_data.load_to_model(model)
+    except Exception as error:
+        raise InputError(f"{path}: the data beside it cannot be read: {_first_line(error)}") from error
     lowest, highest = IR_VERSIONS
     model.ir_version = min(max(lowest, model.ir_version), highest)
     return OnnxFile(model, original)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def standardize(file: OnnxFile, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -17,11 +18,14 @@ from bnncc.frontend.export import OPSET
 from bnncc.frontend.onnx_file import OnnxFile
 from bnncc.ir.evaluate import Array, random_inputs, run, skeleton, weights_of
 from bnncc.ir.graph import describe, shape_of
+from bnncc.system.memory import require_memory
 
 # ONNX's converter keeps operators but for their spelling: outputs differ by rounding, relative to the largest value.
 _TOLERANCE = 1e-3
 _SEED = 0
 _FAILING_NODE = re.compile(r'while running (?P<running>\w+) node|In Node, \("[^"]*", (?P<invalid>\w+),')
+# What ONNX Runtime says where it gets no memory.
+_OUT_OF_MEMORY = "bad_alloc"
 _WINDOWED = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "BatchNormalization", "Resize"}
 
 
@@ -57,10 +61,14 @@ def check_against_file(
     feeds: dict[str, Array] = dict(zip(names, random_inputs(model, _SEED), strict=True))
     try:
         outputs = run(skeleton(model), {**weights_of(model), **feeds})
+    except InputError:  # a Loop without an end
+        raise
     except Exception as error:
+        if _OUT_OF_MEMORY in str(error):
+            raise InputError(f"{path} takes more memory than there is: {_first_line(error)}") from error
         if _may_be_well(error, model):
             return
-        raise InputError(f"{path} does not run in ONNX Runtime: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{path} does not run in ONNX Runtime: {_first_line(error)}") from error
     for value in model.graph.outputs:
         found = outputs[value.name or ""].shape
         if shape_of(value) is not None and shape_of(value) != found:
@@ -87,6 +95,20 @@ def check_against_file(
                 f"{path}: converted to a newer opset, the model computes another {name!r} than before; export it again "
                 "with opset 18"
             )
+
+
+def refuse_large_values(model: ir.Model, path: Path) -> None:
+    """Raise InputError where a value does not fit into memory, before anything runs."""
+    for node in model.graph:
+        for value in node.outputs:
+            shape = shape_of(value)
+            if shape is not None and value.dtype is not None:
+                size = math.prod(shape) * value.dtype.bitwidth // 8
+                require_memory(size, f"{path}: {describe(node)} gives {'x'.join(map(str, shape))} numbers, which")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _may_be_well(error: Exception, model: ir.Model) -> bool:

@@ -4,7 +4,7 @@ memory that is not theirs, is found here and named: file, place and cause."""
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -15,6 +15,8 @@ from bnncc.frontend.qonnx import DOMAINS as QONNX_DOMAINS
 
 # TensorFlow Lite's shapes, and sizes in bytes, are signed 32-bit integers.
 LARGEST_SIZE = 2**31 - 1
+# No network has so many.
+MOST_NODES = 1_000_000
 # Bits of an element in raw_data.
 _BITS: dict[int, int] = {
     TensorProto.FLOAT: 32,
@@ -55,6 +57,7 @@ def check_structure(model: onnx.ModelProto, path: Path) -> None:
             _check_input(info, path)
         _check_graph(model.graph, set(), path)
         _check_domains(model, path)
+        _check_functions(model, path)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is damaged: a name in it is not UTF-8 ({error.reason} in {error.object!r})"
@@ -116,6 +119,28 @@ def _check_domains(model: onnx.ModelProto, path: Path) -> None:
             raise InputError(
                 f"{path}: {describe(node)} is of the domain {node.domain!r}, of which no version is imported"
             )
+
+
+def _check_functions(model: onnx.ModelProto, path: Path) -> None:
+    """Functions that call functions may stand for more nodes than can be counted.  A cycle is left to ONNX."""
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size_of(nodes: Iterable[onnx.NodeProto], above: frozenset[tuple[str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            name = (node.domain, node.op_type)
+            if name in bodies and name not in above:
+                if name not in sizes:
+                    sizes[name] = size_of(bodies[name], above | {name})
+                total += sizes[name]
+            total += 1
+            for attribute in node.attribute:
+                total += sum(size_of(graph.node, above) for graph in _subgraphs(attribute))
+        return total
+
+    if size_of(model.graph.node, frozenset()) > MOST_NODES:
+        raise InputError(f"{path}: its functions call each other, and stand for more than {MOST_NODES:,} nodes")
 
 
 def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:

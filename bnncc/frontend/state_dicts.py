@@ -12,7 +12,7 @@ chosen whose keys and shapes fit the network best, after its prefix; what is cho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnncc.errors import WeightsError
 from bnncc.frontend.restricted_pickle import NumPyArray, Placeholder
 
 # What DataParallel, torch.compile, FSDP and activation checkpointing put into the path of a key.
@@ -31,6 +32,9 @@ EXTRA_STATE = "_extra_state"
 _DEEPEST = 6
 # Words in a path that make it the second choice among state_dicts that fit equally well: averages, and other networks.
 _SECOND_CHOICE = ("ema", "swa", "avg", "average", "shadow", "teacher", "momentum", "target", "best", "old", "init")
+# A checkpoint has fewer entries, counted once for each dict that they are in or below.  One where dicts share others,
+# as no training script makes them, may have more names than can be counted.
+_MOST_ENTRIES = 1_000_000
 # Up to so many prefixes are tried.
 _PREFIXES_TRIED = 8
 
@@ -95,8 +99,25 @@ class Fit:
         )
 
 
+@dataclass
+class _Budget:
+    """How many entries may still be looked at."""
+
+    left: int = field(default_factory=lambda: _MOST_ENTRIES)
+
+    def take(self, entries: Sized) -> None:
+        """Raises WeightsError where they are too many."""
+        self.left -= 1 + len(entries)
+        if self.left < 0:
+            raise WeightsError(
+                f"the checkpoint has more than {_MOST_ENTRIES:,} entries, or dicts in it hold each other so that there "
+                "is no end of names: save the state_dict alone"
+            )
+
+
 def find_candidates(content: Any) -> list[Candidate]:
-    """Every state_dict in `content`, outer ones first."""
+    """Every state_dict in `content`, outer ones first.  Raises WeightsError where there are too many names."""
+    budget = _Budget()
     found: list[Candidate] = []
     pending: list[tuple[tuple[str, ...], Any]] = [((), content)]
     seen: set[int] = set()
@@ -106,14 +127,14 @@ def find_candidates(content: Any) -> list[Candidate]:
             continue
         seen.add(id(value))
         if is_pickled_module(value):
-            found.append(Candidate(path, dict(_module_entries(value, "", set())), is_module=True))
+            found.append(Candidate(path, dict(_module_entries(value, "", set(), budget)), is_module=True))
             continue
         children = children_of(value)
         is_named = not isinstance(value, list | tuple)
         direct = {key: child for key, child in children.items() if is_named and _is_entry(key, child)}
         if any(not key.endswith(EXTRA_STATE) for key in direct):
             found.append(Candidate(path, direct, getattr(value, "_metadata", {})))
-        nested = dict(_flattened(children, "", len(path), set()))
+        nested = dict(_flattened(children, "", len(path), set(), budget))
         if is_named and len(nested) > len(direct):
             # The attributes of a TorchScript module are its names; dicts of dicts are joined.
             is_script = isinstance(value, Placeholder) and type(value).__module__.startswith("__torch__")
@@ -140,31 +161,36 @@ def is_pickled_module(value: Any) -> bool:
     return isinstance(value, Placeholder) and "_modules" in value.entries and "_parameters" in value.entries
 
 
-def _module_entries(module: Placeholder, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _module_entries(module: Placeholder, prefix: str, seen: set[int], budget: _Budget) -> Iterator[tuple[str, Any]]:
     """As `nn.Module.state_dict` collects them."""
     if id(module) in seen:
         return
     transient = module.entries.get("_non_persistent_buffers_set") or ()
+    for group in ("_parameters", "_buffers", "_modules"):
+        budget.take(module.entries.get(group) or {})
     for group in ("_parameters", "_buffers"):
         for key, value in (module.entries.get(group) or {}).items():
             if key not in transient and _is_tensor(value):
                 yield f"{prefix}{key}", value
     for key, child in (module.entries.get("_modules") or {}).items():
         if is_pickled_module(child):
-            yield from _module_entries(child, f"{prefix}{key}.", seen | {id(module)})
+            yield from _module_entries(child, f"{prefix}{key}.", seen | {id(module)}, budget)
 
 
-def _flattened(children: Mapping[str, Any], prefix: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _flattened(
+    children: Mapping[str, Any], prefix: str, depth: int, seen: set[int], budget: _Budget
+) -> Iterator[tuple[str, Any]]:
     """The tensors of dicts of dicts, and of a TorchScript module's attributes, under dotted names."""
     if depth > _DEEPEST:
         return
+    budget.take(children)
     for key, child in children.items():
         if _is_entry(key, child):
             yield prefix + key, child
         elif is_pickled_module(child):
-            yield from _module_entries(child, f"{prefix}{key}.", set())
+            yield from _module_entries(child, f"{prefix}{key}.", set(), budget)
         elif isinstance(child, Mapping | Placeholder) and id(child) not in seen:
-            yield from _flattened(children_of(child), f"{prefix}{key}.", depth + 1, seen | {id(child)})
+            yield from _flattened(children_of(child), f"{prefix}{key}.", depth + 1, seen | {id(child)}, budget)
 
 
 def _is_entry(key: str, value: Any) -> bool:

@@ -33,7 +33,7 @@ from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, values_explained, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, standardize
-from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values
+from bnncc.frontend.onnx_run import check_against_file, refuse_empty_values, refuse_large_values
 from bnncc.frontend.parameter_values import check_parameter_values
 from bnncc.frontend.plain_module import plain_module
 from bnncc.frontend.repeatable import check_repeatable
@@ -300,6 +300,7 @@ def _read_file(file: OnnxFile, path: Path, source: NetworkSource) -> tuple[ir.Mo
     file.notes += [f"{path}: {note}" for note in correct_shapes(model)]
     _complete(model)
     refuse_empty_values(model, path)
+    refuse_large_values(model, path)
     check_parameter_values(model)
     model, moved = to_channels_first(model)
     check_against_file(model, file, moved.inputs, moved.outputs, path)

@@ -5,8 +5,10 @@ The graph is serialised without its large initializers; they become graph inputs
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from bnncc.errors import InputError
 from bnncc.system.onnx_runtime import onnxruntime
 
 Array = npt.NDArray[Any]
@@ -24,6 +27,8 @@ SMALL = 64
 LATEST_OPSET = 26
 # The first with CastLike.
 CAST_LIKE_OPSET = 15
+# Seconds of a run of a graph with a Loop, which may have no end; no network takes so long.
+LONGEST_LOOP = 30.0
 # Suffix of the graph inputs that carry given values into a cut graph.
 _GIVEN = "\0given"
 # On a graph input, as a JSON list: its random values are at least the first number and below the second.
@@ -130,11 +135,16 @@ def run(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
 
     Args:
         feeds: the graph inputs by name; names that are no input of the graph are ignored.
+
+    Raises:
+        InputError: the graph has a Loop, and ran for LONGEST_LOOP seconds.
     """
     loaded = session(proto)
     known = {entry.name for entry in loaded.get_inputs()}
     names = [entry.name for entry in loaded.get_outputs()]
-    results = loaded.run(names, {name: np.asarray(array) for name, array in feeds.items() if name in known})
+    given = {name: np.asarray(array) for name, array in feeds.items() if name in known}
+    with _with_an_end(proto) as options:
+        results = loaded.run(names, given, options)
     return dict(zip(names, results, strict=True))
 
 
@@ -142,6 +152,29 @@ def constant_values(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, Ar
     """Values of the main graph that no graph input reaches, by name."""
     proto = skeleton(model, values)
     return run(proto, weights_of(model, proto))
+
+
+@contextlib.contextmanager
+def _with_an_end(proto: onnx.ModelProto) -> Iterator[onnxruntime.RunOptions]:
+    """Options of a run, which ends where a Loop does not; all else ends by itself."""
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(LONGEST_LOOP, setattr, (options, "terminate", True))
+    timer.daemon = True
+    if _has_loop(proto.graph.node) or any(_has_loop(function.node) for function in proto.functions):
+        timer.start()
+    try:
+        yield options
+    except Exception as error:
+        if options.terminate:
+            raise InputError(f"a Loop of the graph does not end: it ran for {LONGEST_LOOP:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _has_loop(nodes: Collection[onnx.NodeProto]) -> bool:
+    inner = [attribute.g.node for node in nodes for attribute in node.attribute if attribute.HasField("g")]
+    return any(node.op_type == "Loop" for node in nodes) or any(map(_has_loop, inner))
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:

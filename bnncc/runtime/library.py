@@ -50,7 +50,8 @@ def built_library(target: Platform) -> Path:
 
     BuildError where that fails, or where another user could have written what is there.
     """
-    built = cache_folder() / f"bnncc-runtime-{target.machine}-{fingerprint(target)}.so"
+    # The folder behind links: who may write them could let them name another one between the look at it and its use.
+    built = Path(os.path.realpath(cache_folder())) / f"bnncc-runtime-{target.machine}-{fingerprint(target)}.so"
     return _checked(built, _state(built), target)
 
 
@@ -59,6 +60,8 @@ def _checked(built: Path, state: tuple[int, ...] | None, target: Platform) -> Pa
     """`built_library`, once for each `state` of the file: its bytes are read to compare them with their digest."""
     try:
         built.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Before anything is written: where others may write, what is opened may be a link of theirs.
+        _refuse_if_written_by_others(built.parent)
         if not is_as_built(built):
             with _one_at_a_time(built):
                 if not is_as_built(built):
@@ -68,19 +71,25 @@ def _checked(built: Path, state: tuple[int, ...] | None, target: Platform) -> Pa
         raise BuildError(f"the folder {built.parent} for built delegates cannot be used: {error.strerror}") from error
     except InputError as error:
         raise BuildError(f"the folder for built delegates cannot be used: {error}") from error
-    reason = written_by_others(built)
+    _refuse_if_written_by_others(built)
+    return built
+
+
+def _refuse_if_written_by_others(path: Path) -> None:
+    reason = written_by_others(path)
     if reason is not None:
         raise BuildError(
-            f"the delegate {built} is not loaded, because another user could have written it: {reason}; mend that, or "
-            f"let {CACHE_VARIABLE} name a folder of yours"
+            f"the delegate of {path} is not loaded, because another user could have written it: {reason}; mend that, "
+            f"or let {CACHE_VARIABLE} name a folder of yours"
         )
-    return built
 
 
 @contextlib.contextmanager
 def _one_at_a_time(built: Path) -> Iterator[None]:
     """Processes that need the same library wait for the one that builds it; a killed one holds nobody up."""
-    with built.with_suffix(".lock").open("w") as stream:
+    # Neither through a link nor into a pipe, whoever made it.
+    descriptor = os.open(built.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
         with contextlib.suppress(OSError):  # a file system without locks: each builds its own
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ import numpy.typing as npt
 from bnncc.errors import InputError
 from bnncc.system.files import read_whole
 from bnncc.system.memory import require_memory
+
+
+def npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The bytes of a .npz file, whatever the arrays are called: `numpy.savez` takes no array called "file"."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.save(member, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def read_npz(path: Path, advice: str = "") -> dict[str, npt.NDArray[Any]]:

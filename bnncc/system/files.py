@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bnncc.errors import InputError
@@ -48,6 +49,14 @@ def check_readable(path: Path) -> None:
     if kind != stat.S_IFREG:
         raise InputError(f"{path} is {KINDS.get(kind, 'no regular file')}; name a file")
     require_memory(found.st_size, f"{path}")
+
+
+def is_plain_file(path: Path) -> bool:
+    """True for a regular file that is no symbolic link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return False
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -104,6 +113,35 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path} cannot be written: its name is longer than {limit} bytes")
     if not os.access(target.parent, os.W_OK):
         raise InputError(f"{path} cannot be written: no permission to write in {target.parent}")
+
+
+def keep_apart(outputs: Mapping[str, Path | None], inputs: Iterable[object]) -> None:
+    """Raise InputError where writing an output would replace an input, or another output.
+
+    Args:
+        outputs: by the option that names them; None where it is not given.
+        inputs: names of what is read: files, folders, and anything else, which is passed over.
+    """
+    read = {_place(Path(str(one))): one for one in inputs if one is not None and str(one)}
+    written: dict[Path | tuple[int, int], str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        place = _place(path)
+        if place in read and not path.is_dir():
+            raise InputError(f"{option}: {path} is what the command reads, and would be replaced: name another file")
+        if place in written:
+            raise InputError(f"{option}: {path} is what {written[place]} writes as well: name another file")
+        written[place] = option
+
+
+def _place(path: Path) -> Path | tuple[int, int]:
+    """The same for two names of one file: hard links, symbolic links, other ways through the folders."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # not there yet
+        return Path(os.path.realpath(path)) if "\0" not in str(path) else path
+    return found.st_dev, found.st_ino
 
 
 def _target(path: Path) -> tuple[Path, os.stat_result | None]:

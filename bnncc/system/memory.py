@@ -62,7 +62,7 @@ def require_memory(size: int, what: str) -> None:
 def _limit() -> int | None:
     given = os.environ.get(LIMIT_VARIABLE)
     if given is not None:
-        match = re.fullmatch(r"(\d+)([KMGT]?)", given.strip().upper())
+        match = re.fullmatch(r"(\d{1,20})([KMGT]?)", given.strip().upper())
         if match is None:
             raise InputError(f"{LIMIT_VARIABLE} is {given!r}: write a number of bytes, with K, M, G or T behind it")
         return int(match[1]) * _UNITS[match[2]]

@@ -111,6 +111,29 @@ class TfliteFile:
         options = self._subgraph.operators[operator.index].customOptions
         return b"" if options is None else bytes(np.asarray(options, np.uint8))
 
+    @property
+    def subgraph_count(self) -> int:
+        """How many graphs the file has; the first one is what is read."""
+        return len(self._model.subgraphs)
+
+    def signatures(self) -> list[tuple[object, ...]]:
+        """Of each signature: its name, and the names that it gives the graph's inputs and outputs, with their number.
+
+        What it names and is neither has the number -1.
+        """
+        places = [{tensor.index: place for place, tensor in enumerate(side)} for side in (self.inputs, self.outputs)]
+        return [
+            (
+                signature.signatureKey,
+                signature.subgraphIndex,
+                *(
+                    sorted((entry.name, place.get(entry.tensorIndex, -1)) for entry in side or ())
+                    for side, place in zip((signature.inputs, signature.outputs), places, strict=True)
+                ),
+            )
+            for signature in self._model.signatureDefs or ()
+        ]
+
     def metadata(self) -> Mapping[str, bytes]:
         """The named metadata buffers."""
         return self._metadata

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,78 @@ def test_a_damaged_copy_is_known_by_its_digest(folder: Path, name: str, argument
     done = run(folder, *arguments)
     assert done.returncode == 1
     assert f"{name} is damaged: its SHA-256 is not that of bundle.json" in done.stderr
+
+
+def one_line(done: subprocess.CompletedProcess[str], text: str) -> None:
+    """It ended with the cause, without a traceback."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"preprocessing": {}}', "[" * 100_000])
+def test_a_damaged_manifest_is_one_line(folder: Path, content: str) -> None:
+    (folder / "bundle.json").write_text(content)
+    one_line(run(folder, "--bench"), "copy the bundle again")
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "libbnncc_runtime.so"])
+def test_what_every_run_reads_is_known_to_be_damaged(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"\xff" * 100)
+    one_line(run(folder, "--bench", "--runs", 1), "is damaged")
+
+
+def test_a_library_for_another_machine_says_so_and_nothing_else(folder: Path) -> None:
+    library = folder / "libbnncc_runtime.so"
+    header = bytearray(library.read_bytes())
+    header[18] = 183  # ELF: AArch64
+    library.write_bytes(header)
+    (folder / "bundle.json").unlink()
+    write_manifest(folder, {"abi": "host", "input_layout": "NHWC", "preprocessing": {}})
+    one_line(run(folder, "--bench"), "is for 64-bit ARM, and does not load in this")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({}, "no array called images"),
+        ({"images": np.float32(1)}, "[count, …]"),
+        ({"images": np.zeros((0, 28, 28, 1), np.float32)}, "one image at least"),
+        ({"images": np.array(["a"])}, "[count, …]"),
+        ({"images": np.array([None])}, "no readable .npz file"),
+        ({"images": np.zeros((2, 28, 28, 1), np.float32), "labels": np.zeros(5)}, "labels of shape (5,) for 2 images"),
+        ({"images": np.zeros((1, 28, 28, 1), np.float32), "outputs": np.zeros((1, 7))}, "outputs of shape (1, 7)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_one_line(
+    folder: Path, tmp_path: Path, arrays: dict[str, np.ndarray], text: str
+) -> None:
+    np.savez(tmp_path / "images.npz", **arrays)
+    one_line(run(folder, "--check", tmp_path / "images.npz"), text)
+
+
+@pytest.mark.parametrize("kind", ["a bomb", "a pipe", "16 bits", "damaged"])
+def test_pictures_of_any_kind_are_one_line(folder: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.png"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "16 bits":
+        Image.fromarray(np.full((28, 28), 1000, np.uint16)).save(path)
+    else:
+        Image.new("L", (28, 28)).save(path)
+        content = bytearray(path.read_bytes())
+        if kind == "a bomb":
+            content[16:24] = (30_000).to_bytes(4, "big") * 2
+            content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+        else:
+            content[40:] = b"x" * 40
+        path.write_bytes(content)
+    one_line(run(folder, path), str(path))
+
+
+@pytest.mark.parametrize("option", ["--threads", "--runs", "--top"])
+@pytest.mark.parametrize("value", ["0", "-1", "9999999999"])
+def test_a_number_that_nothing_can_have_is_refused(folder: Path, option: str, value: str) -> None:
+    done = run(folder, "--bench", option, value)
+    assert done.returncode == 2
+    assert "is not between 1 and 100000" in done.stderr

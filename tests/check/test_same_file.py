@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import click.testing
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import bnncc
 from bnncc.check.same_file import compare_files
@@ -99,6 +102,83 @@ def test_a_changed_number_is_named_by_its_layer(
     assert result.exit_code == 1, result.output
     assert f"{operator} of layer '{layer}'" in result.stderr
     assert "1 of" in result.stderr
+
+
+def edited(compiled: CompiledModel, edit: Callable[[schema.ModelT], None]) -> bytes:
+    """The file as `edit` leaves it, with a digest of its own."""
+    model = unpack(compiled.content)
+    edit(model)
+    return pack(model)
+
+
+def yield_the_mean(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.outputs = [graph.operators[-1].inputs[0]]
+
+
+def yield_the_mean_too(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.outputs = [*graph.outputs, graph.operators[-1].inputs[0]]
+
+
+def yield_the_mean_under_the_name_of_the_output(model: schema.ModelT) -> None:
+    """The last operator's tensor stays what it was, and nobody reads it."""
+    graph = model.subgraphs[0]
+    namesake = copy.copy(graph.tensors[graph.outputs[0]])
+    graph.tensors.append(namesake)
+    graph.outputs = [len(graph.tensors) - 1]
+
+
+def read_a_namesake_without_a_value(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.tensors.append(copy.copy(graph.tensors[graph.inputs[0]]))
+    graph.operators[0].inputs = [len(graph.tensors) - 1, *graph.operators[0].inputs[1:]]
+
+
+def read_no_bias(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.operators[-1].inputs = graph.operators[-1].inputs[:2]
+
+
+def hold_a_second_graph(model: schema.ModelT) -> None:
+    model.subgraphs.append(copy.copy(model.subgraphs[0]))
+
+
+def sign_another_output(model: schema.ModelT) -> None:
+    model.signatureDefs[0].outputs[0].tensorIndex = model.subgraphs[0].operators[-1].inputs[0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (yield_the_mean, "the file's outputs are"),
+        (yield_the_mean_too, "the file's outputs are"),
+        (yield_the_mean_under_the_name_of_the_output, "is another value than the network's"),
+        (read_a_namesake_without_a_value, "its input 0 is another value than in the network"),
+        (read_no_bias, "number 4, FULLY_CONNECTED"),
+        (hold_a_second_graph, "the file has 2 graphs"),
+        (sign_another_output, "signatures"),
+    ],
+)
+def test_the_same_operators_put_together_otherwise_are_another_file(
+    compiled: CompiledModel, edit: Callable[[schema.ModelT], None], named: str
+) -> None:
+    problems = compare_files(edited(compiled, edit), compiled).problems
+    assert len(problems) == 1
+    assert named in problems[0]
+
+
+def test_other_bytes_that_no_inference_reads_are_not_called_the_same(
+    compiled: CompiledModel, folder: Path, tmp_path: Path
+) -> None:
+    def describe(model: schema.ModelT) -> None:
+        model.description = b"another text"
+
+    (tmp_path / "net.tflite").write_bytes(edited(compiled, describe))
+    result = command("verify", f"{tmp_path}/net.tflite", "--model", f"{folder}/net.py:Net")
+    assert result.exit_code == 0, result.output
+    assert "to the byte" not in result.stdout
+    assert "other bytes differ" in result.stdout
 
 
 def test_rounding_of_another_processor_is_no_difference(compiled: CompiledModel) -> None:

@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click.testing
@@ -13,6 +15,7 @@ import pytest
 
 from bnncc.cli import main
 from bnncc.targets.tflite.reader import TfliteFile
+from tests.bundle import example
 
 
 def test_a_bug_is_one_line_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +85,24 @@ def test_an_interruption_is_130_whatever_signal_it_was(monkeypatch: pytest.Monke
         signal.signal(number, given)
     assert result.exit_code == 130
     assert result.output == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", [["targets"], ["inspect", "fashion.tflite"]])
+def test_a_reader_that_leaves_is_neither_a_bug_nor_a_disagreement(tmp_path: Path, command: list[str]) -> None:
+    """`bnncc … | head`: 128 + SIGPIPE, as other programs."""
+    example.write_model(tmp_path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "from bnncc.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_standard_output_that_is_closed_is_no_bug(tmp_path: Path) -> None:
+    example.write_model(tmp_path)
+    command = f"exec {sys.executable} -c 'from bnncc.cli import main; main()' inspect fashion.tflite >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -388,3 +388,20 @@ def test_a_pipe_among_the_pictures_is_a_bad_image_and_not_waited_for(tmp_path):
     assert len(dataset) == 2
     with pytest.raises(BadImageError, match=r"b\.png is no file"):
         dataset.read(1)
+
+
+def test_links_that_lead_back_are_not_followed_again(tmp_path):
+    """Two of them would open 2^40 folders."""
+    put(tmp_path / "a/inside/1.png")
+    for name in ("first", "second"):
+        (tmp_path / "a" / name).symlink_to(tmp_path / "a")
+    (tmp_path / "a/inside/third").symlink_to(tmp_path)
+    assert listing(opened(tmp_path)) == [("a/inside/1.png", 0)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_pixels_of_more_than_8_bits_are_refused_and_not_cut_off(tmp_path, dtype):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.full((6, 8), 1000, dtype)).save(tmp_path / "a/1.tif")
+    with pytest.raises(InputError, match="more than 8 bits"):
+        opened(tmp_path).read(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,15 @@ def test_an_identity_is_a_file_by_its_absolute_path(tmp_path: Path, monkeypatch:
     assert Host("host")._identity(Path("-i")) == str(tmp_path / "-i")
     with pytest.raises(InputError, match="there is no file key"):
         Host("host")._identity(Path("key"))
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a device", "a link to another file"])
+def test_a_manifest_that_is_no_file_of_the_folder_is_not_read(folder: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other.json"
+    (folder / MANIFEST).rename(other)
+    if kind == "a pipe":
+        os.mkfifo(folder / MANIFEST)
+    else:
+        (folder / MANIFEST).symlink_to("/dev/zero" if kind == "a link to a device" else other)
+    with pytest.raises(InputError, match="is no bundle"):
+        Bundle.open(folder)

@@ -296,3 +296,27 @@ def test_a_state_dict_may_be_a_kind_of_dict(tmp_path: Path, kind: type) -> None:
     content = Config(STATE) if kind is Config else Items([Config(STATE)])
     (tmp_path / "weights.pt").write_bytes(saved(content))
     assert loads(tmp_path / "weights.pt") == []
+
+
+class _Module:
+    """Pickled as a module is."""
+
+    def __init__(self, children: dict[str, object]) -> None:
+        self._modules, self._parameters, self._buffers = children, {"weight": np.zeros(3, np.float32)}, {}
+
+
+def test_dicts_that_share_others_are_refused_where_their_names_have_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60^6 names in a file of a few kilobytes."""
+    monkeypatch.setattr("bnncc.frontend.state_dicts._MOST_ENTRIES", 20_000)
+    tree: dict[str, object] = {str(index): np.zeros(3, np.float32) for index in range(60)}
+    for _ in range(6):
+        tree = {str(index): tree for index in range(60)}
+    module = _Module({})
+    for _ in range(40):
+        module = _Module({"a": module, "b": module})
+    for content in (tree, module):
+        (tmp_path / "net.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(WeightsError, match="no end of names"):
+            load_weights(nn.Linear(2, 2), tmp_path / "net.pkl")

@@ -412,3 +412,94 @@ def test_a_negative_variance_of_a_module_is_named() -> None:
 def test_a_mask_of_minus_infinity_and_parameters_that_nothing_reads_are_no_trouble() -> None:
     traced = trace_module(Network(), [InputSpec("x", (1, 3, 8, 8))])
     assert traced.run_module is not None
+
+
+def small(nodes: list[onnx.NodeProto], tensors: list[TensorProto], **more: Any) -> ModelProto:
+    """x [1, 4] ─ nodes ─ y."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8, **more)
+
+
+def doubling(depth: int) -> ModelProto:
+    """Functions of two calls of the one before: 2^depth nodes."""
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    bodies = [[helper.make_node("Relu", ["a"], ["b"])]]
+    for index in range(depth):
+        calls = [("a", "c"), ("c", "b")]
+        bodies.append([helper.make_node(f"F{index}", [a], [b], domain="own") for a, b in calls])
+    functions = [
+        helper.make_function("own", f"F{index}", ["a"], ["b"], nodes, imports) for index, nodes in enumerate(bodies)
+    ]
+    return small([helper.make_node(f"F{depth}", ["x"], ["y"], domain="own")], [], functions=functions)
+
+
+def endless(constant: bool) -> ModelProto:
+    """A Loop of 2^62 turns, over the input or over a constant."""
+    inputs = [("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("a", TensorProto.FLOAT, [1, 4])]
+    outputs = [("went", TensorProto.BOOL, []), ("b", TensorProto.FLOAT, [1, 4])]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["went"]), helper.make_node("Identity", ["a"], ["b"])],
+        "body", [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info(*one) for one in outputs],
+    )  # fmt: skip
+    tensors = [
+        helper.make_tensor("turns", TensorProto.INT64, [], [2**62]),
+        helper.make_tensor("true", TensorProto.BOOL, [], [True]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1, 4], [0.0] * 4),
+    ]
+    loop = helper.make_node("Loop", ["turns", "true", "zero" if constant else "x"], ["z"], body=body)
+    return small([loop, helper.make_node("Add", ["x", "z"], ["y"])], tensors)
+
+
+def loaded(proto: ModelProto, folder: Path) -> None:
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    trace(str(folder / "net.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs"),
+    [
+        ("ConstantOfShape", [("s", TensorProto.INT64, [10**6, 10**6])]),
+        ("Expand", [("x", None, None), ("s", TensorProto.INT64, [10**9, 10**3, 4])]),
+        ("Tile", [("x", None, None), ("s", TensorProto.INT64, [10**6, 10**6])]),
+    ],
+)
+def test_a_value_larger_than_memory_is_refused_before_anything_runs(
+    tmp_path: Path, operator: str, inputs: list[tuple[str, Any, Any]]
+) -> None:
+    tensors = [helper.make_tensor(name, kind, [len(v)], v) for name, kind, v in inputs if kind is not None]
+    nodes = [
+        helper.make_node(operator, [name for name, *_ in inputs], ["large"]),
+        helper.make_node("ReduceSum", ["large"], ["sum"]),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    with pytest.raises(InputError, match=rf"net\.onnx: {operator} 'large' gives .* GiB, and the limit is"):
+        loaded(small(nodes, tensors), tmp_path)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_loop_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constant: bool) -> None:
+    monkeypatch.setattr("bnncc.ir.evaluate.LONGEST_LOOP", 0.2)
+    with pytest.raises(InputError, match=r"net\.onnx: .*a Loop of the graph does not end: it ran for 0\.2 s"):
+        loaded(endless(constant), tmp_path)
+
+
+def test_functions_that_stand_for_more_nodes_than_can_be_counted_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"net\.onnx: its functions call each other"):
+        loaded(doubling(40), tmp_path)
+    loaded(doubling(3), tmp_path)
+
+
+@pytest.mark.parametrize("version", [13, 18])
+def test_weights_behind_a_link_that_leads_out_of_the_folder_are_refused(tmp_path: Path, version: int) -> None:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(16))
+    (tmp_path / "inside/weights").symlink_to(tmp_path / "secret")
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1, 4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights")
+    proto = small([helper.make_node("Add", ["x", "w"], ["y"])], [tensor])
+    proto.opset_import[0].version = version
+    with pytest.raises(InputError, match=r"net\.onnx: the data beside it cannot be read"):
+        loaded(proto, tmp_path / "inside")

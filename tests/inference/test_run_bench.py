@@ -20,7 +20,9 @@ from bnncc.data.preprocessing import PIXELS
 from bnncc.inference.runners import LceRunner
 from bnncc.inference.timing import take_turns
 from bnncc.options import Options
+from bnncc.targets.tflite.digest import seal
 from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import pack, unpack
 from tests.bundle import example
 
 
@@ -211,3 +213,45 @@ def test_what_the_metadata_say_of_pixels_is_not_said_again(file: Path, tmp_path:
 
 def test_the_command_line_offers_what_preprocessing_knows_of_pixels() -> None:
     assert tuple(options.PIXELS.choices) == PIXELS
+
+
+def renamed(name: bytes, folder: Path) -> Path:
+    """The file with another name of its output, and of a custom operator."""
+    model = unpack(example.content())
+    graph = model.subgraphs[0]
+    graph.tensors[graph.outputs[0]].name = name
+    (folder / "renamed.tflite").write_bytes(seal(pack(model)))
+    return folder / "renamed.tflite"
+
+
+@pytest.mark.parametrize("name", [b"file", b"allow_pickle", b"", b"a\0b", b"x" * 70_000])
+def test_an_output_of_any_name_is_written(name: bytes, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", example.images()[:1])
+    arguments = ("--input", tmp_path / "one.npy", "-o", tmp_path / "out.npz")
+    result = invoke("run", renamed(name, tmp_path), *arguments)
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "out.npz") as archive:
+        (array,) = archive.values()
+        assert archive.files == [name.decode() if name in (b"file", b"allow_pickle") else "output 0"]
+    np.testing.assert_allclose(array, logits(1), atol=1e-4)
+
+
+def test_the_output_is_not_the_file_that_is_run(file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", example.images()[:1])
+    before = file.read_bytes()
+    for name in (file, tmp_path / "one.npy"):
+        result = invoke("run", file, "--input", tmp_path / "one.npy", "-o", name)
+        assert result.exit_code == 2
+        assert "would be replaced" in result.stderr
+    assert invoke("bench", file, "--runs", 1, "--json", file).exit_code == 2
+    assert file.read_bytes() == before
+
+
+def test_an_operators_name_is_no_markup_and_moves_no_cursor(tmp_path: Path) -> None:
+    model = unpack(example.content())
+    next(code for code in model.operatorCodes if code.customCode).customCode = b"[/b]\x1b[2J"
+    (tmp_path / "net.tflite").write_bytes(seal(pack(model)))
+    result = invoke("inspect", tmp_path / "net.tflite")
+    assert result.exit_code == 0, result.output
+    assert "[/b]\\x1b[2J" in result.output
+    assert "\x1b" not in result.output

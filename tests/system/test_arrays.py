@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.system.arrays import read_npy, read_npz
+from bnncc.system.arrays import npz, read_npy, read_npz
 
 
 def test_arrays_come_back_by_name_and_what_is_no_array_is_left_out(tmp_path: Path) -> None:
@@ -51,3 +51,11 @@ def test_python_objects_are_not_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([object, object]), allow_pickle=True)
     with pytest.raises(InputError, match="allow_pickle"):
         read_npy(tmp_path / "objects.npy")
+
+
+def test_any_name_is_that_of_an_array(tmp_path: Path) -> None:
+    """numpy.savez has parameters called so."""
+    names = ("file", "allow_pickle", "a/b", "ä")
+    (tmp_path / "data.npz").write_bytes(npz({name: np.arange(index) for index, name in enumerate(names)}))
+    found = read_npz(tmp_path / "data.npz")
+    assert {name: len(array) for name, array in found.items()} == {name: index for index, name in enumerate(names)}

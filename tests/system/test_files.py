@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bnncc.errors import InputError
-from bnncc.system.files import check_writable, read_whole, write_atomically
+from bnncc.system.files import check_writable, keep_apart, read_whole, write_atomically
 
 
 def test_a_new_file_gets_the_permissions_that_open_would_give(tmp_path: Path) -> None:
@@ -217,3 +217,18 @@ def test_a_file_that_is_larger_than_memory_is_not_read(tmp_path: Path, monkeypat
         stream.truncate(2**40)
     with pytest.raises(InputError, match=r"sparse takes 1,024\.0 GiB, and the limit is"):
         read_whole(tmp_path / "sparse")
+
+
+def test_an_output_is_none_of_the_inputs_and_no_other_output_under_any_name(tmp_path: Path) -> None:
+    read = tmp_path / "net.onnx"
+    read.write_bytes(b"x")
+    (tmp_path / "hard").hardlink_to(read)
+    (tmp_path / "soft").symlink_to(read)
+    (tmp_path / "folder").mkdir()
+    for name in ("net.onnx", "hard", "soft", "folder/../net.onnx"):
+        with pytest.raises(InputError, match=r"^-o: .* is what the command reads"):
+            keep_apart({"-o": tmp_path / name}, ["no such file", read])
+    for name in ("page", "folder/../page"):
+        with pytest.raises(InputError, match=r"^--html: .* is what --json writes as well"):
+            keep_apart({"--json": tmp_path / "page", "--html": tmp_path / name}, [read])
+    keep_apart({"-o": tmp_path / "net.tflite", "--html": None, "--json": tmp_path / "page"}, [read, "net.py", "", None])

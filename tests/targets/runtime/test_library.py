@@ -184,3 +184,26 @@ def test_inputs_may_be_resized() -> None:
     interpreter.allocate_tensors()
     (_, signs) = runner.run([x])
     np.testing.assert_array_equal(signs, np.where(x < 0, -1, 1))
+
+
+@pytest.mark.parametrize("lock", ["link", "pipe"])
+def test_a_lock_that_another_user_put_there_is_not_written_through(cache: Path, tmp_path: Path, lock: str) -> None:
+    library, precious = library_path(), tmp_path / "precious"
+    precious.write_text("x")
+    path = library.with_suffix(".lock")
+    path.unlink(missing_ok=True)
+    library.unlink()
+    path.symlink_to(precious) if lock == "link" else os.mkfifo(path)
+    with pytest.raises(BuildError, match="cannot be used"):
+        library_path()
+    assert precious.read_text() == "x"
+
+
+def test_nothing_is_written_to_a_folder_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "others"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("BNNCC_CACHE", str(folder))
+    with pytest.raises(BuildError, match=r"(?s)is not loaded.*others may write to"):
+        library_path()
+    assert list(folder.iterdir()) == []

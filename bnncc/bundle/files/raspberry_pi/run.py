@@ -12,6 +12,7 @@ Needs three packages.  64-bit: pip install ai-edge-litert numpy pillow
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
@@ -33,13 +34,20 @@ except ImportError as missing:
     sys.exit(f"{missing}\n\n{__doc__}")
 
 HERE = Path(__file__).resolve().parent
-SETTINGS: dict[str, Any] = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
-PREPROCESSING: dict[str, Any] = SETTINGS["preprocessing"]
-LABELS = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines() if (HERE / "labels.txt").exists() else []
+try:
+    SETTINGS: dict[str, Any] = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+    PREPROCESSING: dict[str, Any] = SETTINGS["preprocessing"]
+    DIGESTS: dict[str, str] = dict(SETTINGS.get("sha256", {}))
+    FILES: list[str] = list(SETTINGS.get("files", []))
+    LABELS = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines() if (HERE / "labels.txt").exists() else []
+except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as damage:
+    sys.exit(f"bundle.json or labels.txt of {HERE} is damaged ({damage}): copy the bundle again")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names of pictures with so many channels
+WIDE_MODES = ("I", "F")  # those of more than 8 bits, which Pillow cuts off at 255
 # By the class and the machine of an ELF file.
 MACHINES = {(1, 40): "32-bit ARM", (2, 183): "64-bit ARM", (2, 62): "x86-64"}
 WARM_UP = 5
+LIBRARY = "libbnncc_runtime.so"
 CHECK_FAILED = 3  # exit code: no other failure has it
 # An image agrees where its outputs differ by so much at most, as a share of the largest output; a check passes where so
 # large a share of the images agrees.  What is wrong differs on every image; but a float next to a sign's threshold may
@@ -55,7 +63,7 @@ def require_whole(*names: str) -> None:
             content = (HERE / name).read_bytes()
         except OSError as error:
             sys.exit(f"{HERE / name} cannot be read: {error.strerror}")
-        if hashlib.sha256(content).hexdigest() != SETTINGS["sha256"][name]:
+        if hashlib.sha256(content).hexdigest() != DIGESTS.get(name):
             sys.exit(f"{HERE / name} is damaged: its SHA-256 is not that of bundle.json; copy the bundle again")
 
 
@@ -65,11 +73,12 @@ def load_library(path: Path) -> Any:
         header = path.read_bytes()[:20]
     except OSError as error:
         sys.exit(f"{path} cannot be read: {error.strerror}")
+    # ELF: the class (1: 32 bits) and the machine.
+    made_for = MACHINES.get((header[4], header[18])) if header[:4] == b"\x7fELF" and len(header) == 20 else None
     try:
+        ctypes.CDLL(str(path))  # LiteRT would print a traceback of its own where that fails
         return load_delegate(str(path))
     except (OSError, ValueError) as error:
-        # ELF: the class (1: 32 bits) and the machine.
-        made_for = MACHINES.get((header[4], header[18])) if header[:4] == b"\x7fELF" and len(header) == 20 else None
         what = "damaged" if made_for is None else f"for {made_for}"
         here = f"{32 if sys.maxsize < 2**32 else 64}-bit Python on {platform.machine()}"
         sys.exit(
@@ -82,11 +91,14 @@ class Network:
     """model.tflite in TensorFlow Lite, LCE's operators in the delegate beside it."""
 
     def __init__(self, threads: int) -> None:
-        delegate = load_library(HERE / "libbnncc_runtime.so")
-        self.interpreter = Interpreter(
-            str(HERE / "model.tflite"), num_threads=threads, experimental_delegates=[delegate]
-        )
-        self.interpreter.allocate_tensors()
+        delegate = load_library(HERE / LIBRARY)
+        try:
+            self.interpreter = Interpreter(
+                str(HERE / "model.tflite"), num_threads=threads, experimental_delegates=[delegate]
+            )
+            self.interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            sys.exit(f"model.tflite does not run here: {error}")
         (self.input,) = self.interpreter.get_input_details()
         self.outputs = self.interpreter.get_output_details()
         shape = tuple(int(size) for size in self.input["shape"])
@@ -115,12 +127,16 @@ def load_picture(path: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
     if len(shape) != 3 or shape[2] not in MODES:
         sys.exit(f"the network takes {shape}, no pictures: give --check a .npz file")
+    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for who writes to it
+        sys.exit(f"{path} is no file")
     try:
         picture: Image.Image = Image.open(path)
         if PREPROCESSING.get("exif") != "ignore":
             picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith(WIDE_MODES):
+            sys.exit(f"{path}: its pixels have more than 8 bits ({picture.mode}): convert it to 8 bits a channel")
         picture = picture.convert(MODES[shape[2]])
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Pillow's decoders raise errors of many types
         sys.exit(f"{path}: {error}")
     if "resize" in PREPROCESSING:
         width, height = picture.size
@@ -188,12 +204,33 @@ def bench(network: Network, runs: int) -> None:
     print(f"latency           {median:.3f} ms, median of {runs} runs (10 % to 90 %: {low:.3f} to {high:.3f} ms)")
 
 
+def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a .npz file by name."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # a broken file makes zipfile, zlib and NumPy raise errors of many types
+        sys.exit(f"{path} is no readable .npz file of arrays: {error}")
+
+
+def at_least_one(text: str) -> int:
+    """A number of threads, runs or classes."""
+    number = int(text)
+    if not 1 <= number <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100000")
+    return number
+
+
 def check(network: Network, path: Path) -> bool:
     """Run the file's `images`; print how many keep the class of its `outputs`, and are right by its `labels`."""
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = load_arrays(path)
     if "images" not in arrays:
         sys.exit(f"{path} has no array called images")
+    if arrays["images"].dtype.kind not in "fu" or not len(arrays["images"].shape) or not len(arrays["images"]):
+        sys.exit(f"{path}: images must be an array [count, …] of floats or uint8, of one image at least")
+    for name in ("labels", "outputs"):
+        if name in arrays and arrays[name].shape[:1] != arrays["images"].shape[:1]:
+            sys.exit(f"{path}: {name} of shape {arrays[name].shape} for {len(arrays['images'])} images")
     outputs = [network.run(normalize(channels_last(image, network.shape))) for image in arrays["images"]]
     count = len(outputs)
     print(f"images            {count:,} of {path.name}")
@@ -203,11 +240,13 @@ def check(network: Network, path: Path) -> bool:
     if "outputs" not in arrays:
         return True
     found = np.array([np.concatenate([output.reshape(-1) for output in row]) for row in outputs])
+    if arrays["outputs"].shape != found.shape:
+        sys.exit(f"{path}: outputs of shape {arrays['outputs'].shape}, and the network yields {found.shape}")
     wanted, error = arrays["outputs"], np.abs(found - arrays["outputs"])
     scale = np.abs(wanted).max()
     close = error.max(axis=1) <= CLOSE * scale
     passed = bool(close.mean() >= LEAST_AGREEMENT)
-    print(f"compared with     {arrays['reference']}")
+    print(f"compared with     {arrays.get('reference', path.name)}")
     if network.is_classifier:
         classes = network.outputs[0]["shape"][1]
         same = found[:, :classes].argmax(axis=1) == wanted[:, :classes].argmax(axis=1)
@@ -230,9 +269,9 @@ def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", help="pictures")
-    parser.add_argument("--top", type=int, default=5, help="how many classes to print (5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads (as many as cores)")
-    parser.add_argument("--runs", type=int, default=50, help="how many runs --bench takes (50)")
+    parser.add_argument("--top", type=at_least_one, default=5, help="how many classes to print (5)")
+    parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="threads (as many as cores)")
+    parser.add_argument("--runs", type=at_least_one, default=50, help="how many runs --bench takes (50)")
     parser.add_argument("--bench", action="store_true", help="measure how long an image takes")
     parser.add_argument(
         "--check", nargs="?", const=HERE / "check.npz", type=Path, metavar="images.npz",
@@ -241,7 +280,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not (arguments.images or arguments.bench or arguments.check):
         parser.error("name a picture, or give --check or --bench")
-    require_whole(*(SETTINGS["files"] if arguments.check else ["model.tflite"]))
+    require_whole("model.tflite", LIBRARY, *(FILES if arguments.check else []))
     network = Network(arguments.threads)
     classify(network, arguments.images, arguments.top)
     passed = True
