@@ -149,6 +149,7 @@ class BinaryProduct:
             assert sign.inputs[0] is not None
             floats = insert_reshape(graph, sign.inputs[0], rows, f"{x.name}/rows", sign)
             packed = insert(graph, ops.sign(floats), sign, name=f"{name}/signs", like=floats)
+            describe_signs(packed, x.name, np.ones(1), np.zeros(1))
             return packed, signs[:, :, None, None]
         return insert_reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
 

@@ -4,7 +4,8 @@ design?
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,13 @@ ZERO_KEEPING = {
 FINEST_DESIGNED = 2.0**-18
 # How far `granularity` looks.
 MOST_OPERATORS = 24
+
+# How a sum or a scaled value rests where its operands do.
+_ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "Add": operator.add, "Sub": operator.sub, "Mul": operator.mul,
+}  # fmt: skip
+# More numbers than this at which a value rests are not told from such as anything may meet.
+MOST_RESTING = 64
 
 # A constant with more distinct numbers than this was learnt, not designed.
 MOST_DESIGNED = 8
@@ -97,8 +105,58 @@ def has_structural_zeros(value: ir.Value) -> bool:
     if node.op_type in ("Mul", "Div", "Max", "Min", "Where"):
         return any(has_structural_zeros(source) for source in node.inputs if source is not None)
     if node.op_type in ("Add", "Sub"):
-        return all(has_structural_zeros(source) for source in node.inputs if source is not None) or cancels(value)
+        if all(has_structural_zeros(source) for source in node.inputs if source is not None) or cancels(value):
+            return True
+        return not any(map(_is_known, node.inputs)) and 0.0 in resting_numbers(value)
     return False
+
+
+def resting_numbers(value: ir.Value) -> frozenset[float]:
+    """The numbers at which a value rests for a whole range of inputs: a clip at its bounds, a sum of clips at the sums
+    of these.  Empty where none is known, or too many.
+    """
+    return _resting(value, MOST_OPERATORS, {})
+
+
+def _resting(
+    value: ir.Value | None, budget: int, known: dict[ir.Value | None, frozenset[float]]
+) -> frozenset[float]:  # fmt: skip
+    if value not in known:
+        array, node = constant_of(value), value.producer() if value is not None else None
+        found = frozenset[float]()
+        if array is not None and array.size <= MOST_RESTING:
+            found = frozenset(map(float, array.reshape(-1)))
+        elif array is None and node is not None and node.domain == "" and budget > 0:
+            found = _resting_behind(node, lambda operand: _resting(operand, budget - 1, known))
+        known[value] = found if len(found) <= MOST_RESTING else frozenset()
+    return known[value]
+
+
+def _resting_behind(node: ir.Node, of: Callable[[ir.Value | None], frozenset[float]]) -> frozenset[float]:
+    """What a node's result rests at, given what its operands do."""
+    if node.op_type == "Relu":
+        return frozenset({0.0}) | {number for number in of(node.inputs[0]) if number > 0}
+    if node.op_type == "Clip":
+        bounds = [number for bound in node.inputs[1:] for number in of(bound) if np.isfinite(number)]
+        inside = {min(max(number, min(bounds)), max(bounds)) for number in of(node.inputs[0]) if bounds}
+        return frozenset(bounds) | inside if len(bounds) == 2 else frozenset(bounds)
+    if node.op_type in MOVES:
+        return frozenset[float]().union(*map(of, data_inputs(node)))
+    if node.op_type in ("Max", "Min", "Where"):
+        return frozenset[float]().union(*map(of, node.inputs[node.op_type == "Where" :]))
+    if node.op_type == "Pad":
+        is_filled = "mode" not in node.attributes or node.attributes["mode"].as_string() == "constant"
+        fill = node.inputs[2] if len(node.inputs) > 2 else None
+        added = frozenset({0.0}) if fill is None else of(fill)
+        return of(node.inputs[0]) | added if is_filled else of(node.inputs[0])
+    if node.op_type in _ARITHMETIC and any(not _is_known(operand) for operand in node.inputs):
+        left, right = map(of, node.inputs)
+        return frozenset(_ARITHMETIC[node.op_type](a, b) for a in left for b in right)
+    return frozenset()
+
+
+def _is_known(value: ir.Value | None) -> bool:
+    return constant_of(value) is not None
 
 
 def is_lowest_bit(node: ir.Node) -> bool:

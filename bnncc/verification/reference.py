@@ -132,7 +132,7 @@ class Correspondence:
         """Find it for a binary value of the compiled graph; None where nothing in the traced network tells."""
         producer = value.producer()
         operand = producer.inputs[0] if producer is not None and ops.is_sign(producer) else None
-        same_operand = traced.get(operand.name) if operand is not None else None
+        same_operand = traced.get(operand.name) or _reshaped(operand, traced) if operand is not None else None
         entry = value.metadata_props.get(TRACED_KEY)
         if entry:
             name, meaning = Meaning.read(entry)
@@ -168,6 +168,14 @@ class Correspondence:
     def vanished(self, values: Mapping[ir.Value, Array]) -> Array | None:
         """Where the factor of `product` underflows: of whatever sign the operand is, the traced sign reads a 0."""
         return None if self.product is None else np.abs(values[self.product]) <= FLUSHED
+
+
+def _reshaped(value: ir.Value, traced: Mapping[str | None, ir.Value]) -> ir.Value | None:
+    """The traced value of which `value` is the Reshape, as the rows [N·L, C, 1, 1] that a Linear reads of [N, L, C]."""
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type != "Reshape":
+        return None
+    return traced.get(_given(node.inputs[0]).name)
 
 
 def _sign_operand(value: ir.Value) -> ir.Value | None:
@@ -413,8 +421,8 @@ class LayerReference:
         if signs.ndim == 3 and signs.size != np.prod(shape):
             # A Pad was folded into a convolution over one axis, which the graph holds as [N, C, 1, L].
             signs = signs[:, :, np.newaxis] if shape[2] == 1 else signs[..., np.newaxis]
-        elif signs.ndim != 4:
-            signs = signs.reshape(shape)
+        elif signs.ndim != 4 or (self.traced.op_type != "Conv" and signs.size == np.prod(shape)):
+            signs = signs.reshape(shape)  # of a Linear [N, H, W, C] the rows
         if self._block > 1:
             signs = F.pixel_shuffle(torch.from_numpy(np.ascontiguousarray(signs)), self._block).numpy()
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)

@@ -114,9 +114,9 @@ class Point:
         return None if operand is None else as_stored(self.value, self._shaped(operand), self.layout, negates=False)
 
     def _shaped(self, array: Array) -> Array:
-        """The rows of a Linear as the map of one pixel that the graph holds."""
+        """The rows of a Linear as the maps of one pixel that the graph holds."""
         shape = shape_of(self.value) or ()
-        return array.reshape(shape) if array.ndim != len(shape) and array.size == np.prod(shape) else array
+        return array.reshape(shape) if array.shape != shape and array.size == np.prod(shape) else array
 
 
 @dataclass(eq=False)

@@ -64,6 +64,24 @@ OPERANDS: dict[str, Operand] = {
 }
 
 
+def clipped(x: Tensor, low: float = -1, high: float = 1) -> Tensor:
+    """At a bound for most pixels, and 0 for no whole number."""
+    return (x / 9 - 7.03).clamp(low, high)
+
+
+# Clips rest at their bounds, and sums of these cancel: +1 of one branch and -1 of the other.
+OPERANDS |= {
+    "a sum of clips": lambda x: clipped(x) + clipped(x.flip(3)),
+    "a difference of a ReLU6 and a scaled clip": lambda x: clipped(x, 0, 6) - 6 * clipped(x.flip(3)),
+    "a sum of three clips": lambda x: (
+        F.pad(clipped(x) + clipped(x.flip(3)), (1, 0)) + F.pad(clipped(x), (0, 1), value=2)
+    ),
+    "a clip of a sum of clips": lambda x: (
+        (clipped(x, -2, 3) + clipped(x.flip(3), -3, 3)).clamp(-9, 1) - clipped(x.flip(2))
+    ),
+}
+
+
 @pytest.mark.parametrize("name", OPERANDS)
 def test_the_sign_of_a_picture_is_pytorchs(name: str) -> None:
     network = Net(OPERANDS[name])
