@@ -35,15 +35,16 @@ class _Windows:
 
 
 def may_be_convolution(node: ir.Node) -> bool:
-    """True for a MatMul that `FormConvolutions` looks at: one whose second operand is the larger in rank, or that reads
-    what was transposed behind gathers.
+    """True for a MatMul that `FormConvolutions` looks at: one whose first operand may be weights, or that reads what
+    was transposed behind gathers.
     """
     if node.domain != "" or node.op_type != "MatMul":
         return False
     left, right = node.inputs
-    return (len(_shape(right)) == 3 and len(_shape(left)) in (2, 3)) or _gathered(
-        _before(left, "Transpose")
-    ) is not None
+    ranks = len(_shape(left)), len(_shape(right))
+    if ranks in ((2, 3), (3, 3)) or (ranks == (2, 2) and constant_of(left) is not None):
+        return True
+    return _gathered(_before(left, "Transpose")) is not None
 
 
 class FormConvolutions(ir.passes.InPlacePass):
@@ -68,11 +69,14 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
             return False
     else:
         return False
-    if data is None or len(_shape(data)) != 3 or data.dtype != ir.DataType.FLOAT or not takes_few_values(weights):
+    if data is None or len(_shape(data)) not in (2, 3) or constant_of(data) is not None:
+        return False
+    if data.dtype != ir.DataType.FLOAT or not takes_few_values(weights):
         return False
     name = node.outputs[0].name or "product"
     windows = _windows(data)
-    outputs, (batch, inputs, length) = len(weights), _shape(data)
+    outputs, whole = len(weights), shape_of(node.outputs[0]) or ()
+    batch, inputs, length = _shape(data) if len(_shape(data)) == 3 else (1, *_shape(data))
     if windows is None:
         windows = _Windows(data, (1, 1), (1, 1), (1, 1), (1, length))
         x = insert_reshape(graph, data, (batch, inputs, 1, length), unique_name(graph, f"{name}/columns"), node)
@@ -85,7 +89,8 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     conv = ir.node("Conv", [x, new_constant(graph, filters, f"{name}/filters")], attributes)
     size = (batch, outputs, *windows.count)
     maps = insert(graph, conv, node, name=unique_name(graph, f"{name}/maps"), like=node.outputs[0], shape=size)
-    result = insert_reshape(graph, maps, (batch, outputs, length), unique_name(graph, f"{name}/rows"), node)
+    rows = whole[-2:] if len(whole) == 2 else (batch, outputs, length)
+    result = insert_reshape(graph, maps, rows, unique_name(graph, f"{name}/rows"), node)
     if is_transposed:
         turn = ir.node("Transpose", [result], {"perm": (0, 2, 1)})
         turned = (batch, length, outputs)
