@@ -147,13 +147,13 @@ def test_cmyk_becomes_rgb():
     assert np.abs(found - expected).max() <= 1  # Pillow's own rounding
 
 
-def test_a_16_bit_picture_saturates_as_pillows_convert_does():
-    """What training saw: ImageFolder calls convert("RGB"), which clips 16 bits to 255."""
+def test_a_16_bit_picture_is_refused_whose_lights_would_all_be_white():
+    """ImageFolder's convert("RGB") clips 16 bits to 255 without a word."""
     file = io.BytesIO()
     Image.fromarray(np.array([[0, 100, 255], [256, 1000, 65535]], np.uint16)).save(file, "PNG")
     for channels in (1, 3):
-        pixels = Preprocessing().decode(Image.open(file), channels)
-        np.testing.assert_array_equal(pixels, [[[0, 100, 255], [255, 255, 255]]] * channels)
+        with pytest.raises(InputError, match="more than 8 bits"):
+            Preprocessing().decode(Image.open(file), channels)
 
 
 def test_the_exif_orientation_is_applied_or_ignored_as_in_training():

@@ -41,11 +41,16 @@ def one_tap(x: Tensor, w: Tensor) -> Tensor:
     return (w[:, :, 0, 0] @ signs(x).flatten(2)).view(2, len(w), 8, 9)
 
 
+def one_matrix(x: Tensor, w: Tensor) -> Tensor:
+    return torch.einsum("oc,bchw->bohw", w[:, :, 0, 0], signs(x))
+
+
 PRODUCTS: dict[str, tuple[Product, tuple[int, int]]] = {
     "columns first": (columns_first, (3, 3)),
     "weights first": (weights_first, (3, 2)),
     "dilated, in a batch": (dilated_in_a_batch, (3, 3)),
     "one tap": (one_tap, (1, 1)),
+    "one tap, of two matrices": (one_matrix, (1, 1)),
 }
 
 
