@@ -62,3 +62,8 @@ class VerificationError(BnnccError):
     """The compiled file disagrees with the reference in a way that rounding does not explain."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

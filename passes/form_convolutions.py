@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, take_over, unique_name
-from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.ir.graph import constant_of, new_constant, shape_of, unique_name
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert, insert_reshape, replace_by_layer
 from bnncc.passes.weight_terms import takes_few_values
 
 # [N, C, KH, OH, KW, OW], the windows behind two gathers, as [N, C, KH, KW, OH, OW].
@@ -51,14 +52,12 @@ class FormConvolutions(ir.passes.InPlacePass):
     """Rewrite every such product."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if may_be_convolution(node):
-                modified |= _rewrite(model.graph, node)
-        return ir.passes.PassResult(model, modified=modified)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+    if not may_be_convolution(node):
+        return False
     left, right = node.inputs
     first, second = _matrix(left), _matrix(right)
     if first is not None:
@@ -95,12 +94,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
         turn = ir.node("Transpose", [result], {"perm": (0, 2, 1)})
         turned = (batch, length, outputs)
         result = insert(graph, turn, node, name=f"{name}/turned", like=node.outputs[0], shape=turned)
-    inherit_source([conv], node)
-    spare = result.name
-    take_over(node.outputs[0], result)
-    if result not in graph.outputs:  # the layer is reported by its own name
-        result.name, maps.name = spare, name
-    graph.remove(node, safe=True)
+    replace_by_layer(graph, node, maps, result)
     return True
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, shape_of, take_over, unique_name
+from bnncc.ir.graph import constant_of, shape_of, unique_name
 from bnncc.passes.elementwise_operators import ELEMENTWISE
-from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.insertion import insert, insert_reshape, replace_by_layer
 
 
 def multiplies_vector(node: ir.Node) -> bool:
@@ -60,11 +60,7 @@ def _write_with_rows(graph: ir.Graph, node: ir.Node, rows: dict[ir.Value, ir.Val
     name = result.name or node.op_type
     row = insert(graph, copy, node, name=unique_name(graph, f"{name}/row"), like=result, shape=(1, size), origin=node)
     vector = insert_reshape(graph, row, (size,), unique_name(graph, f"{name}/vector"), node)
-    spare = vector.name
-    take_over(result, vector)
-    if vector not in graph.outputs:  # the layer is reported by its own name
-        vector.name, row.name = spare, name
-    graph.remove(node, safe=True)
+    replace_by_layer(graph, node, row, vector)
     rows[vector] = row
 
 

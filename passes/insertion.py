@@ -68,3 +68,15 @@ def add_behind(graph: ir.Graph, node: ir.Node, constant: npt.NDArray[np.float32]
     add.outputs[0].metadata_props.update(y.metadata_props)
     add.replace_input_with(0, y)
     y.name = f"{add.outputs[0].name}/{suffixes[1]}"
+
+
+def replace_by_layer(graph: ir.Graph, node: ir.Node, layer: ir.Value, result: ir.Value) -> None:
+    """Let `result`, computed in front of `node` from the new `layer`, stand for what `node` yields; remove `node`.
+
+    The layer is reported by the name of `node`'s output, which it takes over unless that is the graph's.
+    """
+    name, spare = node.outputs[0].name, result.name
+    take_over(node.outputs[0], result)
+    graph.remove(node, safe=True)
+    if result is not layer and result not in graph.outputs:
+        result.name, layer.name = spare, name

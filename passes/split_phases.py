@@ -23,8 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, take_over, unique_name
-from bnncc.passes.insertion import insert
+from bnncc.ir import ops
+from bnncc.ir.graph import constant_of, new_constant, shape_of, unique_name
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.insertion import insert, insert_reshape, replace_by_layer
 from bnncc.passes.weight_terms import takes_few_values
 
 Filters = npt.NDArray[np.generic]
@@ -62,11 +64,7 @@ class SplitPhases(ir.passes.InPlacePass):
     """Rewrite every such transposed convolution over two axes."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in list(model.graph):
-            if is_transposed(node):
-                modified |= _rewrite(model.graph, node)
-        return ir.passes.PassResult(model, modified=modified)
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _rewrite))
 
 
 def is_transposed(node: ir.Node) -> bool:
@@ -75,6 +73,8 @@ def is_transposed(node: ir.Node) -> bool:
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+    if not is_transposed(node):
+        return False
     x, weight = node.inputs[0], constant_of(node.inputs[1])
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     geometry = _geometry(node, weight)
@@ -98,19 +98,15 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
             inputs.append(new_constant(graph, array, f"{name}/phase_{index}/bias"))
         conv = ir.node("Conv", inputs, _attributes(geometry, phase))
         shape = (_batch(x), len(own), *(geometry.positions(axis) for axis in (0, 1)))
-        title = name if len(phases) == 1 and node.outputs[0] not in graph.outputs else f"{name}/phase_{index}"
-        maps.append(insert(graph, conv, node, name=unique_name(graph, title), like=node.outputs[0], shape=shape))
+        title = unique_name(graph, f"{name}/phase_{index}")
+        maps.append(insert(graph, conv, node, name=title, like=node.outputs[0], shape=shape))
     result = maps[0]
     if len(maps) > 1:
         shape = (_batch(x), outputs * len(maps), *(shape_of(result) or ())[2:])
         joined = ir.node("Concat", maps, {"axis": 1})
         result = insert(graph, joined, node, name=f"{name}/phases", like=node.outputs[0], shape=shape)
     result = _interleaved(graph, node, result, geometry, outputs, "CRD" if is_one else "DCR")
-    spare = result.name
-    take_over(node.outputs[0], result)
-    if any(one.name == name for one in maps):
-        result.name = spare
-    graph.remove(node, safe=True)
+    replace_by_layer(graph, node, maps[0] if is_one else result, result)
     return True
 
 
@@ -126,22 +122,19 @@ def _geometry(node: ir.Node, weight: Filters | None) -> _Geometry | None:
     sizes = shape_of(x) if x is not None else None
     if weight is None or weight.ndim != 4 or sizes is None or result is None:
         return None
-    strides, dilations, pads = (
-        tuple(node.attributes[name].as_ints()) if name in node.attributes else (default,) * count
-        for name, default, count in (("strides", 1, 2), ("dilations", 1, 2), ("pads", 0, 4))
-    )
     automatic = "auto_pad" in node.attributes and node.attributes["auto_pad"].as_string() != "NOTSET"
-    if automatic or "output_shape" in node.attributes or node.attributes.get_int("group", 1) != 1:
-        return None
-    if any(dilation != 1 for dilation in dilations) or np.prod(strides) > MOST_PHASES or any(pad < 0 for pad in pads):
+    if automatic or "output_shape" in node.attributes:
         return None
     kernel = (weight.shape[2], weight.shape[3])
+    read = ops.ConvGeometry.of(node, kernel, sizes[2:])
+    strides, pads = read.strides, read.pads
+    if read.group != 1 or read.dilations != (1, 1) or np.prod(strides) > MOST_PHASES or min(pads) < 0:
+        return None
     for axis in (0, 1):
         reach = (sizes[2 + axis] - 1) * strides[axis] + kernel[axis]
         if kernel[axis] < strides[axis] or pads[axis] + result[2 + axis] > reach:
             return None
-    first, second = strides
-    return _Geometry((sizes[2], sizes[3]), (result[2], result[3]), kernel, (first, second), (pads[0], pads[1]))
+    return _Geometry((sizes[2], sizes[3]), (result[2], result[3]), kernel, strides, pads[:2])
 
 
 def _filters_of(weight: Filters, geometry: _Geometry, phase: tuple[int, int]) -> Filters:
@@ -175,11 +168,11 @@ def _interleaved(
         depth_first = (batch, height, width, outputs, rows, columns), (0, 3, 4, 1, 5, 2)
         channels_first = (batch, outputs, height, width, rows, columns), (0, 1, 4, 2, 5, 3)
         split, order = channels_first if mode == "CRD" else depth_first
-        parts = _reshaped(graph, node, maps, split, f"{name}/split")
+        parts = insert_reshape(graph, maps, split, f"{name}/split", node)
         turn = ir.node("Transpose", [parts], {"perm": order})
         turned = [split[axis] for axis in order]
         parts = insert(graph, turn, node, name=f"{name}/turned", like=node.outputs[0], shape=turned)
-        result = _reshaped(graph, node, parts, shape, f"{name}/whole")
+        result = insert_reshape(graph, parts, shape, f"{name}/whole", node)
     begins = [geometry.begins[axis] - geometry.strides[axis] * geometry.dropped(axis)[0] for axis in (0, 1)]
     ends = [begin + size for begin, size in zip(begins, geometry.results, strict=True)]
     if any(begins) or tuple(ends) != shape[2:]:
@@ -188,10 +181,4 @@ def _interleaved(
         crop = ir.node("Slice", [result, *inputs])
         size = shape_of(node.outputs[0])
         result = insert(graph, crop, node, name=f"{name}/cropped", like=node.outputs[0], shape=size)
-    inherit_source([producer for producer in (result.producer(),) if producer is not None], node)
     return result
-
-
-def _reshaped(graph: ir.Graph, node: ir.Node, x: ir.Value, shape: Sequence[int], name: str) -> ir.Value:
-    reshape = ir.node("Reshape", [x, new_constant(graph, np.asarray(shape, np.int64), f"{name}/shape")])
-    return insert(graph, reshape, node, name=name, like=node.outputs[0], shape=shape)

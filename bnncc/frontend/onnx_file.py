@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
-from bnncc.errors import InputError
+from bnncc.errors import InputError, first_line
 from bnncc.frontend.checkpoint_file import mistaken_for
 from bnncc.frontend.command_line import INPUT_TYPES, GivenShape
 from bnncc.frontend.export import OPSET, silence
@@ -62,7 +62,7 @@ def load_onnx(path: Path) -> OnnxFile:
                 proto = onnx.version_converter.convert_version(original, OPSET)
         except Exception as error:
             if original is None:
-                raise InputError(f"{path}: the data beside it cannot be read: {_first_line(error)}") from error
+                raise InputError(f"{path}: the data beside it cannot be read: {first_line(error)}") from error
             cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise InputError(
                 f"{path} uses opset {version} and cannot be converted to {OPSET}: {cause}. "
@@ -78,14 +78,10 @@ def load_onnx(path: Path) -> OnnxFile:
     try:
         ir.external_data.load_to_model(model)
     except Exception as error:
-        raise InputError(f"{path}: the data beside it cannot be read: {_first_line(error)}") from error
+        raise InputError(f"{path}: the data beside it cannot be read: {first_line(error)}") from error
     lowest, highest = IR_VERSIONS
     model.ir_version = min(max(lowest, model.ir_version), highest)
     return OnnxFile(model, original)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def standardize(file: OnnxFile, path: Path) -> None:

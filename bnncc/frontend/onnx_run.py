@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from bnncc.errors import InputError
+from bnncc.errors import InputError, first_line
 from bnncc.frontend.channels_first import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
 from bnncc.frontend.export import OPSET
 from bnncc.frontend.onnx_file import OnnxFile
@@ -65,10 +65,10 @@ def check_against_file(
         raise
     except Exception as error:
         if _OUT_OF_MEMORY in str(error):
-            raise InputError(f"{path} takes more memory than there is: {_first_line(error)}") from error
+            raise InputError(f"{path} takes more memory than there is: {first_line(error)}") from error
         if _may_be_well(error, model):
             return
-        raise InputError(f"{path} does not run in ONNX Runtime: {_first_line(error)}") from error
+        raise InputError(f"{path} does not run in ONNX Runtime: {first_line(error)}") from error
     for value in model.graph.outputs:
         found = outputs[value.name or ""].shape
         if shape_of(value) is not None and shape_of(value) != found:
@@ -105,10 +105,6 @@ def refuse_large_values(model: ir.Model, path: Path) -> None:
             if shape is not None and value.dtype is not None:
                 size = math.prod(shape) * value.dtype.bitwidth // 8
                 require_memory(size, f"{path}: {describe(node)} gives {'x'.join(map(str, shape))} numbers, which")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _may_be_well(error: Exception, model: ir.Model) -> bool:

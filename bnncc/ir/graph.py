@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -111,9 +111,7 @@ def inherit_source(nodes: Iterable[ir.Node], origin: ir.Node) -> None:
 def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> ir.Value:
     """Register `array` as an initializer under `name`, with a suffix where that is taken."""
     inputs = {value.name for value in graph.inputs}
-    unique, suffix = name, 1
-    while unique in inputs or unique in graph.initializers:
-        unique, suffix = f"{name}_{suffix}", suffix + 1
+    unique = _free(name, inputs.__contains__, graph)
     value = ir.val(unique, const_value=ir.tensor(np.asarray(array, order="C"), name=unique))
     graph.register_initializer(value)
     return value
@@ -121,11 +119,8 @@ def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> 
 
 def unique_name(graph: ir.Graph, name: str) -> str:
     """`name`, with a suffix where a value of the graph has it already."""
-    unique, suffix = name, 1
     # Most names are free: no set of all is made for one question.
-    while unique in graph.initializers or any(value.name == unique for node in graph for value in node.outputs):
-        unique, suffix = f"{name}_{suffix}", suffix + 1
-    return unique
+    return _free(name, lambda one: any(value.name == one for node in graph for value in node.outputs), graph)
 
 
 def fresh_name(graph: ir.Graph, name: str) -> str:
@@ -137,10 +132,16 @@ def fresh_name(graph: ir.Graph, name: str) -> str:
     if names is None:
         names = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
         graph.meta[_NAMES] = names
-    unique, suffix = name, 1
-    while unique in names or unique in graph.initializers:
-        unique, suffix = f"{name}_{suffix}", suffix + 1
+    unique = _free(name, names.__contains__, graph)
     names.add(unique)
+    return unique
+
+
+def _free(name: str, is_taken: Callable[[str], bool], graph: ir.Graph) -> str:
+    """`name`, with suffixes until neither an initializer nor, by `is_taken`, anything else has it."""
+    unique, suffix = name, 1
+    while unique in graph.initializers or is_taken(unique):
+        unique, suffix = f"{name}_{suffix}", suffix + 1
     return unique
 
 

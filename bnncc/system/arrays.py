@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnncc.errors import InputError
+from bnncc.errors import InputError, first_line
 from bnncc.system.files import read_whole
 from bnncc.system.memory import require_memory
 
@@ -42,7 +42,7 @@ def read_npz(path: Path, advice: str = "") -> dict[str, npt.NDArray[Any]]:
     except InputError:
         raise
     except Exception as error:  # a broken file makes zipfile, zlib and NumPy raise errors of many types
-        raise InputError(f"{path} is no readable .npz file: {_first_line(error)}") from error
+        raise InputError(f"{path} is no readable .npz file: {first_line(error)}") from error
     # NumPy hands on the bytes of what is no array.
     return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
 
@@ -53,11 +53,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # as above
-        raise InputError(f"{path} is no readable .npy file: {_first_line(error)}") from error
+        raise InputError(f"{path} is no readable .npy file: {first_line(error)}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} is no readable .npy file: it is an archive; call it .npz")
     return array
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -204,17 +204,15 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
 
 def _is_product(value: ir.Value, factor: ir.Value | None) -> bool:
     """True where `value` is `factor` times or divided by something, once at least, element by element."""
+    behind: ir.Value | None = value
     scaled = False
-    while value is not factor:
-        node = value.producer()
+    while behind is not None and behind is not factor:
+        node = behind.producer()
         if node is None or node.op_type not in ("Mul", "Div", "Identity"):
             return False
         scaled |= node.op_type != "Identity"
-        following = node.inputs[0] if node.op_type != "Mul" or node.inputs[1] is not factor else factor
-        if following is None:
-            return False
-        value = following
-    return scaled
+        behind = factor if node.op_type == "Mul" and node.inputs[1] is factor else node.inputs[0]
+    return scaled and behind is factor
 
 
 def _difference(comparison: ir.Node) -> ir.Value | None:

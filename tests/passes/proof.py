@@ -31,6 +31,11 @@ def proven(module: nn.Module, *shape: int, options: Options | None = None, posit
     return compiled
 
 
+def compared(x: torch.Tensor) -> torch.Tensor:
+    """±1, and +1 for 0."""
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
 def equals_pytorch(compiled: CompiledModel, module: nn.Module, x: np.ndarray[Any, Any]) -> bool:
     """True where the file's output for `x` is PyTorch's to the bit, in both runtimes."""
     with torch.no_grad():

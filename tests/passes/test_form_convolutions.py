@@ -13,36 +13,32 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.model import CompiledModel
 from tests.passes.helpers import normal
-from tests.passes.proof import equals_pytorch, operators_in_file, proven
+from tests.passes.proof import compared, equals_pytorch, operators_in_file, proven
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
-
-
 def columns_first(x: Tensor, w: Tensor) -> Tensor:
-    windows = F.unfold(signs(x), 3, padding=1).transpose(1, 2)
+    windows = F.unfold(compared(x), 3, padding=1).transpose(1, 2)
     return windows.matmul(w.view(len(w), -1).t()).transpose(1, 2).view(len(x), len(w), 8, 9)
 
 
 def weights_first(x: Tensor, w: Tensor) -> Tensor:
-    rows = w.view(len(w), -1) @ F.unfold(signs(x), (3, 2), stride=(2, 1), padding=(0, 1))
+    rows = w.view(len(w), -1) @ F.unfold(compared(x), (3, 2), stride=(2, 1), padding=(0, 1))
     return F.fold(rows, (3, 10), (1, 1))
 
 
 def dilated_in_a_batch(x: Tensor, w: Tensor) -> Tensor:
-    padded = F.pad(signs(x), (1, 1, 1, 1), value=1.0)
+    padded = F.pad(compared(x), (1, 1, 1, 1), value=1.0)
     return w.view(1, len(w), -1).expand(len(x), -1, -1).bmm(F.unfold(padded, 3, dilation=2)).view(2, len(w), 6, 7)
 
 
 def one_tap(x: Tensor, w: Tensor) -> Tensor:
-    return (w[:, :, 0, 0] @ signs(x).flatten(2)).view(2, len(w), 8, 9)
+    return (w[:, :, 0, 0] @ compared(x).flatten(2)).view(2, len(w), 8, 9)
 
 
 def one_matrix(x: Tensor, w: Tensor) -> Tensor:
-    return torch.einsum("oc,bchw->bohw", w[:, :, 0, 0], signs(x))
+    return torch.einsum("oc,bchw->bohw", w[:, :, 0, 0], compared(x))
 
 
 PRODUCTS: dict[str, tuple[Product, tuple[int, int]]] = {
@@ -68,8 +64,8 @@ class Network(nn.Module):
         self.last = nn.Conv2d(24, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.product(x, signs(self.weight) * self.scale)
-        return F.conv2d(signs(y - 0.5), signs(self.last.weight))
+        y = self.product(x, compared(self.weight) * self.scale)
+        return F.conv2d(compared(y - 0.5), compared(self.last.weight))
 
 
 def _compiled(name: str, power_of_two: bool) -> tuple[CompiledModel, Network]:
@@ -105,7 +101,7 @@ def test_other_indices_and_float_weights_stay_as_they_are() -> None:
 
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             windows = x[:, :, self.order][:, :, :, :, self.order].permute(0, 1, 2, 4, 3, 5).reshape(2, -1, 9)
-            return self.weight @ F.unfold(signs(x), 3), signs(self.weight[:, :160]) @ windows
+            return self.weight @ F.unfold(compared(x), 3), compared(self.weight[:, :160]) @ windows
 
     network = Other().eval()
     compiled = bnncc.compile(network, input_shapes=["2x40x8x9"])

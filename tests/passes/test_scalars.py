@@ -13,13 +13,9 @@ import bnncc
 from bnncc.inference.runners import Runtime
 from bnncc.verification import verify_in
 from tests.passes.helpers import normal
-from tests.passes.proof import operators_in_file, proven
+from tests.passes.proof import compared, operators_in_file, proven
 
 SHAPE = (1, 32, 6, 6)
-
-
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 def channels() -> Tensor:
@@ -27,11 +23,11 @@ def channels() -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "less a scalar": lambda x: signs(x - x.amax()),
-    "a scalar's thresholds": lambda x: signs(x.amax() - 3 + channels()).expand(SHAPE),
-    "a scalar's thresholds, spread": lambda x: signs(x.amax() - 3 + channels() + 0 * x),
-    "times a scalar's sign": lambda x: signs(x) * signs(x.amax() - 3),
-    "times PyTorch's": lambda x: signs(x) * torch.sign(x.amin() + 2.5),
+    "less a scalar": lambda x: compared(x - x.amax()),
+    "a scalar's thresholds": lambda x: compared(x.amax() - 3 + channels()).expand(SHAPE),
+    "a scalar's thresholds, spread": lambda x: compared(x.amax() - 3 + channels() + 0 * x),
+    "times a scalar's sign": lambda x: compared(x) * compared(x.amax() - 3),
+    "times PyTorch's": lambda x: compared(x) * torch.sign(x.amin() + 2.5),
 }
 
 
@@ -44,7 +40,7 @@ class Network(nn.Module):
         self.weight = nn.Parameter(torch.randn(16, 32, 3, 3, generator=torch.Generator().manual_seed(1)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(ACTIVATIONS[self.name](x), torch.sign(self.weight)), signs(x.amin() + 2.5)
+        return F.conv2d(ACTIVATIONS[self.name](x), torch.sign(self.weight)), compared(x.amin() + 2.5)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -71,7 +67,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x).mean((2, 3)).squeeze()
         y = F.linear(torch.sign(y), torch.sign(self.first.weight), self.first.bias) * self.scale
-        y = F.linear(signs(y), torch.sign(self.second.weight), self.second.bias)
+        y = F.linear(compared(y), torch.sign(self.second.weight), self.second.bias)
         return self.last(F.hardtanh(y))
 
 

@@ -9,13 +9,9 @@ from torch.nn import functional as F
 
 import bnncc
 from tests.passes.helpers import normal
-from tests.passes.proof import equals_pytorch, operators_in_file, proven
+from tests.passes.proof import compared, equals_pytorch, operators_in_file, proven
 
 SHAPE = (2, 36, 5, 6)
-
-
-def signs(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 class Network(nn.Module):
@@ -31,10 +27,10 @@ class Network(nn.Module):
         self.last = nn.Parameter(torch.randn(8, 24, 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        weight = signs(self.weight) * self.scale
+        weight = compared(self.weight) * self.scale
         output_padding = [self.output_padding if step > 1 else 0 for step in self.stride]
-        y = F.conv_transpose2d(signs(x), weight, self.bias, self.stride, self.padding, output_padding)
-        return y, F.conv2d(signs(y), signs(self.last))
+        y = F.conv_transpose2d(compared(x), weight, self.bias, self.stride, self.padding, output_padding)
+        return y, F.conv2d(compared(y), compared(self.last))
 
 
 class Last(Network):

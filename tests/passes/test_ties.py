@@ -17,13 +17,8 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.verification import verify
 from tests.passes.helpers import Array, normal
-from tests.passes.proof import equals_pytorch
+from tests.passes.proof import compared, equals_pytorch
 from tests.verification.test_verification import with_constant
-
-
-def compared(x: Tensor) -> Tensor:
-    """±1, and +1 for 0."""
-    return torch.where(x >= 0, 1.0, -1.0)
 
 
 class Net(nn.Module):
