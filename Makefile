@@ -3,7 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# Python compiles what it imports: pip would compile all of PyTorch and TensorFlow, which takes half of the time.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
 
 EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
@@ -32,16 +33,16 @@ test-slow: $(VENV)/installed-dev ## run those that take long: full-size networks
 # Debian and Python packages for ARM, fetched once; tests that need them are skipped where BNNCC_SYSROOTS names none.
 SYSROOTS ?= build/sysroots
 
-sysroots: $(VENV)/installed-dev ## fetch what emulated ARM needs (with qemu-user-static, mmdebstrap and npm)
+sysroots: | $(VENV)/bin/python ## fetch what emulated ARM needs (with qemu-user-static, mmdebstrap and npm)
 	$(BIN)/python -m tests.targets.runtime.sysroot $(SYSROOTS)
 
-test-emulated: sysroots ## run the delegate and bundles, on emulated ARM as well
+test-emulated: $(VENV)/installed-dev sysroots ## run the delegate and bundles, on emulated ARM as well
 	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(PYTEST) tests/targets/runtime tests/bundle
 
 # The networks that `make verify-emulated` runs: make verify-emulated NETWORKS="reactnet_a vgg_small"
 NETWORKS ?=
 
-verify-emulated: sysroots ## prove all networks, full-size ones too, here and on emulated ARM, and print a table
+verify-emulated: $(VENV)/installed-dev sysroots ## prove all networks, full-size ones too, here and on emulated ARM, and print a table
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.runtime.verify_emulated --sysroots $(SYSROOTS) $(NETWORKS)
 
 onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node tests, and write docs/onnx_operators.md
@@ -100,7 +101,7 @@ bench-baseline: $(VENV)/installed-baseline ## put the binary files beside the fl
 bench-runtime: $(VENV)/installed-base ## put the delegate beside LCE's kernels and XNNPACK's float ones, on x86-64
 	$(BIN)/python benchmarks/runtime.py
 
-bench-arm: sysroots ## count the ARM kernels' instructions and cycles (needs llvm-19 and qemu-user as well)
+bench-arm: $(VENV)/installed-dev sysroots ## count the ARM kernels' instructions and cycles (needs llvm-19 and qemu-user as well)
 	$(BIN)/python benchmarks/arm.py --sysroots $(SYSROOTS)
 
 clean: ## remove what make made: .venv, build/, caches

@@ -243,9 +243,7 @@ def smooth_images(count: int, size: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "name"), FULL_SIZE)
-def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(
-    file: str, name: str, emulated: dict[str, Runtime]
-) -> None:
+def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(file: str, name: str) -> None:
     layers, size = FULL_SIZE[file, name]
     torch.manual_seed(0)
     network = honest(getattr(script(file), name)(), size)
@@ -253,9 +251,8 @@ def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(
     assert [(layer.module, layer.reason) for layer in compiled.layers if layer.reason is not None] == []
     assert len(compiled.layers) == layers
     inputs = [[smooth_images(1, size, seed=1).numpy()]]
-    # The small forms run on 32-bit ARM as well.
-    machines = [runtime for machine, runtime in emulated.items() if machine == "aarch64"]
-    for found in verify_in([Runtime.LCE, Runtime.LITERT, *machines], compiled, inputs):
+    # The small forms run on emulated ARM as well; these do in `make verify-emulated`.
+    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs):
         assert found.passed, found.problems
         assert len({layer.module for layer in found.layers}) == layers
         assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
