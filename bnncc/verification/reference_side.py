@@ -26,7 +26,7 @@ from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
-from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, threshold
+from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, results_of, threshold
 from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
@@ -123,19 +123,16 @@ class Point:
 class Step:
     """A rounding, comparison or choice whose result the file has under the network's own name.
 
-    traced: its node in the traced graph.  tensor: of the file; layout: how it is stored there.
+    traced: its node in the traced graph; result: its value there, clamped behind a rounding where the file clamps in
+    front.  tensor: of the file; layout: how it is stored there.
     """
 
     module: str
     traced: ir.Node
+    result: ir.Value
     value: ir.Value
     tensor: Tensor
     layout: Layout
-
-    @property
-    def result(self) -> ir.Value:
-        """The traced value."""
-        return result_of(self.traced)
 
     @property
     def operands(self) -> list[ir.Value]:
@@ -290,16 +287,17 @@ class Reference:
         for node in self._traced.graph:
             if node.domain != "" or node.op_type not in STEPS:
                 continue
-            value = self._values.get(result_of(node).name)
-            if value is None:
+            found = ((one, self._values[one.name]) for one in results_of(node) if one.name in self._values)
+            result, value = next(found, (None, None))
+            if result is None or value is None:
                 continue
             tensor, layout = self.file.by_name.get(value.name or ""), self._layouts.get(value.name or "")
             shape = shape_of(value)
             if tensor is None or layout is None or shape is None or self.file.data(tensor) is not None:
                 continue
-            if tensor.shape == layout.shape(shape) and shape == shape_of(result_of(node)):
+            if tensor.shape == layout.shape(shape) and shape == shape_of(result):
                 module = node.metadata_props.get(MODULE_KEY) or value.name or ""
-                steps.append(Step(module, node, value, tensor, layout))
+                steps.append(Step(module, node, result, value, tensor, layout))
         return steps
 
     def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
