@@ -316,9 +316,10 @@ class Reference:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
         half = new_constant(self._traced.graph, np.array(0.5, np.float32), "half")
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
-        for signs in dict.fromkeys(correspondence.traced for correspondence in ternary):
-            node = signs.producer() if signs is not None else None
-            if signs is None or node is None:
+        found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
+        for signs in dict.fromkeys(found):
+            node = signs.producer()
+            if node is None:
                 continue
             shifted = ir.node("Add", [signs, half])
             renewed = ir.node("Sign", [shifted.outputs[0]])
@@ -546,6 +547,20 @@ def first_input(operator: Operator) -> Tensor:
 def _filters_of(reference: LayerReference) -> tuple[ir.Value, str | None]:
     """What the signs of a layer's weights depend on."""
     return reference.traced_weight, reference.thresholds
+
+
+def _equal_signs(signs: ir.Value | None) -> list[ir.Value]:
+    """A traced value, and where it is a Sign all others of what it reads: one in the file stands for all."""
+    if signs is None:
+        return []
+    node = signs.producer()
+    if node is None or not _is_sign(node) or node.inputs[0] is None:
+        return [signs]
+    return [use.node.outputs[0] for use in node.inputs[0].uses() if _is_sign(use.node)]
+
+
+def _is_sign(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type == "Sign"
 
 
 def _without_zeros(signs: Array) -> Array:
