@@ -54,6 +54,7 @@ from bnncc.passes.binary_max_pool import BinaryMaxPool
 from bnncc.passes.cancel_residue import CancelResidue
 from bnncc.passes.carry_pixel_shuffle import CarryPixelShuffle
 from bnncc.passes.carry_shifts import CarryShifts
+from bnncc.passes.clamp_before_rounding import ClampBeforeRounding
 from bnncc.passes.compare_differences import CompareDifferences
 from bnncc.passes.decompose import Decompose
 from bnncc.passes.drop_no_ops import DropNoOps
@@ -102,6 +103,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
+    Step("clamp-before-rounding", ClampBeforeRounding, "what is rounded and clamped has few values to be rounded to"),
     Step("recognize-gates", RecognizeGates, "a comparison's 0 or 1 selects instead of multiplying"),
     Step("recognize-prelu", RecognizePRelu, "whatever has two slopes becomes PRelu between affines"),
     Step("recognize-thermometer", RecognizeThermometer, "comparisons with several thresholds become one bnncc.Sign"),

@@ -19,6 +19,7 @@
                          call the network with flat inputs, name its outputs
 - `data_assignment.py`   `x.data = …` inside forward
 - `export.py`            PyTorch's two exporters
+- `known_numbers.py`     numbers that forward reads from parameters, known to them
 - `without_onnx_form.py` operators that they do not know
 - `dataflow.py`, `repeatable.py`, `frozen_values.py`
                          what an exporter reads only once: random numbers, state, branches on data

@@ -35,6 +35,10 @@ from bnncc.frontend.source import SourceLocation, location_in_stack
 
 # Tensor methods that hand elements to Python without an operator that a dispatch mode would see.
 _EXPORTS = {torch.Tensor.tolist: "tolist", torch.Tensor.numpy: "numpy", torch.Tensor.__array__: "numpy"}
+# What reads one number of a tensor.
+NUMBERS = (
+    torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
+)  # fmt: skip
 # What only makes a text.
 _TEXTS = (torch.Tensor.__repr__, torch.Tensor.__format__)
 # Arguments of operators that mean the same in every run, however their repr is spelt.
@@ -76,7 +80,8 @@ class Flow:
     outputs: their origins, by name.  values: the outputs.  readings: the values that were read, by site and in order.
     operations: (fingerprint, line) of every operator, in order.  batch_statistics: lines of batch norms that normalise
     by the batch's own statistics although they have running ones.  state_writes: parameters and buffers, by name, that
-    operators wrote into, with the line.
+    operators wrote into, with the line.  numbers: what `NUMBERS` read, by site and in order, None where it depends on
+    an input.
     """
 
     outputs: dict[str, Origin] = field(default_factory=dict)
@@ -85,6 +90,7 @@ class Flow:
     operations: list[tuple[int, SourceLocation | None]] = field(default_factory=list)
     batch_statistics: list[SourceLocation | None] = field(default_factory=list)
     state_writes: dict[str, SourceLocation | None] = field(default_factory=dict)
+    numbers: dict[Site, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def fingerprints(self) -> dict[str, int]:
@@ -217,6 +223,8 @@ class _Exports(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         kind = _EXPORTS.get(func)
+        if func in NUMBERS and not self._watch.paused:
+            return self._number(func, args, kwargs)
         if (kind is None and func not in _TEXTS) or self._watch.paused:
             return func(*args, **kwargs)
         self._watch.paused = True
@@ -227,6 +235,19 @@ class _Exports(TorchFunctionMode):
         finally:
             self._watch.paused = False
         return self._watch.read(kind, result) if dependent and kind is not None else result
+
+    def _number(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        watch = self._watch
+        watch.paused = True
+        try:
+            with torch._C.DisableTorchFunction():
+                dependent = watch.origin(args[0]).dependent
+        finally:
+            watch.paused = False
+        result = func(*args, **kwargs)
+        site = Site(location_in_stack(sys._getframe(2)), "scalar")
+        watch.flow.numbers[site].append(None if dependent else result)
+        return result
 
 
 def _storage(tensor: Tensor) -> tuple[int, StorageWeakRef | Tensor]:

@@ -11,6 +11,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from bnncc.errors import ExportError
 from bnncc.frontend.copying import copy_of
 from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
+from bnncc.frontend.known_numbers import KnownNumbers, Numbers
 from bnncc.frontend.source import location_in_stack_trace, location_in_traceback
 from bnncc.frontend.without_onnx_form import replace_operators
 
@@ -73,6 +75,7 @@ def _without_onnx_form(program: torch.export.ExportedProgram, error: BaseExcepti
     # The exporter looks for `prims.nextafter` where the program calls `aten.nextafter`.
     name = found["operator"].partition(".")[2]
     called = [node for node in program.graph.nodes if str(node.target).split(".")[1:2] == [name]]
+    called = [node for node in called if str(node.target).split(".")[2:] == [found["overload"]]] or called
     # What the exporter made of an operator of the program, as of `aten.cumprod` a `prims.prod`, has another name.
     called = called or translated_nodes(error)
     locations = [location_in_stack_trace(node.meta.get("stack_trace") or "") for node in called]
@@ -125,12 +128,19 @@ EXPORTERS: dict[str, Callable[[FlattenOutputs, Sequence[Tensor], Sequence[str]],
 }
 
 
-def export(exporter: str, network: nn.Module, inputs: Sequence[Tensor], input_names: Sequence[str]) -> ir.Model:
+def export(
+    exporter: str,
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    input_names: Sequence[str],
+    numbers: Numbers = MappingProxyType({}),
+) -> ir.Model:
     """Export a copy of `network` with one of `EXPORTERS`.
 
     Args:
         exporter: "torch.export" or "TorchScript".
         inputs: example inputs, in the order of `input_names`.
+        numbers: what forward reads from parameters and buffers.
 
     Returns:
         The exporter's own graph: neither named nor shaped as the rest of bnncc expects.
@@ -140,7 +150,7 @@ def export(exporter: str, network: nn.Module, inputs: Sequence[Tensor], input_na
     """
     wrapped = FlattenOutputs(copy_of(network), input_names).eval()
     try:
-        with silence(), one_thread():
+        with silence(), one_thread(), KnownNumbers(numbers):
             return EXPORTERS[exporter](wrapped, inputs, input_names)
     except ExportError:
         raise

@@ -35,8 +35,8 @@ _QUOTED = 5
 _ANYWHERE = "a line outside of the network's own files"
 
 
-def check_repeatable(make: Callable[[], FlattenOutputs], inputs: Sequence[Sequence[Tensor]]) -> list[str]:
-    """Raise FrozenValueError where forward is random or remembers; return warnings.
+def check_repeatable(make: Callable[[], FlattenOutputs], inputs: Sequence[Sequence[Tensor]]) -> tuple[list[str], Flow]:
+    """Raise FrozenValueError where forward is random or remembers; return warnings, and what the first call did.
 
     make: a fresh copy of the network.  inputs: two sets.
     """
@@ -55,7 +55,7 @@ def check_repeatable(make: Callable[[], FlattenOutputs], inputs: Sequence[Sequen
             fresh = observe(make(), second)
         if not _same(again, fresh, ROUNDING):
             raise FrozenValueError(_state_message(make, first, flow))
-    return _warnings(flow)
+    return _warnings(flow), flow
 
 
 def first_difference(one: Flow, other: Flow) -> SourceLocation | None:
@@ -92,7 +92,7 @@ def _state_message(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor],
     return (
         "forward remembers: it changes what its next call computes from, so that one input has several results, and a "
         f"file would keep one of them.  It changes\n{_list(lines)}\n  Leave that out in eval mode: "
-        "`if self.training: …`."
+        "`if self.training: …`.  Where the first call only sets what training sets, give trained weights: --weights."
     )
 
 

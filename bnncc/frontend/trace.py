@@ -18,6 +18,7 @@ from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, 
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
+from bnncc.frontend.dataflow import Flow
 from bnncc.frontend.export import (
     EXPORTERS,
     TORCHSCRIPT,
@@ -180,7 +181,8 @@ def _trace(
     if freeze_branches and given:
         with values_explained():
             first = network.record(check_sets[0])
-    warnings += _check_repeatable(network, check_sets)
+    found, flow = _check_repeatable(network, check_sets)
+    warnings += found
     seconds["check"] += time.perf_counter() - started
     failures: list[BnnccError] = []
     for exporter in ("TorchScript",) if has_torchscript(network.module) else EXPORTERS:
@@ -190,7 +192,8 @@ def _trace(
                 network.frozen = _frozen_values(network, check_sets[0], freeze_branches)
                 warnings += [f"frozen for all inputs as the traced one has it: {one}" for one in network.frozen]
             with network.code.active():
-                model = export(exporter, network.module, network.tensors(check_sets[0]), [spec.name for spec in inputs])
+                tensors, names = network.tensors(check_sets[0]), [spec.name for spec in inputs]
+                model = export(exporter, network.module, tensors, names, flow.numbers)
             _finish(model, network, list(first.outputs))
             seconds["export"] += time.perf_counter() - started
             started = time.perf_counter()
@@ -230,7 +233,7 @@ def _check(model: ir.Model, network: Network, inputs: Sequence[Sequence[Array]])
     return check_trace(model, inputs, network.run, network.record, first)
 
 
-def _check_repeatable(network: Network, check_sets: Sequence[Sequence[Array]]) -> list[str]:
+def _check_repeatable(network: Network, check_sets: Sequence[Sequence[Array]]) -> tuple[list[str], Flow]:
     with network.code.active(), silence():
         return check_repeatable(network.wrapped, [network.tensors(arrays) for arrays in check_sets[:2]])
 

@@ -93,6 +93,9 @@ def has_structural_zeros(value: ir.Value) -> bool:
         return _first(node)
     if node.op_type in RECTIFIERS:
         return True
+    if node.op_type == "MatMul" and not any(map(_is_known, node.inputs)):
+        # No weights were trained to keep such a sum from 0, as of the ±1 and {0, 1} of binary attention.
+        return granularity(value) is not None
     if node.op_type == "Clip":
         return any(np.any(constant_of(bound) == 0) for bound in node.inputs[1:] if bound is not None) or _first(node)
     if node.op_type in ("PRelu", "LeakyRelu"):

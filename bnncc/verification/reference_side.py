@@ -26,7 +26,7 @@ from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
-from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, threshold
+from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, results_of, threshold
 from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
@@ -123,19 +123,16 @@ class Point:
 class Step:
     """A rounding, comparison or choice whose result the file has under the network's own name.
 
-    traced: its node in the traced graph.  tensor: of the file; layout: how it is stored there.
+    traced: its node in the traced graph; result: its value there, clamped behind a rounding where the file clamps in
+    front.  tensor: of the file; layout: how it is stored there.
     """
 
     module: str
     traced: ir.Node
+    result: ir.Value
     value: ir.Value
     tensor: Tensor
     layout: Layout
-
-    @property
-    def result(self) -> ir.Value:
-        """The traced value."""
-        return result_of(self.traced)
 
     @property
     def operands(self) -> list[ir.Value]:
@@ -290,16 +287,17 @@ class Reference:
         for node in self._traced.graph:
             if node.domain != "" or node.op_type not in STEPS:
                 continue
-            value = self._values.get(result_of(node).name)
-            if value is None:
+            found = ((one, self._values[one.name]) for one in results_of(node) if one.name in self._values)
+            result, value = next(found, (None, None))
+            if result is None or value is None:
                 continue
             tensor, layout = self.file.by_name.get(value.name or ""), self._layouts.get(value.name or "")
             shape = shape_of(value)
             if tensor is None or layout is None or shape is None or self.file.data(tensor) is not None:
                 continue
-            if tensor.shape == layout.shape(shape) and shape == shape_of(result_of(node)):
+            if tensor.shape == layout.shape(shape) and shape == shape_of(result):
                 module = node.metadata_props.get(MODULE_KEY) or value.name or ""
-                steps.append(Step(module, node, value, tensor, layout))
+                steps.append(Step(module, node, result, value, tensor, layout))
         return steps
 
     def _add_bounds(self) -> Mapping[ir.Value, ir.Value]:
@@ -318,9 +316,10 @@ class Reference:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
         half = new_constant(self._traced.graph, np.array(0.5, np.float32), "half")
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
-        for signs in dict.fromkeys(correspondence.traced for correspondence in ternary):
-            node = signs.producer() if signs is not None else None
-            if signs is None or node is None:
+        found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
+        for signs in dict.fromkeys(found):
+            node = signs.producer()
+            if node is None:
                 continue
             shifted = ir.node("Add", [signs, half])
             renewed = ir.node("Sign", [shifted.outputs[0]])
@@ -548,6 +547,20 @@ def first_input(operator: Operator) -> Tensor:
 def _filters_of(reference: LayerReference) -> tuple[ir.Value, str | None]:
     """What the signs of a layer's weights depend on."""
     return reference.traced_weight, reference.thresholds
+
+
+def _equal_signs(signs: ir.Value | None) -> list[ir.Value]:
+    """A traced value, and where it is a Sign all others of what it reads: one in the file stands for all."""
+    if signs is None:
+        return []
+    node = signs.producer()
+    if node is None or not _is_sign(node) or node.inputs[0] is None:
+        return [signs]
+    return [use.node.outputs[0] for use in node.inputs[0].uses() if _is_sign(use.node)]
+
+
+def _is_sign(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type == "Sign"
 
 
 def _without_zeros(signs: Array) -> Array:

@@ -10,7 +10,7 @@ Two right programs may differ there, and only there: where the distance is no la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,29 @@ from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import constant_of
 
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
-STEPS = ("Round", "Floor", "Ceil", *COMPARISONS, *CHOICES)
+ROUNDINGS = ("Round", "Floor", "Ceil")
+STEPS = (*ROUNDINGS, *COMPARISONS, *CHOICES)
+CLAMPS = ("Max", "Min", "Clip", "Relu")
 
 
 def operands_of(node: ir.Node) -> list[ir.Value]:
     """What a step rounds or compares, or chooses from."""
     count = 2 if node.op_type in COMPARISONS else 1
     return [value for value in node.inputs[:count] if value is not None]
+
+
+def results_of(node: ir.Node) -> Iterator[ir.Value]:
+    """What a step yields; behind a rounding also what clamps that nothing else reads it by leave of it."""
+    value = result_of(node)
+    yield value
+    if node.op_type not in ROUNDINGS:
+        return
+    while not value.is_graph_output():
+        readers = [use.node for use in value.uses() if use.node.op_type != "CastLike" or use.idx == 0]
+        if len(readers) != 1 or readers[0].domain != "" or readers[0].op_type not in CLAMPS:
+            return
+        value = readers[0].outputs[0]
+        yield value
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,10 @@ class BinaryNet(nn.Module):
         self.conv = BinarizeConv2d(4, 4, 3, padding=1)
         self.fc = BinarizeLinear(4 * 36, 5)
         self.branch = branch
-        self.register_buffer("temperature", torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.branch and self.temperature < 0.5:  # only the TorchScript exporter takes this
-            return x
+        if self.branch and x.isnan().any():  # only the TorchScript exporter takes this
+            raise ValueError("no number")
         x = self.bn(self.stem(x))
         x = F.hardtanh(self.conv(x) + x)
         return self.fc(x.flatten(1))

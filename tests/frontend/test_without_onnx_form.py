@@ -95,3 +95,14 @@ def test_no_line_of_the_exporters_is_the_users() -> None:
     with pytest.raises(bnncc.ExportError) as caught:
         bnncc.compile(Net(lambda x: x.histc(4)), input_shapes=["1x5x7x6"])
     assert " in aten_histc" not in str(caught.value)
+
+
+def test_the_line_is_that_of_the_overload_without_a_form() -> None:
+    def forward(x: Tensor) -> Tensor:
+        rows = x.view(-1, 6)
+        return (rows.view(torch.int32) + 1).view(torch.float32)
+
+    with pytest.raises(bnncc.ExportError) as found:
+        bnncc.compile(Net(forward), input_shapes=["1x5x7x6"])
+    assert "rows.view(torch.int32)" in str(found.value)
+    assert "x.view(-1, 6)" not in str(found.value).partition("TorchScript")[0]

@@ -154,3 +154,27 @@ def test_the_command_line_takes_the_reading(tmp_path: Path) -> None:
     assert "in float [zeros-by-design]: Conv" in exact.stdout
     assert "net.py:10 in forward" in exact.stdout
     assert "in float" not in read_so.stdout
+
+
+class Attention(nn.Module):
+    """{0, 1} by ±1, computed both, whose sign ±1 weights read: the sums are whole numbers, and often 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(24, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = torch.where(x >= 0, 1.0, -1.0)
+        scores = (signs @ signs.transpose(1, 2) > 2).float()
+        heard = scores @ torch.where(x.roll(1, 1) >= 0.5, 1.0, -1.0)
+        return F.linear(torch.sign(heard), torch.where(self.weight >= 0, 1.0, -1.0))
+
+
+def test_sums_of_two_computed_maps_are_0_by_design() -> None:
+    network = Attention().eval()
+    compiled = bnncc.compile(network, input_shapes=["1x16x32"])
+    x = np.random.default_rng(0).standard_normal((1, 16, 32)).astype(np.float32)
+    np.testing.assert_array_equal(run(compiled, x), expected(compiled, network, x))
+    last = compiled.layers[-1]
+    assert last.reason is None or "by design" in last.reason

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
+from bnncc.ir.evaluate import random_inputs
 from bnncc.verification import verify
 from tests.passes.helpers import normal
 from tests.passes.proof import equals_pytorch
@@ -129,3 +130,25 @@ def test_the_layers_of_a_convolution_of_volumes_are_proven() -> None:
     compiled = bnncc.compile(Volumes(), input_shapes=["1x32x4x5x5"])
     result = verify(compiled, [[normal(1, 32, 4, 5, 5)]])
     assert result.passed, result.problems
+
+
+class TwoHeads(nn.Module):
+    """Two layers that take the sign of one map each for itself; the map is 0 now and then, and their sums are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weights = nn.ParameterList([torch.randn(out, 128, 1, 1) for out in (64, 8, 12)])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, one, other = (torch.sign(weight) for weight in self.weights)
+        x = F.conv2d(torch.sign(x), first)
+        x = torch.cat([x, x + 2.0], 1)
+        return F.conv2d(torch.sign(x), one), F.conv2d(torch.sign(x), other)
+
+
+def test_zeros_are_plus_one_for_all_signs_of_a_map() -> None:
+    compiled = bnncc.compile(TwoHeads().eval(), input_shapes=["1x128x4x4"])
+    found = verify(compiled, [random_inputs(compiled.traced.model, seed) for seed in range(2)])
+    assert found.zeros > 0
+    assert found.problems == []
