@@ -14,6 +14,7 @@ from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.recognize_sign import RecognizeSign, SignOfZero
 from bnncc.passes.split_groups import SplitGroups
+from bnncc.passes.split_scaled_sums import SplitScaledSums
 
 
 def configured(
@@ -34,6 +35,7 @@ def configured(
         "recognize-sign": lambda: RecognizeSign(sign_of_zero),
         "recognize-binary-conv": lambda: RecognizeBinaryConv(zero_weights, cost),
         "merge-replication": lambda: MergeReplication(replication, cost),
+        "split-scaled-sums": lambda: SplitScaledSums(cost),
         "split-groups": lambda: SplitGroups(cost, grouped_bconv),
     }
     return tuple(replace(step, make=makers.get(step.name, step.make)) for step in steps)

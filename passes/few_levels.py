@@ -62,7 +62,7 @@ class FewLevels:
 def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     """How a layer's input `x` is a sum of bits; None where it is none of few levels, or bits itself."""
     between: list[ir.Node] = []
-    while (node := x.producer()) is not None and _moves_terms(node) and node.inputs[0] is not None:
+    while (node := x.producer()) is not None and moves_terms(node) and node.inputs[0] is not None:
         between.append(node)
         x = node.inputs[0]
     pools: list[ir.Node] = []
@@ -87,7 +87,8 @@ def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     return FewLevels(name, value, candidate, levels, bits, tuple(pools), tuple(between))
 
 
-def _moves_terms(node: ir.Node) -> bool:
+def moves_terms(node: ir.Node) -> bool:
+    """True where `node` does to a sum what it does to each term of it."""
     if node.domain != "" or len(node.outputs) != 1:
         return False
     if node.op_type != "Pad":
@@ -117,7 +118,7 @@ def bit_terms(graph: ir.Graph, node: ir.Node, found: FewLevels, known: KnownBits
     if found.name not in known:
         source = found.candidate.source
         for pool in found.pools[::-1]:
-            source = _copy(graph, node, pool, source, "source")
+            source = copied(graph, node, pool, source, "source")
         signs_of = [_bit(graph, node, source, found, bit, index) for index, bit in enumerate(found.bits)]
         known[found.name] = list(zip(found.bits, signs_of, strict=True))
         _take_signs_of_source(graph, found)
@@ -128,7 +129,7 @@ def bit_terms(graph: ir.Graph, node: ir.Node, found: FewLevels, known: KnownBits
         chain.per_channel("Add", np.array([bit.offset]), "offset")
         value = chain.value
         for move in found.between[::-1]:
-            value = _copy(graph, node, move, value, "term")
+            value = copied(graph, node, move, value, "term")
         values.append(value)
     return values
 
@@ -148,7 +149,7 @@ def _take_signs_of_source(graph: ir.Graph, found: FewLevels) -> None:
         sign.replace_input_with(0, chain.value)
 
 
-def _copy(graph: ir.Graph, before: ir.Node, node: ir.Node, x: ir.Value, suffix: str) -> ir.Value:
+def copied(graph: ir.Graph, before: ir.Node, node: ir.Node, x: ir.Value, suffix: str) -> ir.Value:
     """What `node` makes of another value of its input's shape."""
     copy = ir.node(node.op_type, [x, *node.inputs[1:]], dict(node.attributes))
     copy.outputs[0].shape, copy.outputs[0].type = node.outputs[0].shape, node.outputs[0].type

@@ -106,7 +106,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                 self._emit_sum(node, found, materializer, bits)
                 remove_unread(model.graph, sources)
                 changed = True
-            elif found is not None:
+            elif found is not None and Reason.of(node) is None:  # What split its input knows better.
                 leave_in_float(node, found)
         return ir.passes.PassResult(model, modified=changed)
 

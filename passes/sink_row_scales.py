@@ -51,13 +51,13 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
     if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2:
         return False
     changed = False
-    while (found := _row_scale(node)) is not None and (changed or _has_binary_weights(node)):
+    while (found := row_scale(node)) is not None and (changed or has_binary_weights(node)):
         node = _rewrite(graph, node, found)
         changed = True
     return changed
 
 
-def _has_binary_weights(node: ir.Node) -> bool:
+def has_binary_weights(node: ir.Node) -> bool:
     """True for constant weights that binary convolutions can say, and a bias that can stand behind the product."""
     filters = constant_of(node.inputs[1])
     if filters is None or (len(node.inputs) > 2 and node.inputs[2] is not None and constant_of(node.inputs[2]) is None):
@@ -69,7 +69,7 @@ def _has_binary_weights(node: ir.Node) -> bool:
     return filters.ndim > 1 and is_sum_of_signs(filters, node.attributes.get_int("group", 1))
 
 
-def _row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) -> RowScale | None:
+def row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) -> RowScale | None:
     """The last scale in front of a layer, or of what the layer reads `x` of, `moved` or not."""
     x = x or node.inputs[0]
     between: list[ir.Node] = []
@@ -82,7 +82,7 @@ def _row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) ->
             moved |= bool(between)
             if not _commutes(node, scale, len(shape), moved):
                 return None
-            if binary_operand(signs) is None and _row_scale(node, signs, moved) is None:
+            if binary_operand(signs) is None and row_scale(node, signs, moved) is None:
                 return None
             return RowScale(signs, scale, producer.op_type, tuple(between))
         step = affine_of(producer)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bnncc.errors import InputError
 from bnncc.frontend.cpu_only import cpu_only
 from bnncc.frontend.data_assignment import DataAssignment, attributes_restored
+from bnncc.frontend.legacy_functions import legacy_functions
 from bnncc.frontend.named_tensors import named_tensors
 from bnncc.frontend.signature import bind, signature_of
 
@@ -49,7 +50,7 @@ class FlattenOutputs(nn.Module):
     def call(self, *tensors: Tensor) -> Any:
         """What the network itself returns.  GPU calls are redirected to the CPU."""
         positional, keywords = bind(self.parameters_of_forward, self.names, tensors)
-        with cpu_only():
+        with cpu_only(), legacy_functions():
             return self.network(*positional, **keywords)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

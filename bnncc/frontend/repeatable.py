@@ -13,7 +13,7 @@ import contextlib
 import pickle
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 from unittest import mock
@@ -21,8 +21,10 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bnncc.errors import FrozenValueError
+from bnncc.frontend.data_assignment import DATA_SET
 from bnncc.frontend.dataflow import Flow, observe
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
@@ -91,8 +93,21 @@ def _state_message(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor],
         lines = [f"something outside of its modules, which it reads at {line or _ANYWHERE}"]
     return (
         "forward remembers: it changes what its next call computes from, so that one input has several results, and a "
-        f"file would keep one of them.  It changes\n{_list(lines)}\n  Leave that out in eval mode: "
-        "`if self.training: …`.  Where the first call only sets what training sets, give trained weights: --weights."
+        f"file would keep one of them.  It changes\n{_list(lines)}\n  {_advice(make, inputs)} in eval mode: "
+        "`if self.training: …`."
+    )
+
+
+def _advice(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor]) -> str:
+    """What else helps a network whose first input decides what all later calls compute."""
+    with _seeded(0):
+        copy = make()
+        _, second, third = (observe(copy, [tensor.clone() for tensor in inputs]) for _ in range(3))
+    if not _same(second, third, ROUNDING):
+        return "Leave that out"
+    return (
+        "Only its first call does so, as in quantizers that are set up by the first input: give the weights of a "
+        "network that has been trained, whose state says that this is done.  Or leave that out"
     )
 
 
@@ -133,8 +148,11 @@ def _address(tensor: Tensor) -> int:
 
 
 def _assignments(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor]) -> dict[str, SourceLocation | None]:
-    """The attributes of modules that forward gives another value, with the line."""
+    """The attributes of modules, and the contents of parameters and buffers, that forward replaces, with the line."""
     network = make()
+    tensors = {
+        id(tensor): name for name, tensor in (*network.network.named_parameters(), *network.network.named_buffers())
+    }
     paths = {id(module): name for name, module in network.network.named_modules()}
     found: dict[str, SourceLocation | None] = {}
     plain = nn.Module.__setattr__
@@ -146,9 +164,24 @@ def _assignments(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor]) -
             found[f"{path}.{name}" if path else name] = location_in_stack(sys._getframe(1))
         plain(module, name, value)
 
-    with mock.patch.object(nn.Module, "__setattr__", noted), _seeded(0):
+    with mock.patch.object(nn.Module, "__setattr__", noted), _seeded(0), _DataWrites(tensors, found):
         network.outputs(*[tensor.clone() for tensor in inputs])
     return found
+
+
+class _DataWrites(TorchFunctionMode):
+    """Notes where `x.data = y` gives one of the tensors, whose names go by id, other contents."""
+
+    def __init__(self, names: Mapping[int, str], found: dict[str, SourceLocation | None]) -> None:
+        super().__init__()
+        self._names, self._found = names, found
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func == DATA_SET and id(args[0]) in self._names:
+            self._found[self._names[id(args[0])]] = location_in_stack(sys._getframe(1))
+        return func(*args, **(kwargs or {}))
 
 
 def _generators() -> object:

@@ -18,6 +18,7 @@ from torch import nn
 
 from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.cpu_only import cpu_only
+from bnncc.frontend.legacy_functions import legacy_functions
 from bnncc.frontend.source import location_in_traceback
 from bnncc.frontend.user_file import Elsewhere, import_user_file, place_of
 
@@ -139,7 +140,8 @@ def _call_text(source: str, arguments: Mapping[str, object]) -> str:
 @contextlib.contextmanager
 def _running(code: UserCode, source: str) -> Iterator[None]:
     """As the user's script runs on a machine without a GPU, without gradients."""
-    with code.active(), cpu_only(), torch.no_grad(), _sys_argv(source.rpartition(":")[0]):
+    here = _sys_argv(source.rpartition(":")[0])
+    with code.active(), cpu_only(), legacy_functions(), torch.no_grad(), here:
         yield
 
 

@@ -137,6 +137,11 @@ def first_call_decides(net: Net, x: Tensor) -> Tensor:
     return net.conv(x / net.mean)
 
 
+def scaled_once_more(net: Net, x: Tensor) -> Tensor:
+    net.conv.weight.data = net.conv.weight.data * 2
+    return net.conv(x)
+
+
 STATE = {
     counter: "counter, at test_repeatable",
     counter_assigned: "counter, at test_repeatable",
@@ -145,6 +150,7 @@ STATE = {
     global_counter: r"test_repeatable\.py:\d+ in global_counter: return",
     running_mean: "mean, at test_repeatable",
     first_call_decides: "mean, at test_repeatable",
+    scaled_once_more: r"conv\.weight, at test_repeatable.*in scaled_once_more: net\.conv\.weight\.data",
 }
 
 
@@ -152,6 +158,13 @@ STATE = {
 def test_state_that_reaches_an_output_is_refused_and_named(function: Forward) -> None:
     with pytest.raises(FrozenValueError, match=rf"(?s)forward remembers.*{STATE[function]}"):
         trace_module(Net(function), SPEC)
+
+
+@pytest.mark.parametrize("function", STATE)
+def test_trained_weights_are_asked_for_where_only_the_first_call_writes(function: Forward) -> None:
+    with pytest.raises(FrozenValueError) as caught:
+        trace_module(Net(function), SPEC)
+    assert ("Only its first call" in str(caught.value)) == (function is first_call_decides)
 
 
 def count_only(net: Net, x: Tensor) -> Tensor:

@@ -1,0 +1,113 @@
+"""A layer of a sum of scaled bits becomes the sum of layers of bits: a convolution is linear in its input.
+
+    Before:  S ─ Mul(r) ─ a;  T ─ Mul(q) ─ Add(a) ─ Conv(W, b) ─ y        S, T = ±1; r, q computed, one an image
+    After:   S ─ Mul(r) ─ Conv(W, b) ─ u;  T ─ Mul(q) ─ Conv(W) ─ v ─ Add(u) ─ y
+
+So spell networks a residual activation, sign(x)·mean|x| + sign(x - …)·mean|x - …|, whose levels differ from image to
+image; levels that do not are `few_levels`'.  `sink_row_scales` then takes the scales behind the layers.  What moves or
+pads the sum in front of the layer moves each term.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.ir.graph import constant_of, new_constant, shape_of
+from bnncc.ir.left_in_float import Reason, leave_in_float
+from bnncc.passes.binary_operand import binary_operand
+from bnncc.passes.cost import FLOAT_BYTES, CostModel
+from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.few_levels import copied, few_levels, moves_terms
+from bnncc.passes.insertion import insert
+from bnncc.passes.remove_unused import remove_unread
+from bnncc.passes.sink_row_scales import has_binary_weights, row_scale
+from bnncc.passes.sum_of_products import expand_input
+from bnncc.passes.weighted_layer import LAYERS
+
+# A term of the sum, and whether it is subtracted.
+_Term = tuple[ir.Value, bool]
+
+
+class SplitScaledSums(ir.passes.InPlacePass):
+    """Split every layer of constant weights that are sums of ±1 whose input is such a sum.
+
+    cost: the target's, by which a layer stays where floats are faster; None never lets it.
+    """
+
+    def __init__(self, cost: CostModel | None = None) -> None:
+        super().__init__()
+        self.cost = cost
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, self._split))
+
+    def _split(self, graph: ir.Graph, node: ir.Node) -> bool:
+        if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2:
+            return False
+        between: list[ir.Node] = []
+        x = node.inputs[0]
+        while x is not None and (move := x.producer()) is not None and moves_terms(move):
+            between.append(move)
+            x = move.inputs[0]
+        if x is None or len(terms := _terms(x)) < 2 or not has_binary_weights(node) or few_levels(graph, x) is not None:
+            return False
+        if not all(_is_scaled_bits(node, term) for term, _ in terms):
+            return False
+        if not self._is_faster(node, len(terms)):
+            text = f"its input is a sum of {len(terms)} scaled signs, and as small as it is, it is faster as floats"
+            leave_in_float(node, Reason("scaled-sum", text))
+            return False
+        values = []
+        for index, (term, negative) in enumerate(terms):
+            value = term
+            if negative:
+                minus = new_constant(graph, np.array(-1, np.float32), f"{x.name}/minus{index}")
+                name = f"{x.name}/term{index}"
+                value = insert(graph, ir.node("Mul", [value, minus]), node, name=name, like=term)
+            for move in between[::-1]:
+                value = copied(graph, node, move, value, "term")
+            values.append(value)
+        read = between[0] if between else x.producer()
+        expand_input(graph, node, values, f"its input taken as the sum of {len(terms)} scaled signs")
+        remove_unread(graph, [read])
+        return True
+
+    def _is_faster(self, node: ir.Node, terms: int) -> bool:
+        if self.cost is None:
+            return True
+        x, weight = node.inputs[:2]
+        assert x is not None
+        assert weight is not None
+        given, result = (math.prod(shape_of(value) or ()) for value in (x, node.outputs[0]))
+        filters = shape_of(weight) or ()
+        # What a result sums over: all of a filter but its place among the filters, the last axis of a MatMul's.
+        outputs = filters[0] if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else filters[-1]
+        macs = result * math.prod(filters) // outputs
+        # As bits: a word for each term, and its result is scaled and added.  As floats: the terms are.
+        bits = self.cost(
+            binary_macs=terms * macs, moved_bytes=FLOAT_BYTES * terms * (given + 4 * result), operators=4 * terms
+        )
+        floats = self.cost(
+            float_macs=macs, moved_bytes=FLOAT_BYTES * (4 * terms * given + result), operators=2 * terms + 1
+        )
+        return bits < floats
+
+
+def _terms(x: ir.Value, negative: bool = False) -> list[_Term]:
+    """What `x` is the sum of; itself where it is none of computed values of its own shape."""
+    node = x.producer()
+    if node is None or node.domain != "" or node.op_type not in ("Add", "Sub"):
+        return [(x, negative)]
+    first, second = node.inputs
+    if first is None or second is None or not shape_of(x) == shape_of(first) == shape_of(second):
+        return [(x, negative)]
+    if constant_of(first) is not None or constant_of(second) is not None:
+        return [(x, negative)]
+    return [*_terms(first, negative), *_terms(second, negative != (node.op_type == "Sub"))]
+
+
+def _is_scaled_bits(layer: ir.Node, x: ir.Value) -> bool:
+    return binary_operand(x) is not None or row_scale(layer, x) is not None

@@ -1,0 +1,95 @@
+"""Layers of sums of signs with computed scales: as a pass and end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnncc.passes.split_scaled_sums import SplitScaledSums
+from tests.passes.helpers import build, check_pass, normal, signs
+from tests.passes.proof import operators_in_file, proven
+
+
+def sign(x: Tensor) -> Tensor:
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """The signs, of the size of the image."""
+    return sign(x) * x.abs().mean(tuple(range(1, x.ndim)), keepdim=True)
+
+
+def two_terms(x: Tensor) -> Tensor:
+    first = scaled(x)
+    return scaled(x - first) + first
+
+
+def a_difference(x: Tensor) -> Tensor:
+    return scaled(x) - sign(x.flip(1)) * 0.5 - scaled(x - 0.25)
+
+
+def two_maps(x: Tensor) -> Tensor:
+    return sign(x) + sign(x.roll(1, 1))
+
+
+Sum = Callable[[Tensor], Tensor]
+CASES: dict[str, tuple[Sum, tuple[int, ...], tuple[int, ...], int]] = {
+    "padded convolution": (two_terms, (1, 32, 6, 8), (24, 32, 3, 3), 2),
+    "three terms, two subtracted": (a_difference, (2, 33, 6, 8), (24, 33, 3, 3), 3),
+    "flattened rows": (two_terms, (1, 64, 4, 4), (512, 1024), 2),
+    "no computed scales": (two_maps, (1, 32, 6, 8), (24, 32, 3, 3), 2),
+}
+
+
+class Layer(nn.Module):
+    def __init__(self, of: Sum, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.of = of
+        self.weight, self.bias = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randint(-9, 9, shape[:1]) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight = self.of(x), sign(self.weight)
+        if weight.ndim == 2:
+            return F.linear(x.flatten(1), weight, self.bias)
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_term_is_bits(name: str) -> None:
+    of, shape, weight, terms = CASES[name]
+    compiled = proven(Layer(of, weight), *shape)
+    found = operators_in_file(compiled)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert found["LceBconv2d"] == terms
+    assert found["CONV_2D"] == found["FULLY_CONNECTED"] == 0
+
+
+def test_a_layer_that_is_faster_as_floats_says_so() -> None:
+    compiled = proven(Layer(two_terms, (8, 72)), 1, 8, 3, 3)
+    assert [layer.reason for layer in compiled.layers] == [
+        "its input is a sum of 2 scaled signs, and as small as it is, it is faster as floats"
+    ]
+
+
+SIGNS = "s = bnncc.Sign (x)\nt = bnncc.Sign (z)\n"
+MAPS = "float[2, 6, 5, 7] x, float[2, 6, 5, 7] z, float[2, 1, 1, 1] r"
+
+
+@pytest.mark.parametrize(
+    ("body", "split"),
+    [
+        ("a = Mul (s, r)\nb = Sub (t, a)\ny = Conv (b, w)", True),
+        ("a = Mul (s, r)\nb = Add (t, a)\nc = Relu (b)\ny = Conv (c, w)", False),
+        ("a = Mul (s, r)\nb = Add (z, a)\ny = Conv (b, w)", False),
+        ("a = Mul (s, r)\nb = Add (t, a)\ny = Conv (b, f)", False),
+    ],
+    ids=["signs", "behind a ReLU", "a term of floats", "weights of floats"],
+)
+def test_a_sum_is_split_where_all_of_it_is_bits(body: str, split: bool) -> None:
+    model = build(SIGNS + body, MAPS, w=signs(4, 6, 3, 3), f=normal(4, 6, 3, 3))
+    check_pass(model, SplitScaledSums(), modified=split)
