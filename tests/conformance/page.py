@@ -47,6 +47,12 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
 - What ends a process: broadcasting at rank 5 or 6 (the table of avoided forms), and no form that is written, but for
   MAXIMUM and MINIMUM of rank 5 in TensorFlow 2.2.
+- Without XNNPACK and with two threads, every stock runtime, the newest too, computes a CONV_2D with SAME padding as a
+  product of matrices where the kernel has the map's size and nothing is padded before it (2x2 on 2x2): wrong, without
+  an error.  The emitter writes a PAD there.
+- On 32-bit ARM (under emulation), 2.14's ABS behaves as the root of a square: infinity for 1.9e19, 0 for 1e-25.
+- Stock interpreters leave denormals on for their built-in kernels and for delegates; XNNPACK, LCE's interpreter,
+  bnncc_run, and NEON on 32-bit ARM take them for 0.
 - There is no nightly of ai-edge-litert in the package index that this ran with.
 """
 
