@@ -42,7 +42,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
   float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.2 and 1.3 reads the float32 bias as float16, and refuses
   a depthwise convolution) and a transpose of packed bits (LiteRT 1.0: XNNPACK of 2.14 refuses the file).
-- Everything else that the emitter writes is right or rounded, on ordinary numbers, in every runtime from 2.13 on; 2.12
+- Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
 - What ends a process: broadcasting at rank 5 or 6 (the table of avoided forms), and no form that is written, but for
