@@ -10,7 +10,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance lint fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ verify-emulated: $(VENV)/installed-dev sysroots ## prove all networks, full-size
 
 onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node tests, and write docs/onnx_operators.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.tflite.onnx_backend
+
+# Which runtimes `make conformance` runs, all by default: make conformance RUNTIMES="litert-1.4.0 bnncc"
+RUNTIMES ?=
+
+conformance: sysroots ## run every form of every operator in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; 10 minutes)
+	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
 
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check

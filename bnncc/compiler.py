@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
 from torch import nn
 
 from bnncc._version import __version__
@@ -33,10 +34,13 @@ from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.split_phases import SplitPhases, is_transposed
 from bnncc.system.memory import release_unused
+from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs, oldest
 
 DEFAULT_TARGET = "raspberry-pi-4"
 
@@ -123,15 +127,31 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         runner.run(model, _enabled([balancing(SMALLEST_ROUNDED)], options))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
-    content = emit(
-        model,
-        channels_last=options.channels_last,
-        precision=options.weights_precision,
-        metadata=_metadata(traced, target, options),
-    )
+    content = _emit(model, traced, target, options)
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     release_unused(traced.float32_bytes)
     return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
+
+
+def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options) -> bytes:
+    """The file, whose metadata name the oldest runtime on which it is right, where that is no ordinary one.
+
+    Raises InputError where it would not be right on `options.min_runtime`.
+    """
+    layout, precision = options.channels_last, options.weights_precision
+    content = emit(
+        model, channels_last=layout, precision=precision, metadata=_metadata(traced, target, options, ORDINARY)
+    )
+    file = TfliteFile(content)
+    found = needs(file)
+    missed = [] if options.min_runtime is None else beyond(found, options.min_runtime)
+    if missed:
+        lines = [f"  '{shown(file.operators[need.index].outputs[0].name)}' {need}" for need in missed]
+        raise InputError("\n".join([f"with --min-runtime {options.min_runtime} this network does not go:", *lines]))
+    if not beyond(found, ORDINARY):
+        return content
+    metadata = _metadata(traced, target, options, oldest(found))
+    return emit(model, channels_last=layout, precision=precision, metadata=metadata)
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
@@ -166,6 +186,8 @@ def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
     return [step for step in steps if step.name not in options.disabled_passes]
 
 
-def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
-    entry = FileMetadata(__version__, target.name, traced.weights_digest, traced.float32_bytes, options, traced.frozen)
+def _metadata(traced: TracedModel, target: Target, options: Options, oldest_runtime: str) -> dict[str, bytes]:
+    entry = FileMetadata(
+        __version__, target.name, traced.weights_digest, traced.float32_bytes, options, traced.frozen, oldest_runtime
+    )
     return {METADATA_NAME: entry.as_bytes()}

@@ -23,6 +23,7 @@ from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.runtimes import ORDINARY, check_name
 
 _CHOICES: dict[str, type[Enum]] = {
     "padding": Padding,
@@ -46,6 +47,8 @@ class Options:
     zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
     sign_of_zero: what torch.sign makes of zeros by design: pixels, what a ReLU or a round yields.
     weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
+    min_runtime: one of `bnncc.targets.tflite.runtimes.RUNTIMES`: compiling fails where the file would not be right on
+    it and on all later ones.
     preprocessing: what turns a picture into the network's input; classes: their names, by label.  Neither changes what
     the file computes: both are kept in its metadata.
     """
@@ -59,6 +62,7 @@ class Options:
     zero_weights: ZeroWeights = ZeroWeights.EXACT
     sign_of_zero: SignOfZero = SignOfZero.ZERO
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
+    min_runtime: str | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
 
@@ -71,6 +75,8 @@ class Options:
             except ValueError:
                 words = ", ".join(repr(choice.value) for choice in choices)
                 raise InputError(f"{name}: {given!r} is none of {words}") from None
+        if self.min_runtime is not None:
+            check_name(self.min_runtime)
         names: tuple[object, ...] = self.classes  # of a file, they may be anything
         for one in names:
             if not (isinstance(one, str) and one.isprintable()):
@@ -101,7 +107,7 @@ class FileMetadata:
     """What a compiled file says of itself: enough to compile it again, and to know whose weights it holds.
 
     weights_sha256: `TracedModel.weights_digest`.  float_bytes: the network's parameters in float32.  frozen_branches:
-    `TracedModel.frozen`.
+    `TracedModel.frozen`.  oldest_runtime: the oldest on which the file is right.
     """
 
     version: str
@@ -110,6 +116,7 @@ class FileMetadata:
     float_bytes: int
     options: Options
     frozen_branches: tuple[str, ...] = ()
+    oldest_runtime: str = ORDINARY
 
     @classmethod
     def read(cls, file: TfliteFile) -> FileMetadata:
@@ -128,6 +135,7 @@ class FileMetadata:
                 int(entry["float32_bytes"]),
                 _options(entry),
                 _texts(entry, "frozen_branches"),
+                check_name(entry.get("oldest_runtime", ORDINARY)),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InputError(f"its metadata are not those of bnncc {__version__}: compile the network again") from error
@@ -148,6 +156,10 @@ class FileMetadata:
         }
         if options.sign_of_zero is not SignOfZero.ZERO:
             entry["sign_of_zero"] = options.sign_of_zero.value
+        if options.min_runtime is not None:
+            entry["min_runtime"] = options.min_runtime
+        if self.oldest_runtime != ORDINARY:
+            entry["oldest_runtime"] = self.oldest_runtime
         if self.frozen_branches:
             entry["frozen_branches"] = list(self.frozen_branches)
         if options.disabled_passes:
@@ -168,6 +180,7 @@ def _options(entry: Mapping[str, Any]) -> Options:
         zero_weights=ZeroWeights(entry["zero_weights"]),
         sign_of_zero=SignOfZero(entry.get("sign_of_zero", SignOfZero.ZERO.value)),
         weights_precision=WeightsPrecision(entry["weights_precision"]),
+        min_runtime=entry.get("min_runtime"),
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
         classes=_texts(entry, "classes"),
     )

@@ -16,6 +16,7 @@ from bnncc.system.names import shown
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs
 
 if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
     from bnncc.model import CompiledModel
@@ -65,6 +66,7 @@ def print_compilation(
     console.print(table)
     for line in compiled.traced.frozen:
         console.print(f"frozen for all inputs: {line}", markup=False)
+    _print_needs(console, file)
     for layer in compiled.layers:
         if layer.reason is not None:
             place = f" ({layer.source})" if layer.source else ""
@@ -131,6 +133,7 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
         )  # fmt: skip
     console.print(table)
     console.print(_totals(rows), markup=False)
+    _print_needs(console, file)
     for name, content in file.metadata().items():
         if name == METADATA_NAME:
             try:
@@ -141,6 +144,12 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
             for line in frozen:
                 console.print(shown(f"frozen for all inputs: {line}"), markup=False)
             console.print(shown(", ".join(f"{key} {value}" for key, value in entries.items())), markup=False)
+
+
+def _print_needs(console: Console, file: TfliteFile) -> None:
+    """What the file holds that older runtimes than the ordinary ones compute wrongly or refuse."""
+    for need in beyond(needs(file), ORDINARY):
+        console.print(shown(str(need)), markup=False)
 
 
 def _totals(rows: Sequence[OperatorSummary]) -> str:

@@ -43,6 +43,7 @@ def _compile_options(
     zero_weights: str,
     sign_of_zero: str,
     weights_precision: str,
+    min_runtime: str | None,
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
@@ -65,6 +66,7 @@ def _compile_options(
         zero_weights=ZeroWeights(zero_weights),
         sign_of_zero=SignOfZero(sign_of_zero),
         weights_precision=WeightsPrecision(weights_precision),
+        min_runtime=min_runtime,
     )
 
 
@@ -97,6 +99,11 @@ compile_options = as_one(
             "--weights-precision",
             ("float32", "float16", "int8"),
             "Type in which the file holds the weights of float layers; binary layers stay as they are.",
+        ),
+        click.option(
+            "--min-runtime",
+            metavar="NAME",
+            help="Refuse a file that is not right on this runtime and all later ones: tflite-2.14, litert-1.4, …",
         ),
         click.option("--dump-dir", type=FILE, help="Write the ONNX model after each pass here."),
         click.option(

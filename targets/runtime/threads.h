@@ -1,8 +1,8 @@
 // A small pool of threads that share the tasks of one parallel loop.
 //
 // It exists because the delegate links no C++ library.  The caller works along; a thread that finds no work looks for
-// a moment and then sleeps in the kernel (futex).  Workers take over the caller's floating-point mode, because the
-// interpreter turns denormals off before it runs operators.
+// a moment and then sleeps in the kernel (futex).  Workers take over the caller's floating-point mode: bnncc_run turns
+// denormals off before it runs operators, stock interpreters do not.
 #pragma once
 
 #include "libc.h"

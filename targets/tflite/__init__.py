@@ -2,5 +2,6 @@
 
 In reading order: `layout` (NCHW to NHWC), `writer` (the flatbuffer), `precision` (float16 and int8 weights), `context`
 (what a lowering works with), `lowerings` (one function an operator), `emit` (the walk over the graph); `reader` reads a
-file back, and needs none of the others but `writer`: `bnncc inspect` waits for no graph library.
+file back, and needs none of the others but `writer`: `bnncc inspect` waits for no graph library.  `runtimes` says on
+which interpreters a file is right.
 """

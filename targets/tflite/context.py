@@ -61,6 +61,7 @@ class LoweringContext:
         self._precision = precision
         self._dequantized: dict[Tensor, Tensor] = {}
         self._reshaped: dict[Tensor, Tensor] = {}
+        self._arrays: dict[Tensor, npt.NDArray[np.generic]] = {}
         self._stored: dict[ir.Value, dict[Layout, Tensor]] = {}
         self._home: dict[ir.Value, Layout] = {}
         self._packed: dict[ir.Value, Tensor] = {}
@@ -193,7 +194,9 @@ class LoweringContext:
 
     def constant(self, array: npt.NDArray[np.generic], name: str) -> Tensor:
         """A constant in the file's own order."""
-        return self.writer.constant(name, array)
+        tensor = self.writer.constant(name, array)
+        self._arrays[tensor] = array
+        return tensor
 
     def weight(
         self,
@@ -278,6 +281,9 @@ class LoweringContext:
         if output is None:
             if tuple(shape) == tensor.shape:
                 return tensor
+            if tensor in self._arrays:
+                self.writer.replaced(tensor)
+                return self.constant(self._arrays[tensor].reshape(shape), tensor.name.split("#")[0])
             output = self.temporary(f"{tensor.name}/reshape", shape, tensor.dtype)
         target = self.constant(np.asarray(output.shape, np.int32), "shape")
         self.emit(BuiltinOperator.RESHAPE, [tensor, target], [output])

@@ -91,6 +91,7 @@ class ModelWriter:
         self._code_of: dict[tuple[int, str, int], int] = {}
         self._operators: list[schema.OperatorT] = []
         self._metadata: list[schema.MetadataT] = []
+        self._replaced: set[int] = set()
         self._numbers: dict[int, int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
@@ -112,6 +113,10 @@ class ModelWriter:
             short = f"{name.rsplit('/', 1)[-1]}#{len(self._constant_of)}"
             self._constant_of[key] = self._add(short, data.shape, data.dtype.name, buffer, quantization)
         return self._constant_of[key]
+
+    def replaced(self, constant: Tensor) -> None:
+        """Another constant stands for this one, which the file needs no more unless an operator reads it."""
+        self._replaced.add(constant.index)
 
     def operator(
         self,
@@ -147,11 +152,11 @@ class ModelWriter:
         input_names: Sequence[str],
         output_names: Sequence[str],
     ) -> bytes:
-        """Return the file, without the RESHAPEs that nothing reads.
+        """Return the file, without the RESHAPEs that nothing reads, and the constants that were `replaced`.
 
         The names are those of the signature `serving_default`.
         """
-        self._drop_unread_reshapes({tensor.index for tensor in outputs})
+        self._drop_unread({tensor.index for tensor in (*inputs, *outputs)})
         inputs, outputs = ([self._renumbered(tensor) for tensor in tensors] for tensors in (inputs, outputs))
         subgraph = schema.SubGraphT()
         subgraph.tensors, subgraph.operators, subgraph.name = self._tensors, self._operators, "main"
@@ -167,9 +172,11 @@ class ModelWriter:
         model.metadata, model.signatureDefs = self._metadata, [signature]
         return pack(model)
 
-    def _drop_unread_reshapes(self, outputs: set[int]) -> None:
-        """A RESHAPE of a RESHAPE reads what the first one reads, which may leave that one without a reader."""
-        read, kept = set(outputs), []
+    def _drop_unread(self, boundary: set[int]) -> None:
+        """A RESHAPE of a RESHAPE reads what the first one reads, which may leave that one without a reader, and a
+        RESHAPE of a constant is another constant; `boundary` are the graph's inputs and outputs.
+        """
+        read, kept = set(boundary), []
         for operator in reversed(self._operators):
             is_reshape = self._codes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.RESHAPE
             if not is_reshape or read & set(operator.outputs):
@@ -178,6 +185,7 @@ class ModelWriter:
         dropped = {index for operator in self._operators for index in operator.outputs} - {
             index for operator in kept for index in operator.outputs
         }
+        dropped |= self._replaced - read
         self._operators = kept[::-1]
         self._numbers = {}
         for index in range(len(self._tensors)):
@@ -187,6 +195,15 @@ class ModelWriter:
         for operator in self._operators:
             operator.inputs = [self._numbers.get(index, -1) for index in operator.inputs]
             operator.outputs = [self._numbers[index] for index in operator.outputs]
+        self._drop_unread_buffers()
+
+    def _drop_unread_buffers(self) -> None:
+        holders = (*self._tensors, *self._metadata)
+        used = sorted({0, *(holder.buffer for holder in holders)})
+        numbers = {buffer: number for number, buffer in enumerate(used)}
+        self._buffers = [self._buffers[buffer] for buffer in used]
+        for holder in holders:
+            holder.buffer = numbers[holder.buffer]
 
     def _renumbered(self, tensor: Tensor) -> Tensor:
         return replace(tensor, index=self._numbers[tensor.index])

@@ -52,7 +52,7 @@ inline auto widen(Bits counters) {
 inline uint32_t sign_word(const float* x) {
   uint32_t word = 0;
   for (int i = 0; i < 4; ++i) {
-    const __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(x + 8 * i), _mm256_setzero_ps(), _CMP_LT_OQ);
+    const __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(kLargestNegative), _CMP_LE_OQ);
     word |= static_cast<uint32_t>(_mm256_movemask_ps(below)) << (8 * i);
   }
   return word;

@@ -48,9 +48,9 @@ inline auto widen(Bits counters) {
 }
 
 inline uint32_t sign_word(const float* x) {
-  const __m512 zero = _mm512_setzero_ps();
-  const uint32_t low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
-  const uint32_t high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ);
+  const __m512 most = _mm512_set1_ps(kLargestNegative);
+  const uint32_t low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), most, _CMP_LE_OQ);
+  const uint32_t high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), most, _CMP_LE_OQ);
   return low | high << 16;
 }
 

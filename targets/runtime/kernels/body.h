@@ -19,7 +19,7 @@
 //                              tells the compiler to keep that order, and that of loads, where its own is worse
 //   kShortWords                filters of up to so many words, of a whole panel, stay in registers (2 at most)
 //   kUsesTables                whether tables may take the place of panels (tables.h)
-//   sign_word(x)               bit i: x[i] < 0, of 32 floats
+//   sign_word(x)               bit i: x[i] ≤ kLargestNegative, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //
 // Includes go one way: body.h → tables.h → outputs.h → vectors.h.  None can do without those definitions, and all are
@@ -239,7 +239,7 @@ void quantize(const float* x, uint32_t* bits, int64_t pixels, int64_t channels) 
     for (; c + 32 <= channels; c += 32) *bits++ = sign_word(x + c);
     if (c == channels) continue;
     uint32_t word = 0;
-    for (int64_t i = 0; c + i < channels; ++i) word |= uint32_t{x[c + i] < 0} << i;
+    for (int64_t i = 0; c + i < channels; ++i) word |= uint32_t{x[c + i] <= kLargestNegative} << i;
     *bits++ = word;
   }
 }

@@ -8,6 +8,10 @@
 
 namespace bnncc {
 
+// A float x is a -1 where x ≤ this, the largest negative number that is no denormal: so -0.0, NaN and denormals are +1,
+// in every floating-point mode.
+constexpr float kLargestNegative = -1.17549435e-38f;
+
 // The filters of a binary convolution against the patches of the input that they meet.
 //
 // With bit 0 for +1 and bit 1 for -1, two factors differ in their bits where their product is -1.  Of K products p are
@@ -71,7 +75,7 @@ struct Kernels {
   // each pixel's `step` words behind the one's before; zeros where `from` is null.
   void (*pack)(const uint32_t* from, int64_t step, const PatchSlice&, uint32_t* patches);
 
-  // Bit of channel c: x < 0.  NaN and -0.0 are not.  Unused bits of a pixel's last word are 0.
+  // Bit of channel c: x ≤ kLargestNegative.  Unused bits of a pixel's last word are 0.
   void (*quantize)(const float* x, uint32_t* bits, int64_t pixels, int64_t channels);
   // Bit of channel c: count > threshold[c].
   void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);

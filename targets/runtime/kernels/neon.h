@@ -55,9 +55,15 @@ inline uint32_t mask_word(const uint32x4_t* masks) {
   return vget_lane_u32(vreinterpret_u32_u8(eights), 0);
 }
 
+// From kLargestNegative down to -∞ the bits rise from 0x80800000 to 0xff800000; NaN is above, all that is positive or 0
+// is another distance away.  Floats are not compared: for 32-bit ARM, whose NEON flushes denormals, GCC 12 does that with
+// scalars.
 inline uint32_t sign_word(const float* x) {
+  const uint32x4_t first = vdupq_n_u32(0x80800000u), distance = vdupq_n_u32(0x7f000000u);
   uint32x4_t masks[8];
-  for (int i = 0; i < 8; ++i) masks[i] = vcltq_f32(vld1q_f32(x + 4 * i), vdupq_n_f32(0));
+  for (int i = 0; i < 8; ++i) {
+    masks[i] = vcleq_u32(vsubq_u32(vreinterpretq_u32_f32(vld1q_f32(x + 4 * i)), first), distance);
+  }
   return mask_word(masks);
 }
 

@@ -44,7 +44,7 @@ inline SignedBits widen(Bits counters) {
 
 inline uint32_t sign_word(const float* x) {
   uint32_t word = 0;
-  for (int i = 0; i < 32; ++i) word |= uint32_t{x[i] < 0} << i;
+  for (int i = 0; i < 32; ++i) word |= uint32_t{x[i] <= kLargestNegative} << i;
   return word;
 }
 

@@ -2,7 +2,9 @@
 // ⌊c / 32⌋, unused bits 0.
 //
 // A float is -1 where x < 0: -0.0 and NaN are +1, on every processor.  (LCE does so on x86-64; its ARM code reads the
-// IEEE sign bit instead.)  Denormals follow the interpreter's floating-point mode, which takes them for 0 and so +1.
+// IEEE sign bit instead.)  A denormal counts as 0 and so is +1, as in LCE, whatever the floating-point mode is: stock
+// interpreters leave denormals on for their own kernels and delegates, XNNPACK, LCE's interpreter and bnncc_run turn
+// them off.
 // An int8 is -1 below the tensor's zero point, a bool where it is false.
 #include "../operator.h"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,18 +15,11 @@ from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN, Layout
 from bnncc.targets.tflite.writer import Tensor
 
-# Up to which rank a kernel broadcasts its operands itself (beyond it the interpreter aborts the process), and the first
-# version of the operator that does so at rank 5.
-_BROADCAST_RANKS = {
-    BuiltinOperator.ADD: (6, 1),
-    BuiltinOperator.SUB: (6, 3),
-    BuiltinOperator.MUL: (6, 1),
-    BuiltinOperator.DIV: (6, 2),
-    BuiltinOperator.MAXIMUM: (5, 3),
-    BuiltinOperator.MINIMUM: (5, 3),
-    BuiltinOperator.SELECT_V2: (5, 1),
-}
-LEAST_BROADCAST_RANK = 4
+# Up to which rank every kernel of every runtime broadcasts its operands itself, and up to which it takes equal shapes.
+# Beyond it some end the process: TensorFlow Lite 2.14 at MUL of rank 5, LiteRT 2.1 at DIV of rank 6
+# (docs/conformance.md).
+BROADCAST_RANK = 4
+EQUAL_RANK = 5
 # BROADCAST_TO exists from this version on, for these ranks.
 BROADCAST_TO_VERSION = 2
 BROADCAST_TO_RANK = 8
@@ -74,19 +68,52 @@ def apply(
 def emit_broadcast(
     context: LoweringContext, builtin: int, operands: Sequence[Tensor], result: Tensor, options: object | None
 ) -> None:
-    """An operator that broadcasts operands of one rank (or of rank 0); BROADCAST_TO first where its kernel cannot."""
-    rank, version = len(result.shape), 1
-    if any(operand.shape != result.shape for operand in operands) and rank > LEAST_BROADCAST_RANK:
-        largest, version = _BROADCAST_RANKS.get(builtin, (LEAST_BROADCAST_RANK, 1))
-        if rank > largest:
+    """An operator that broadcasts operands of one rank (or of rank 0).
+
+    Above BROADCAST_RANK, neighbouring axes that all operands broadcast alike become one, [2, 3, 5, 7, 4] ∘ [3, 1, 1, 4]
+    for example [2, 3, 35, 4] ∘ [1, 3, 1, 4]: RESHAPEs that move nothing.  Where that is not enough, BROADCAST_TO makes
+    the operands equal first.
+    """
+    rank = len(result.shape)
+    equal = all(operand.shape == result.shape for operand in operands)
+    if rank > (EQUAL_RANK if equal else BROADCAST_RANK):
+        merged = _merged([operand.shape for operand in operands], result.shape)
+        if len(merged[-1]) > BROADCAST_RANK:
             operands = [broadcast(context, operand, result.shape) for operand in operands]
-            version = 1
-    if rank <= LEAST_BROADCAST_RANK and any(operand.shape == result.shape for operand in operands):
+            merged = _merged([operand.shape for operand in operands], result.shape)
+        shapes = merged[: len(operands)]
+        operands = [context.reshape(operand, shape) for operand, shape in zip(operands, shapes, strict=True)]
+        inner = context.temporary(f"{result.name}/merged", merged[-1], result.dtype)
+        context.emit(builtin, operands, [inner], options)
+        context.reshape(inner, result.shape, result)
+        return
+    if any(operand.shape == result.shape for operand in operands):
         operands = [
             operand if operand.shape == result.shape else _without_leading_ones(context, operand)
             for operand in operands
         ]
-    context.emit(builtin, operands, [result], options, version)
+    context.emit(builtin, operands, [result], options)
+
+
+def _merged(shapes: Sequence[tuple[int, ...]], result: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`shapes`, which broadcast to `result`, and `result`, in as few axes as broadcast the same; no axis is of size 1
+    in `result`, unless it is the only one.
+    """
+    padded = [(1,) * (len(result) - len(shape)) + shape for shape in shapes]
+    groups: list[list[int]] = []
+    previous: tuple[bool, ...] | None = None
+    for axis, size in enumerate(result):
+        if size == 1:
+            continue
+        spread = tuple(shape[axis] == 1 for shape in padded)
+        if spread == previous:
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+        previous = spread
+    if not groups:
+        return [(1,)] * (len(shapes) + 1)
+    return [tuple(math.prod(shape[axis] for axis in group) for group in groups) for shape in (*padded, result)]
 
 
 def _without_leading_ones(context: LoweringContext, tensor: Tensor) -> Tensor:

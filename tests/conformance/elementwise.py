@@ -1,0 +1,139 @@
+"""Value by value: one operand, two with every way of broadcasting, comparisons, logic, Where, Cast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from tests.conformance.form import Form, brackets, floats, normal, typed
+
+# (left, right): equal shapes of every rank, then what is broadcast.
+PAIRS = (
+    ((1,), (1,)), ((7,), (7,)), ((2, 3), (2, 3)), ((2, 3, 5), (2, 3, 5)), ((2, 3, 5, 7), (2, 3, 5, 7)),
+    ((1, 1, 1, 1), (1, 1, 1, 1)), ((2, 3, 2, 5, 4), (2, 3, 2, 5, 4)), ((2, 3, 2, 5, 4, 2), (2, 3, 2, 5, 4, 2)),
+    ((2, 3, 5, 7), (1,)), ((2, 3, 5, 7), (7,)), ((2, 3, 5, 7), (5, 1)), ((2, 3, 5, 7), (3, 1, 1)),
+    ((2, 3, 5, 7), (1, 3, 1, 1)), ((2, 3, 5, 7), (2, 1, 1, 1)), ((2, 3, 5, 7), (1, 1, 1, 1)),
+    ((2, 1, 5, 1), (1, 3, 1, 7)), ((1, 3, 1, 1), (2, 3, 5, 7)), ((2, 3), (5, 2, 3)), ((4, 1), (1, 6)),
+    ((2, 3, 2, 5, 4), (3, 1, 1, 4)), ((2, 3, 1, 5, 4), (3, 2, 1, 1)), ((1, 2, 3, 5, 7), (2, 3, 5, 7)),
+    ((2, 3, 5, 1, 4, 2), (3, 1, 6, 4, 1)), ((2, 3, 2, 5, 1, 4, 2), (3, 1, 1, 6, 4, 1)),
+)  # fmt: skip
+# Fewer, where the kernel is the same one.
+FEW = tuple(PAIRS[index] for index in (1, 4, 8, 11, 15, 19, 22))
+SHAPES = ((1,), (7,), (2, 3), (2, 3, 5), (2, 3, 5, 7), (1, 1, 1, 1), (1, 33, 3, 3), (2, 3, 2, 2, 2), (2, 1, 2, 2, 3, 2))
+ACTIVATIONS = {
+    "Relu": "y = Relu (s)",
+    "Relu6": "low = Constant <value_float = 0.0> () high = Constant <value_float = 6.0> () y = Clip (s, low, high)",
+    "ReluN1To1": "low = Constant <value_float = -1.0> () high = Constant <value_float = 1.0> () "
+    "y = Clip (s, low, high)",
+}
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+EXTREMES = ("Max", "Min")
+COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+UNARY = {
+    "Abs": True, "Neg": True, "Floor": True, "Ceil": True, "Round": True, "Sign": True,
+    "Exp": False, "Sin": False, "Cos": False, "Sigmoid": False, "Tanh": False, "HardSwish": False, "Reciprocal": False,
+}  # fmt: skip
+TYPES = {"float": np.float32, "int32": np.int32, "bool": np.bool_, "int8": np.int8, "uint8": np.uint8}
+
+
+def forms() -> Iterator[Form]:
+    yield from _pairs()
+    yield from _constants()
+    yield from _fused()
+    yield from _integers()
+    yield from _unary()
+    yield from _variadic()
+    yield from _where()
+    yield from _casts()
+
+
+def _pairs() -> Iterator[Form]:
+    for kind, (left, right) in product((*ARITHMETIC, *EXTREMES, *COMPARISONS), PAIRS):
+        inputs = f"{floats('x', *left)}, {floats('z', *right)}"
+        exact = kind in EXTREMES or kind in COMPARISONS
+        yield Form(kind, f"{brackets(left)} {brackets(right)}", f"y = {kind} (x, z)", inputs, exact=exact)
+    for kind, (left, right) in product(("And", "Or", "Xor"), FEW):
+        inputs = f"{typed('bool', 'x', *left)}, {typed('bool', 'z', *right)}"
+        yield Form(kind, f"{brackets(left)} {brackets(right)}", f"y = {kind} (x, z)", inputs, exact=True)
+    for left, right in FEW:
+        inputs = f"{floats('x', *left)}, {floats('z', *right)}"
+        names = f"{brackets(left)} {brackets(right)}"
+        yield Form("Pow", names, "y = Pow (x, z)", inputs, domain="positive", kinds=("ordinary", "ties", "zeros"))
+        for sign in (0, 1):
+            if sign:
+                yield Form("Mod", f"fmod {names}", "y = Mod <fmod = 1> (x, z)", inputs, domain="positive")
+            else:
+                integers = f"{typed('int32', 'x', *left)}, {typed('int32', 'z', *right)}"
+                yield Form("Mod", f"int32 {names}", "y = Mod (x, z)", integers, exact=True, domain="nonzero")
+
+
+def _constants() -> Iterator[Form]:
+    for kind, (left, right) in product((*ARITHMETIC, *EXTREMES, "Less", "Equal"), PAIRS[8:15]):
+        exact = kind not in ARITHMETIC
+        name = f"{brackets(left)} constant {brackets(right)}"
+        yield Form(kind, name, f"y = {kind} (x, c)", floats("x", *left), constants={"c": normal(*right)}, exact=exact)
+    for exponent in (2.0, 3.0, -1.0, 0.5, 0.0):
+        body, kinds = "y = Pow (x, c)", ("ordinary", "ties", "zeros", "largest", "denormal")
+        yield Form(
+            "Pow", f"[2,3,5,7] to {exponent:g}", body, floats("x", 2, 3, 5, 7), constants={"c": exponent},
+            domain="positive", kinds=kinds,
+        )  # fmt: skip
+
+
+def _fused() -> Iterator[Form]:
+    for kind, (activation, clip), (left, right) in product(
+        ARITHMETIC, ACTIVATIONS.items(), (PAIRS[4], PAIRS[11], PAIRS[19])
+    ):
+        inputs = f"{floats('x', *left)}, {floats('z', *right)}"
+        name = f"{activation} {brackets(left)} {brackets(right)}"
+        yield Form(kind, name, f"s = {kind} (x, z) {clip}", inputs)
+
+
+def _integers() -> Iterator[Form]:
+    for kind, (left, right) in product((*ARITHMETIC, *EXTREMES, *COMPARISONS), FEW):
+        inputs = f"{typed('int32', 'x', *left)}, {typed('int32', 'z', *right)}"
+        domain = "nonzero" if kind == "Div" else "any"
+        name = f"int32 {brackets(left)} {brackets(right)}"
+        yield Form(kind, name, f"y = {kind} (x, z)", inputs, exact=True, domain=domain)
+    for kind, shape in product(("Abs", "Neg", "Sign", "Relu"), ((7,), (2, 3, 5, 7), (2, 3, 2, 2, 2))):
+        inputs = typed("int32", "x", *shape)
+        yield Form(kind, f"int32 {brackets(shape)}", f"y = {kind} (x)", inputs, exact=True)
+    for shape in SHAPES:
+        yield Form("Not", brackets(shape), "y = Not (x)", typed("bool", "x", *shape), exact=True)
+
+
+def _unary() -> Iterator[Form]:
+    for (kind, exact), shape in product(UNARY.items(), SHAPES):
+        yield Form(kind, brackets(shape), f"y = {kind} (x)", floats("x", *shape), exact=exact)
+    for kind, shape in product(("Sqrt", "Log"), SHAPES):
+        yield Form(kind, brackets(shape), f"y = {kind} (x)", floats("x", *shape), domain="positive")
+
+
+def _variadic() -> Iterator[Form]:
+    for kind, activation in product(("Max", "Min", "Sum", "Mean"), ("", "Relu")):
+        inputs = ", ".join((floats("x", 2, 3, 1, 7), floats("z", 3, 1, 1), floats("w", 5, 7)))
+        tail = ACTIVATIONS[activation] if activation else "y = Identity (s)"
+        yield Form(kind, f"of three {activation}".strip(), f"s = {kind} (x, z, w) {tail}", inputs)
+
+
+def _where() -> Iterator[Form]:
+    for dtype, (left, right) in product(("float", "int32", "bool"), PAIRS[::2]):
+        for condition in {(1,), left}:
+            inputs = ", ".join((typed("bool", "c", *condition), typed(dtype, "x", *left), typed(dtype, "z", *right)))
+            name = f"{dtype} {brackets(condition)} {brackets(left)} {brackets(right)}"
+            yield Form("Where", name, "y = Where (c, x, z)", inputs, exact=True)
+
+
+def _casts() -> Iterator[Form]:
+    numbers = {"float": 1, "int32": 6, "bool": 9, "int8": 3, "uint8": 2}
+    for (before, after), shape in product(product(TYPES, TYPES), ((7,), (2, 3, 5, 7))):
+        if before != after:
+            body = f"y = Cast <to = {numbers[after]}> (x)"
+            # To an integer, only what it holds has a meaning.
+            kinds = None if after == "bool" else ("ordinary", "ties", "zeros", "denormal")
+            domain = "positive" if after == "uint8" else "any"
+            name = f"{before} to {after} {brackets(shape)}"
+            yield Form("Cast", name, body, typed(before, "x", *shape), exact=True, domain=domain,
+                       kinds=kinds if before == "float" else None)  # fmt: skip

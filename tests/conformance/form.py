@@ -1,0 +1,121 @@
+"""One form of an operator: a graph as small as it can be, and the file that the emitter makes of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from bnncc.ir.evaluate import Array
+from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.reader import TfliteFile
+from tests.passes.helpers import build
+from tests.targets.tflite.compare import node_model
+
+# What a file says beside float32 weights: the input is quantised at run time, to 255 steps.
+INT8_TOLERANCE = 0.03
+FLOAT16_TOLERANCE = 2e-3
+FLOAT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Form:
+    """A graph in ONNX's text form, as `tests.passes.helpers.build` takes it.
+
+    operator: of ONNX's names, what the form is about.  name: what distinguishes it, unique within the operator.
+    exact: it only moves, compares or rounds: no runtime has a reason to differ by a bit.
+    domain: "any", "positive" or "nonzero"; kinds: those of `values.KINDS` that have a meaning here, None for all.
+    given: inputs that are no random numbers (indices), by name.
+    """
+
+    operator: str
+    name: str
+    body: str
+    inputs: str
+    outputs: str = "y"
+    constants: Mapping[str, Array | float] = field(default_factory=dict)
+    exact: bool = False
+    domain: str = "any"
+    kinds: tuple[str, ...] | None = None
+    given: Mapping[str, Array] = field(default_factory=dict)
+    precision: WeightsPrecision = WeightsPrecision.FLOAT32
+    opset: int = 18
+
+    @property
+    def title(self) -> str:
+        """For a table: `Add [2,3,5,7] + [3,1,1]`."""
+        return f"{self.operator} {self.name}".strip()
+
+    @property
+    def tolerance(self) -> float:
+        """How far a right result may be off, relative to the largest one."""
+        return {
+            WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
+            WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
+            WeightsPrecision.INT8: INT8_TOLERANCE,
+        }[self.precision]
+
+    def model(self) -> ir.Model:
+        """The graph, in NCHW, its shapes known."""
+        if "bnncc." in self.body:
+            return build(self.body, self.inputs, self.outputs, opset=self.opset, **self.constants)
+        constants = {name: np.asarray(array, _dtype(array)) for name, array in self.constants.items()}
+        outputs = self.outputs.replace(",", " ")
+        return node_model(self.body, self.inputs, constants=constants, opset=self.opset, outputs=outputs)
+
+
+@dataclass(frozen=True)
+class EmittedForm:
+    """A form with its graph and its file."""
+
+    form: Form
+    model: ir.Model
+    content: bytes
+
+    @functools.cached_property
+    def operators(self) -> tuple[str, ...]:
+        """Of the file, in its order."""
+        return tuple(operator.name for operator in TfliteFile(self.content).operators)
+
+    @property
+    def needs_lce(self) -> bool:
+        """True where a stock interpreter needs the delegate."""
+        return any(name.startswith("Lce") for name in self.operators)
+
+
+def emitted(form: Form) -> EmittedForm:
+    """Build the graph and emit it.  UnsupportedOperatorsError where the emitter refuses it: then it is no form."""
+    model = form.model()
+    return EmittedForm(form, model, emit(model, precision=form.precision))
+
+
+def floats(name: str, *shape: int) -> str:
+    """An input of a graph, as ONNX's text has it."""
+    return typed("float", name, *shape)
+
+
+def typed(dtype: str, name: str, *shape: int) -> str:
+    return f"{dtype}[{', '.join(map(str, shape))}] {name}"
+
+
+def brackets(shape: Sequence[int]) -> str:
+    """A shape, for a name."""
+    return f"[{','.join(map(str, shape))}]"
+
+
+def normal(*shape: int, seed: int = 1) -> Array:
+    """Reproducible float32 constants."""
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape), np.float32)
+
+
+def signs(*shape: int, seed: int = 1) -> Array:
+    """Reproducible ±1."""
+    return np.where(np.random.default_rng(seed).random(shape) < 0.5, np.float32(-1), np.float32(1))
+
+
+def _dtype(array: Array | float) -> np.dtype[np.generic]:
+    return np.dtype(np.float32) if isinstance(array, float) else array.dtype

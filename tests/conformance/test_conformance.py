@@ -1,0 +1,79 @@
+"""A sample of the matrix: what is installed here runs every 60th form, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import environments, values
+from tests.conformance.batch import run_batch
+from tests.conformance.environments import Environment
+from tests.conformance.form import floats, normal
+from tests.conformance.forms import all_forms
+from tests.conformance.matrix import ALL, Case, cases_of, verdicts_of, write_forms
+from tests.conformance.verdict import Verdict, judge
+from tests.needs import need_zig
+
+EVERY = 60
+INSTALLED = (
+    Environment("lce", "lce"),
+    Environment("bnncc", "bnncc"),
+    Environment("litert", "ai_edge_litert"),
+)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return cases_of(all_forms()[::EVERY])
+
+
+@pytest.mark.parametrize("environment", INSTALLED, ids=lambda environment: environment.name)
+def test_every_60th_form_is_right_on_ordinary_numbers(
+    environment: Environment, cases: list[Case], tmp_path: Path
+) -> None:
+    if environment.kind == "lce" and importlib.util.find_spec("larq_compute_engine") is None:
+        pytest.skip("larq-compute-engine is not installed")
+    need_zig()
+    taken = cases if environment.kind != "ai_edge_litert" else [case for case in cases if not case.needs_lce]
+    write_forms(taken, [], tmp_path / "forms")
+    command = environments.command(environment, tmp_path, xnnpack=True, threads=2, library="")
+    outcomes = run_batch(command, tmp_path / "forms", len(taken), environments.variables(environment))
+    for case, outcome in zip(taken, outcomes, strict=True):
+        found = verdicts_of(case, outcome)
+        assert ALL not in found, f"{case.form.title}: {outcome}"
+        assert all(found[kind] <= Verdict.CLAMPED for kind in values.FINITE if kind in found), (case.form.title, found)
+
+
+def test_a_process_that_ends_is_the_outcome_of_its_form_and_the_others_run(tmp_path: Path) -> None:
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import os, pickle, sys\n"
+        "for number in range(int(sys.argv[-1]), 4):\n"
+        "    pickle.dump(('begin', number), sys.stdout.buffer); sys.stdout.buffer.flush()\n"
+        "    if number == 1: os.abort()\n"
+        "    pickle.dump(('refused', number, 'no') if number == 2 else ('done', number, []), sys.stdout.buffer)\n"
+        "pickle.dump(('end',), sys.stdout.buffer)\n"
+    )
+    outcomes = run_batch([environments.sys.executable, str(server)], tmp_path / "forms", 4)
+    assert [bool(outcome.died) for outcome in outcomes] == [False, True, False, False]
+    assert [outcome.refused for outcome in outcomes] == ["", "", "no", ""]
+
+
+def test_verdicts() -> None:
+    (exact,) = (form for form in all_forms() if form.title == "Neg [7]")
+    (rounding,) = (form for form in all_forms() if form.title == "Exp [7]")
+    wanted = normal(7).astype("float64")
+    right = wanted.astype("float32")
+    for form, factor, verdict in (
+        (exact, 1, Verdict.RIGHT), (exact, 1 + 1e-6, Verdict.WRONG),
+        (rounding, 1 + 1e-6, Verdict.ROUNDED), (rounding, 1.01, Verdict.WRONG),
+    ):  # fmt: skip
+        assert judge(form, [wanted], [right * right.dtype.type(factor)]) is verdict
+    infinite = wanted * float("inf")
+    assert judge(
+        rounding, [infinite], [infinite.clip(-3.4028234663852886e38, 3.4028234663852886e38).astype("float32")]
+    ) is (Verdict.CLAMPED)
+    assert judge(exact, [wanted], [right[:3]]) is Verdict.WRONG
+    assert floats("x", 7) == "float[7] x"
