@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from bnncc._version import __version__
+from bnncc.boundary import with_boundary
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
@@ -100,8 +101,11 @@ def compile(
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
-    """Run the passes on a copy of the traced graph and emit the file."""
+    """Run the passes on a copy of the traced graph, with the inputs and outputs that the options name, and emit the
+    file.
+    """
     start = time.perf_counter()
+    network, traced = traced, with_boundary(traced, options)
     traced = _with_products_as_layers(traced)
     model = traced.model.clone()
     ops.register(model)
@@ -131,7 +135,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     )
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     release_unused(traced.float32_bytes)
-    return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
+    return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds, network)
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:

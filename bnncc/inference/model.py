@@ -8,7 +8,7 @@ from pathlib import Path
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import INPUT_TYPES, InputSpec
-from bnncc.inference.classes import class_count
+from bnncc.inference.classes import file_class_count
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.reader import TfliteFile
@@ -73,8 +73,8 @@ class Model:
 
     @property
     def class_count(self) -> int | None:
-        """How many logits the first output has; None where it is no row of them for each image."""
-        return class_count(self.file.outputs[0].shape)
+        """How many classes the first output tells apart; None where it is no row of logits, nor their index."""
+        return file_class_count(self.file)
 
     def class_name(self, index: int) -> str:
         """As the metadata call it, else its number."""

@@ -42,7 +42,7 @@ TENSOR_TYPES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Quantization:
-    """What an int8 constant q stands for: scales[o] · (q - zero_points[o]) at index o of `axis`."""
+    """What 8-bit integers q stand for: scales[o] · (q - zero_points[o]) at index o of `axis`, or one for all."""
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -93,11 +93,13 @@ class ModelWriter:
         self._metadata: list[schema.MetadataT] = []
         self._numbers: dict[int, int] = {}
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, quantization: Quantization | None = None
+    ) -> Tensor:
         """Add an activation tensor.  `name` gets a suffix where it is taken; a dtype outside TENSOR_TYPES is a
         KeyError.
         """
-        return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, buffer=0)
+        return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, 0, quantization)
 
     def constant(self, name: str, data: npt.NDArray[np.generic], quantization: Quantization | None = None) -> Tensor:
         """Add a constant tensor, or return the one that already holds the same data in the same shape, type and
