@@ -33,11 +33,13 @@ from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.split_phases import SplitPhases, is_transposed
+from bnncc.public_notes import has_labels, public_metadata
 from bnncc.system.memory import release_unused
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
+from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 
 DEFAULT_TARGET = "raspberry-pi-4"
 
@@ -132,6 +134,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
         channels_last=options.channels_last,
         precision=options.weights_precision,
         metadata=_metadata(traced, target, options),
+        append=archive(options.classes) if has_labels(traced, options) else None,
     )
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     release_unused(traced.float32_bytes)
@@ -172,4 +175,5 @@ def _enabled(steps: Sequence[Step], options: Options) -> list[Step]:
 
 def _metadata(traced: TracedModel, target: Target, options: Options) -> dict[str, bytes]:
     entry = FileMetadata(__version__, target.name, traced.weights_digest, traced.float32_bytes, options, traced.frozen)
-    return {METADATA_NAME: entry.as_bytes()}
+    public = public_metadata(traced, options)
+    return {METADATA_NAME: entry.as_bytes()} | ({} if public is None else {PUBLIC_NAME: public})

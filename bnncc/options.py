@@ -22,6 +22,7 @@ from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
 
 
@@ -73,6 +74,7 @@ class Options:
     input_type: of pictures.  With UINT8 the file takes the pixels as they are decoded, with INT8 128 less, and what
     `preprocessing` says that they become is computed by the file.  byte_inputs: the inputs that are meant; by default
     all of one, three or four channels.
+    information: what the author says of the file, in the metadata that other tools read.
     head, output_type: what is computed of the network's outputs, and in which type the file yields them.
     """
 
@@ -91,6 +93,7 @@ class Options:
     byte_inputs: tuple[str, ...] = ()
     head: Head = Head.NONE
     output_type: ValueType = ValueType.FLOAT32
+    information: Information = field(default_factory=Information)
 
     def __post_init__(self) -> None:
         """Take the command line's words too; raises InputError for any other."""
@@ -182,6 +185,8 @@ class FileMetadata:
             value = getattr(options, name)
             if value is not type(value)(_DEFAULTS[name]):
                 entry[name] = value.value
+        if options.information != Information():
+            entry["information"] = {name: text for name, text in vars(options.information).items() if text}
         if options.byte_inputs:
             entry["byte_inputs"] = list(options.byte_inputs)
         if self.frozen_branches:
@@ -207,6 +212,7 @@ def _options(entry: Mapping[str, Any]) -> Options:
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
         classes=_texts(entry, "classes"),
         byte_inputs=_texts(entry, "byte_inputs"),
+        information=Information(**entry.get("information", {})),
         input_type=ValueType(entry.get("input_type", _DEFAULTS["input_type"])),
         head=Head(entry.get("head", _DEFAULTS["head"])),
         output_type=ValueType(entry.get("output_type", _DEFAULTS["output_type"])),

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
+import bnncc.compiler
 from bnncc.errors import BnnccError, InputError
 from bnncc.inference.runners import Runtime, available_runtimes
 from bnncc.ir.evaluate import random_inputs
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata
+from bnncc.targets.tflite.digest import is_damaged
+from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, Information, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify_in
 
@@ -162,6 +165,29 @@ def test_what_cannot_be_is_refused_with_the_reason(net: Net, options: dict[str, 
     with pytest.raises(InputError) as error:
         compiled(net, shape, **options)
     assert message in str(error.value)
+
+
+def test_other_tools_read_names_pixels_and_labels_and_the_file_still_runs(of_bytes: CompiledModel) -> None:
+    model = bnncc.compiler.compile_traced(
+        of_bytes.network or of_bytes.traced,
+        of_bytes.target,
+        dataclasses.replace(
+            of_bytes.options, classes=tuple("abcdefghij"), information=Information("net", license="MIT")
+        ),
+    )
+    file = TfliteFile(model.content)
+    assert not is_damaged(model.content)
+    assert is_damaged(model.content[:-1] + b"x")  # the digest is of the archive too
+    found = dict(describe(file.metadata()[PUBLIC_NAME]))
+    # (pixel - 0) / 255, quantized by 1/255, is the pixel
+    assert found["input x"] == "pixels as they are decoded; (pixel - 0) / 255"
+    assert found["output output"] == "the probability of each class; labels.txt"
+    assert (found["name"], found["license"]) == ("net", "MIT")
+    assert packed_files(model.content) == {"labels.txt": b"a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n"}
+    given = [of_bytes.as_stored(array) for array in random_inputs(of_bytes.traced.model, 3)]
+    for runtime in available_runtimes():
+        np.testing.assert_array_equal(runtime.load(model.content).run(given)[0], of_bytes.run(given)[0])
+    assert FileMetadata.read(file).options.information == Information("net", license="MIT")
 
 
 def test_the_file_remembers_how_it_was_compiled(of_bytes: CompiledModel) -> None:

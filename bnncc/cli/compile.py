@@ -49,6 +49,11 @@ def _compile_options(
     output_type: str,
     softmax: bool,
     argmax: bool,
+    name: str,
+    description: str,
+    model_version: str,
+    author: str,
+    license: str,
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
@@ -59,6 +64,7 @@ def _compile_options(
     from bnncc.passes.merge_replication import ReplicationMode
     from bnncc.passes.recognize_sign import SignOfZero
     from bnncc.targets.tflite.precision import WeightsPrecision
+    from bnncc.targets.tflite.public_metadata import Information
     from bnncc.verification.passes import first_difference
 
     if softmax and argmax:
@@ -68,6 +74,7 @@ def _compile_options(
         input_type=ValueType(input_type),
         byte_inputs=byte_inputs,
         output_type=ValueType(output_type),
+        information=Information(name, description, model_version, author, license),
         head=Head.SOFTMAX if softmax else Head.ARGMAX if argmax else Head.NONE,
         padding=Padding(padding),
         channels_last=input_layout == "nhwc",
@@ -134,6 +141,16 @@ compile_options = as_one(
         choice_option("--output-type", VALUE_TYPES, "Type of outputs that are bounded, as probabilities."),
         click.option("--softmax", is_flag=True, help="The file yields probabilities."),
         click.option("--argmax", is_flag=True, help="The file yields the index of the largest logit."),
+        *(
+            click.option(f"--{word}", default="", help=f"For the file's metadata, which other tools show: {text}.")
+            for word, text in (
+                ("name", "what the network is called"),
+                ("description", "what it is for"),
+                ("model-version", "which version of it this is"),
+                ("author", "who made it"),
+                ("license", "under which license it may be used"),
+            )
+        ),
         click.option("--dump-dir", type=FILE, help="Write the ONNX model after each pass here."),
         click.option(
             "--verify-passes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import flatbuffers
@@ -148,10 +148,11 @@ class ModelWriter:
         outputs: Sequence[Tensor],
         input_names: Sequence[str],
         output_names: Sequence[str],
+        append: Callable[[bytes], bytes] | None = None,
     ) -> bytes:
         """Return the file, without the RESHAPEs that nothing reads.
 
-        The names are those of the signature `serving_default`.
+        The names are those of the signature `serving_default`.  append: puts further bytes behind the flatbuffer.
         """
         self._drop_unread_reshapes({tensor.index for tensor in outputs})
         inputs, outputs = ([self._renumbered(tensor) for tensor in tensors] for tensors in (inputs, outputs))
@@ -167,7 +168,7 @@ class ModelWriter:
         model.version, model.description = SCHEMA_VERSION, self._description
         model.operatorCodes, model.subgraphs, model.buffers = self._codes, [subgraph], self._buffers
         model.metadata, model.signatureDefs = self._metadata, [signature]
-        return pack(model)
+        return pack(model, append)
 
     def _drop_unread_reshapes(self, outputs: set[int]) -> None:
         """A RESHAPE of a RESHAPE reads what the first one reads, which may leave that one without a reader."""
@@ -245,14 +246,17 @@ class ModelWriter:
         return operator
 
 
-def pack(model: schema.ModelT) -> bytes:
-    """Serialise a schema object tree, with every buffer's data aligned, and its digest if it has an entry for one."""
+def pack(model: schema.ModelT, append: Callable[[bytes], bytes] | None = None) -> bytes:
+    """Serialise a schema object tree, with every buffer's data aligned, and its digest if it has an entry for one, of
+    what `append` puts behind it as well.
+    """
     model = copy.copy(model)
     _end_safely(model)
     model.buffers = [_aligned(buffer) for buffer in model.buffers]
     builder = flatbuffers.Builder(sum(buffer.data.size for buffer in model.buffers if buffer.data is not None) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return seal(bytes(builder.Output()))
+    content = bytes(builder.Output())
+    return seal(content if append is None else append(content))
 
 
 def _end_safely(model: schema.ModelT) -> None:
