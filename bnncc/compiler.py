@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
 from torch import nn
 
 from bnncc._version import __version__
+from bnncc.boundary import with_boundary
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
@@ -33,12 +35,14 @@ from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.split_phases import SplitPhases, is_transposed
+from bnncc.public_notes import has_labels, public_metadata
 from bnncc.system.memory import release_unused
 from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
+from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs, oldest
 
@@ -104,8 +108,11 @@ def compile(
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
-    """Run the passes on a copy of the traced graph and emit the file."""
+    """Run the passes on a copy of the traced graph, with the inputs and outputs that the options name, and emit the
+    file.
+    """
     start = time.perf_counter()
+    network, traced = traced, with_boundary(traced, options)
     traced = _with_products_as_layers(traced)
     model = traced.model.clone()
     ops.register(model)
@@ -130,7 +137,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     content = _emit(model, traced, target, options)
     seconds = {**traced.seconds, "passes": passed - start, "emit": time.perf_counter() - passed}
     release_unused(traced.float32_bytes)
-    return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds)
+    return CompiledModel(content, model, traced, target, layers, options, seconds, runner.seconds, network)
 
 
 def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options) -> bytes:
@@ -138,10 +145,14 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
 
     Raises InputError where it would not be right on `options.min_runtime`.
     """
-    layout, precision = options.channels_last, options.weights_precision
-    content = emit(
-        model, channels_last=layout, precision=precision, metadata=_metadata(traced, target, options, ORDINARY)
+    emitted = partial(
+        emit,
+        model,
+        channels_last=options.channels_last,
+        precision=options.weights_precision,
+        append=archive(options.classes) if has_labels(traced, options) else None,
     )
+    content = emitted(metadata=_metadata(traced, target, options, ORDINARY))
     file = TfliteFile(content)
     found = needs(file)
     missed = [] if options.min_runtime is None else beyond(found, options.min_runtime)
@@ -150,8 +161,7 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
         raise InputError("\n".join([f"with --min-runtime {options.min_runtime} this network does not go:", *lines]))
     if not beyond(found, ORDINARY):
         return content
-    metadata = _metadata(traced, target, options, oldest(found))
-    return emit(model, channels_last=layout, precision=precision, metadata=metadata)
+    return emitted(metadata=_metadata(traced, target, options, oldest(found)))
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
@@ -190,4 +200,5 @@ def _metadata(traced: TracedModel, target: Target, options: Options, oldest_runt
     entry = FileMetadata(
         __version__, target.name, traced.weights_digest, traced.float32_bytes, options, traced.frozen, oldest_runtime
     )
-    return {METADATA_NAME: entry.as_bytes()}
+    public = public_metadata(traced, options)
+    return {METADATA_NAME: entry.as_bytes()} | ({} if public is None else {PUBLIC_NAME: public})

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class CompiledModel:
     """A compiled network.
 
-    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network
-    before the passes.  layers: every binary layer of the source.  seconds: of "load", "export", "check", "passes" and
-    "emit"; pass_seconds: of each pass.
+    content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network before
+    the passes, with the inputs and outputs of the file; network: with its own.  layers: every binary layer of the
+    source.  seconds: of "load", "export", "check", "passes" and "emit"; pass_seconds: of each pass.
     """
 
     content: bytes
@@ -39,6 +39,7 @@ class CompiledModel:
     options: Options
     seconds: dict[str, float] = field(default_factory=dict)
     pass_seconds: dict[str, float] = field(default_factory=dict)
+    network: TracedModel | None = None
 
     @property
     def float_weight_bytes(self) -> int:
@@ -104,4 +105,4 @@ class CompiledModel:
         """
         from bnncc.baseline import make_baseline
 
-        return make_baseline(self.traced, inputs, self.options)
+        return make_baseline(self.network or self.traced, inputs, self.options)

@@ -22,16 +22,39 @@ from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.runtimes import ORDINARY, check_name
 
+
+class ValueType(Enum):
+    """What an input or output of the file holds."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+    INT8 = "int8"
+
+
+class Head(Enum):
+    """What is computed of the first output, a row of logits an image."""
+
+    NONE = "none"
+    SOFTMAX = "softmax"
+    ARGMAX = "argmax"
+
+
 _CHOICES: dict[str, type[Enum]] = {
+    "input_type": ValueType,
+    "output_type": ValueType,
+    "head": Head,
     "padding": Padding,
     "replication": ReplicationMode,
     "zero_weights": ZeroWeights,
     "sign_of_zero": SignOfZero,
     "weights_precision": WeightsPrecision,
 }
+# Of what files by older versions do not name.
+_DEFAULTS = {"input_type": "float32", "output_type": "float32", "head": "none"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +72,13 @@ class Options:
     weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
     min_runtime: one of `bnncc.targets.tflite.runtimes.RUNTIMES`: compiling fails where the file would not be right on
     it and on all later ones.
-    preprocessing: what turns a picture into the network's input; classes: their names, by label.  Neither changes what
-    the file computes: both are kept in its metadata.
+    preprocessing: what turns a picture into the network's input; classes: their names, by label.  Both are kept in the
+    file's metadata, and neither changes what it computes where it takes floats.
+    input_type: of pictures.  With UINT8 the file takes the pixels as they are decoded, with INT8 128 less, and what
+    `preprocessing` says that they become is computed by the file.  byte_inputs: the inputs that are meant; by default
+    all of one, three or four channels.
+    information: what the author says of the file, in the metadata that other tools read.
+    head, output_type: what is computed of the network's outputs, and in which type the file yields them.
     """
 
     padding: Padding = Padding.AUTO
@@ -65,6 +93,11 @@ class Options:
     min_runtime: str | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
+    input_type: ValueType = ValueType.FLOAT32
+    byte_inputs: tuple[str, ...] = ()
+    head: Head = Head.NONE
+    output_type: ValueType = ValueType.FLOAT32
+    information: Information = field(default_factory=Information)
 
     def __post_init__(self) -> None:
         """Take the command line's words too; raises InputError for any other."""
@@ -160,6 +193,14 @@ class FileMetadata:
             entry["min_runtime"] = options.min_runtime
         if self.oldest_runtime != ORDINARY:
             entry["oldest_runtime"] = self.oldest_runtime
+        for name in ("input_type", "output_type", "head"):
+            value = getattr(options, name)
+            if value is not type(value)(_DEFAULTS[name]):
+                entry[name] = value.value
+        if options.information != Information():
+            entry["information"] = {name: text for name, text in vars(options.information).items() if text}
+        if options.byte_inputs:
+            entry["byte_inputs"] = list(options.byte_inputs)
         if self.frozen_branches:
             entry["frozen_branches"] = list(self.frozen_branches)
         if options.disabled_passes:
@@ -183,6 +224,11 @@ def _options(entry: Mapping[str, Any]) -> Options:
         min_runtime=entry.get("min_runtime"),
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
         classes=_texts(entry, "classes"),
+        byte_inputs=_texts(entry, "byte_inputs"),
+        information=Information(**entry.get("information", {})),
+        input_type=ValueType(entry.get("input_type", _DEFAULTS["input_type"])),
+        head=Head(entry.get("head", _DEFAULTS["head"])),
+        output_type=ValueType(entry.get("output_type", _DEFAULTS["output_type"])),
     )
 
 

@@ -15,6 +15,7 @@ from bnncc.inspect import OperatorSummary, summarize
 from bnncc.system.names import shown
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
+from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs
 
@@ -144,6 +145,17 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
             for line in frozen:
                 console.print(shown(f"frozen for all inputs: {line}"), markup=False)
             console.print(shown(", ".join(f"{key} {value}" for key, value in entries.items())), markup=False)
+        if name == PUBLIC_NAME:
+            for what, text in describe(content):
+                console.print(shown(f"{what}: {text}" if text else what), markup=False)
+    for tensors, side in ((file.inputs, "input"), (file.outputs, "output")):
+        for tensor in tensors:
+            if tensor.quantization is not None and len(tensor.quantization.scales) == 1:
+                scale, point = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
+                line = f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"
+                console.print(shown(line), markup=False)
+    for name, packed in packed_files(file.content).items():
+        console.print(shown(f"packed: {name}, {size_text(len(packed))}"), markup=False)
 
 
 def _print_needs(console: Console, file: TfliteFile) -> None:

@@ -24,6 +24,7 @@ and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, f
 - `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators
 - `steps.py`                  such a function as two values and a jump
+- `byte_steps.py`             … of a byte, of which all values are known
 - `strict_threshold.py`       … with > in place of ≥
 - `binarizer.py`              … as a sign and an affine
 - `binary_operand.py`         a value as an affine function of bits
@@ -57,6 +58,7 @@ from bnncc.passes.carry_shifts import CarryShifts
 from bnncc.passes.clamp_before_rounding import ClampBeforeRounding
 from bnncc.passes.compare_differences import CompareDifferences
 from bnncc.passes.decompose import Decompose
+from bnncc.passes.dequantize_bytes import DequantizeBytes
 from bnncc.passes.drop_no_ops import DropNoOps
 from bnncc.passes.express_pad_value import ExpressPadValue
 from bnncc.passes.fill_known_zeros import FillKnownZeros
@@ -125,6 +127,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("carry-pixel-shuffle", CarryPixelShuffle, "filters in the order of DEPTH_TO_SPACE, affines in front of it"),
     Step("fold-affine", FoldAffine, "batch norms, scales and shifts go into the convolution in front"),
     Step("sink-scales", SinkScales, "scales behind sums, pools and gates go into the convolutions in front"),
+    Step("dequantize-bytes", DequantizeBytes, "scales of pixels go into the weights that read them"),
     Step("average-early", AverageEarly, "means over maps before the arithmetic on maps"),
     Step("express-pad-value", ExpressPadValue, "padding with neither 0 nor +1 becomes zero padding and a correction"),
     Step("normalize-sign-input", NormalizeSignInput, "one Add, and no Mul, in front of a sign"),

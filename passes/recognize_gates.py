@@ -24,6 +24,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.affine import affine_of, channel_vector
+from bnncc.passes.byte_steps import is_byte
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert
 from bnncc.passes.remove_unused import remove_unread
@@ -182,7 +183,9 @@ def _simplify(graph: ir.Graph, node: ir.Node) -> bool:
             source = inner.inputs[0]
         else:
             break
-    if source is x:
+    if source is x or is_byte(
+        source
+    ):  # of a byte, ties are no chance, and fall as the network's own roundings let them
         return False
     rank = len(shape)
     y = node.outputs[0]

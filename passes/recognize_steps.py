@@ -21,6 +21,8 @@ In front of all that, a Pad by a constant p moves behind the expression, where i
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 
@@ -28,6 +30,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import THREE_VALUED_KEY, constant_of, inherit_source, new_constant, shape_of, take_over
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binarizer import Binarizer, binarizer_of, readers, rests_between
+from bnncc.passes.byte_steps import is_byte, steps_of_byte
 from bnncc.passes.elementwise import Candidate, interpret, is_elementwise
 from bnncc.passes.expression import Chain, exclusive, is_absorbed, rewrite_expressions
 from bnncc.passes.insertion import insert_reshape
@@ -41,17 +44,21 @@ class RecognizeSteps(ir.passes.InPlacePass):
     """Rewrite every two-valued expression; the last value of one comes first."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_expressions(model.graph, _recognize))
+        return ir.passes.PassResult(model, modified=rewrite_expressions(model.graph, partial(_recognize, model)))
 
 
-def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
+def _recognize(model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
     if _is_affine_of_sign(node):
         return False
     best: tuple[int, Candidate, Binarizer] | None = None
     candidates = interpret(value)
+    of_byte = next((one for one in candidates if is_byte(one.source)), None)
+    known = None if of_byte is None or value.dtype != ir.DataType.FLOAT else steps_of_byte(model, of_byte.source, value)
+    if known is not None and of_byte is not None:
+        candidates = [of_byte]
     for index, candidate in enumerate(candidates):
-        steps = steps_of(candidate.function)
+        steps = known or steps_of(candidate.function)
         if (
             steps is None
             or rests_between(steps, candidates[index + 1 :])

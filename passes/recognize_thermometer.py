@@ -22,6 +22,7 @@ import onnx_ir as ir
 from bnncc.ir.bit_moves import WORD
 from bnncc.ir.graph import inherit_source, new_constant, shape_of
 from bnncc.passes.binarizer import binarizer_of
+from bnncc.passes.byte_steps import is_byte, steps_of_byte
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, Candidate
 from bnncc.passes.insertion import insert, insert_reshape
@@ -61,7 +62,7 @@ class RecognizeThermometer(ir.passes.InPlacePass):
         known: dict[ir.Node, _Step] = {}
 
         def rewrite(graph: ir.Graph, node: ir.Node) -> bool:
-            changed = _recognize(graph, node, known)
+            changed = _recognize(model, node, known)
             if changed:
                 known.clear()
             return changed
@@ -69,12 +70,15 @@ class RecognizeThermometer(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=rewrite_each(model.graph, rewrite, backwards=True))
 
 
-def _recognize(graph: ir.Graph, node: ir.Node, known: dict[ir.Node, _Step]) -> bool:
-    value = node.outputs[0]
+def _recognize(model: ir.Model, node: ir.Node, known: dict[ir.Node, _Step]) -> bool:
+    graph, value = model.graph, node.outputs[0]
     shape = shape_of(value)
     if shape is None or not 2 <= len(shape) <= 4 or value.dtype != ir.DataType.FLOAT or not _repeats(node, known):
         return False
-    for source in sources_of(value):
+    sources = list(sources_of(value))
+    of_bytes = [source for source in sources if is_byte(source.value)]
+    byte_steps = steps_of_byte(model, of_bytes[0].value, value) if of_bytes else None
+    for source in sources if byte_steps is None else of_bytes[:1]:
         if int(np.prod(shape)) <= int(np.prod(shape_of(source.value) or ())):
             continue
         if _is_replication(value, source):
@@ -85,7 +89,7 @@ def _recognize(graph: ir.Graph, node: ir.Node, known: dict[ir.Node, _Step]) -> b
             continue
         selection = _selection(found, shape, shape_of(source.value) or ())
         function = rows_of(found.functions, np.broadcast_to(which.reshape(-1), (shape[1],)))
-        steps = steps_of(function) if function.center is None else None
+        steps = byte_steps or (steps_of(function) if function.center is None else None)
         if selection is None or steps is None or len(np.unique(steps.threshold)) == 1:
             continue
         repeated = _repeated(graph, node, source.value, selection)

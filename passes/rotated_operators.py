@@ -23,7 +23,7 @@ ELEMENTWISE = {
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum", "PRelu", "Where", "Less", "LessOrEqual", "Greater",
     "GreaterOrEqual", "Equal", "And", "Or", "Not", "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Floor", "Ceil",
     "Round", "Sign", "Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Elu", "Selu",
-    "Celu", "Softplus", "Erf", "Gelu", "Mish", "Cast", "BatchNormalization", "Identity", "Dropout",
+    "Celu", "Softplus", "Erf", "Gelu", "Mish", "Cast", "DequantizeLinear", "BatchNormalization", "Identity", "Dropout",
 }  # fmt: skip
 
 # Operators with an `axis` attribute that commute with the rotation while that axis is not H or W.

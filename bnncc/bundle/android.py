@@ -35,7 +35,7 @@ program for the shell that needs nothing else.  Android 7.0 (API level {api_leve
        val interpreter = Interpreter(model, Interpreter.Options().addDelegate(delegate).setNumThreads(4))
 
 `bundle.json`{labels} how pictures become the network's input (`preprocessing`: torchvision's Resize,
-CenterCrop and Normalize){labels_meaning}; the input is {shape} float32.
+CenterCrop{normalizes}){labels_meaning}; the input is {shape} {dtype}{bytes_meaning}.
 
 ## In `adb shell`
 
@@ -45,8 +45,7 @@ CenterCrop and Normalize){labels_meaning}; the input is {shape} float32.
     adb push {files} /data/local/tmp/bnncc/
     adb shell 'cd /data/local/tmp/bnncc && chmod +x {program} && ./{program} --check --bench'
 
-`./{program} images.npy` prints the classes of your own images: float32, [count, {axes}], already
-normalised.
+`./{program} images.npy` prints the classes of your own images: {dtype}, [count, {axes}]{already}.
 """
 
 
@@ -72,7 +71,13 @@ def write_android(model: Model, target: Target, compiler: str, check: CheckData,
 
 def _readme(model: Model, target: Target, folder: Path) -> str:
     shape = model.file.inputs[0].shape
+    (spec,) = model.inputs
+    less = ", less 128" if spec.dtype == "int8" else ""
     return README.format(
+        dtype=spec.dtype,
+        normalizes="" if spec.is_bytes else " and Normalize",
+        bytes_meaning=f", pixels as they are decoded{less}" if spec.is_bytes else "",
+        already=less if spec.is_bytes else ",\nalready normalised",
         name=model.path.name,
         title=target.title,
         api_level=API_LEVEL,

@@ -43,7 +43,7 @@ def write_bundle(
     _check_output(output, force)
     if len(model.inputs) != 1:
         raise InputError(f"{model.path} takes {len(model.inputs)} inputs; the runner of a bundle feeds one")
-    if not model.inputs[0].is_float:
+    if not (model.inputs[0].is_float or model.inputs[0].is_bytes):
         raise InputError(f"{model.path} takes {model.inputs[0].dtype}; the runner of a bundle feeds images")
     _check_operators(model, target)
     with _temporary_folder(output) as temporary:
@@ -123,5 +123,7 @@ def _settings(model: Model, target: Target) -> dict[str, Any]:
         "target": target.name,
         "abi": target.abi,
         "input_layout": "NHWC" if model.options.channels_last else "NCHW",
+        "input_type": model.inputs[0].dtype,
+        "head": model.options.head.value,
         "preprocessing": model.preprocessing.as_json(),
     }

@@ -13,7 +13,7 @@ from bnncc.data import DataSource
 from bnncc.errors import InputError
 from bnncc.inference import Model, open_lce, open_litert
 from bnncc.inference.runners import running
-from bnncc.ir.evaluate import Array
+from bnncc.ir.evaluate import Array, random_array
 
 RANDOM_IMAGES = 8
 # So many of the user's images go into the bundle.
@@ -24,7 +24,7 @@ USER_IMAGES = 64
 class CheckData:
     """Images and what the file yields for them on this machine.
 
-    images: [count, …], float32 in the file's layout, normalised.  labels: [count], where the data have them.
+    images: [count, …], in the file's layout and type, normalised or bytes.  labels: [count], where the data have them.
     outputs: [count, numbers]: all outputs of an image in one row.  reference: what computed them.
     """
 
@@ -48,8 +48,8 @@ def make_check_data(model: Model, data: str | None) -> CheckData:
     (spec,) = model.inputs
     labels = None
     if data is None:
-        random = np.random.default_rng(0).standard_normal((RANDOM_IMAGES, *spec.shape[1:]))
-        images: list[Array] = list(random.astype(np.float32))
+        shape = (RANDOM_IMAGES, *spec.shape[1:])
+        images: list[Array] = list(random_array(np.random.default_rng(0), shape, np.dtype(spec.dtype), None))
     else:
         dataset = DataSource(data).open(model.inputs, model.preprocessing, model.classes)
         samples = [dataset.sample(row) for row in range(min(len(dataset), USER_IMAGES))]

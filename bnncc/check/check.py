@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bnncc._version import __version__
+from bnncc.boundary import Boundary, with_specs
 from bnncc.check.bars import check_bars, missed_bars
 from bnncc.check.layers import check_layers, with_content
 from bnncc.check.measurements import MEASURED, NOT_MEASURED, Measurements
@@ -62,6 +63,7 @@ def check_compiled(
         metadata=metadata,
         network=network,
         specs=tuple(compiled.traced.inputs),
+        boundary=Boundary.of_file(TfliteFile(compiled.content), compiled.traced.inputs, compiled.options),
         digest=compiled.traced.weights_digest,
     )
     return _check(subject, data, options, progress, lambda batches: _Compiled(compiled))
@@ -87,13 +89,15 @@ def check_file(
     file, kept, network, opened = _open(path, network)
     options = options or CheckOptions()
     metadata = _with_preprocessing(kept, preprocessing, classes)
+    boundary = Boundary.of_file(file, opened.inputs, metadata.options)
     subject = _Subject(
         path=str(path),
         reference=network.name,
         content=file.content,
         metadata=metadata,
-        network=network if options.measures_elsewhere else opened.run,
-        specs=opened.inputs,
+        network=network if options.measures_elsewhere else boundary.around(opened.run),
+        specs=with_specs(opened.inputs, metadata.options),
+        boundary=boundary,
         digest=opened.weights_digest,
     )
     return _check(subject, data, options, progress, partial(_compile_again, file, kept, network, bool(options.layers)))
@@ -175,6 +179,7 @@ class _Subject:
     metadata: FileMetadata
     network: Run | NetworkSource
     specs: tuple[InputSpec, ...]
+    boundary: Boundary
     digest: str
 
 
@@ -195,6 +200,7 @@ def _check(
         preprocessing=subject.metadata.options.preprocessing,
         classes=subject.metadata.options.classes,
         skip_bad_images=options.skip_bad_images,
+        boundary=subject.boundary,
     )
     # What does not fit is told here, before the long part starts.
     opened = open_task(task)
@@ -237,7 +243,8 @@ def _files(subject: _Subject, options: CheckOptions) -> dict[str, TaskFile]:
         for name, runtime in zip((COMPILED, DELEGATE), options.runtimes, strict=False)
     }
     if options.baseline is not None:
-        files[BASELINE] = _read_baseline(options.baseline, subject.digest, options.runtimes[0])
+        baseline = _read_baseline(options.baseline, subject.digest, options.runtimes[0])
+        files[BASELINE] = replace(baseline, boundary=subject.boundary)
     return files
 
 

@@ -87,9 +87,12 @@ class Measurements:
 def top_classes(outputs: Array) -> npt.NDArray[np.int32] | None:
     """int32 [N, TOP]: the classes of the largest logits, largest first; None where the output is no row of logits.
 
-    Among equal logits the lower class comes first.
+    Among equal logits the lower class comes first.  Whole numbers [N] are the classes themselves.
     """
+    if outputs.ndim == 1 and outputs.dtype.kind == "i":
+        return np.pad(outputs.astype(np.int32)[:, np.newaxis], ((0, 0), (0, TOP - 1)), constant_values=-1)
     if class_count(outputs.shape) is None:
         return None
-    order = np.argsort(-outputs, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+    # As floats: a byte has no negative.
+    order = np.argsort(-outputs.astype(np.float64), axis=1, kind="stable")[:, :TOP].astype(np.int32)
     return np.pad(order, ((0, 0), (0, TOP - order.shape[1])), constant_values=-1)

@@ -238,6 +238,8 @@ class _Summary:
     def _accuracy(self, name: str, top: int) -> Proportion | None:
         if not self._labelled or self._class_count is None or (top == TOP and self._class_count <= TOP):
             return None
+        if top > 1 and np.all(self._rows.files[name].classes[self.used, 1:] < 0):  # a file that yields the class alone
+            return None
         return proportion(int(np.count_nonzero(self._hits(name)[:, :top])), len(self.used))
 
     def _agreement(self, name: str) -> Proportion | None:

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bnncc.boundary import Boundary
 from bnncc.check.measurements import MEASURED, NO_LABEL, REFERENCE, SKIPPED, TOP, Measurements, top_classes
 from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace_source
-from bnncc.inference.classes import class_count
+from bnncc.inference.classes import file_class_count
 from bnncc.inference.runners import OrtRunner, Runtime, running
 from bnncc.ir.evaluate import Array
 from bnncc.options import Options
+from bnncc.targets.tflite.reader import TfliteFile
 
 # From float32 arrays in NCHW, one for each input, to all outputs in PyTorch's order.
 Run = Callable[[Sequence[Array]], list[Array]]
@@ -35,12 +37,14 @@ class TaskFile:
     """A file to measure, and what runs it.
 
     name: for a message.  channels_last: of its 4-D inputs and outputs, where the inputs' shapes do not tell.
+    boundary: what is between the inputs and outputs of the task and those of this file; None where they are the same.
     """
 
     name: str
     content: bytes
     runtime: Runtime
     channels_last: bool = True
+    boundary: Boundary | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,8 @@ class Task:
     """One check.
 
     network: what to load, or a function that runs it.  weights_digest: of its weights.  files: by name.
-    specs: the network's inputs.  key: tells this task from all others.
+    specs: the inputs of the file.  boundary: between them and the network's, where that is to be loaded, and those of
+    a file that takes what the network takes.  key: tells this task from all others.
     """
 
     network: NetworkSource | Run
@@ -59,6 +64,7 @@ class Task:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
     skip_bad_images: bool = False
+    boundary: Boundary | None = None
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __hash__(self) -> int:
@@ -74,6 +80,7 @@ class OpenedFile:
     def __init__(self, file: TaskFile, specs: Sequence[InputSpec]) -> None:
         """Raises InputError where the file's inputs are not the network's."""
         self._name = name = file.name
+        self._boundary = file.boundary
         try:
             self._runner = file.runtime.load(file.content, fastest=True)
         except (RuntimeError, ValueError) as error:
@@ -93,6 +100,8 @@ class OpenedFile:
 
     def run(self, arrays: Sequence[Array]) -> tuple[list[Array], float]:
         """(the outputs, the seconds that the interpreter took)."""
+        if self._boundary is not None:
+            arrays = self._boundary.network_inputs(arrays)
         fed = [self._layout.as_stored(array) for array in arrays]
         started = time.perf_counter()
         with running(self._name):
@@ -100,20 +109,21 @@ class OpenedFile:
         seconds = time.perf_counter() - started
         if self._layout.channels_last:
             outputs = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in outputs]
-        return outputs, seconds
+        return outputs if self._boundary is None else self._boundary.file_outputs(outputs), seconds
 
 
 class OpenedTask:
     """A task's network, files and data, ready to run.
 
-    class_count: columns of the first output where that is a row of logits.
+    class_count: how many classes the first output tells apart, if it does.
     """
 
     def __init__(self, task: Task) -> None:
         """Raises InputError where a file or the data do not fit the network, or its classes are not the data's."""
-        self._network = task.network
+        self._network, self._boundary = task.network, task.boundary
         self.files = {name: OpenedFile(file, task.specs) for name, file in task.files.items()}
-        self.class_count = count = class_count(next(iter(self.files.values())).output_shapes[0])
+        first = next(iter(task.files.values()))
+        self.class_count = count = file_class_count(TfliteFile(first.content))
         self.data = task.data.open(task.specs, task.preprocessing, task.classes)
         folders = self.data.class_folders
         if count is not None and folders and not task.classes and folders != count:
@@ -125,7 +135,10 @@ class OpenedTask:
     @functools.cached_property
     def reference(self) -> Run:
         """The network: loaded when it is first run, which where other processes measure is never."""
-        return open_network(self._network).run if isinstance(self._network, NetworkSource) else self._network
+        if not isinstance(self._network, NetworkSource):
+            return self._network
+        run = open_network(self._network).run
+        return run if self._boundary is None else self._boundary.around(run)
 
 
 # A process works on one task at a time; the one before it is dropped.

@@ -47,7 +47,11 @@ def bundle_command(
     model = Model.read(path)
     if name is None and model.target is None:
         raise InputError(f"{path} does not say for which device it was compiled: give --target")
-    if takes_pictures([spec.shape for spec in model.inputs]) and not model.preprocessing.says_pixels:
+    if (
+        model.inputs[0].is_float
+        and takes_pictures([spec.shape for spec in model.inputs])
+        and not model.preprocessing.says_pixels
+    ):
         warn(
             f"{path} does not say what pixels become, so the bundle takes no pictures, only arrays of floats: compile "
             "the network with --mean and --std, or with --pixels"

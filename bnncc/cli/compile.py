@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # How many inputs the file is verified on: so many random ones, or the first of the user's data.
 VERIFICATION_INPUTS = 4
+# `bnncc.options.ValueType`, said again because importing it takes PyTorch.
+VALUE_TYPES = ("float32", "uint8", "int8")
 # So many of the user's own inputs go through the check of the trace, besides the random ones.
 TRACE_CHECK_INPUTS = 2
 
@@ -44,19 +46,37 @@ def _compile_options(
     sign_of_zero: str,
     weights_precision: str,
     min_runtime: str | None,
+    input_types: Sequence[str],
+    output_type: str,
+    softmax: bool,
+    argmax: bool,
+    name: str,
+    description: str,
+    model_version: str,
+    author: str,
+    license: str,
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
 ) -> Options:
-    from bnncc.options import Options
+    from bnncc.options import Head, Options, ValueType
     from bnncc.passes.binary_weights import ZeroWeights
     from bnncc.passes.legalize import Padding
     from bnncc.passes.merge_replication import ReplicationMode
     from bnncc.passes.recognize_sign import SignOfZero
     from bnncc.targets.tflite.precision import WeightsPrecision
+    from bnncc.targets.tflite.public_metadata import Information
     from bnncc.verification.passes import first_difference
 
+    if softmax and argmax:
+        raise InputError("--softmax and --argmax: the largest probability is that of the largest logit; give one")
+    input_type, byte_inputs = _input_type(input_types)
     return Options(
+        input_type=ValueType(input_type),
+        byte_inputs=byte_inputs,
+        output_type=ValueType(output_type),
+        information=Information(name, description, model_version, author, license),
+        head=Head.SOFTMAX if softmax else Head.ARGMAX if argmax else Head.NONE,
         padding=Padding(padding),
         channels_last=input_layout == "nhwc",
         dump_dir=dump_dir,
@@ -68,6 +88,18 @@ def _compile_options(
         weights_precision=WeightsPrecision(weights_precision),
         min_runtime=min_runtime,
     )
+
+
+def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """(the type, the inputs that were named) of TYPE and NAME=TYPE.  Raises InputError where they are no such types."""
+    pairs = [text.rpartition("=")[::2] for text in given] or [("", VALUE_TYPES[0])]
+    kinds = {kind for _, kind in pairs}
+    unknown = next((kind for kind in kinds if kind not in VALUE_TYPES), None)
+    if unknown is not None:
+        raise InputError(f"--input-type: {unknown!r} is none of {', '.join(VALUE_TYPES)}")
+    if len(kinds) > 1 or (len(pairs) > 1 and not all(name for name, _ in pairs)):
+        raise InputError("--input-type: give one type, or one type for several inputs, NAME=TYPE each")
+    return kinds.pop(), tuple(name for name, _ in pairs if name)
 
 
 compile_options = as_one(
@@ -104,6 +136,27 @@ compile_options = as_one(
             "--min-runtime",
             metavar="NAME",
             help="Refuse a file that is not right on this runtime and all later ones: tflite-2.14, litert-1.4, …",
+        ),
+        click.option(
+            "--input-type",
+            "input_types",
+            multiple=True,
+            metavar="[NAME=]float32|uint8|int8",
+            help="With uint8 the file takes pictures' bytes as they are decoded, with int8 128 less, and computes "
+            "--mean and --std, or --pixels, itself; all inputs of 1, 3 or 4 channels, or those named.",
+        ),
+        choice_option("--output-type", VALUE_TYPES, "Type of outputs that are bounded, as probabilities."),
+        click.option("--softmax", is_flag=True, help="The file yields probabilities."),
+        click.option("--argmax", is_flag=True, help="The file yields the index of the largest logit."),
+        *(
+            click.option(f"--{word}", default="", help=f"For the file's metadata, which other tools show: {text}.")
+            for word, text in (
+                ("name", "what the network is called"),
+                ("description", "what it is for"),
+                ("model-version", "which version of it this is"),
+                ("author", "who made it"),
+                ("license", "under which license it may be used"),
+            )
         ),
         click.option("--dump-dir", type=FILE, help="Write the ONNX model after each pass here."),
         click.option(

@@ -230,6 +230,45 @@ def _data(
     )
 
 
+def _given_preprocessing(
+    resize: int | None,
+    crop: str | None,
+    mean: str | None,
+    std: str | None,
+    pixels: str | None,
+    interpolation: str | None,
+    exif: str | None,
+) -> dict[str, object]:
+    given = {
+        "resize": resize,
+        "crop": _size(crop),
+        "mean": _numbers("--mean", mean) or None,
+        "std": _numbers("--std", std) or None,
+        "pixels": pixels,
+        "interpolation": interpolation,
+        "exif": exif,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def preprocessing_options(command: Command) -> Command:
+    """Of a command that takes a file whose metadata may say it: its parameter `given`, the fields of `Preprocessing`
+    that were given.
+    """
+    options = (
+        click.option("--resize", type=click.IntRange(1), metavar="PIXELS", help="Resize pictures: the shorter side."),
+        click.option("--crop", metavar="HEIGHT[xWIDTH]", help="Keep the centre of each picture."),
+        click.option("--mean", metavar="R,G,B", help="As in training, for a file whose metadata do not say."),
+        click.option("--std", metavar="R,G,B", help="Goes with --mean."),
+        click.option("--pixels", type=PIXELS, help="What pixels become, for a file whose metadata do not say."),
+        click.option(
+            "--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="How --resize computes pixels."
+        ),
+        click.option("--exif", type=click.Choice(["apply", "ignore"]), help="Whether EXIF orientation turns pictures."),
+    )
+    return as_one("given", _given_preprocessing, options)(command)
+
+
 def require_memory_for(count: int, specs: Sequence[InputSpec]) -> None:
     """Raise InputError where `count` inputs of the network do not fit into memory."""
     from bnncc.system.memory import require_memory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from bnncc.cli.options import FILE, PIXELS
+from bnncc.cli.options import FILE, preprocessing_options
 from bnncc.errors import InputError
 from bnncc.system.names import shown
 
@@ -36,22 +36,22 @@ LONGEST_NAME = 1000
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
-@click.option("--pixels", type=PIXELS, help="What pixels become, for a file whose metadata do not say.")
+@preprocessing_options
 def run_command(
-    path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, pixels: str | None
+    path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, given: dict[str, object]
 ) -> None:
     """Run FILE.tflite in LiteRT, with bnncc's delegate, on your own images.
 
     Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
-    Prints the classes with the largest logits.
+    --resize, --crop, --interpolation and --exif take the place of the file's own, for pictures of another kind.  Prints
+    the classes with the largest logits.
     """
     from bnncc.inference import Model, open_input, open_litert
     from bnncc.system.arrays import npz
     from bnncc.system.files import check_writable, keep_apart, write_atomically
 
     model = Model.read(path)
-    if pixels is not None:
-        model = model.with_pixels(pixels)
+    model = model.with_preprocessing(given)
     if output is None and model.class_count is None:
         shape = "x".join(map(str, model.file.outputs[0].shape))
         raise InputError(f"{path} yields {shape}, no row of logits: write the outputs to a file, -o OUT.npz")
@@ -98,7 +98,11 @@ def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
 
 
 def _print_classes(model: Model, name: str, logits: Array, top: int) -> None:
-    """The largest logits, one a line."""
+    """The largest logits, one a line; or the class, where that is what the file yields."""
     click.echo(shown(name))
-    for index in np.argsort(-logits, kind="stable")[:top]:
-        click.echo(f"{float(logits[index]):12.4f}  {model.class_name(int(index))}")
+    if logits.ndim == 0:
+        click.echo(f"{'':12}  {model.class_name(int(logits))}")
+        return
+    scores = model.scores(logits)
+    for index in np.argsort(-scores, kind="stable")[:top]:
+        click.echo(f"{scores[index]:12.4f}  {model.class_name(int(index))}")

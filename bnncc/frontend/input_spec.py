@@ -11,6 +11,9 @@ import numpy as np
 from bnncc.errors import InputError
 from bnncc.ir.evaluate import Array, random_array
 
+# What an int8 is less than the byte that it stands for.
+MIDDLE = 128
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -22,12 +25,14 @@ class InputSpec:
         dtype: NumPy's name of its type.
         range: random values are at least the first number and below the second; None for normally distributed floats,
             or for integers that every type has.
+        is_bytes: the elements are the bytes of a picture; of int8, less `MIDDLE`.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     range: tuple[float, float] | None = None
+    is_bytes: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -55,9 +60,16 @@ class InputSpec:
     def convert(self, array: Array) -> Array:
         """`array` in this type.  Raises InputError where that changes an integer's value."""
         given = np.asarray(array)
+        if self.is_bytes and self.dtype == "int8" and given.dtype == np.uint8:
+            given = given.astype(np.int16) - MIDDLE
         with np.errstate(invalid="ignore", over="ignore"):
             converted = given.astype(self.dtype)
         if not self.is_float and not np.array_equal(converted, given):
+            if self.is_bytes:
+                raise InputError(
+                    f"the input '{self.name}' takes a picture's bytes (--input-type {self.dtype}), and these are "
+                    f"{given.dtype} numbers: give uint8 pixels, as they are decoded"
+                )
             raise InputError(f"the input '{self.name}' takes {self.dtype}, and {given.dtype} values do not fit into it")
         return converted
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
 from bnncc.frontend import INPUT_TYPES, InputSpec
-from bnncc.inference.classes import class_count
+from bnncc.inference.classes import file_class_count
+from bnncc.ir.evaluate import Array
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,15 @@ class Model:
                 raise InputError(f"{path}: the input '{tensor.name}' takes {tensor.dtype} {tensor.shape}, not images")
         return cls(path, file) if metadata is None else cls(path, file, metadata.target, metadata.options)
 
-    def with_pixels(self, pixels: str) -> Model:
-        """The same file, with what its metadata do not say.  Raises InputError where they say it."""
-        if self.preprocessing.says_pixels:
-            raise InputError(f"--pixels: {self.path} says what pixels become: {self.preprocessing.as_json()}")
-        preprocessing = replace(self.preprocessing, pixels=pixels)
+    def with_preprocessing(self, given: Mapping[str, Any]) -> Model:
+        """The same file, with other fields of `Preprocessing`: how pictures are cut, and what its metadata do not say.
+
+        Raises InputError for mean, std and pixels where they say it.
+        """
+        named = next((name for name in ("mean", "std", "pixels") if name in given), None)
+        if named is not None and self.preprocessing.says_pixels:
+            raise InputError(f"--{named}: {self.path} says what pixels become: {self.preprocessing.as_json()}")
+        preprocessing = replace(self.preprocessing, **given)
         return replace(self, options=replace(self.options, preprocessing=preprocessing))
 
     @property
@@ -58,8 +68,13 @@ class Model:
     def inputs(self) -> tuple[InputSpec, ...]:
         """The inputs in PyTorch's order (NCHW)."""
         return tuple(
-            InputSpec(tensor.name, self.options.as_nchw(tensor.shape), tensor.dtype) for tensor in self.file.inputs
+            InputSpec(tensor.name, self.options.as_nchw(tensor.shape), tensor.dtype, is_bytes=self._takes_bytes(tensor))
+            for tensor in self.file.inputs
         )
+
+    def _takes_bytes(self, tensor: Tensor) -> bool:
+        """True for an input that takes pictures as they are decoded: the file says what becomes of them."""
+        return tensor.quantization is not None and tensor.dtype == self.options.input_type.value
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -73,8 +88,14 @@ class Model:
 
     @property
     def class_count(self) -> int | None:
-        """How many logits the first output has; None where it is no row of them for each image."""
-        return class_count(self.file.outputs[0].shape)
+        """How many classes the first output tells apart; None where it is no row of logits, nor their index."""
+        return file_class_count(self.file)
+
+    def scores(self, output: Array) -> Array:
+        """What the numbers of the first output stand for, float64."""
+        found = self.file.outputs[0].quantization
+        numbers = output.astype(np.float64)
+        return numbers if found is None else found.scales[0] * (numbers - found.zero_points[0])
 
     def class_name(self, index: int) -> str:
         """As the metadata call it, else its number."""

@@ -55,6 +55,8 @@ LEFT_IN_FLOAT_KEY = "bnncc.left_in_float"
 NOT_DECOMPOSED_KEY = "bnncc.not_decomposed"
 # On an input whose elements may be any whole number by design, as pixels are.
 WHOLE_NUMBERS_KEY = "bnncc.whole_numbers"
+# On an input or output of 8-bit integers: what they stand for, as JSON {"scale": s, "zero_point": z}, s · (q - z).
+QUANTIZED_KEY = "bnncc.quantized"
 # On a value of the mirrored frame: its H and W axes are reversed with respect to the traced value of the same name.
 MIRRORED_KEY = "bnncc.mirrored"
 

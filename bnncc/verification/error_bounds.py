@@ -14,7 +14,8 @@ many of them a kernel may take.
   DRIFT · √n · u of it (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput.
   41, 2019, theorem 2.4).  The worst case n · u · Σ|w||x| is not met where products differ, and would hide a wrong
   weight; in a mean of equal values it is, and there it is the bound.  A convolution takes max|x| · ‖w_o‖ for the
-  root, which costs no second convolution.
+  root, which costs no second convolution.  Where x is an affine of a byte, the file may sum up the bytes and have the
+  shift in its bias: then max|x| is that of the terms, not of what they cancel to.
 - *Folded constants*: a batch norm that is folded into what stands in front rounds products of γ/σ with weights and μ
   instead; so its own rounding is that of all its terms, |γ/σ|·(|x| + |μ|) + |β|, however small y is.
   Where a sum of n is in front, such terms are its bias, which a kernel may start from: then each of its n roundings is
@@ -81,6 +82,7 @@ _AFFINE = {"Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization", "Identity", 
 _STEEPEST = {"Abs": 1.0, "Neg": 1.0, "Sin": 1.0, "Cos": 1.0, "HardSwish": 1.5, "Gelu": 1.13, "Mish": 1.1, "Swish": 1.1}
 _STEPS = {
     "Sign", "Round", "Floor", "Ceil", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ArgMax", "ArgMin",
+    "QuantizeLinear",
 }  # fmt: skip
 
 
@@ -222,7 +224,23 @@ class _Analysis:
     def summand(self, value: ir.Value) -> ir.Value:
         """The magnitude with which an element goes into a sum, here or in the file."""
         known = self.exact.get(value, 0.0)
-        return self.node("Max", self.magnitude(value), self.constant(known)) if known else self.magnitude(value)
+        terms = self._terms_of_byte(value) or self.magnitude(value)
+        return self.node("Max", terms, self.constant(known)) if known else terms
+
+    def _terms_of_byte(self, value: ir.Value) -> ir.Value | None:
+        """Of a·q + b, q an input of 8-bit integers: |a|·|q| + |b|.  The file may have b in the bias, and sum up a·q."""
+        node = value.producer()
+        if node is None or node.domain != "" or not node.inputs or node.inputs[0] is None:
+            return None
+        source = node.inputs[0]
+        if node.op_type == "Cast" and source.is_graph_input() and source.dtype in _BYTES:
+            return self.magnitude(value)
+        if node.op_type not in ("Add", "Sub", "Mul", "Div") or known_array(node.inputs[1]) is None:
+            return None
+        terms = self._terms_of_byte(source)
+        if terms is None:
+            return None
+        return self.node("Add" if node.op_type == "Sub" else node.op_type, terms, self.magnitude(_operand(node, 1)))
 
     def own(self, *values: ir.Value, units: float = ELEMENTWISE) -> ir.Value:
         """The rounding of an operator with these terms."""
@@ -239,6 +257,7 @@ class _Analysis:
         return self.zeros(value) if bound is None else self.node("Add", bound, self.zeros(value))
 
 
+_BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
 _SINGLE = int(ir.DataType.FLOAT)
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 _Bound = ir.Value | None

@@ -11,6 +11,7 @@ from bnncc.inference.classes import same_classes
 from bnncc.inference.runners import Runtime
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
+from bnncc.options import Head
 from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
@@ -351,7 +352,11 @@ class FileCheck:
                     self._problem(f"free-running outputs are off by {error:.2g}, and no sign flipped on the way")
         error = max(map(output_error, outputs, expected.network_outputs))
         self.result.free_error = max(self.result.free_error, error)
-        same = same_classes(outputs[0], expected.network_outputs[0])
+        same = same_classes(
+            outputs[0],
+            expected.network_outputs[0],
+            are_indices=self.reference.compiled.options.head is Head.ARGMAX,
+        )
         if same is not None:
             self.result.agreeing = (self.result.agreeing or 0) + same
 

@@ -3,6 +3,7 @@
     Round x             x = k + ½
     Floor x, Ceil x     x = k
     x < y, x = y, …     x − y = 0
+    QuantizeLinear x    x / scale = k + ½, for the k that the integers hold
     ArgMax x, TopK x    x[i] − x[j] = 0, i what the reference chooses, j what the file does
 
 Two right programs may differ there, and only there: where the distance is no larger than the operands' error.
@@ -18,11 +19,11 @@ import onnx_ir as ir
 
 from bnncc.ir.choices import CHOICES, apart, chosen, result_of
 from bnncc.ir.evaluate import Array
-from bnncc.ir.graph import constant_of
+from bnncc.ir.graph import constant_of, known_array
 
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
 ROUNDINGS = ("Round", "Floor", "Ceil")
-STEPS = (*ROUNDINGS, *COMPARISONS, *CHOICES)
+STEPS = (*ROUNDINGS, "QuantizeLinear", *COMPARISONS, *CHOICES)
 CLAMPS = ("Max", "Min", "Clip", "Relu")
 
 
@@ -110,8 +111,22 @@ def _distance(node: ir.Node, values: Mapping[ir.Value, Array]) -> Array:
     if node.op_type in COMPARISONS:
         apart: Array = np.abs(np.subtract(*operands))
         return apart
+    if node.op_type == "QuantizeLinear":
+        return _distance_of_integers(node, x)
     nearest = np.floor(x) + 0.5 if node.op_type == "Round" else np.round(x)
     away: Array = np.abs(x - nearest)
+    return away
+
+
+def _distance_of_integers(node: ir.Node, x: Array) -> Array:
+    """How far x is from where it becomes another integer; beyond the outermost of them none is near."""
+    scale, zero_point = (known_array(value) for value in node.inputs[1:3])
+    assert scale is not None
+    assert zero_point is not None
+    bounds, middle = np.iinfo(zero_point.dtype.name), int(zero_point)
+    least, most = bounds.min - middle, bounds.max - middle
+    nearest = np.clip(np.floor(x / float(scale)) + 0.5, least + 0.5, most - 0.5)
+    away: Array = np.abs(x - nearest * float(scale))
     return away
 
 

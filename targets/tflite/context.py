@@ -25,6 +25,7 @@ from bnncc.targets.tflite.precision import (
     fits_int8,
     quantize,
 )
+from bnncc.targets.tflite.quantized import quantization_of
 from bnncc.targets.tflite.writer import TENSOR_TYPES, ModelWriter, Quantization, Tensor
 
 # Activations that a TensorFlow Lite operator applies to its own output, by the bounds of the equivalent Clip.
@@ -99,6 +100,10 @@ class LoweringContext:
         if name not in TENSOR_TYPES:
             raise UnsupportedError(f"{value.name} is of type {name}")
         return np.dtype(name)
+
+    def quantization(self, value: ir.Value) -> Quantization | None:
+        """What the 8-bit integers of an activation stand for, where the graph says it."""
+        return quantization_of(value)
 
     def is_fused(self, node: ir.Node) -> bool:
         """True where an earlier lowering emitted this node together with its own."""
@@ -234,7 +239,8 @@ class LoweringContext:
 
     def define(self, value: ir.Value, layout: Layout) -> Tensor:
         """Create the tensor of an operator's output `value`, stored in `layout`."""
-        tensor = self.writer.tensor(value.name or "value", layout.shape(self.shape(value)), self.dtype(value))
+        shape = layout.shape(self.shape(value))
+        tensor = self.writer.tensor(value.name or "value", shape, self.dtype(value), self.quantization(value))
         self.bind(value, layout, tensor)
         return tensor
 
@@ -252,9 +258,11 @@ class LoweringContext:
         self._packed[value] = tensor
         self._home.setdefault(value, CHANNELS_LAST)
 
-    def temporary(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
+    def temporary(
+        self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, quantization: Quantization | None = None
+    ) -> Tensor:
         """A tensor that no ONNX value corresponds to; `shape` in the file's order."""
-        return self.writer.tensor(name, shape, dtype)
+        return self.writer.tensor(name, shape, dtype, quantization)
 
     # Operators
 
@@ -284,7 +292,7 @@ class LoweringContext:
             if tensor in self._arrays:
                 self.writer.replaced(tensor)
                 return self.constant(self._arrays[tensor].reshape(shape), tensor.name.split("#")[0])
-            output = self.temporary(f"{tensor.name}/reshape", shape, tensor.dtype)
+            output = self.temporary(f"{tensor.name}/reshape", shape, tensor.dtype, tensor.quantization)
         target = self.constant(np.asarray(output.shape, np.int32), "shape")
         self.emit(BuiltinOperator.RESHAPE, [tensor, target], [output])
         self._reshaped[output] = tensor
@@ -303,7 +311,7 @@ class LoweringContext:
         if len(shape) > TRANSPOSE_RANK:
             raise UnsupportedError(f"a transpose at rank {len(shape)}")
         if output is None:
-            output = self.temporary(f"{tensor.name}/transpose", shape, tensor.dtype)
+            output = self.temporary(f"{tensor.name}/transpose", shape, tensor.dtype, tensor.quantization)
         order = self.constant(np.asarray(permutation, np.int32), "permutation")
         version = TRANSPOSE_VERSIONS.get(len(shape), 3 if tensor.dtype == "bool" else 1)
         self.emit(BuiltinOperator.TRANSPOSE, [tensor, order], [output], TransposeOptionsT(), version)

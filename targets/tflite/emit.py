@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -27,12 +27,14 @@ def emit(
     channels_last: bool = True,
     precision: WeightsPrecision = WeightsPrecision.FLOAT32,
     metadata: Mapping[str, bytes] | None = None,
+    append: Callable[[bytes], bytes] | None = None,
 ) -> bytes:
     """Return the .tflite file of `model`, an ONNX graph of static shapes in NCHW.
 
     channels_last: 4-D graph inputs and outputs are NHWC in the file; False keeps NCHW (with transposes inside).
     precision: in which type weights of float layers are stored.
     metadata: named buffers to embed; with any, the file carries its digest as well (`digest`).
+    append: what puts further bytes behind the flatbuffer.
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
     context, inputs, outputs = _walk(model, channels_last, precision)
@@ -46,6 +48,7 @@ def emit(
         outputs,
         [value.name or "" for value in model.graph.inputs],
         [value.name or "" for value in model.graph.outputs],
+        append,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import flatbuffers
@@ -42,7 +42,7 @@ TENSOR_TYPES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Quantization:
-    """What an int8 constant q stands for: scales[o] · (q - zero_points[o]) at index o of `axis`."""
+    """What 8-bit integers q stand for: scales[o] · (q - zero_points[o]) at index o of `axis`, or one for all."""
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -94,11 +94,13 @@ class ModelWriter:
         self._replaced: set[int] = set()
         self._numbers: dict[int, int] = {}
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Tensor:
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: npt.DTypeLike, quantization: Quantization | None = None
+    ) -> Tensor:
         """Add an activation tensor.  `name` gets a suffix where it is taken; a dtype outside TENSOR_TYPES is a
         KeyError.
         """
-        return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, buffer=0)
+        return self._add(name, tuple(int(size) for size in shape), np.dtype(dtype).name, 0, quantization)
 
     def constant(self, name: str, data: npt.NDArray[np.generic], quantization: Quantization | None = None) -> Tensor:
         """Add a constant tensor, or return the one that already holds the same data in the same shape, type and
@@ -151,10 +153,11 @@ class ModelWriter:
         outputs: Sequence[Tensor],
         input_names: Sequence[str],
         output_names: Sequence[str],
+        append: Callable[[bytes], bytes] | None = None,
     ) -> bytes:
         """Return the file, without the RESHAPEs that nothing reads, and the constants that were `replaced`.
 
-        The names are those of the signature `serving_default`.
+        The names are those of the signature `serving_default`.  append: puts further bytes behind the flatbuffer.
         """
         self._drop_unread({tensor.index for tensor in (*inputs, *outputs)})
         inputs, outputs = ([self._renumbered(tensor) for tensor in tensors] for tensors in (inputs, outputs))
@@ -170,7 +173,7 @@ class ModelWriter:
         model.version, model.description = SCHEMA_VERSION, self._description
         model.operatorCodes, model.subgraphs, model.buffers = self._codes, [subgraph], self._buffers
         model.metadata, model.signatureDefs = self._metadata, [signature]
-        return pack(model)
+        return pack(model, append)
 
     def _drop_unread(self, boundary: set[int]) -> None:
         """A RESHAPE of a RESHAPE reads what the first one reads, which may leave that one without a reader, and a
@@ -260,14 +263,17 @@ class ModelWriter:
         return operator
 
 
-def pack(model: schema.ModelT) -> bytes:
-    """Serialise a schema object tree, with every buffer's data aligned, and its digest if it has an entry for one."""
+def pack(model: schema.ModelT, append: Callable[[bytes], bytes] | None = None) -> bytes:
+    """Serialise a schema object tree, with every buffer's data aligned, and its digest if it has an entry for one, of
+    what `append` puts behind it as well.
+    """
     model = copy.copy(model)
     _end_safely(model)
     model.buffers = [_aligned(buffer) for buffer in model.buffers]
     builder = flatbuffers.Builder(sum(buffer.data.size for buffer in model.buffers if buffer.data is not None) + 65536)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return seal(bytes(builder.Output()))
+    content = bytes(builder.Output())
+    return seal(content if append is None else append(content))
 
 
 def _end_safely(model: schema.ModelT) -> None:

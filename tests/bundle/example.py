@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 import bnncc
 from bnncc.data import Preprocessing
 from bnncc.inference import Model
-from bnncc.options import Options
+from bnncc.options import Head, Options, ValueType
 from bnncc.passes.legalize import Padding
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "fashion_mnist"
@@ -22,11 +23,29 @@ CLASSES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Ends:
+    """What the file takes and yields."""
+
+    input_type: str = "float32"
+    head: str = "none"
+    output_type: str = "float32"
+
+
+PIXELS_TO_BYTES = Ends("uint8", "softmax", "uint8")
+PIXELS_TO_CLASS = Ends("int8", "argmax")
+
+
 @functools.cache
-def content(padding: Padding = Padding.ONE_PADDED) -> bytes:
+def content(padding: Padding = Padding.ONE_PADDED, ends: Ends = Ends()) -> bytes:
     """The network, compiled with classes and a preprocessing."""
     options = Options(
-        padding=padding, classes=CLASSES, preprocessing=Preprocessing(resize=28, crop=(28, 28), pixels="0..255")
+        padding=padding,
+        classes=CLASSES,
+        preprocessing=Preprocessing(resize=28, crop=(28, 28), pixels="0..255"),
+        input_type=ValueType(ends.input_type),
+        head=Head(ends.head),
+        output_type=ValueType(ends.output_type),
     )
     network = f"{EXAMPLE / 'net.py'}:make_net"
     return bnncc.compile(
@@ -34,15 +53,15 @@ def content(padding: Padding = Padding.ONE_PADDED) -> bytes:
     ).content
 
 
-def write_model(folder: Path, padding: Padding = Padding.ONE_PADDED) -> Path:
+def write_model(folder: Path, padding: Padding = Padding.ONE_PADDED, ends: Ends = Ends()) -> Path:
     path = folder / "fashion.tflite"
-    path.write_bytes(content(padding))
+    path.write_bytes(content(padding, ends))
     return path
 
 
-def model(padding: Padding = Padding.ONE_PADDED) -> Model:
+def model(padding: Padding = Padding.ONE_PADDED, ends: Ends = Ends()) -> Model:
     with tempfile.TemporaryDirectory() as folder:
-        return Model.read(write_model(Path(folder), padding))
+        return Model.read(write_model(Path(folder), padding, ends))
 
 
 def images() -> np.ndarray:

@@ -20,6 +20,7 @@ import bnncc.bundle
 from bnncc.bundle.check_data import make_check_data
 from bnncc.bundle.manifest import MANIFEST, write_manifest
 from bnncc.data import Preprocessing
+from bnncc.inference import Model
 from bnncc.runtime import library_path
 from tests.bundle import example
 
@@ -30,16 +31,19 @@ CHECK_FAILED = 3
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bundle for this machine."""
-    path = tmp_path / "bundle"
+    return bundle_of(example.model(), tmp_path / "bundle")
+
+
+def bundle_of(model: Model, path: Path) -> Path:
     path.mkdir()
-    model = example.model()
     (path / "model.tflite").write_bytes(model.content)
     (path / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
     (path / "check.npz").write_bytes(make_check_data(model, str(example.IMAGES)).npz())
     shutil.copyfile(library_path(), path / "libbnncc_runtime.so")
     shutil.copyfile(RUN_PY, path / "run.py")
     preprocessing = model.preprocessing.as_json()
-    write_manifest(path, {"abi": "host", "input_layout": "NHWC", "preprocessing": preprocessing})
+    entries = {"abi": "host", "input_layout": "NHWC", "preprocessing": preprocessing, "head": model.options.head.value}
+    write_manifest(path, entries)
     return path
 
 
@@ -70,6 +74,22 @@ def test_accuracy_is_that_of_the_labels(folder: Path) -> None:
     done = run(folder, "--check", example.IMAGES)
     assert done.returncode == 0, done.stderr
     assert "accuracy          91.90% (919 of 1,000)" in done.stdout
+
+
+@pytest.mark.parametrize("ends", [example.PIXELS_TO_BYTES, example.PIXELS_TO_CLASS])
+def test_files_that_take_bytes_are_given_the_picture_s_own(ends: example.Ends, tmp_path: Path) -> None:
+    folder = bundle_of(example.model(ends=ends), tmp_path / "bundle")
+    done = run(folder, example.write_picture(tmp_path / "boot.png"), "--top", 1, "--check", "--bench", "--runs", 1)
+    assert done.returncode == 0, done.stderr
+    *score, name = done.stdout.splitlines()[1].strip().split(maxsplit=1 if ends.head == "softmax" else 0)
+    assert name == "Ankle boot"
+    assert all(0.9 < float(text) < 1 for text in score)  # a probability, not the byte that stands for it
+    assert "same outputs      64 of 64 images" in done.stdout
+    done = run(folder, "--check", example.IMAGES)
+    accuracy = float(done.stdout.split("accuracy")[1].split("%")[0])
+    assert 91.7 < accuracy < 92
+    np.savez(tmp_path / "floats.npz", images=example.images()[:1] / np.float32(255))
+    one_line(run(folder, "--check", tmp_path / "floats.npz"), "takes pixels as they are decoded, uint8")
 
 
 def test_other_outputs_fail_the_check(folder: Path) -> None:

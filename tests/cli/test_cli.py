@@ -245,6 +245,19 @@ def test_every_option_gives_a_file_whose_outputs_are_pytorchs(
         assert ("PAD" in names) == ("one-padded" in arguments)
 
 
+def test_pixels_go_in_and_classes_come_out(workspace: Workspace, tmp_path: Path) -> None:
+    output = tmp_path / "net.tflite"
+    words = ("--input-type", "x=uint8", "--pixels", "0..255", "--argmax", "--author", "who", "--inputs", "1")
+    result = bnncc_compile(workspace.onnx, *words, "-o", str(output))
+    assert result.exit_code == 0, result.output
+    file = TfliteFile(output.read_bytes())
+    assert [tensor.dtype for tensor in (*file.inputs, *file.outputs)] == ["uint8", "int32"]
+    inspected = click.testing.CliRunner().invoke(main, ["inspect", str(output)]).output
+    assert "input x: pixels as they are decoded; (pixel - 0) / 1" in inspected
+    assert "input x: uint8 q stands for 1 * (q - 0)" in inspected
+    assert "author: who" in inspected
+
+
 def test_the_two_input_layouts_differ_in_the_shape_of_the_input(workspace: Workspace, tmp_path: Path) -> None:
     for layout, shape in (("nhwc", (1, 8, 8, 3)), ("nchw", (1, 3, 8, 8))):
         output = tmp_path / f"{layout}.tflite"
@@ -414,9 +427,16 @@ def test_a_wrong_input_shape_quotes_the_users_line(workspace: Workspace, tmp_pat
         ((*SHAPE, "--arg", "classes"), "write name=value"),
         ((*SHAPE, "--arg", "depth=4"), "unexpected keyword argument 'depth'"),
         ((*SHAPE, "--weights", "none.pth"), "none.pth does not exist"),
+        ((*SHAPE, "--input-type", "uint4"), "'uint4' is none of float32, uint8, int8"),
+        ((*SHAPE, "--input-type", "x=uint8", "--input-type", "int8"), "one type for several inputs, NAME=TYPE each"),
+        ((*SHAPE, "--input-type", "y=uint8", "--pixels", "0..1"), "no input 'y'; it takes x"),
+        ((*SHAPE, "--softmax", "--argmax"), "give one"),
     ],
-    ids=["no shape", "no number", "unknown input", "two shapes", "no value", "unknown argument", "no checkpoint"],
-)
+    ids=[
+        "no shape", "no number", "unknown input", "two shapes", "no value", "unknown argument", "no checkpoint",
+        "unknown type", "two types", "no such input", "two heads",
+    ],
+)  # fmt: skip
 def test_bad_options_of_a_network_are_explained(
     workspace: Workspace, tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:

@@ -63,6 +63,27 @@ def test_larger_pictures_are_resized_as_the_metadata_say(file: Path, tmp_path: P
     assert result.output.split(maxsplit=2)[2].strip() == "Ankle boot"
 
 
+def test_the_command_s_own_size_takes_the_place_of_the_file_s(file: Path, tmp_path: Path) -> None:
+    """A boot in the middle of a picture that is larger than what the file's own --resize expects."""
+    wide = np.zeros((56, 56), np.uint8)
+    wide[14:42, 14:42] = example.images()[0, 0]
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    result = invoke("run", file, "--input", tmp_path / "wide.png", "--resize", 56, "--crop", 28, "--top", 1)
+    assert result.exit_code == 0, result.output
+    plain = invoke("run", file, "--input", example.write_picture(tmp_path / "boot.png"), "--top", 1)
+    assert result.output.splitlines()[1] == plain.output.splitlines()[1]
+
+
+@pytest.mark.parametrize("ends", [example.PIXELS_TO_BYTES, example.PIXELS_TO_CLASS])
+def test_files_that_take_bytes_print_the_class_of_a_picture(ends: example.Ends, tmp_path: Path) -> None:
+    path = example.write_model(tmp_path, ends=ends)
+    result = invoke("run", path, "--input", example.write_picture(tmp_path / "boot.png"), "--top", 1)
+    assert result.exit_code == 0, result.output
+    *score, name = result.output.splitlines()[1].strip().split(maxsplit=1 if ends.head == "softmax" else 0)
+    assert name == "Ankle boot"
+    assert all(0.9 < float(text) < 1 for text in score)
+
+
 def test_all_outputs_are_written(file: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=example.images()[:5])
     np.save(tmp_path / "one.npy", example.images()[0])

@@ -52,6 +52,7 @@ constexpr BuiltinEntry kBuiltins[] = {
     {code::kPadV2, "PADV2", create_pad},
     {code::kPow, "POW", create_binary},
     {code::kPrelu, "PRELU", create_binary},
+    {code::kQuantize, "QUANTIZE", create_cast},
     {code::kReduceMax, "REDUCE_MAX", create_reduction},
     {code::kReduceMin, "REDUCE_MIN", create_reduction},
     {code::kReduceProd, "REDUCE_PROD", create_reduction},

@@ -43,6 +43,7 @@ class Setup {
   }
 
   const FileTensor& file_tensor(int input) const { return model_.tensors()[op_.inputs[input]]; }
+  const FileTensor& file_output(int output) const { return model_.tensors()[op_.outputs[output]]; }
 
   // Gives an output its shape; false where it is too large or declared with another type.
   bool set_output(int output, abi::Type type, const Shape& shape);
@@ -151,8 +152,8 @@ constexpr int32_t kAdd = 0, kAveragePool2d = 1, kConcatenation = 2, kConv2d = 3,
                   kPow = 78, kArgMin = 79, kReduceProd = 81, kReduceMax = 82, kLogicalOr = 84, kLogicalAnd = 86,
                   kLogicalNot = 87, kReduceMin = 89, kSquare = 92, kFloorMod = 95, kResizeNearestNeighbor = 97,
                   kLeakyRelu = 98, kMirrorPad = 100, kAbs = 101, kSplitV = 102, kCeil = 104, kReverseV2 = 105,
-                  kCos = 108, kElu = 111, kRound = 116, kHardSwish = 117, kSelectV2 = 123, kBatchMatmul = 126,
-                  kBroadcastTo = 130, kGelu = 150, kRelu0To1 = 152, kSign = 158;
+                  kCos = 108, kElu = 111, kQuantize = 114, kRound = 116, kHardSwish = 117, kSelectV2 = 123,
+                  kBatchMatmul = 126, kBroadcastTo = 130, kGelu = 150, kRelu0To1 = 152, kSign = 158;
 }  // namespace code
 
 }  // namespace bnncc

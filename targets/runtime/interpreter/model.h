@@ -31,7 +31,7 @@ struct FileTensor {
   const void* data = nullptr;  // of a constant
   int64_t bytes = 0;
   const char* name = "";
-  // Of an int8 tensor: one, or one for each index of an axis.
+  // Of a tensor of 8-bit integers: one, or one for each index of an axis.
   FlatbufferVector scales;
   FlatbufferVector zero_points;
   int32_t axis = 0;

@@ -4,7 +4,8 @@
 //   ./bnncc_run --check       compares with the outputs of the computer that made the folder
 //   ./bnncc_run --bench       measures how long an image takes
 //
-// Options: --threads N (4), --top N (5), --runs N (50).  images.npy: float32 [count, …] as the network takes them.
+// Options: --threads N (4), --top N (5), --runs N (50).  images.npy: [count, …] as the network takes them, float32 or
+// bytes.
 #include "../interpreter/interpreter.h"
 #include "digest.h"
 #include "libc.h"
@@ -66,14 +67,18 @@ Content read(const char* path) {
   return {bytes, size};
 }
 
-// float32 [count, size], of a .npy file of any shape.
+// [count, size] of some type, of a .npy file of any shape.
 struct Rows {
-  const float* values;
+  const char* values;
   int64_t count;
   int64_t size;
 };
 
-Rows read_rows(const char* path) {
+int64_t element_size(bnncc::abi::Type type) {
+  return type == bnncc::abi::kUInt8 || type == bnncc::abi::kInt8 ? 1 : static_cast<int64_t>(sizeof(float));
+}
+
+Rows read_rows(const char* path, bnncc::abi::Type type) {
   const Content file = read(path);
   if (file.bytes == nullptr) fail("%s cannot be opened", path);
   constexpr long kPrefix = 10;  // the magic string, two bytes of version, two of the header's length
@@ -84,11 +89,13 @@ Rows read_rows(const char* path) {
   char* const header = file.bytes + kPrefix;
   file.bytes[begin - 1] = '\0';  // a newline
   const char* at = strstr(header, "'shape': (");
-  if (strstr(header, "'<f4'") == nullptr || strstr(header, "'fortran_order': False") == nullptr || at == nullptr) {
-    fail("%s does not hold float32 in C order", path);
+  const char* const wanted = type == bnncc::abi::kUInt8 ? "'|u1'" : type == bnncc::abi::kInt8 ? "'|i1'" : "'<f4'";
+  const char* const name = type == bnncc::abi::kUInt8 ? "uint8" : type == bnncc::abi::kInt8 ? "int8" : "float32";
+  if (strstr(header, wanted) == nullptr || strstr(header, "'fortran_order': False") == nullptr || at == nullptr) {
+    fail("%s does not hold %s in C order", path, name);
   }
   Rows rows = {nullptr, -1, 1};
-  const int64_t most = (file.size - begin) / static_cast<long>(sizeof(float));
+  const int64_t most = (file.size - begin) / element_size(type);
   for (at += strlen("'shape': ("); *at >= '0' && *at <= '9'; at += *at == ',' ? 1 : 0, at += *at == ' ' ? 1 : 0) {
     char* end;
     const int64_t size = strtol(at, &end, 10);
@@ -100,8 +107,9 @@ Rows read_rows(const char* path) {
     at = end;
   }
   if (rows.count < 1 || rows.size < 1 || rows.count > most / rows.size) fail("%s is empty or cut off", path);
-  float* const values = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(rows.count * rows.size)));
-  memcpy(values, file.bytes + begin, sizeof(float) * static_cast<size_t>(rows.count * rows.size));
+  const size_t bytes = static_cast<size_t>(rows.count * rows.size * element_size(type));
+  char* const values = static_cast<char*>(allocate(bytes));
+  memcpy(values, file.bytes + begin, bytes);
   rows.values = values;
   return rows;
 }
@@ -122,9 +130,16 @@ class Network {
     const bnncc::abi::Tensor& input = interpreter_->input(0);
     batch_ = input.dims->size == 0 ? 1 : input.dims->data[0];
     input_size_ = elements(input);
+    input_type_ = input.type;
+    if (input.type == bnncc::abi::kInt32) fail("the network takes int32, no images");
     if (interpreter_->outputs() < 1) fail("the network has no outputs");
     const bnncc::abi::Tensor& logits = interpreter_->output(0);
     if (logits.dims->size == 2 && logits.dims->data[1] > 1) classes_ = elements(logits);
+    yields_class_ = logits.dims->size == 1 && logits.type == bnncc::abi::kInt32;
+    if (logits.type != bnncc::abi::kInt32 && logits.params.scale > 0) {
+      scale_ = static_cast<double>(logits.params.scale);
+      zero_point_ = logits.params.zero_point;
+    }
     for (int i = 0; i < interpreter_->outputs(); ++i) output_size_ += elements(interpreter_->output(i));
     outputs_ = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(output_size_)));
   }
@@ -133,12 +148,18 @@ class Network {
   int64_t input_size() const { return input_size_; }
   int64_t output_size() const { return output_size_; }
   int64_t classes() const { return classes_; }
+  // Whether the first output is the class itself.
+  bool yields_class() const { return yields_class_; }
+  bnncc::abi::Type input_type() const { return input_type_; }
+  // What a number of the first output stands for.
+  double score(float number) const { return scale_ * (static_cast<double>(number) - zero_point_); }
 
-  // A batch is filled with the image.
-  void set(const float* image) {
-    float* const input = static_cast<float*>(interpreter_->input(0).data);
-    const size_t size = static_cast<size_t>(input_size_);
-    for (int i = 0; i < batch_; ++i) memcpy(input + static_cast<size_t>(i) * size, image, sizeof(float) * size);
+  // Image `index` of `images`; a batch is filled with it.
+  void set(const Rows& images, int64_t index) {
+    char* const input = static_cast<char*>(interpreter_->input(0).data);
+    const size_t size = static_cast<size_t>(input_size_ * element_size(input_type_));
+    const char* const image = images.values + static_cast<size_t>(index) * size;
+    for (int i = 0; i < batch_; ++i) memcpy(input + static_cast<size_t>(i) * size, image, size);
   }
 
   void invoke() {
@@ -146,14 +167,13 @@ class Network {
   }
 
   // All outputs of one image, one behind the other; valid until the next call.
-  const float* run(const float* image) {
-    set(image);
+  const float* run(const Rows& images, int64_t index) {
+    set(images, index);
     invoke();
     float* at = outputs_;
     for (int i = 0; i < interpreter_->outputs(); ++i) {
       const bnncc::abi::Tensor& tensor = interpreter_->output(i);
-      memcpy(at, tensor.data, sizeof(float) * static_cast<size_t>(elements(tensor)));
-      at += elements(tensor);
+      for (int64_t k = 0; k < elements(tensor); ++k) *at++ = number(tensor, k);
     }
     return outputs_;
   }
@@ -161,8 +181,19 @@ class Network {
  private:
   // Of one image.
   int64_t elements(const bnncc::abi::Tensor& tensor) const {
-    if (tensor.type != bnncc::abi::kFloat32) fail("the network's inputs and outputs must be float32");
-    return static_cast<int64_t>(tensor.bytes / sizeof(float)) / batch_;
+    const bool is_known = tensor.type == bnncc::abi::kFloat32 || tensor.type == bnncc::abi::kInt32 ||
+                          tensor.type == bnncc::abi::kUInt8 || tensor.type == bnncc::abi::kInt8;
+    if (!is_known) fail("the network's inputs and outputs must be float32, int32 or bytes");
+    return static_cast<int64_t>(tensor.bytes) / element_size(tensor.type) / batch_;
+  }
+
+  static float number(const bnncc::abi::Tensor& tensor, int64_t index) {
+    switch (tensor.type) {
+      case bnncc::abi::kUInt8: return static_cast<float>(static_cast<const uint8_t*>(tensor.data)[index]);
+      case bnncc::abi::kInt8: return static_cast<float>(static_cast<const int8_t*>(tensor.data)[index]);
+      case bnncc::abi::kInt32: return static_cast<float>(static_cast<const int32_t*>(tensor.data)[index]);
+      default: return static_cast<const float*>(tensor.data)[index];
+    }
   }
 
   bnncc::Interpreter* interpreter_ = nullptr;
@@ -171,6 +202,10 @@ class Network {
   int64_t input_size_ = 0;
   int64_t output_size_ = 0;
   int64_t classes_ = 0;
+  bool yields_class_ = false;
+  bnncc::abi::Type input_type_ = bnncc::abi::kFloat32;
+  double scale_ = 1;
+  int zero_point_ = 0;
   float* outputs_ = nullptr;
 };
 
@@ -195,7 +230,7 @@ void print_label(const char* labels, int64_t index) {
 }
 
 Rows read_images(const char* path, const Network& network) {
-  const Rows images = read_rows(path);
+  const Rows images = read_rows(path, network.input_type());
   if (images.size != network.input_size()) {
     fail("%s: images of %lld numbers, and the network takes %lld", path, static_cast<long long>(images.size),
          static_cast<long long>(network.input_size()));
@@ -205,12 +240,16 @@ Rows read_images(const char* path, const Network& network) {
 
 void classify(Network* network, const char* path, long top) {
   const Rows images = read_images(path, *network);
-  if (network->classes() == 0) fail("the network's output is no row of logits");
+  if (network->classes() == 0 && !network->yields_class()) fail("the network's output is no row of logits");
   const char* const labels = read(beside("labels.txt")).bytes;
   bool* const printed = static_cast<bool*>(allocate(static_cast<size_t>(network->classes())));
   for (int64_t image = 0; image < images.count; ++image) {
-    const float* const logits = network->run(images.values + image * images.size);
+    const float* const logits = network->run(images, image);
     printf("%s: image %lld\n", path, static_cast<long long>(image));
+    if (network->yields_class()) {
+      printf("%12s  ", "");
+      print_label(labels, static_cast<int64_t>(logits[0]));
+    }
     for (int64_t i = 0; i < network->classes(); ++i) printed[i] = false;
     for (long rank = 0; rank < top && rank < network->classes(); ++rank) {
       int64_t best = -1;
@@ -218,7 +257,7 @@ void classify(Network* network, const char* path, long top) {
         if (!printed[i] && (best < 0 || logits[i] > logits[best])) best = i;
       }
       printed[best] = true;
-      printf("%12.4f  ", static_cast<double>(logits[best]));
+      printf("%12.4f  ", network->score(logits[best]));
       print_label(labels, best);
     }
   }
@@ -226,18 +265,19 @@ void classify(Network* network, const char* path, long top) {
 
 bool check(Network* network) {
   const Rows images = read_images(beside("check_images.npy"), *network);
-  const Rows wanted = read_rows(beside("check_outputs.npy"));
+  const Rows wanted = read_rows(beside("check_outputs.npy"), bnncc::abi::kFloat32);
   if (wanted.count != images.count || wanted.size != network->output_size()) fail("check_outputs.npy does not fit");
+  const float* const outputs = reinterpret_cast<const float*>(wanted.values);  // allocated for floats
   double scale = 0;
   for (int64_t i = 0; i < wanted.count * wanted.size; ++i) {
-    scale = absolute(wanted.values[i]) > scale ? absolute(wanted.values[i]) : scale;
+    scale = absolute(outputs[i]) > scale ? absolute(outputs[i]) : scale;
   }
   int64_t same = 0;
   int64_t close = 0;
   double worst = 0;
   for (int64_t image = 0; image < images.count; ++image) {
-    const float* const found = network->run(images.values + image * images.size);
-    const float* const expected = wanted.values + image * wanted.size;
+    const float* const found = network->run(images, image);
+    const float* const expected = outputs + image * wanted.size;
     double error = 0;
     for (int64_t i = 0; i < wanted.size; ++i) {
       const double difference = absolute(static_cast<double>(found[i]) - static_cast<double>(expected[i]));
@@ -273,7 +313,7 @@ int compare(const void* a, const void* b) {
 void bench(Network* network, long runs) {
   const Rows images = read_images(beside("check_images.npy"), *network);
   double* const milliseconds = static_cast<double*>(allocate(sizeof(double) * static_cast<size_t>(runs)));
-  network->set(images.values);
+  network->set(images, 0);
   for (long run = -kWarmUp; run < runs; ++run) {
     const double started = seconds();
     network->invoke();

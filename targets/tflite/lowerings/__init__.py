@@ -5,9 +5,9 @@ A lowering takes an ONNX node and a `LoweringContext`, emits operators, and defi
 
 In reading order: `operands` (helpers; up to which rank kernels broadcast), `elementwise`, `comparison`, `activation`,
 `moves` (data movement, of tensors of the file), `windows` (padding of convolutions and pools), `convolution`,
-`pooling`, `reduction`, `linear`, `shape` (data movement, of ONNX values), `resize`; `lce` for the operators of our own
-domain; `bit_moves` for data movement of packed values, which `emit` prefers to `shape` where `bnncc.ir.bit_moves`
-allows it.
+`pooling`, `reduction`, `linear`, `shape` (data movement, of ONNX values), `resize`, `quantization`; `lce` for the
+operators of our own domain; `bit_moves` for data movement of packed values, which `emit` prefers to `shape` where
+`bnncc.ir.bit_moves` allows it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bnncc.targets.tflite.lowerings import (
     lce,
     linear,
     pooling,
+    quantization,
     reduction,
     resize,
     shape,
@@ -33,7 +34,18 @@ from bnncc.targets.tflite.lowerings import (
 
 Lowering = Callable[[ir.Node, LoweringContext], None]
 
-_STANDARD_MODULES = (convolution, linear, pooling, reduction, activation, elementwise, comparison, shape, resize)
+_STANDARD_MODULES = (
+    convolution,
+    linear,
+    pooling,
+    reduction,
+    activation,
+    elementwise,
+    comparison,
+    quantization,
+    shape,
+    resize,
+)
 
 LOWERINGS: Mapping[tuple[str, str], Lowering] = {
     ("", op_type): lowering for module in _STANDARD_MODULES for op_type, lowering in module.LOWERINGS.items()

@@ -16,6 +16,9 @@ from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.lowerings.operands import integers
 from bnncc.targets.tflite.writer import Tensor
 
+# The first versions of REVERSE_V2 that take these types.
+REVERSE_VERSIONS = {"bool": 2, "int8": 3}
+
 
 def pad(
     tensor: Tensor,
@@ -53,10 +56,14 @@ def crop(
 
 def reverse(tensor: Tensor, axes: Sequence[int], output: Tensor, context: LoweringContext) -> None:
     """REVERSE_V2, one for each axis: TensorFlow Lite 2.14 reverses only one of several, and goes on."""
-    version = 2 if tensor.dtype == "bool" else 1
+    version = REVERSE_VERSIONS.get(tensor.dtype, 1)
     for axis in axes:
         is_last = axis == axes[-1]
-        result = output if is_last else context.temporary(f"{output.name}/reversed", output.shape, output.dtype)
+        result = (
+            output
+            if is_last
+            else context.temporary(f"{output.name}/reversed", output.shape, output.dtype, output.quantization)
+        )
         operands = [tensor, integers(context, [axis], "axes")]
         context.emit(BuiltinOperator.REVERSE_V2, operands, [result], schema.ReverseV2OptionsT(), version)
         tensor = result

@@ -385,6 +385,25 @@ def test_float16_constants_are_widened_exactly() -> None:
     np.testing.assert_array_equal(found, 4096 * halves.astype(np.float32))
 
 
+@pytest.mark.parametrize(("dtype", "zero_point"), [("uint8", 0), ("uint8", 131), ("int8", -128), ("int8", 5)])
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 256, 0.37])
+def test_bytes_are_dequantized_and_quantized_as_in_litert(dtype: str, zero_point: int, scale: float) -> None:
+    bounds = np.iinfo(dtype)
+    stored = np.arange(bounds.min, bounds.max + 1).astype(dtype)
+    rng = np.random.default_rng(0)
+    near = np.concatenate([scale * (rng.uniform(-300, 300, 400)), [0.0, -0.0, 1e9, -1e9]]).astype(np.float32)
+    quantization = Quantization((float(np.float32(scale)),), (zero_point,), 0)
+    for builtin, options, x, result in (
+        (BuiltinOperator.DEQUANTIZE, schema.DequantizeOptionsT(), stored, "float32"),
+        (BuiltinOperator.QUANTIZE, schema.QuantizeOptionsT(), near, dtype),
+    ):
+        writer = ModelWriter("test")
+        read = writer.tensor("x", x.shape, x.dtype, quantization if x.dtype == dtype else None)
+        made = writer.tensor("y", x.shape, result, quantization if result == dtype else None)
+        writer.operator(builtin, [read], [made], options, 2 if builtin == BuiltinOperator.DEQUANTIZE else 1)
+        assert_litert_s(writer.finish([read], [made], ["x"], ["y"]), [x], tolerance=0)
+
+
 def test_int8_weights_count_as_the_numbers_that_they_stand_for() -> None:
     """LiteRT's hybrid kernels round their input too: by half a step of its range in 255 parts, and an integer zero."""
     rng = np.random.default_rng(9)

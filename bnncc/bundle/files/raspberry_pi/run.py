@@ -105,14 +105,34 @@ class Network:
         self.channels_first = SETTINGS["input_layout"] == "NCHW" and len(shape) == 4
         # Of one image, channels last.
         self.shape = (shape[2], shape[3], shape[1]) if self.channels_first else shape[1:]
-        self.is_classifier = len(self.outputs[0]["shape"]) == 2 and self.outputs[0]["shape"][1] > 1
+        self.dtype = np.dtype(self.input["dtype"])
+        self.takes_bytes = self.dtype != np.float32
+        logits = self.outputs[0]
+        self.is_classifier = len(logits["shape"]) == 2 and logits["shape"][1] > 1
+        # The first output is the class itself.
+        self.yields_class = SETTINGS.get("head") == "argmax"
 
     def set(self, image: npt.NDArray[Any]) -> None:
-        """Give it an image, float32, channels last; a batch is filled with it."""
+        """Give it an image, of its own type, channels last; a batch is filled with it."""
         if self.channels_first:
             image = image.transpose(2, 0, 1)
         batch = np.broadcast_to(image, tuple(self.input["shape"]))
-        self.interpreter.set_tensor(self.input["index"], np.ascontiguousarray(batch, np.float32))
+        self.interpreter.set_tensor(self.input["index"], np.ascontiguousarray(batch, self.dtype))
+
+    def prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the network takes, of an image, channels last: its bytes, or as `normalize`."""
+        if not self.takes_bytes:
+            return normalize(image)
+        if image.dtype == self.dtype:
+            return image
+        if image.dtype != np.uint8:
+            sys.exit(f"the network takes pixels as they are decoded, uint8, and these are {image.dtype}")
+        return (image.astype(np.int16) - 128).astype(np.int8)
+
+    def scores(self, output: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the numbers of the first output stand for."""
+        scale, zero_point = self.outputs[0]["quantization"]
+        return scale * (output.astype(np.float64) - zero_point) if scale else output.astype(np.float64)
 
     def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Every output of one image."""
@@ -182,18 +202,24 @@ def channels_last(image: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArra
 def classify(network: Network, paths: list[str], top: int) -> None:
     """Print the classes with the largest logits."""
     for path in paths:
-        outputs = network.run(normalize(load_picture(path, network.shape)))
+        outputs = network.run(network.prepare(load_picture(path, network.shape)))
         print(path)
+        if network.yields_class:
+            print(f"{'':12}  {LABELS[outputs[0]] if outputs[0] < len(LABELS) else outputs[0]}")
+            continue
         if not network.is_classifier:
             print("   ", ", ".join(f"{output.shape}: {output.min():g} to {output.max():g}" for output in outputs))
             continue
-        for index in np.argsort(-outputs[0], kind="stable")[:top]:
-            print(f"{float(outputs[0][index]):12.4f}  {LABELS[index] if index < len(LABELS) else index}")
+        scores = network.scores(outputs[0])
+        for index in np.argsort(-scores, kind="stable")[:top]:
+            print(f"{scores[index]:12.4f}  {LABELS[index] if index < len(LABELS) else index}")
 
 
 def bench(network: Network, runs: int) -> None:
     """Print how long an image takes, on an input of random numbers."""
-    network.set(np.random.default_rng(0).standard_normal(network.shape))
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, network.shape).astype(np.uint8)
+    network.set(network.prepare(pixels) if network.takes_bytes else random.standard_normal(network.shape))
     milliseconds = []
     for run in range(WARM_UP + runs):
         started = time.perf_counter()
@@ -226,20 +252,23 @@ def check(network: Network, path: Path) -> bool:
     arrays = load_arrays(path)
     if "images" not in arrays:
         sys.exit(f"{path} has no array called images")
-    if arrays["images"].dtype.kind not in "fu" or not len(arrays["images"].shape) or not len(arrays["images"]):
+    kinds = "fui" if network.takes_bytes else "fu"
+    if arrays["images"].dtype.kind not in kinds or not len(arrays["images"].shape) or not len(arrays["images"]):
         sys.exit(f"{path}: images must be an array [count, …] of floats or uint8, of one image at least")
     for name in ("labels", "outputs"):
         if name in arrays and arrays[name].shape[:1] != arrays["images"].shape[:1]:
             sys.exit(f"{path}: {name} of shape {arrays[name].shape} for {len(arrays['images'])} images")
-    outputs = [network.run(normalize(channels_last(image, network.shape))) for image in arrays["images"]]
+    outputs = [network.run(network.prepare(channels_last(image, network.shape))) for image in arrays["images"]]
     count = len(outputs)
     print(f"images            {count:,} of {path.name}")
-    if "labels" in arrays and network.is_classifier:
-        right = int(np.sum([row[0].argmax() for row in outputs] == arrays["labels"]))
+    if "labels" in arrays and (network.is_classifier or network.yields_class):
+        right = int(
+            np.sum([row[0] if network.yields_class else row[0].argmax() for row in outputs] == arrays["labels"])
+        )
         print(f"accuracy          {right / count:.2%} ({right:,} of {count:,})")
     if "outputs" not in arrays:
         return True
-    found = np.array([np.concatenate([output.reshape(-1) for output in row]) for row in outputs])
+    found = np.array([np.concatenate([output.reshape(-1) for output in row]) for row in outputs], np.float32)
     if arrays["outputs"].shape != found.shape:
         sys.exit(f"{path}: outputs of shape {arrays['outputs'].shape}, and the network yields {found.shape}")
     wanted, error = arrays["outputs"], np.abs(found - arrays["outputs"])

@@ -1,5 +1,6 @@
-// SELECT_V2, and what changes types: CAST, DEQUANTIZE of float16.
+// SELECT_V2, and what changes types: CAST, DEQUANTIZE, QUANTIZE.
 #include "../builtin.h"
+#include "../libm.h"
 #include "broadcast.h"
 
 namespace bnncc {
@@ -106,17 +107,47 @@ struct Convert<bool, float> {
   static bool one(float x) { return x != 0; }
 };
 
-using Function = void (*)(const void* x, void* y, int64_t size);
+// An integer q stands for scale · (q − zero_point).
+struct Affine {
+  float scale = 1;
+  int32_t zero_point = 0;
+};
+
+using Function = void (*)(const void* x, void* y, int64_t size, const Affine& affine);
 
 template <typename From, typename To>
-void convert(const void* x, void* y, int64_t size) {
+void convert(const void* x, void* y, int64_t size, const Affine&) {
   const From* const from = static_cast<const From*>(x);
   To* const to = static_cast<To*>(y);
   for (int64_t i = 0; i < size; ++i) to[i] = Convert<To, From>::one(from[i]);
 }
 
-void convert_half(const void* x, void* y, int64_t size) {
+void convert_half(const void* x, void* y, int64_t size, const Affine&) {
   for (int64_t i = 0; i < size; ++i) static_cast<float*>(y)[i] = widen(static_cast<const uint16_t*>(x)[i]);
+}
+
+template <typename From>
+void dequantize(const void* x, void* y, int64_t size, const Affine& affine) {
+  const From* const from = static_cast<const From*>(x);
+  float* const to = static_cast<float*>(y);
+  const float scale = affine.scale;
+  const int32_t zero_point = affine.zero_point;
+  for (int64_t i = 0; i < size; ++i) to[i] = scale * static_cast<float>(from[i] - zero_point);
+}
+
+// Ties go away from zero, as in TensorFlow Lite's reference kernel.
+float rounded(float x) {
+  const float nearest = rintf(x);
+  const float rest = x - nearest;
+  return rest == 0.5f && x > 0 ? nearest + 1 : rest == -0.5f && x < 0 ? nearest - 1 : nearest;
+}
+
+template <typename To>
+void quantize(const void* x, void* y, int64_t size, const Affine& affine) {
+  const float* const from = static_cast<const float*>(x);
+  To* const to = static_cast<To*>(y);
+  const float zero_point = static_cast<float>(affine.zero_point);  // of 8 bits: the sum is exact, or beyond them
+  for (int64_t i = 0; i < size; ++i) to[i] = Convert<To, float>::one(rounded(from[i] / affine.scale) + zero_point);
 }
 
 // A boolean is read as a byte, which a damaged file may fill with anything.
@@ -152,8 +183,14 @@ class Cast : public Builtin {
     if (!setup.expect(1, 1)) return false;
     const abi::Type from = setup.type(0);
     const abi::Type to = setup.output_type(0);
-    // The schema's float16 constants are dequantized; integers with a scale are not what the compiler writes.
-    if (code == code::kCast || from == abi::kFloat16) function_ = find_conversion(from, to);
+    // The schema's float16 constants are dequantized as well.
+    if (code == code::kCast || from == abi::kFloat16) {
+      function_ = find_conversion(from, to);
+    } else if (code == code::kDequantize && to == abi::kFloat32 && read_affine(setup.file_tensor(0))) {
+      function_ = from == abi::kUInt8 ? dequantize<uint8_t> : from == abi::kInt8 ? dequantize<int8_t> : nullptr;
+    } else if (code == code::kQuantize && from == abi::kFloat32 && read_affine(setup.file_output(0))) {
+      function_ = to == abi::kUInt8 ? quantize<uint8_t> : to == abi::kInt8 ? quantize<int8_t> : nullptr;
+    }
     if (function_ == nullptr) return setup.fail("it does not convert between these types");
     size_ = setup.shape(0).elements();
     from_ = element_size(from);
@@ -167,11 +204,21 @@ class Cast : public Builtin {
     char* const y = call.output<char>(0);
     call.team().run(ceil_div(size_, kTask), [&](int64_t task, int) {
       const int64_t begin = task * kTask;
-      function_(x + begin * from_, y + begin * to_, min(kTask, size_ - begin));
+      function_(x + begin * from_, y + begin * to_, min(kTask, size_ - begin), affine_);
     });
   }
 
  private:
+  // False where the tensor has not one scale for all elements.
+  bool read_affine(const FileTensor& tensor) {
+    if (tensor.scales.count != 1 || tensor.zero_points.count > 1) return false;
+    affine_.scale = tensor.scales.at<float>(0);
+    const int64_t point = tensor.zero_points.count == 0 ? 0 : tensor.zero_points.at<int64_t>(0);
+    affine_.zero_point = static_cast<int32_t>(point);
+    return affine_.scale > 0 && point >= -128 && point <= 255;
+  }
+
+  Affine affine_;
   Function function_ = nullptr;
   int64_t size_ = 0;
   int64_t from_ = 0;
