@@ -47,11 +47,8 @@ def _compile_options(
     verify_passes: bool,
     disabled_passes: Sequence[str],
 ) -> Options:
+    from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
     from bnncc.options import Options
-    from bnncc.passes.binary_weights import ZeroWeights
-    from bnncc.passes.legalize import Padding
-    from bnncc.passes.merge_replication import ReplicationMode
-    from bnncc.passes.recognize_sign import SignOfZero
     from bnncc.targets.tflite.precision import WeightsPrecision
     from bnncc.verification.passes import first_difference
 

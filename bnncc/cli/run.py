@@ -16,7 +16,7 @@ from bnncc.system.names import shown
 if TYPE_CHECKING:
     from bnncc.data import Dataset
     from bnncc.inference import Model
-    from bnncc.ir.evaluate import Array
+    from bnncc.ir.arrays import Array
 
 
 # Of characters: what is longer is no name, and more bytes than a .npz file takes.

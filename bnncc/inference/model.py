@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import INPUT_TYPES, InputSpec
 from bnncc.inference.classes import class_count
+from bnncc.ir.input_spec import INPUT_TYPES, InputSpec
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.reader import TfliteFile

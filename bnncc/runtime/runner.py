@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from bnncc.ir.evaluate import Array
+from bnncc.ir.arrays import Array
 from bnncc.runtime.library import load_delegate
 
 
