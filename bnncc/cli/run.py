@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from bnncc.cli.options import FILE, PIXELS
+from bnncc.cli.reporting import json_option, quiet_option, reporter
+from bnncc.cli.terminal import say
 from bnncc.errors import InputError
 from bnncc.system.names import shown
 
@@ -37,6 +39,8 @@ LONGEST_NAME = 1000
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
 @click.option("--pixels", type=PIXELS, help="What pixels become, for a file whose metadata do not say.")
+@json_option
+@quiet_option
 def run_command(
     path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, pixels: str | None
 ) -> None:
@@ -60,6 +64,8 @@ def run_command(
         keep_apart({"-o": output}, (path, *inputs))
     runner = open_litert(model, threads)
     rows: list[list[Array]] = []
+    entries: list[dict[str, Any]] = []
+    reporter().document = {"file": path, "images": entries}
     try:
         for file in inputs:
             images = open_input(file, model)
@@ -67,8 +73,11 @@ def run_command(
                 outputs = runner.run([model.options.as_stored(array) for array in batch])
                 for row in range(min(len(batch[0]), len(images) - index)):
                     rows.append([array[row] for array in outputs])
-                    if model.class_count is not None:
-                        _print_classes(model, images.name(index + row), rows[-1][0], top)
+                    name = images.name(index + row)
+                    classes = [] if model.class_count is None else _classes(model, rows[-1][0], top)
+                    entries.append({"name": name, "classes": classes})
+                    if classes:
+                        _print_classes(name, classes)
     except InputError as error:
         raise InputError(f"--input: {str(error).removeprefix('--data: ')}") from error
     except RuntimeError as error:  # an index that has no row, above all
@@ -77,7 +86,8 @@ def run_command(
         names = _array_names([tensor.name for tensor in model.file.outputs])
         arrays = {name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)}
         write_atomically(output, npz(arrays))
-        click.echo(f"wrote {output}: the outputs of {len(rows):,} images")
+        reporter().document["output"] = output
+        say(f"wrote {output}: the outputs of {len(rows):,} images")
 
 
 def _array_names(names: Sequence[str]) -> list[str]:
@@ -97,8 +107,14 @@ def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
         yield begin, stack(samples, size)
 
 
-def _print_classes(model: Model, name: str, logits: Array, top: int) -> None:
-    """The largest logits, one a line."""
-    click.echo(shown(name))
-    for index in np.argsort(-logits, kind="stable")[:top]:
-        click.echo(f"{float(logits[index]):12.4f}  {model.class_name(int(index))}")
+def _classes(model: Model, logits: Array, top: int) -> list[dict[str, Any]]:
+    """The classes of the largest logits."""
+    order = np.argsort(-logits, kind="stable")[:top].tolist()
+    return [{"index": index, "name": model.class_name(index), "logit": float(logits[index])} for index in order]
+
+
+def _print_classes(image: str, classes: Sequence[Mapping[str, Any]]) -> None:
+    """One a line."""
+    say(shown(image))
+    for entry in classes:
+        say(f"{entry['logit']:12.4f}  {entry['name']}")

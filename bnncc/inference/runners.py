@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from bnncc.errors import InputError
 from bnncc.ir.arrays import Array
 from bnncc.runtime import BuildError, LitertRunner, library_path
+from bnncc.system.standard_error import without_info
 
 # LCE 0.16's interpreter is built against it; with NumPy 2 it refuses every input ("Expected N bytes but got 0").
 NUMPY_OF_LCE = 1
@@ -72,8 +72,7 @@ class Runtime(Enum):
         """The file; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
         if self is Runtime.LCE:
             return LceRunner(content, threads, fastest=fastest)
-        with _silent_stderr():  # XNNPACK announces itself
-            return LitertRunner(content, threads)
+        return LitertRunner(content, threads)
 
 
 def available_runtimes() -> tuple[Runtime, ...]:
@@ -112,7 +111,7 @@ class LceRunner:
     def __init__(self, content: bytes, threads: int = 1, *, fastest: bool = False) -> None:
         """`fastest` turns on LCE's indirect kernel and XNNPACK for the float operators; the default is LCE's own."""
         wrapper = _wrapper()
-        with _silent_stderr() if fastest else contextlib.nullcontext():  # XNNPACK announces itself
+        with without_info():
             # reference bconv, indirect bgemm, XNNPACK
             self._interpreter = wrapper.LiteInterpreter(content, threads, False, fastest, fastest)
         self.input_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.input_shapes]
@@ -121,19 +120,6 @@ class LceRunner:
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
         return [np.asarray(output) for output in self._interpreter.predict([np.asarray(x, order="C") for x in inputs])]
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """What native code writes to the process's standard error is dropped."""
-    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nothing)
 
 
 @functools.cache
