@@ -18,6 +18,7 @@ from bnncc.cli.check import check_command
 from bnncc.cli.compile import compile_command
 from bnncc.cli.crash import machine_refuses, report_crash
 from bnncc.cli.deploy import deploy_command
+from bnncc.cli.doctor import doctor_command
 from bnncc.cli.inspect import inspect_command
 from bnncc.cli.reporting import Reporter, asks_for_json, reporter
 from bnncc.cli.run import run_command
@@ -119,5 +120,6 @@ for command in (
     deploy_command,
     inspect_command,
     targets_command,
+    doctor_command,
 ):
     main.add_command(command)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from bnncc.cli.options import FILE, PIXELS
 from bnncc.cli.reporting import json_option, quiet_option, reporter
@@ -49,6 +48,8 @@ def run_command(
     Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
     Prints the classes with the largest logits.
     """
+    import numpy as np
+
     from bnncc.inference import Model, open_input, open_litert
     from bnncc.system.arrays import npz
     from bnncc.system.files import check_writable, keep_apart, write_atomically
@@ -109,7 +110,7 @@ def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
 
 def _classes(model: Model, logits: Array, top: int) -> list[dict[str, Any]]:
     """The classes of the largest logits."""
-    order = np.argsort(-logits, kind="stable")[:top].tolist()
+    order = (-logits).argsort(kind="stable")[:top].tolist()
     return [{"index": index, "name": model.class_name(index), "logit": float(logits[index])} for index in order]
 
 

@@ -21,7 +21,7 @@ def targets_command() -> None:
     from bnncc.targets import TARGETS
 
     for target in TARGETS.values():
-        say(f"{target.name:22} {target.title} ({target.abi}, {target.cores} x {target.core})")
+        say(f"{target.name:22} {target.title:30} {target.cores} x {target.core}")
     reporter().document = {"targets": [_entry(target) for target in TARGETS.values()]}
 
 

@@ -22,6 +22,8 @@ from bnncc.cli.reporting import reporter
 from bnncc.system.names import shown
 
 TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
+# Of columns: a terminal that says that it has fewer, or none, is not believed.
+NARROWEST = 20
 # The exit code behind Ctrl-C: 128 + SIGINT.
 INTERRUPTED = 130
 # That of what nobody reads: 128 + SIGPIPE, as shells have it.
@@ -93,6 +95,7 @@ class PlainConsole(Console):
     def __init__(self, *, quiet: bool = False) -> None:
         file = None if sys.stdout.isatty() else cast(TextIO, _WithoutTrailingBlanks(sys.stdout))
         super().__init__(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=quiet)
+        self.width = max(self.width, NARROWEST)
 
     def print(self, *objects: Any, **keywords: Any) -> None:
         super().print(*(broken(one, self.width) if isinstance(one, str) else one for one in objects), **keywords)
