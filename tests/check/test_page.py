@@ -280,7 +280,7 @@ def test_names_are_text_whatever_they_hold() -> None:
         skipped=(HOSTILE,),
         changed=tuple(replace(changed, name=HOSTILE) for changed in result.changed),
     )
-    operator = replace(OPERATORS[0], name=HOSTILE, inputs=(HOSTILE,), output=HOSTILE)
+    operator = replace(OPERATORS[0], name=HOSTILE, inputs=(HOSTILE,), outputs=(HOSTILE,))
     html = write_page(result, [operator], pixels)
     page = Page(html)
     assert not page.all("script")
