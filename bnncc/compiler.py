@@ -18,6 +18,7 @@ from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace
 from bnncc.ir import ops
 from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import binary_layers
+from bnncc.ir.modes import SignOfZero
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.ir.step import Step
 from bnncc.ir.value_facts import mark_inputs
@@ -32,7 +33,6 @@ from bnncc.passes.form_convolutions import FormConvolutions, may_be_convolution
 from bnncc.passes.give_vectors_rows import GiveVectorsRows, multiplies_vector
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
-from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.split_phases import SplitPhases, is_transposed
 from bnncc.public_notes import has_labels, public_metadata

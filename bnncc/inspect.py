@@ -28,7 +28,7 @@ class OperatorSummary:
     index: int
     name: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     weight_bytes: int
     weight_type: str
     binary_macs: int
@@ -54,7 +54,7 @@ def _summaries(file: TfliteFile) -> list[OperatorSummary]:
                 for tensor in operator.inputs
                 if tensor is not None and file.data(tensor) is None
             ),
-            ", ".join(_describe(tensor, channels) for tensor in operator.outputs),
+            tuple(_describe(tensor, channels) for tensor in operator.outputs),
             sum(_bytes(file, tensor) for tensor in operator.inputs if tensor is not None),
             _weight_type(file, operator),
             _binary_macs(file, operator),

@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bnncc._version import __version__
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
-from bnncc.ir.evaluate import Array
-from bnncc.ir.pass_runner import Comparison
-from bnncc.passes.binary_weights import ZeroWeights
-from bnncc.passes.legalize import Padding
-from bnncc.passes.merge_replication import ReplicationMode
-from bnncc.passes.recognize_sign import SignOfZero
+from bnncc.ir.arrays import Array
+from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import Information
@@ -42,6 +38,9 @@ class Head(Enum):
     SOFTMAX = "softmax"
     ARGMAX = "argmax"
 
+
+if TYPE_CHECKING:
+    from bnncc.ir.pass_runner import Comparison
 
 _CHOICES: dict[str, type[Enum]] = {
     "input_type": ValueType,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -18,14 +20,19 @@ from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs
+from bnncc.targets.tflite.writer import Tensor
 
 if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
     from bnncc.model import CompiledModel
     from bnncc.verification import Verification
 
 
-# Columns of a table that names layers, where no terminal says how many there are.
-WIDE = 140
+# Columns of a terminal below which a table of figures is not squeezed further: a figure is never cut.
+NARROWEST = 78
+# Of one on which the table of operators has room between its columns.
+ROOMY = 100
+# Of the names of TensorFlow Lite's operators, the longest; a custom one's may be of any length.
+LONGEST_BUILTIN = len("RESIZE_NEAREST_NEIGHBOR")
 
 
 def print_compilation(
@@ -40,7 +47,7 @@ def print_compilation(
     file = TfliteFile(compiled.content)
     binary = [layer for layer in compiled.layers if layer.reason is None]
     floats = compiled.float_weight_bytes
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     table.add_row("target", f"{compiled.target.name} ({compiled.target.title})")
     table.add_row("traced by", compiled.traced.exporter)
     table.add_row("binary layers", f"{len(binary)} of {len(compiled.layers)}")
@@ -67,11 +74,41 @@ def print_compilation(
     console.print(table)
     for line in compiled.traced.frozen:
         console.print(f"frozen for all inputs: {line}", markup=False)
-    _print_needs(console, file)
+    for need in _needs(file):
+        console.print(shown(need), markup=False)
     for layer in compiled.layers:
         if layer.reason is not None:
             place = f" ({layer.source})" if layer.source else ""
             console.print(f"{layer.in_float}: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
+
+
+def compilation(compiled: CompiledModel, verifications: Sequence[Verification] = ()) -> dict[str, Any]:
+    """The same for a program, with every layer and the time of each stage and pass.
+
+    verifications: all that was found in each runtime, by its name.
+    """
+    file = TfliteFile(compiled.content)
+    return {
+        "target": compiled.target.name,
+        "traced_by": compiled.traced.exporter,
+        "bytes": len(compiled.content),
+        "float32_bytes": compiled.float_weight_bytes,
+        "layers": [{**asdict(layer), "binary": layer.reason is None} for layer in compiled.layers],
+        "operators": dict(Counter(operator.name for operator in file.operators)),
+        "frozen_branches": compiled.traced.frozen,
+        "verified": bool(verifications) and all(found.passed for found in verifications),
+        "verifications": {found.runtime.value: found for found in verifications},
+        "seconds": compiled.seconds,
+        "pass_seconds": compiled.pass_seconds,
+    }
+
+
+def facts_table() -> Table:
+    """Names and what is said of them."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    return table
 
 
 def print_explanation(console: Console, compiled: CompiledModel) -> None:
@@ -86,31 +123,50 @@ def print_explanation(console: Console, compiled: CompiledModel) -> None:
 
 def print_layers(console: Console, verification: Verification) -> None:
     """The verification of each layer: integer sums, then signs."""
-    table = Table("binary convolution", "integer sums", "wrong", "largest error", "where")
+    table = table_of(("binary convolution",), ("integer sums", "wrong", "largest error"), ("where",))
     for layer in verification.layers:
         table.add_row(layer.module, f"{layer.sums:,}", f"{layer.wrong:,}", f"{layer.largest_error:g}", layer.where)
-    _print_wide(console, table)
-    signs = Table("sign", "signs", "error of x", "flipped", "explained", "largest |x|", "zeros", "flips free-running")
+    print_table(console, table)
+    figures = ("signs", "error\nof x", "flipped", "explained", "largest\n|x|", "zeros", "flips free-\nrunning")
+    signs = table_of(("sign",), figures)
     for sign in verification.signs:
         signs.add_row(
             sign.module, f"{sign.signs:,}", f"{sign.error:.1e}", f"{sign.flipped:,}", f"{sign.explained:,}",
             f"{sign.largest_flip:.1e}" if sign.flipped else "",
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
-    _print_wide(console, signs)
+    print_table(console, signs)
     if verification.steps:
-        steps = Table("rounding", "operator", "values", "ties", "differ", "explained", "differ free-running")
+        steps = table_of(("rounding", "operator"), ("values", "ties", "differ", "explained", "differ free-\nrunning"))
         for step in verification.steps:
             steps.add_row(
                 step.module, step.operator, f"{step.values:,}", f"{step.ties:,}", f"{step.differing:,}",
                 f"{step.explained:,}", f"{step.free_running_differing:,}",
             )  # fmt: skip
-        _print_wide(console, steps)
+        print_table(console, steps)
 
 
-def _print_wide(console: Console, table: Table) -> None:
-    """A table of layers: in a file or a pipe, as wide as their names need it."""
-    console.print(table, width=None if console.is_terminal else max(console.width, WIDE))
+def table_of(names: Sequence[str], figures: Sequence[str], texts: Sequence[str] = (), gap: int = 2) -> Table:
+    """A table whose figures stay whole, and whose names and texts go on in the next line where there is no room.
+
+    gap: blanks between columns.
+    """
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap - 1, 0, 0))  # one blank is the box's
+    for name in names:
+        table.add_column(name, overflow="fold", vertical="top")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """As wide as the terminal, or where that is too narrow, as wide as the figures need it."""
+    width = console.width
+    console.width = max(width, NARROWEST)
+    console.print(table)
+    console.width = width
 
 
 def print_seconds(console: Console, compiled: CompiledModel, passes: bool = True) -> None:
@@ -125,43 +181,84 @@ def print_seconds(console: Console, compiled: CompiledModel, passes: bool = True
 def print_inspection(console: Console, file: TfliteFile) -> None:
     """The table of `bnncc inspect`."""
     rows = summarize(file)
-    table = Table("", "operator", "inputs", "output", "weights", "binary MACs", "float MACs")
+    gap = 2 if console.width >= ROOMY else 1
+    table = table_of(("", "operator", "inputs", "output"), ("weights", "MACs"), gap=gap)
+    table.columns[0].no_wrap = True
+    table.columns[1].no_wrap = all(len(row.name) <= LONGEST_BUILTIN for row in rows)
     for row in rows:
         table.add_row(
-            str(row.index), shown(row.name), "\n".join(row.inputs), row.output,
+            str(row.index), shown(row.name), "\n".join(row.inputs), "\n".join(row.outputs),
             f"{size_text(row.weight_bytes)}{row.weight_type}" if row.weight_bytes else "",
-            _count(row.binary_macs), _count(row.float_macs),
+            f"{row.binary_macs:,} binary" if row.binary_macs else f"{row.float_macs:,}" if row.float_macs else "",
         )  # fmt: skip
-    console.print(table)
+    print_table(console, table)
     console.print(_totals(rows), markup=False)
-    _print_needs(console, file)
-    for name, content in file.metadata().items():
-        if name == METADATA_NAME:
-            try:
-                entries = dict(json.loads(content))
-                frozen = list(entries.pop("frozen_branches", ()))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise InputError(f"its metadata '{name}' are damaged: {error}") from error
-            for line in frozen:
-                console.print(shown(f"frozen for all inputs: {line}"), markup=False)
-            console.print(shown(", ".join(f"{key} {value}" for key, value in entries.items())), markup=False)
-        if name == PUBLIC_NAME:
-            for what, text in describe(content):
-                console.print(shown(f"{what}: {text}" if text else what), markup=False)
-    for tensors, side in ((file.inputs, "input"), (file.outputs, "output")):
+    for line in _notes(file):
+        console.print(shown(line), markup=False)
+
+
+def _notes(file: TfliteFile) -> Iterator[str]:
+    """What is said below the table: which runtimes it needs, what metadata and tensors mean, what is packed."""
+    yield from _needs(file)
+    entries = _metadata(file)
+    yield from (f"frozen for all inputs: {line}" for line in entries.pop("frozen_branches", ()))
+    if entries:
+        yield ", ".join(f"{key} {value}" for key, value in entries.items())
+    yield from _public_metadata(file)
+    for side, tensor, scale, point in _quantized(file):
+        yield f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"
+    yield from (f"packed: {name}, {size_text(len(packed))}" for name, packed in packed_files(file.content).items())
+
+
+def _needs(file: TfliteFile) -> list[str]:
+    """What the file holds that older runtimes than the ordinary ones compute wrongly or refuse."""
+    return [str(need) for need in beyond(needs(file), ORDINARY)]
+
+
+def _public_metadata(file: TfliteFile) -> list[str]:
+    """What other tools read of the file; nothing where it has none."""
+    content = file.metadata().get(PUBLIC_NAME)
+    return [] if content is None else [f"{what}: {text}" if text else what for what, text in describe(content)]
+
+
+def _quantized(file: TfliteFile) -> Iterator[tuple[str, Tensor, float, int]]:
+    """(input or output, the tensor, scale, zero point) of each whose integers stand for other numbers."""
+    for side, tensors in (("input", file.inputs), ("output", file.outputs)):
         for tensor in tensors:
             if tensor.quantization is not None and len(tensor.quantization.scales) == 1:
-                scale, point = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
-                line = f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"
-                console.print(shown(line), markup=False)
-    for name, packed in packed_files(file.content).items():
-        console.print(shown(f"packed: {name}, {size_text(len(packed))}"), markup=False)
+                yield side, tensor, tensor.quantization.scales[0], tensor.quantization.zero_points[0]
 
 
-def _print_needs(console: Console, file: TfliteFile) -> None:
-    """What the file holds that older runtimes than the ordinary ones compute wrongly or refuse."""
-    for need in beyond(needs(file), ORDINARY):
-        console.print(shown(str(need)), markup=False)
+def inspection(file: TfliteFile) -> dict[str, Any]:
+    """The same for a program: operators, their totals, and what the metadata say."""
+    rows = summarize(file)
+    return {
+        "operators": rows,
+        "weight_bytes": sum(row.weight_bytes for row in rows),
+        "binary_macs": sum(row.binary_macs for row in rows),
+        "float_macs": sum(row.float_macs for row in rows),
+        "needs": _needs(file),
+        "metadata": _metadata(file),
+        "public_metadata": _public_metadata(file),
+        "quantized": [
+            {"side": side, "name": tensor.name, "type": tensor.dtype, "scale": scale, "zero_point": point}
+            for side, tensor, scale, point in _quantized(file)
+        ],
+        "packed_files": list(packed_files(file.content)),
+    }
+
+
+def _metadata(file: TfliteFile) -> dict[str, Any]:
+    """What a file of bnncc's says of itself; nothing of another's.  Raises InputError where that cannot be read."""
+    content = file.metadata().get(METADATA_NAME)
+    if content is None:
+        return {}
+    try:
+        entries = dict(json.loads(content))
+        entries["frozen_branches"] = list(entries.get("frozen_branches", ()))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"its metadata '{METADATA_NAME}' are damaged: {error}") from error
+    return entries
 
 
 def _totals(rows: Sequence[OperatorSummary]) -> str:
@@ -241,7 +338,3 @@ def size_text(count: int) -> str:
     if count < 10_000:
         return f"{count:,} bytes"
     return f"{count / 1e3:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}" if number else ""

@@ -9,8 +9,6 @@ pruning), or they are α_o·{0, 1}.
 
 from __future__ import annotations
 
-import enum
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,15 +18,6 @@ Filters = npt.NDArray[np.generic]
 # the smallest scales seen (α = 1e-4, |w| ≤ 1) is 1.2e-3 of α.  Weights that differ by more are not the same.
 RESIDUE = 2.0**-21
 RELATIVE_TOLERANCE = 2e-3
-
-
-class ZeroWeights(enum.Enum):
-    """What to do with a layer of ±α some of whose weights are exactly 0: compute it of bits as it is (`weight_terms`),
-    keep it in float, or read the zeros as +α."""
-
-    EXACT = "exact"
-    FLOAT = "float"
-    PLUS_ONE = "plus-one"
 
 
 def tolerance(scales: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from bnncc.ir.modes import ReplicationMode, SignOfZero, ZeroWeights
 from bnncc.ir.step import Step
-from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.cost import CostModel
-from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
+from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
-from bnncc.passes.recognize_sign import RecognizeSign, SignOfZero
+from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.split_groups import SplitGroups
 from bnncc.passes.split_scaled_sums import SplitScaledSums
 

@@ -6,14 +6,13 @@ rotations and border corrections that are left in it move fewer bytes than those
 
 from __future__ import annotations
 
-import enum
-
 import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.geometry import Scheme, Window, common_scheme
 from bnncc.ir.graph import shape_of
+from bnncc.ir.modes import Padding
 from bnncc.ir.step import Step
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.passes.pad_with_ones import PadWithOnes
@@ -23,14 +22,6 @@ from bnncc.passes.windows import is_windowed, windows_of
 FLOAT_BYTES = 4
 # The names of its passes: those that a file can do without, and the one that makes its padding right.
 OPTIONAL, REQUIRED = ("trim-kernels", "mirror-frame"), "pad-with-ones"
-
-
-class Padding(enum.Enum):
-    """How zero padding that is not TensorFlow's SAME is expressed."""
-
-    AUTO = "auto"
-    MIRRORED = "mirrored"
-    ONE_PADDED = "one-padded"
 
 
 def legalization(model: ir.Model, padding: Padding) -> tuple[Step, ...]:

@@ -21,7 +21,6 @@ its packed words are repeated.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, shape_of, sole_consumer, take_over
+from bnncc.ir.modes import ReplicationMode
 from bnncc.passes.affine import Affine, affine_of, channel_vector
 from bnncc.passes.cost import FLOAT_BYTES, WORD, CostModel
 from bnncc.passes.hoist_branches import hoist_branches
@@ -40,14 +40,6 @@ from bnncc.passes.weighted_layer import has_filters
 # Operators, with constants that vary along the channels at most, that work on every channel by itself.
 POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 CHANNEL_WISE = POOLS | {"Relu", "Clip", "LeakyRelu", "PRelu"}
-
-
-class ReplicationMode(enum.Enum):
-    """How the repetition of a convolution's output is computed."""
-
-    AUTO = "auto"
-    MERGE = "merge"
-    REPEAT = "repeat"
 
 
 class MergeReplication(ir.passes.InPlacePass):

@@ -31,11 +31,12 @@ from bnncc.ir import ops
 from bnncc.ir.geometry import Window
 from bnncc.ir.graph import SOURCE_KEY, constant_of, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
+from bnncc.ir.modes import ZeroWeights
 from bnncc.ir.value_facts import MOVES, data_inputs, is_binary
 from bnncc.passes.affine import Affine, affine_of
 from bnncc.passes.binary_operand import BinaryOperand, Materializer, binary_operand, unfolded
 from bnncc.passes.binary_product import BinaryProduct
-from bnncc.passes.binary_weights import ZeroWeights, count_zeros, split_weights, zeros_to_plus_one
+from bnncc.passes.binary_weights import count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
 from bnncc.passes.few_levels import FewLevels, KnownBits, bit_terms, few_levels
 from bnncc.passes.remove_unused import remove_unread

@@ -12,25 +12,17 @@ user says.
 
 from __future__ import annotations
 
-import enum
-
 import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import pad_mode, pad_value
 from bnncc.ir.graph import THREE_VALUED_KEY, inherit_source, replace_node, shape_of, sole_consumer, take_over
+from bnncc.ir.modes import SignOfZero
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
 from bnncc.passes.insertion import insert_copy
 from bnncc.passes.remove_unused import remove_unread
-
-
-class SignOfZero(enum.Enum):
-    """What torch.sign makes of zeros by design: 0, as PyTorch, which no bit says; or +1."""
-
-    ZERO = "zero"
-    PLUS_ONE = "plus-one"
 
 
 class RecognizeSign(ir.passes.InPlacePass):

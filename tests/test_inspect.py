@@ -83,10 +83,10 @@ def test_float_multiply_accumulates_and_weights_are_those_of_a_hand_calculation(
 def test_packed_tensors_are_shown_with_their_channels(rows: list[OperatorSummary]) -> None:
     quantized = [row for row in rows if row.name == "LceQuantize"]
     assert [row.inputs for row in quantized] == [("1x8x8x8 float32",), ("1x8x8x40 float32",)]
-    assert [row.output for row in quantized] == ["1x8x8x8 packed", "1x8x8x40 packed"]
+    assert [row.outputs for row in quantized] == [("1x8x8x8 packed",), ("1x8x8x40 packed",)]
     convolutions = [row for row in rows if row.name == "LceBconv2d"]
     assert [row.inputs for row in convolutions] == [("1x8x8x8 packed",), ("1x8x8x40 packed",)]
-    assert [row.output for row in convolutions] == ["1x8x8x40 float32", "1x8x8x16 float32"]
+    assert [row.outputs for row in convolutions] == [("1x8x8x40 float32",), ("1x8x8x16 float32",)]
 
 
 def test_the_operators_are_in_the_files_order(rows: list[OperatorSummary], compiled: CompiledModel) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 import bnncc
 from bnncc.inference.runners import LceRunner, Runtime
+from bnncc.ir.modes import ReplicationMode
 from bnncc.model import CompiledModel
-from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
 from tests import networks

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bnncc.errors import InputError
+from bnncc.ir.modes import ZeroWeights
 from bnncc.options import FileMetadata, Options
-from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 

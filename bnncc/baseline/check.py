@@ -22,7 +22,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.errors import VerificationError
-from bnncc.inference.runners import FileRunner, OrtRunner, first_runtime
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import FileRunner, first_runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import describe
 from bnncc.ir.rounding import ROUNDING

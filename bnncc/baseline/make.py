@@ -17,7 +17,7 @@ from bnncc.baseline.process import check_installed, convert
 from bnncc.errors import VerificationError
 from bnncc.frontend import TracedModel
 from bnncc.inference.classes import same_classes
-from bnncc.inference.runners import OrtRunner
+from bnncc.inference.graph_runner import OrtRunner
 from bnncc.ir.evaluate import Array, random_inputs
 from bnncc.ir.rounding import relative_error
 from bnncc.options import FileMetadata, Options

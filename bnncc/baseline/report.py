@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from rich.console import Console
-from rich.table import Table
 
 from bnncc.baseline.make import Baseline
 from bnncc.frontend import TracedModel
-from bnncc.report import size_text
+from bnncc.report import facts_table, size_text
 from bnncc.targets.tflite.reader import TfliteFile
 
 
@@ -17,7 +16,7 @@ def print_baseline(console: Console, traced: TracedModel, baseline: Baseline) ->
     """A table of the file and of what its check found."""
     reference = "ONNX Runtime" if traced.run_module is None else "PyTorch"
     operators = len(TfliteFile(baseline.content).operators)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     table.add_row("float file", f"{size_text(len(baseline.content))}, {operators} operators")
     table.add_row("made by", f"onnx2tf {version('onnx2tf')}, TensorFlow {version('tensorflow')}")
     table.add_row("checked on", f"{baseline.inputs} inputs, in LCE's interpreter, against {reference}")

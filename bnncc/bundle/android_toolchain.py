@@ -129,7 +129,8 @@ def _builtins(abi: Abi, zig: Path, folder: Path) -> Path:
     return library
 
 
-def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: Path | None) -> None:
+def ndk_compiler() -> Path:
+    """The C++ compiler of the NDK that ANDROID_NDK_HOME names.  BuildError where there is none."""
     given = os.environ.get("ANDROID_NDK_HOME")
     if not given:
         raise BuildError("--compiler ndk needs the environment variable ANDROID_NDK_HOME, the folder of an NDK")
@@ -137,6 +138,11 @@ def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: 
     command = Path(given) / "toolchains" / "llvm" / "prebuilt" / host / "bin" / "clang++"
     if not command.is_file():
         raise BuildError(f"ANDROID_NDK_HOME names {given}, which has no {command.relative_to(given)}")
+    return command
+
+
+def _compile_with_ndk(abi: Abi, sources: Sequence[Path], output: Path, exports: Path | None) -> None:
+    command = ndk_compiler()
     kind = ["-pie"] if exports is None else ["-shared", f"-Wl,-soname,{output.name}", f"-Wl,--version-script={exports}"]
     call([
         str(command), *_target(abi), *flags(),

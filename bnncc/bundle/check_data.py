@@ -13,7 +13,7 @@ from bnncc.data import DataSource
 from bnncc.errors import InputError
 from bnncc.inference import Model, open_lce, open_litert
 from bnncc.inference.runners import running
-from bnncc.ir.evaluate import Array, random_array
+from bnncc.ir.arrays import Array, random_array
 
 RANDOM_IMAGES = 8
 # So many of the user's images go into the bundle.

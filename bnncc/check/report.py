@@ -11,7 +11,7 @@ from rich.table import Table
 from bnncc.check.result import CheckResult, FileFigures
 from bnncc.check.same_file import Differences
 from bnncc.check.statistics import LEVEL, Proportion
-from bnncc.report import also_verified, print_layers, size_text, verification_rows
+from bnncc.report import also_verified, facts_table, print_layers, size_text, verification_rows
 from bnncc.verification import Verification
 
 # So many images that changed their class, or were skipped, are printed; more are counted.
@@ -124,7 +124,7 @@ def _interval(found: Proportion) -> str:
 
 
 def _print_layers(console: Console, found: Verification, delegate: Verification | None) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = facts_table()
     for name, text in verification_rows(found, "the network"):
         table.add_row(name, text)
     table.add_row("flips, free-running", _spread(found))

@@ -20,7 +20,8 @@ from bnncc.data import BadImageError, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.frontend import InputSpec, NetworkSource, load_network, state_digest, trace_source
 from bnncc.inference.classes import file_class_count
-from bnncc.inference.runners import OrtRunner, Runtime, running
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import Runtime, running
 from bnncc.ir.evaluate import Array
 from bnncc.options import Options
 from bnncc.targets.tflite.reader import TfliteFile

@@ -5,6 +5,9 @@ PyTorch takes a second to import and `--help` should not wait for it: commands i
 
 from __future__ import annotations
 
+import contextlib
+from typing import NoReturn
+
 import click
 
 from bnncc._version import __version__
@@ -15,7 +18,9 @@ from bnncc.cli.check import check_command
 from bnncc.cli.compile import compile_command
 from bnncc.cli.crash import machine_refuses, report_crash
 from bnncc.cli.deploy import deploy_command
+from bnncc.cli.doctor import doctor_command
 from bnncc.cli.inspect import inspect_command
+from bnncc.cli.reporting import Reporter, asks_for_json, reporter
 from bnncc.cli.run import run_command
 from bnncc.cli.targets import targets_command
 from bnncc.cli.terminal import (
@@ -31,29 +36,60 @@ from bnncc.errors import BnnccError
 
 
 class _Group(click.Group):
-    """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C, 3 behind a bug."""
+    """Prints a BnnccError without a traceback and exits with its code; with 130 behind Ctrl-C, 3 behind a bug.
+
+    With --json the error is a JSON document on standard output too.
+    """
+
+    _command_line: tuple[list[str], click.Command | None] = ([], None)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        self._command_line = [*rest], command  # a copy: reading them takes them out of the list
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> object:
         say_every_name()
+        self._command_line = [], None
+        own = reporter()
         try:
             with terminated_as_by_ctrl_c():
-                return super().invoke(ctx)
+                result = super().invoke(ctx)
+                own.finish()
+                return result
         except BnnccError as error:
             tell_error(str(error))
-            ctx.exit(error.exit_code)
+            self._fail(own, str(error), error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            self._fail(own, "interrupted", INTERRUPTED)
+        except click.ClickException as error:
+            if asks_for_json(*self._command_line):
+                own.keep_output_for_json()
+            own.finish(error.format_message(), error.exit_code)
+            raise
+        except click.exceptions.Exit as end:
+            own.finish("interrupted" if end.exit_code == INTERRUPTED else None, end.exit_code)
+            raise
+        except click.Abort:
             raise
         except Exception as error:
             if isinstance(error, BrokenPipeError) and reader_left():
                 ctx.exit(READER_LEFT)
             refusal = machine_refuses(error)
             if refusal is None:
-                ctx.exit(report_crash(error))
+                code = report_crash(error)
+                self._fail(own, f"a bug in bnncc: {type(error).__name__}: {error}", code)
             tell_error(refusal)
-            ctx.exit(BnnccError.exit_code)
+            self._fail(own, refusal, BnnccError.exit_code)
+
+    def _fail(self, own: Reporter, message: str, exit_code: int) -> NoReturn:
+        """End the command.  That nobody reads the document changes nothing."""
+        with contextlib.suppress(OSError):
+            own.finish(message, exit_code)
+        raise click.exceptions.Exit(exit_code)
 
 
 EXIT_CODES = """\b
@@ -84,5 +120,6 @@ for command in (
     deploy_command,
     inspect_command,
     targets_command,
+    doctor_command,
 ):
     main.add_command(command)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from bnncc.cli.options import FILE, INPUT_COUNT, DataOptions, data_options, network_options, require_memory_for
+from bnncc.cli.progress import working
+from bnncc.cli.reporting import quiet_option
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
 
@@ -34,6 +35,7 @@ CHECK_INPUTS = 2
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the random inputs."
 )
+@quiet_option
 def baseline_command(network: NetworkSource, output: Path, data: DataOptions, count: int, seed: int) -> None:
     """Make the float TensorFlow Lite file of NETWORK, to put beside the binary one (`bnncc check --baseline`).
 
@@ -60,7 +62,7 @@ def baseline_command(network: NetworkSource, output: Path, data: DataOptions, co
         require_memory_for(count, traced.inputs)
         inputs = [random_inputs(traced.model, seed + index) for index in range(count)]
     # The converter takes from seconds to minutes, and does not say how far it is.
-    with Console(stderr=True).status("onnx2tf and TensorFlow convert the network"):
+    with working("onnx2tf and TensorFlow convert the network"):
         baseline = make_baseline(traced, inputs, options)
     console = standard_output()
     print_baseline(console, traced, baseline)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnncc.cli.options import FILE
+from bnncc.cli.reporting import json_file_option, quiet_option, reporter
 from bnncc.cli.terminal import output
 from bnncc.system.names import shown
 
@@ -30,7 +31,8 @@ TITLES = {"litert": "LiteRT with the delegate", "lce": "LCE's interpreter at its
 @click.option("--warm-up", type=WARM_UP, default=5, show_default=True, help="Runs before those that count.")
 @click.option("--runs", "count", type=RUNS, default=50, show_default=True, help="Runs that count.")
 @click.option("--kernel", default="auto", show_default=True, metavar="NAME", help="A kernel of the delegate.")
-@click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
+@json_file_option
+@quiet_option
 def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: str, json_file: Path | None) -> None:
     """Measure how long FILE.tflite takes on this machine, on random inputs.
 
@@ -38,6 +40,8 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     kernel and XNNPACK).  The times include copying inputs and outputs.  Also measures every operator by itself; in the
     whole file the delegate runs neighbours in one go, so that their sum there is less.
     """
+    from rich.table import Table
+
     from bnncc.inference import Model, open_lce, open_litert
     from bnncc.inference.runners import Runtime, running
     from bnncc.inference.timing import processor, random_images, take_turns, time_operators
@@ -60,23 +64,23 @@ def bench_command(path: Path, threads: int, warm_up: int, count: int, kernel: st
     console.print(
         f"{path} on {processor()}: {count} runs of {threads} {'thread' if threads == 1 else 'threads'}", markup=False
     )
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for runtime, timing in timings.items():
         low, high = timing.spread
-        console.print(
-            f"{TITLES[runtime.value]:32}{timing.median * 1e3:10.3f} ms   "
-            f"(10 % to 90 %: {low * 1e3:.3f} to {high * 1e3:.3f})",
-            markup=False,
-        )
+        spread = f"(10 % to 90 %: {low * 1e3:.3f} to {high * 1e3:.3f})"
+        table.add_row(TITLES[runtime.value], f"{timing.median * 1e3:.3f} ms", spread)
+    console.print(table)
+    figures = {
+        "file": str(path),
+        "processor": processor(),
+        "threads": threads,
+        "warm_up": warm_up,
+        "kernel": kernel,
+        "interpreters": {runtime.value: _figures(timing) for runtime, timing in timings.items()},
+        "operators": [_operator_figures(entry) for entry in operators],
+    }
+    reporter().document = figures
     if json_file is not None:
-        figures = {
-            "file": str(path),
-            "processor": processor(),
-            "threads": threads,
-            "warm_up": warm_up,
-            "kernel": kernel,
-            "interpreters": {runtime.value: _figures(timing) for runtime, timing in timings.items()},
-            "operators": [_operator_figures(entry) for entry in operators],
-        }
         write_atomically(json_file, (json.dumps(figures, indent=2) + "\n").encode())
         console.print(f"wrote {json_file}", markup=False)
 
@@ -93,15 +97,13 @@ def _operator_figures(entry: OperatorTiming) -> dict[str, Any]:
 
 def _print_operators(operators: Sequence[OperatorTiming], runtimes: Sequence[Runtime]) -> None:
     """One operator a line, by itself; a column for each runtime."""
-    from rich.table import Table
+    from bnncc.report import print_table, table_of
 
-    table = Table("", "operator, by itself", "output", box=None, padding=(0, 2, 0, 0))
-    for runtime in runtimes:
-        table.add_column(COLUMNS[runtime.value], justify="right", no_wrap=True)
+    table = table_of(("", "operator, by itself", "output"), [COLUMNS[runtime.value] for runtime in runtimes])
     for entry in operators:
         figures = [f"{entry.medians[name] * 1e3:.3f}" if name in entry.medians else "–" for name in runtimes]
         shape = "x".join(map(str, entry.operator.outputs[0].shape))
         table.add_row(str(entry.operator.index), shown(entry.operator.name), shape, *figures)
     console = output()
-    console.print(table)
+    print_table(console, table)
     console.print()

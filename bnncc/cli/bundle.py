@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from bnncc.cli.options import FILE
-from bnncc.cli.terminal import warn
+from bnncc.cli.progress import working
+from bnncc.cli.reporting import quiet_option
+from bnncc.cli.terminal import say, warn
 from bnncc.errors import InputError
 
 
@@ -25,6 +26,7 @@ from bnncc.errors import InputError
     help="pip's ziglang, Debian's cross compilers (Raspberry Pi), or the NDK of ANDROID_NDK_HOME (Android).",
 )
 @click.option("--force", is_flag=True, help="Replace an older bundle.")
+@quiet_option
 def bundle_command(
     path: Path,
     name: str | None,
@@ -57,6 +59,6 @@ def bundle_command(
             "the network with --mean and --std, or with --pixels"
         )
     target = find_target(name or model.target or "")
-    with Console(stderr=True).status("compiling the delegate"):  # some seconds
+    with working("compiling the delegate"):  # some seconds
         write_bundle(model, target, output, compiler=compiler, data=data, force=force)
-    click.echo(f"wrote {output} for {target.title}; its README.md says how to run it")
+    say(f"wrote {output} for {target.title}; its README.md says how to run it")

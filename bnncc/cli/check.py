@@ -17,7 +17,9 @@ from bnncc.cli.options import (
     network_options,
     runtime_option,
 )
-from bnncc.cli.terminal import INTERRUPTED, output, progress_bars, warn
+from bnncc.cli.progress import progress_bars
+from bnncc.cli.reporting import json_file_option, quiet_option, reporter
+from bnncc.cli.terminal import INTERRUPTED, output, warn
 from bnncc.errors import CheckFailedError, InputError
 from bnncc.system.names import as_utf8
 
@@ -45,11 +47,12 @@ LAYER_INPUTS = 16
 @click.option("--min-agreement", metavar="PERCENT", help="Exit with 1 where fewer images keep their class: 99.9%.")
 @click.option("--max-accuracy-drop", metavar="POINTS", help="Exit with 1 where top-1 accuracy drops by more: 0.5%.")
 @runtime_option
-@click.option("--json", "json_file", type=FILE, help="Write every figure to this file.")
+@json_file_option
 @click.option("--html", "html_file", type=FILE, help="Write the report as one web page.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each on one thread.")
 @click.option("--dask", metavar="tcp://HOST:PORT", help="Use the workers of this dask scheduler.")
 @click.option("--resume", type=FILE, help="Keep what is measured here, and go on from it.")
+@quiet_option
 @click.pass_context
 def check_command(
     context: click.Context,
@@ -108,6 +111,7 @@ def check_command(
     for warning in result.warnings:
         warn(warning)
     print_check(output(), result)
+    reporter().document = result.as_json()
     if json_file is not None:
         write_atomically(json_file, as_utf8(json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n"))
     if html_file is not None:

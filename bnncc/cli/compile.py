@@ -22,8 +22,10 @@ from bnncc.cli.options import (
     require_memory_for,
     runtime_option,
 )
+from bnncc.cli.progress import progress_bars, working
+from bnncc.cli.reporting import json_option, quiet_option, reporter
 from bnncc.cli.terminal import output as standard_output
-from bnncc.cli.terminal import progress_bars, warn
+from bnncc.cli.terminal import warn
 from bnncc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
@@ -59,11 +61,8 @@ def _compile_options(
     verify_passes: bool,
     disabled_passes: Sequence[str],
 ) -> Options:
+    from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
     from bnncc.options import Head, Options, ValueType
-    from bnncc.passes.binary_weights import ZeroWeights
-    from bnncc.passes.legalize import Padding
-    from bnncc.passes.merge_replication import ReplicationMode
-    from bnncc.passes.recognize_sign import SignOfZero
     from bnncc.targets.tflite.precision import WeightsPrecision
     from bnncc.targets.tflite.public_metadata import Information
     from bnncc.verification.passes import first_difference
@@ -201,6 +200,8 @@ compile_options = as_one(
 @click.option(
     "-v", "--verbose", is_flag=True, help="Print every layer's verification and the time of each stage and pass."
 )
+@json_option
+@quiet_option
 def compile_command(
     network: NetworkSource,
     target: str,
@@ -238,7 +239,10 @@ def compile_command(
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
     # What is frozen is what the user's own images lead to, where there are any.
     examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
-    compiled = compile_traced(trace_source(network, check_inputs=examples), device, options)
+    with working("tracing the network"):
+        traced = trace_source(network, check_inputs=examples)
+    with working("compiling"):
+        compiled = compile_traced(traced, device, options)
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
@@ -269,6 +273,11 @@ def compile_command(
             raise KeyboardInterrupt
         for warning in checked.warnings:
             warn(warning)
+    reporter().document = {
+        **report.compilation(compiled, verifications),
+        "accuracy": None if checked is None else checked.as_json(),
+        "file": None,
+    }
     report.print_compilation(console, compiled, verifications)
     if checked is not None:
         print_figures(console, checked)
@@ -301,4 +310,5 @@ def compile_command(
             + "\nThis is a bug in bnncc: run again with --verify-passes to see which pass made it."
         )
     compiled.save(output)
+    reporter().document["file"] = output
     console.print(f"wrote {output}", markup=False)

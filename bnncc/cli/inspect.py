@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from bnncc.cli.options import FILE
-from bnncc.cli.terminal import PlainConsole
+from bnncc.cli.reporting import json_option, quiet_option, reporter
+from bnncc.cli.terminal import output
 from bnncc.errors import InputError
 
 
 @click.command("inspect")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
+@json_option
+@quiet_option
 def inspect_command(path: Path) -> None:
     """Print the operators of a .tflite file in order: shapes, types, packed or not, bytes of weights, MACs."""
     from bnncc import report
@@ -21,6 +23,7 @@ def inspect_command(path: Path) -> None:
 
     file = TfliteFile.open(path)
     try:
-        report.print_inspection(PlainConsole(width=None if sys.stdout.isatty() else 160), file)
+        reporter().document = {"file": path, **report.inspection(file)}
+        report.print_inspection(output(), file)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bnncc.data import DataSource, Preprocessing
     from bnncc.frontend import InputSpec, NetworkSource
     from bnncc.inference.runners import Runtime
-    from bnncc.ir.evaluate import Array
+    from bnncc.ir.arrays import Array
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]

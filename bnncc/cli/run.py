@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from bnncc.cli.options import FILE, preprocessing_options
+from bnncc.cli.reporting import json_option, quiet_option, reporter
+from bnncc.cli.terminal import say
 from bnncc.errors import InputError
 from bnncc.system.names import shown
 
 if TYPE_CHECKING:
     from bnncc.data import Dataset
     from bnncc.inference import Model
-    from bnncc.ir.evaluate import Array
+    from bnncc.ir.arrays import Array
 
 
 # Of characters: what is longer is no name, and more bytes than a .npz file takes.
@@ -37,6 +38,8 @@ LONGEST_NAME = 1000
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
 @preprocessing_options
+@json_option
+@quiet_option
 def run_command(
     path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, given: dict[str, object]
 ) -> None:
@@ -46,6 +49,8 @@ def run_command(
     --resize, --crop, --interpolation and --exif take the place of the file's own, for pictures of another kind.  Prints
     the classes with the largest logits.
     """
+    import numpy as np
+
     from bnncc.inference import Model, open_input, open_litert
     from bnncc.system.arrays import npz
     from bnncc.system.files import check_writable, keep_apart, write_atomically
@@ -60,6 +65,8 @@ def run_command(
         keep_apart({"-o": output}, (path, *inputs))
     runner = open_litert(model, threads)
     rows: list[list[Array]] = []
+    entries: list[dict[str, Any]] = []
+    reporter().document = {"file": path, "images": entries}
     try:
         for file in inputs:
             images = open_input(file, model)
@@ -67,8 +74,11 @@ def run_command(
                 outputs = runner.run([model.options.as_stored(array) for array in batch])
                 for row in range(min(len(batch[0]), len(images) - index)):
                     rows.append([array[row] for array in outputs])
-                    if model.class_count is not None:
-                        _print_classes(model, images.name(index + row), rows[-1][0], top)
+                    name = images.name(index + row)
+                    classes = [] if model.class_count is None else _classes(model, rows[-1][0], top)
+                    entries.append({"name": name, "classes": classes})
+                    if classes:
+                        _print_classes(name, classes)
     except InputError as error:
         raise InputError(f"--input: {str(error).removeprefix('--data: ')}") from error
     except RuntimeError as error:  # an index that has no row, above all
@@ -77,7 +87,8 @@ def run_command(
         names = _array_names([tensor.name for tensor in model.file.outputs])
         arrays = {name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)}
         write_atomically(output, npz(arrays))
-        click.echo(f"wrote {output}: the outputs of {len(rows):,} images")
+        reporter().document["output"] = output
+        say(f"wrote {output}: the outputs of {len(rows):,} images")
 
 
 def _array_names(names: Sequence[str]) -> list[str]:
@@ -97,12 +108,18 @@ def _batches(images: Dataset, size: int) -> Iterator[tuple[int, list[Array]]]:
         yield begin, stack(samples, size)
 
 
-def _print_classes(model: Model, name: str, logits: Array, top: int) -> None:
-    """The largest logits, one a line; or the class, where that is what the file yields."""
-    click.echo(shown(name))
-    if logits.ndim == 0:
-        click.echo(f"{'':12}  {model.class_name(int(logits))}")
-        return
-    scores = model.scores(logits)
-    for index in np.argsort(-scores, kind="stable")[:top]:
-        click.echo(f"{scores[index]:12.4f}  {model.class_name(int(index))}")
+def _classes(model: Model, output: Array, top: int) -> list[dict[str, Any]]:
+    """The classes of the largest logits or probabilities; or the class alone, where that is what the file yields."""
+    if output.ndim == 0:
+        return [{"index": int(output), "name": model.class_name(int(output))}]
+    scores = model.scores(output)
+    order = (-scores).argsort(kind="stable")[:top].tolist()
+    return [{"index": index, "name": model.class_name(index), "score": float(scores[index])} for index in order]
+
+
+def _print_classes(image: str, classes: Sequence[Mapping[str, Any]]) -> None:
+    """One a line."""
+    say(shown(image))
+    for entry in classes:
+        score = f"{entry['score']:.4f}" if "score" in entry else ""
+        say(f"{score:>12}  {entry['name']}")

@@ -8,65 +8,26 @@ import re
 import select
 import signal
 import sys
+import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
+from bnncc.cli.reporting import reporter
 from bnncc.system.names import shown
 
 TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
+# Of columns: a terminal that says that it has fewer, or none, is not believed.
+NARROWEST = 20
 # The exit code behind Ctrl-C: 128 + SIGINT.
 INTERRUPTED = 130
 # That of what nobody reads: 128 + SIGPIPE, as shells have it.
 READER_LEFT = 141
-
-
-class _RateColumn(ProgressColumn):
-    """How many are done in a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each kind of work, with its rate and the time left: on a terminal, nothing elsewhere.
-
-    Yields a function that takes (what is being done, how much of it is done, how much there is).
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        def advance(title: str, done: int, total: int) -> None:
-            if title not in bars:
-                bars[title] = progress.add_task(title)
-            progress.update(bars[title], completed=done, total=total)
-
-        yield advance
 
 
 @contextmanager
@@ -125,29 +86,59 @@ class _WithoutTrailingBlanks(io.TextIOBase):
 
 
 class PlainConsole(Console):
-    """Prints what it is given: no markup, no emoji, no colours of its own; in a pipe no blanks at the ends of lines."""
+    """Prints what it is given: no markup, no emoji, no colours of its own; in a pipe no blanks at the ends of lines.
 
-    def __init__(self, *, soft_wrap: bool = False, width: int | None = None) -> None:
+    Lines of text are broken between words, so that they fit the terminal, or 80 columns where there is none; a name
+    that is longer stays whole.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         file = None if sys.stdout.isatty() else cast(TextIO, _WithoutTrailingBlanks(sys.stdout))
-        super().__init__(file=file, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=width)
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=quiet)
+        self.width = max(self.width, NARROWEST)
+
+    def print(self, *objects: Any, **keywords: Any) -> None:
+        super().print(*(broken(one, self.width) if isinstance(one, str) else one for one in objects), **keywords)
 
     def on_broken_pipe(self) -> None:
         """rich would exit with 1, which says that a file disagrees with its network."""
         raise BrokenPipeError
 
 
+def broken(text: str, width: int) -> str:
+    """`text` in lines of at most `width` columns where that needs no word broken; what goes on is indented."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip(" "))]
+        lines += [line] if len(line) <= width else textwrap.wrap(
+            line, width, subsequent_indent=f"{indent}    ", break_long_words=False, break_on_hyphens=False
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
 def output() -> Console:
-    """Standard output, without markup of its own making and without breaking lines."""
-    return PlainConsole(soft_wrap=True)
+    """Standard output for a person; nothing is printed where it is for nobody or a program."""
+    return PlainConsole(quiet=not reporter().speaks)
+
+
+def say(text: str) -> None:
+    """A line on standard output, for a person."""
+    output().print(text)
 
 
 def tell_error(message: str) -> None:
     """What ended the command, on standard error."""
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_colour())
     click.echo(shown(message), err=True)
 
 
 def warn(message: str) -> None:
-    """A line on standard error."""
-    click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+    """A line on standard error, and an entry of the JSON document where there is one."""
+    reporter().warnings.append(message)
+    click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True, color=_colour())
     click.echo(shown(message), err=True)
+
+
+def _colour() -> bool | None:
+    """Whether there are colours: no, or where the stream is a terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bnncc.data.dataset import Dataset, Sample, as_array, by_input, digest, fit
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
+from bnncc.ir.input_spec import InputSpec
 from bnncc.system.arrays import read_npz
 
 

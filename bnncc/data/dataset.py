@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from bnncc.data.preprocessing import MODES, Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
-from bnncc.ir.evaluate import Array
+from bnncc.ir.arrays import Array
+from bnncc.ir.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -186,12 +186,18 @@ def by_input(entries: Mapping[str, Any], specs: Sequence[InputSpec]) -> tuple[li
     return [entries.get(name) for name in inputs], labels
 
 
+def is_tensor(value: Any) -> bool:
+    """True for PyTorch's.  Does not import it, which takes seconds: who has a tensor has imported it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def as_array(value: Any, name: str) -> npt.NDArray[Any]:
     """A NumPy array from a tensor, an array, a number or nested lists, in data called `name`.  Raises InputError."""
     try:
-        if isinstance(value, torch.Tensor):
+        if is_tensor(value):
             value = value.detach().cpu()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # NumPy has no bfloat16
+            value = (value.float() if value.dtype == sys.modules["torch"].bfloat16 else value).numpy()  # not NumPy's
         return np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"--data: {name}: a {type(value).__name__} cannot be read as an array: {error}") from error

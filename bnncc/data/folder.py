@@ -12,7 +12,7 @@ from pathlib import Path
 from bnncc.data.dataset import Dataset, Sample
 from bnncc.data.preprocessing import MODES, Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
+from bnncc.ir.input_spec import InputSpec
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 

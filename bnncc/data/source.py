@@ -1,4 +1,7 @@
-"""Which kind of data an option or an argument names."""
+"""Which kind of data an option or an argument names.
+
+Code of the user's needs PyTorch, arrays and pictures do not: `bnncc run` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from bnncc.data.arrays import ArrayDataset, open_npz
-from bnncc.data.dataset import Dataset
+from bnncc.data.dataset import Dataset, is_tensor
 from bnncc.data.folder import FolderDataset
 from bnncc.data.preprocessing import Preprocessing
-from bnncc.data.user_dataset import UserDataset
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
-from bnncc.frontend.user_code import call, load_object
+from bnncc.ir.input_spec import InputSpec
 from bnncc.system.files import check_readable
 
 
@@ -50,12 +50,16 @@ class DataSource:
         """
         if isinstance(self.data, str | Path):
             return self._open_named(str(self.data), specs, preprocessing, classes)
-        if isinstance(self.data, np.ndarray | Tensor):
+        if isinstance(self.data, np.ndarray) or is_tensor(self.data):
             return ArrayDataset([self.data], None, specs, preprocessing)
-        if isinstance(self.data, tuple) and len(self.data) == 2 and isinstance(self.data[0], np.ndarray | Tensor):
-            return ArrayDataset([self.data[0]], self.data[1], specs, preprocessing)
+        if isinstance(self.data, tuple) and len(self.data) == 2:
+            images, labels = self.data
+            if isinstance(images, np.ndarray) or is_tensor(images):
+                return ArrayDataset([images], labels, specs, preprocessing)
         if isinstance(self.data, Iterator):
             raise InputError(f"--data: a {type(self.data).__name__} can be read only once; give a list or a Dataset")
+        from bnncc.data.user_dataset import UserDataset
+
         return UserDataset(lambda: self.data, specs, preprocessing, f"the {type(self.data).__name__}")
 
     def _open_named(
@@ -70,6 +74,9 @@ class DataSource:
             return open_npz(path, specs, preprocessing)
         if ":" not in text:
             _check_named(text)
+        from bnncc.data.user_dataset import UserDataset
+        from bnncc.frontend.user_code import call, load_object
+
         found, code = load_object(text)
         return UserDataset(partial(call, found, text, {}, code, "a Dataset"), specs, preprocessing, text, code)
 

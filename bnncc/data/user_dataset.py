@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SubsetR
 from bnncc.data.dataset import BadImageError, Dataset, Sample, as_array, by_input, digest, fit
 from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import InputSpec
 from bnncc.frontend.user_code import UserCode, refuse
+from bnncc.ir.input_spec import InputSpec
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 

@@ -3,8 +3,7 @@
 - `trace.py`             the entry points `trace`, `trace_source` and `trace_module`
 - `network.py`           the network in PyTorch, and what names it
 - `command_line.py`      the spellings name=value, 1x3x224x224 and 0:100
-- `input_spec.py`, `input_types.py`
-                         an input; its type and range where the user does not say them
+- `input_types.py`       the type and range of an input where the user does not say them
 - `first_run.py`         does the network take these inputs?
 - `user_code.py`, `user_file.py`
                          find, import and call the user's code
@@ -36,14 +35,13 @@
 """
 
 from bnncc.frontend.checkpoint import WeightsChoice, state_digest
-from bnncc.frontend.command_line import INPUT_TYPES, parse_argument
-from bnncc.frontend.input_spec import InputSpec
+from bnncc.frontend.command_line import parse_argument
 from bnncc.frontend.network import Network, NetworkSource, input_specs, load_network
 from bnncc.frontend.source import SourceLocation, source_of
 from bnncc.frontend.trace import TracedModel, trace, trace_module, trace_source
+from bnncc.ir.input_spec import InputSpec
 
 __all__ = [
-    "INPUT_TYPES",
     "InputSpec",
     "Network",
     "NetworkSource",

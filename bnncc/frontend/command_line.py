@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnncc.errors import InputError
+from bnncc.ir.input_spec import INPUT_TYPES
 from bnncc.system.memory import require_memory
-
-# The types that an input may have, and that a file can hold.
-INPUT_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 # A size has at most 100 digits: Python reads no number of thousands of them.
 _SHAPE = re.compile(

@@ -11,12 +11,12 @@ import numpy as np
 
 from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.export import describe_error
-from bnncc.frontend.input_spec import shape_text
 from bnncc.frontend.input_types import wants_integers
 from bnncc.frontend.network import Network
 from bnncc.frontend.recording import Recording
 from bnncc.frontend.source import location_in_traceback
 from bnncc.ir.evaluate import Array
+from bnncc.ir.input_spec import shape_text
 
 # How PyTorch, and code that takes shapes apart, complain about a tensor of another shape.
 _SHAPE = re.compile(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bnncc.frontend.input_spec import InputSpec
+from bnncc.ir.input_spec import InputSpec
 
 # Forward is tried with every combination of these for so many inputs; with more, all of them change together.
 _TRIED = ("float32", "int64", "bool")

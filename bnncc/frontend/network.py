@@ -21,13 +21,13 @@ from bnncc.frontend.dataflow import observing
 from bnncc.frontend.export import describe_error, silence
 from bnncc.frontend.flatten_outputs import FlattenOutputs
 from bnncc.frontend.frozen_values import FrozenValue, replay
-from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.input_types import IndexRanges, annotated_type, find_types
 from bnncc.frontend.plain_module import plain_module, unwrapped
 from bnncc.frontend.recording import Recording, record
 from bnncc.frontend.signature import EMPTY, VAR_KEYWORD, VAR_POSITIONAL, numbered, root_of, signature_of
 from bnncc.frontend.user_code import UserCode, load_module
 from bnncc.ir.evaluate import Array
+from bnncc.ir.input_spec import InputSpec, shape_text
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from onnx import numpy_helper
 
 from bnncc.errors import InputError, first_line
 from bnncc.frontend.checkpoint_file import mistaken_for
-from bnncc.frontend.command_line import INPUT_TYPES, GivenShape
+from bnncc.frontend.command_line import GivenShape
 from bnncc.frontend.export import OPSET, silence
 from bnncc.frontend.onnx_structure import check_structure, describe
 from bnncc.frontend.qonnx import decompose_qonnx
 from bnncc.frontend.single_precision import to_float32
+from bnncc.ir.input_spec import INPUT_TYPES
 from bnncc.system.files import read_whole
 
 # What ONNX's version converter reads.

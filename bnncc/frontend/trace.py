@@ -30,7 +30,6 @@ from bnncc.frontend.export import (
 )
 from bnncc.frontend.first_run import first_run
 from bnncc.frontend.frozen_values import FrozenValue, find_frozen_values, refusal
-from bnncc.frontend.input_spec import InputSpec, shape_text
 from bnncc.frontend.network import Network, NetworkSource, load_network, shapes_by_name, values_explained, with_ranges
 from bnncc.frontend.normalize import normalize_exported, normalize_file
 from bnncc.frontend.onnx_file import OnnxFile, load_onnx, set_input_shapes, standardize
@@ -43,6 +42,7 @@ from bnncc.frontend.shapes import complete_shapes, correct_shapes
 from bnncc.frontend.trace_check import check_trace
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
+from bnncc.ir.input_spec import InputSpec, shape_text
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
 _RANDOM_INPUTS = 2

@@ -2,7 +2,8 @@
 
 In reading order:
 
-- `runners.py`       a graph in ONNX Runtime, a file in either interpreter
+- `graph_runner.py`  a graph in ONNX Runtime
+- `runners.py`       a file in either interpreter
 - `classes.py`       which outputs name a class
 - `model.py`         the file as its user meets it
 - `inputs.py`        the images that it is given

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnncc.ir.evaluate import Array
+from bnncc.ir.arrays import Array
 from bnncc.targets.tflite.reader import TfliteFile
 
 

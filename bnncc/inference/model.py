@@ -11,9 +11,9 @@ import numpy as np
 
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError
-from bnncc.frontend import INPUT_TYPES, InputSpec
 from bnncc.inference.classes import file_class_count
-from bnncc.ir.evaluate import Array
+from bnncc.ir.arrays import Array
+from bnncc.ir.input_spec import INPUT_TYPES, InputSpec
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.reader import TfliteFile

@@ -1,13 +1,10 @@
-"""Run a model: an ONNX graph in ONNX Runtime; a .tflite file in Larq Compute Engine's interpreter, or in LiteRT with
-the delegate of `bnncc.runtime`.
-"""
+"""Run a .tflite file in Larq Compute Engine's interpreter, or in LiteRT with the delegate of `bnncc.runtime`."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import importlib.util
-import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -15,49 +12,14 @@ from types import ModuleType
 from typing import Protocol
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 
 from bnncc.errors import InputError
-from bnncc.ir.evaluate import Array, between, given_name, session, skeleton, weights_of
+from bnncc.ir.arrays import Array
 from bnncc.runtime import BuildError, LitertRunner, library_path
+from bnncc.system.standard_error import without_info
 
 # LCE 0.16's interpreter is built against it; with NumPy 2 it refuses every input ("Expected N bytes but got 0").
 NUMPY_OF_LCE = 1
-
-
-class OrtRunner:
-    """An ONNX graph in ONNX Runtime, kept loaded, graph optimisations off."""
-
-    def __init__(self, model: ir.Model, extra_outputs: Sequence[ir.Value] = ()) -> None:
-        """`extra_outputs`: inner values to return behind the graph's outputs."""
-        wanted = [*model.graph.outputs, *extra_outputs]
-        self._load(model, list(model.graph.inputs), wanted, skeleton(model, list(dict.fromkeys(wanted))))
-
-    @classmethod
-    def between(cls, model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> OrtRunner:
-        """The part of the graph between inner values: `inputs`, each given once, and `outputs`."""
-        runner = cls.__new__(cls)
-        given = list(dict.fromkeys(inputs))
-        runner._load(model, given, outputs, between(model, given, list(dict.fromkeys(outputs))))
-        runner._feed_names = [given_name(name) for name in runner.input_names]
-        return runner
-
-    def _load(
-        self, model: ir.Model, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], proto: onnx.ModelProto
-    ) -> None:
-        self.input_names = [value.name or "" for value in inputs]
-        self._feed_names = self.input_names
-        self._outputs = [value.name or "" for value in outputs]
-        self._weights = weights_of(model)
-        self._session = session(proto)
-
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """One array for each graph input, in order, in; one for each graph output, then the extra ones, out."""
-        feeds = {**self._weights, **dict(zip(self._feed_names, inputs, strict=True))}
-        known = {entry.name for entry in self._session.get_inputs()}
-        feeds = {name: array for name, array in feeds.items() if name in known}
-        return [np.asarray(output) for output in self._session.run(self._outputs, feeds)]
 
 
 class FileRunner(Protocol):
@@ -110,8 +72,7 @@ class Runtime(Enum):
         """The file; `fastest` as for `LceRunner`.  RuntimeError where the runtime does not take it."""
         if self is Runtime.LCE:
             return LceRunner(content, threads, fastest=fastest)
-        with _silent_stderr():  # XNNPACK announces itself
-            return LitertRunner(content, threads)
+        return LitertRunner(content, threads)
 
 
 def available_runtimes() -> tuple[Runtime, ...]:
@@ -150,7 +111,7 @@ class LceRunner:
     def __init__(self, content: bytes, threads: int = 1, *, fastest: bool = False) -> None:
         """`fastest` turns on LCE's indirect kernel and XNNPACK for the float operators; the default is LCE's own."""
         wrapper = _wrapper()
-        with _silent_stderr() if fastest else contextlib.nullcontext():  # XNNPACK announces itself
+        with without_info():
             # reference bconv, indirect bgemm, XNNPACK
             self._interpreter = wrapper.LiteInterpreter(content, threads, False, fastest, fastest)
         self.input_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.input_shapes]
@@ -159,19 +120,6 @@ class LceRunner:
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
         return [np.asarray(output) for output in self._interpreter.predict([np.asarray(x, order="C") for x in inputs])]
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """What native code writes to the process's standard error is dropped."""
-    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nothing)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import numpy as np
 from bnncc.inference.interpreters import load
 from bnncc.inference.model import Model
 from bnncc.inference.runners import Runtime
-from bnncc.ir.evaluate import Array, random_array
+from bnncc.ir.arrays import Array, random_array
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 

@@ -1,5 +1,8 @@
 """The graph's own things: what passes and targets know of an ONNX model with our operators.  In reading order:
 
+- `arrays.py`         arrays, and random ones
+- `input_spec.py`     an input of the network: its name, shape, type and range
+- `modes.py`          what a user chooses of how passes treat a network
 - `graph.py`          small questions about a graph, and the metadata that passes leave in it
 - `geometry.py`       windows and padding of convolutions and pools
 - `ops.py`            our operators, as ONNX functions

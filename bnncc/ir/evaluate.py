@@ -9,17 +9,15 @@ import contextlib
 import json
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
 from bnncc.errors import InputError
+from bnncc.ir.arrays import Array as Array  # most that name it run graphs, and have it from here
+from bnncc.ir.arrays import random_array
 from bnncc.system.onnx_runtime import onnxruntime
-
-Array = npt.NDArray[Any]
 
 # Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
 SMALL = 64
@@ -275,22 +273,6 @@ def random_inputs(model: ir.Model, seed: int) -> list[Array]:
         text = value.metadata_props.get(RANGE_KEY)
         arrays.append(random_array(generator, shape, dtype, None if text is None else tuple(json.loads(text))))
     return arrays
-
-
-def random_array(
-    generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], within: tuple[float, float] | None
-) -> Array:
-    """Values from the first number of `within` on and below the second.
-
-    Without a range: normally distributed floats; all values of bools and of 8-bit integers; 0 and 1 of wider integers,
-    which an index into anything may be.
-    """
-    if np.issubdtype(dtype, np.floating):
-        return (generator.standard_normal(shape) if within is None else generator.uniform(*within, shape)).astype(dtype)
-    if within is None:
-        is_byte = dtype.itemsize == 1 and dtype != np.bool_
-        within = (np.iinfo(dtype).min, np.iinfo(dtype).max + 1) if is_byte else (0, 2)
-    return generator.integers(int(within[0]), int(within[1]), shape).astype(dtype)
 
 
 def _name(value: ir.Value) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from bnncc.ir.evaluate import Array
+from bnncc.ir.arrays import Array
 from bnncc.runtime.library import load_delegate
+from bnncc.system.standard_error import without_info
 
 
 class LitertRunner:
@@ -22,8 +23,11 @@ class LitertRunner:
         RuntimeError where the file cannot be prepared.
         """
         delegates = [load_delegate(threads, kernel=kernel, fuse=fuse)] if delegate else []
-        self._interpreter = Interpreter(model_content=content, num_threads=threads, experimental_delegates=delegates)
-        self._interpreter.allocate_tensors()
+        with without_info():
+            self._interpreter = Interpreter(
+                model_content=content, num_threads=threads, experimental_delegates=delegates
+            )
+            self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
         self.input_shapes: list[tuple[int, ...]] = [tuple(map(int, entry["shape"])) for entry in self._inputs]

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.inference.runners import OrtRunner
+from bnncc.inference.graph_runner import OrtRunner
 from bnncc.ir import ops
 from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of

@@ -35,7 +35,8 @@ from bnncc.baseline.process import ConversionError
 from bnncc.data import Preprocessing
 from bnncc.errors import InputError, VerificationError
 from bnncc.frontend import TracedModel, input_specs, trace, trace_module
-from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import LceRunner
 from bnncc.ir.evaluate import Array, random_inputs
 from bnncc.ir.rounding import relative_error
 from bnncc.options import FileMetadata, Options

@@ -13,8 +13,8 @@ from PIL import Image
 import bnncc
 from bnncc.data import Preprocessing
 from bnncc.inference import Model
+from bnncc.ir.modes import Padding
 from bnncc.options import Head, Options, ValueType
-from bnncc.passes.legalize import Padding
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "fashion_mnist"
 IMAGES = EXAMPLE / "test_images.npz"

@@ -17,7 +17,7 @@ import pytest
 
 from bnncc.bundle import android_toolchain, write_bundle
 from bnncc.bundle.android import SHELL_FILES
-from bnncc.passes.legalize import Padding
+from bnncc.ir.modes import Padding
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots

@@ -42,9 +42,9 @@ PHONE, DESKTOP = (390, 844), (1280, 900)
 AA_CONTRAST = 4.5
 
 OPERATORS = [
-    OperatorSummary(0, "CONV_2D", ("1x28x28x1 float32",), "1x14x14x32 float32", 1_280, " int8", 0, 225_792),
-    OperatorSummary(1, "LceQuantize", ("1x14x14x32 float32",), "1x14x14x32 packed", 0, "", 0, 0),
-    OperatorSummary(2, "LceBconv2d", ("1x14x14x32 packed",), "1x14x14x64 float32", 5_120, "", 3_612_672, 0),
+    OperatorSummary(0, "CONV_2D", ("1x28x28x1 float32",), ("1x14x14x32 float32",), 1_280, " int8", 0, 225_792),
+    OperatorSummary(1, "LceQuantize", ("1x14x14x32 float32",), ("1x14x14x32 packed",), 0, "", 0, 0),
+    OperatorSummary(2, "LceBconv2d", ("1x14x14x32 packed",), ("1x14x14x64 float32",), 5_120, "", 3_612_672, 0),
 ]
 
 
@@ -280,7 +280,7 @@ def test_names_are_text_whatever_they_hold() -> None:
         skipped=(HOSTILE,),
         changed=tuple(replace(changed, name=HOSTILE) for changed in result.changed),
     )
-    operator = replace(OPERATORS[0], name=HOSTILE, inputs=(HOSTILE,), output=HOSTILE)
+    operator = replace(OPERATORS[0], name=HOSTILE, inputs=(HOSTILE,), outputs=(HOSTILE,))
     html = write_page(result, [operator], pixels)
     page = Page(html)
     assert not page.all("script")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import bnncc
 from bnncc.errors import InputError
 from bnncc.frontend import NetworkSource, load_network, source_of, trace_module
-from bnncc.frontend.input_spec import InputSpec
 from bnncc.frontend.plain_module import plain_module
+from bnncc.ir.input_spec import InputSpec
 from tests.frontend.proven import assert_close, assert_single_output, file_outputs, proven
 
 SHAPE = (1, 3, 6, 5)

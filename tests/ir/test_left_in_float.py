@@ -17,8 +17,8 @@ from rich.console import Console
 import bnncc
 from bnncc.ir.graph import LEFT_IN_FLOAT_KEY
 from bnncc.ir.left_in_float import Reason, leave_in_float
+from bnncc.ir.modes import ZeroWeights
 from bnncc.options import Options
-from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.report import print_explanation
 from tests.passes.helpers import build, signs
 

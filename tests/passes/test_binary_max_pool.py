@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 import bnncc
 from bnncc.ir.geometry import Window
 from bnncc.ir.graph import NEGATED_KEY
+from bnncc.ir.modes import Padding
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.passes import PIPELINE
 from bnncc.passes.binary_max_pool import BinaryMaxPool
-from bnncc.passes.legalize import Padding, legalization
+from bnncc.passes.legalize import legalization
 from bnncc.passes.mirror_frame import MirrorFrame
 from bnncc.verification.passes import first_difference
 from tests.networks.vgg_small import VggSmall

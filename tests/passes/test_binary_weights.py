@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.ir.graph import ZERO_WEIGHTS_KEY
-from bnncc.passes.binary_weights import ZeroWeights, are_steps, count_zeros, split_weights, zeros_to_plus_one
+from bnncc.ir.modes import ZeroWeights
+from bnncc.passes.binary_weights import are_steps, count_zeros, split_weights, zeros_to_plus_one
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from tests.passes.helpers import array_of, build, node_of, normal, operators, run_model, signs

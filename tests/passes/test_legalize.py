@@ -3,8 +3,9 @@ import onnx_ir as ir
 import pytest
 
 from bnncc.ir.geometry import Window
+from bnncc.ir.modes import Padding
 from bnncc.ir.pass_runner import PassRunner
-from bnncc.passes.legalize import Padding, legalization, moved_bytes, zero_padding_is_exact
+from bnncc.passes.legalize import legalization, moved_bytes, zero_padding_is_exact
 from bnncc.passes.windows import windows_of
 from bnncc.verification.passes import first_difference
 from tests.passes.helpers import Array, assert_same, build, normal, operators, signs

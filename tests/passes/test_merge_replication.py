@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from bnncc.ir.graph import OUTPUT_CHANNELS_KEY
+from bnncc.ir.modes import ReplicationMode
 from bnncc.passes.fold_affine import FoldAffine
 from bnncc.passes.fold_constants import FoldConstants
-from bnncc.passes.merge_replication import MergeReplication, ReplicationMode
+from bnncc.passes.merge_replication import MergeReplication
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.targets import find_target
 from tests.passes.helpers import Array, build, check_pass, export, node_of, normal, operators, signs

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc.passes
+from bnncc.ir.modes import Padding
 from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
 from bnncc.passes.balance_rows import balancing
-from bnncc.passes.legalize import Padding, legalization
+from bnncc.passes.legalize import legalization
 from bnncc.verification.passes import first_difference
 from tests.networks import BiRealNet18, ReActNet, randomize
 from tests.networks.binarize import ClippedSign, ScaledBinaryConv2d

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnncc.ir.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
-from bnncc.passes.binary_weights import ZeroWeights
+from bnncc.ir.modes import ZeroWeights
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv, split_weights
 from tests.passes.helpers import Array, array_of, build, check_pass, draw, node_of, normal, operators, run_model, signs
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.cli import main
+from bnncc.ir.modes import SignOfZero
 from bnncc.options import FileMetadata
-from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.reader import TfliteFile
 
 SHAPE = (1, 4, 7, 6)

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from bnncc.ir.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
+from bnncc.ir.modes import Padding
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.options import Options
 from bnncc.passes import PIPELINE
-from bnncc.passes.legalize import Padding
 from bnncc.passes.sink_moves import SinkMoves
 from tests.networks.vgg_small import BinaryConv2d
 from tests.passes.helpers import Array, build, check_pass, export, node_of, operators, signs

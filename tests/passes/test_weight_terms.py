@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bnncc.ir.modes import ZeroWeights
 from bnncc.options import Options
-from bnncc.passes.binary_weights import ZeroWeights
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.passes.weight_terms import Terms, few_values, input_twice, two_values, zeros_twice
 from tests.passes.helpers import Array, build, check_pass, normal, operators, signs

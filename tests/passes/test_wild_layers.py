@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
+from bnncc.ir.modes import ReplicationMode
 from bnncc.model import CompiledModel
 from bnncc.options import Options
-from bnncc.passes.merge_replication import ReplicationMode
 from bnncc.verification import verify
 from tests.networks.binarize import ClippedSign
 from tests.networks.randomize import randomize

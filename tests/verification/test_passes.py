@@ -7,10 +7,11 @@ import onnx_ir as ir
 import pytest
 
 from bnncc.errors import InputError, PassError
+from bnncc.ir.modes import Padding
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.ir.step import Step
 from bnncc.passes import PIPELINE
-from bnncc.passes.legalize import Padding, legalization
+from bnncc.passes.legalize import legalization
 from bnncc.verification.passes import first_difference
 from tests.passes.helpers import Array, array_of, build, draw, normal, run_proto, signs
 

@@ -14,8 +14,8 @@ from flatbuffers import flexbuffers
 from torch import Tensor, nn
 
 import bnncc
+from bnncc.ir.modes import SignOfZero
 from bnncc.model import CompiledModel
-from bnncc.passes.recognize_sign import SignOfZero
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import Verification, verify

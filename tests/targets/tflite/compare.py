@@ -11,7 +11,8 @@ import onnx_ir as ir
 import torch
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from bnncc.inference.runners import Array, LceRunner, OrtRunner
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import Array, LceRunner
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.writer import unpack
 from tests.targets.interpreter.native import InterpreterRunner

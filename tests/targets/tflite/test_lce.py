@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnncc.inference.runners import LceRunner, OrtRunner
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import LceRunner
 from bnncc.ir import bit_moves
 from bnncc.ir.evaluate import Array
 from bnncc.ir.geometry import Window

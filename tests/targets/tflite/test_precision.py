@@ -21,7 +21,8 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.cli import main
 from bnncc.compiler import compile_traced
-from bnncc.inference.runners import LceRunner, OrtRunner, Runtime
+from bnncc.inference.graph_runner import OrtRunner
+from bnncc.inference.runners import LceRunner, Runtime
 from bnncc.inspect import summarize
 from bnncc.ir.evaluate import random_inputs
 from bnncc.model import CompiledModel

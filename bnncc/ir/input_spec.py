@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bnncc.errors import InputError
-from bnncc.ir.evaluate import Array, random_array
+from bnncc.ir.arrays import Array, random_array
+
+# The types that an input may have, and that a file can hold.
+INPUT_TYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 # What an int8 is less than the byte that it stands for.
 MIDDLE = 128
