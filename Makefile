@@ -9,7 +9,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend lint fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend wheels lint fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ verify-emulated: sysroots ## prove all networks, full-size ones too, here and on
 
 onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node tests, and write docs/onnx_operators.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.tflite.onnx_backend
+
+wheels: $(VENV)/installed-wheels ## make the wheels and sdists of bnncc and bnncc-runtime in dist/, for every platform
+	$(BIN)/python -m wheels
 
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
