@@ -1,6 +1,9 @@
-# Needs make and Python 3.11; everything else is installed into .venv, at the versions of constraints.txt.
+# Needs make and a Python from 3.10 to 3.14; everything else is installed into .venv, at the versions of constraints.txt.
 
-PYTHON ?= python3.11
+# The newest for which LCE has wheels is taken, then the newest: make PYTHON=… for another one.
+PYTHONS := python3.12 python3.11 python3.10 python3.14 python3.13 python3
+IS_SUPPORTED := import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c "$(IS_SUPPORTED)" 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
@@ -112,6 +115,9 @@ clean: ## remove what make made: .venv, build/, caches
 
 # Stamp files: a set of packages is installed again only when the project's requirements change.
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "none of $(PYTHONS) here is Python 3.10 to 3.14 with its module ensurepip" \
+		"(Debian: apt install python3-venv); name another one: make PYTHON=…" >&2; exit 1; }
+	@echo "$(VENV) is made with $(PYTHON), $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/bin/python

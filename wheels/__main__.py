@@ -29,9 +29,9 @@ BY_NAME = {str(target).replace(" ", "-"): target for target in PLATFORMS}
 
 
 def build_pure(project: Path, output: Path, *options: str) -> Path:
-    """Write the sdist of the project, and its wheel of Python alone, to `output`; the wheel's path."""
+    """Write the sdist of the project, and the wheel of Python alone made of it, to `output`; the wheel's path."""
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "build", "--sdist", "--wheel", "--outdir", temporary, *options, str(project)]
+        command = [sys.executable, "-m", "build", "--outdir", temporary, *options, str(project)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BuildError(f"{' '.join(command)}\nfailed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")

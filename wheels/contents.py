@@ -6,7 +6,7 @@ import email
 import email.policy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from zipfile import ZipInfo
+from zipfile import ZIP_DEFLATED, ZipInfo
 
 from wheel.wheelfile import WheelFile
 
@@ -47,6 +47,7 @@ def write_platform_wheel(
         data = source.dist_info_path.removesuffix(".dist-info") + ".data/scripts"
         for path, content in {**files, **{f"{data}/{name}": program for name, program in programs.items()}}.items():
             entry = ZipInfo(path, date_time=pure_date(source))
+            entry.compress_type = ZIP_DEFLATED
             entry.external_attr = PROGRAM_MODE << 16
             target.writestr(entry, content)
     return folder / name
