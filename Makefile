@@ -1,6 +1,9 @@
-# Needs make and Python 3.11; everything else is installed into .venv, at the versions of constraints.txt.
+# Needs make and a Python from 3.10 to 3.14; everything else is installed into .venv, at the versions of constraints.txt.
 
-PYTHON ?= python3.11
+# The newest for which LCE has wheels is taken, then the newest: make PYTHON=… for another one.
+PYTHONS := python3.12 python3.11 python3.10 python3.14 python3.13 python3
+IS_SUPPORTED := import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c "$(IS_SUPPORTED)" 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # Python compiles what it imports: pip would compile all of PyTorch and TensorFlow, which takes half of the time.
@@ -10,7 +13,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +59,9 @@ conformance: sysroots ## run every form of every operator in every released runt
 
 docs: $(VENV)/installed-docs ## build the pages into build/docs, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheels: $(VENV)/installed-wheels ## make the wheels and sdists of bnncc and bnncc-runtime in dist/, for every platform
+	$(BIN)/python -m wheels
 
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
@@ -119,6 +125,9 @@ clean: ## remove what make made: .venv, build/, caches
 
 # Stamp files: a set of packages is installed again only when the project's requirements change.
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "none of $(PYTHONS) here is Python 3.10 to 3.14 with its module ensurepip" \
+		"(Debian: apt install python3-venv); name another one: make PYTHON=…" >&2; exit 1; }
+	@echo "$(VENV) is made with $(PYTHON), $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/bin/python

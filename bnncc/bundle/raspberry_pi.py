@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 from bnncc.bundle.check_data import CheckData
 from bnncc.bundle.toolchain import LINUX, compile_for_linux
 from bnncc.inference import Model
+from bnncc.runtime.build import needed_glibc
 from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
 
@@ -31,7 +31,7 @@ Made by bnncc: a binary neural network and all that it needs beside Python's pac
 - `model.tflite`: the network; its binary layers are operators of Larq Compute Engine.
 - `{library}`: runs them; LiteRT, and TensorFlow Lite from 2.14 on, load it as an external delegate.  It
   needs glibc {glibc} or later.
-- `run.py`: loads both; start from it for your own program.
+- `run.py`: loads both, and `network.py` has what it does with pictures; start from them for your own program.
 - `bundle.json`{labels}: how pictures become the network's input{labels_meaning}.
 - `check.npz`: images and the outputs that are expected for them.
 """
@@ -41,21 +41,16 @@ def write_raspberry_pi(model: Model, target: Target, compiler: str, check: Check
     """Write to `folder` what is special to a Raspberry Pi.  BuildError where the delegate cannot be compiled."""
     compile_for_linux(target, compiler, folder / LIBRARY)
     (folder / "check.npz").write_bytes(check.npz())
-    shutil.copyfile(FILES / "run.py", folder / "run.py")
+    for name in ("network.py", "run.py"):
+        shutil.copyfile(FILES / name, folder / name)
     (folder / "run.py").chmod(0o755)
     readme = README.format(
         name=model.path.name,
         title=target.title,
-        packages=PACKAGES[LINUX[target.abi]],
+        packages=PACKAGES[LINUX[target.abi].machine],
         library=LIBRARY,
-        glibc=needed_glibc(folder / LIBRARY),
+        glibc=".".join(map(str, needed_glibc(folder / LIBRARY))),
         labels=", `labels.txt`" if model.classes else "",
         labels_meaning=", and its classes' names" if model.classes else "",
     )
     (folder / "README.md").write_bytes(as_utf8(readme))
-
-
-def needed_glibc(library: Path) -> str:
-    """The latest version of glibc that the library names; its dynamic string table holds them as text."""
-    versions = {tuple(map(int, found.split(b"."))) for found in re.findall(rb"GLIBC_([\d.]+)", library.read_bytes())}
-    return ".".join(map(str, max(versions)))

@@ -11,18 +11,18 @@ import shutil
 from pathlib import Path
 
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import ZIG_TARGETS, compile_library, zig_folder, zig_for_linux
+from bnncc.runtime.build import ZIG_TARGETS, Platform, compile_library, zig, zig_folder
 from bnncc.targets.description import Target
 
-# The machine of each ABI, as bnncc.runtime.build calls it.
-LINUX = {ZIG_TARGETS[machine]: machine for machine in ("aarch64", "armv7")}
+# The platform of each ABI.
+LINUX = {ZIG_TARGETS[machine]: Platform(machine) for machine in ("aarch64", "armv7")}
 
 
 def compile_for_linux(target: Target, compiler: str, output: Path) -> None:
     """Write the delegate for `target` to `output`.  BuildError where the compiler is missing or fails."""
     if compiler == "zig":
         check_zig()
-        command = zig_for_linux(LINUX[target.abi])
+        command = zig(LINUX[target.abi])
     elif compiler == "debian":
         command = [_debian(target.abi)]
     else:

@@ -105,11 +105,15 @@ def probe_prove() -> list[Row]:
 def probe_compilers() -> list[Row]:
     """Each compiler that can make a delegate compiles a function."""
     from bnncc.runtime import BuildError
-    from bnncc.runtime.build import ZIG_TARGETS, Platform, compiler, zig_folder, zig_for_linux
+    from bnncc.runtime.build import ZIG_TARGETS, Platform, compiler, zig, zig_folder
+    from bnncc.runtime.prebuilt import why_not_prebuilt
 
     rows = []
     try:
         machine = Platform.here()
+        reason = why_not_prebuilt(machine)
+        state = State.OK if reason is None else State.MISSING
+        rows.append(Row(COMPILERS, "the wheel's delegate", state, reason or f"for {machine}"))
         command = compiler(machine)
         if "ziglang" in command:  # whose first shared library takes a minute: it compiles its own C library
             rows.append(_compile("ziglang for this machine", command, "-c"))
@@ -121,7 +125,7 @@ def probe_compilers() -> list[Row]:
         rows.append(Row(COMPILERS, "ziglang", State.MISSING, "not installed", "pip install 'bnncc[runtime]'"))
     else:
         rows += [
-            _compile(f"ziglang for {ZIG_TARGETS[machine]}", zig_for_linux(machine), "-c")
+            _compile(f"ziglang for {ZIG_TARGETS[machine]}", zig(Platform(machine)), "-c")
             for machine in ("aarch64", "armv7")
         ]
     for abi in ("aarch64-linux-gnu", "arm-linux-gnueabihf"):

@@ -1,8 +1,8 @@
 """LCE files on a stock TensorFlow Lite or LiteRT: the delegate of `targets/runtime`, from Python.
 
-In reading order: `build` (compiles the library for this machine or another one), `trust` (which
-libraries may be loaded), `library` (finds it), `runner` (runs a
-file with it).
+In reading order: `build` (compiles the library for this machine or another one), `trust` (which libraries may be
+loaded), `prebuilt` (the library of a wheel), `library` (finds or builds it), `runner` (runs a file with it),
+`interpreter` (runs a file with the wheel's library alone).
 """
 
 from bnncc.runtime.build import BuildError, Platform, build

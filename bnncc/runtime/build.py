@@ -1,6 +1,6 @@
-"""Compiles the delegate: one call of a C++ compiler on the sources of `targets/runtime`.
+"""Compiles the delegate, and the program `bnncc_run`: one call of a C++ compiler on the sources of `targets/runtime`.
 
-The compiler of the system builds for this machine; pip's `ziglang` builds for this machine and for ARM Linux.
+The compiler of the system builds for this machine; pip's `ziglang` builds for every platform of `PLATFORMS`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +28,16 @@ from bnncc.errors import BnnccError
 ZIG = (sys.executable, "-m", "ziglang")
 # The oldest glibc a library by ziglang needs: any Raspberry Pi OS has a later one.
 GLIBC = "2.17"
+# The oldest macOS: the first on Apple's own processors.
+MACOS = "11.0"
 
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64", "armv7l": "armv7"}
+# glibc's names of what Linux runs on.
 ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7": "arm-linux-gnueabihf"}
 MACHINE_FLAGS = {"armv7": ["-mfpu=neon"]}
 # Where the delegate's sources and headers lie, below `source_folder`.
 LIBRARY_FOLDERS = (".", "operators", "kernels")
+INTERPRETER_FOLDERS = ("interpreter", "interpreter/builtins")
 
 
 # No build takes so many seconds; a folder of one that is older belongs to nobody.
@@ -43,11 +49,19 @@ class BuildError(BnnccError):
     """The library cannot be built: no compiler, or the compiler's own message."""
 
 
+class NoCompilerError(BuildError):
+    """There is none; the message says what would do."""
+
+
 @dataclass(frozen=True)
 class Platform:
-    """What a library is built for: Linux with glibc on `machine`, which is x86_64, aarch64 or armv7."""
+    """What native code is built for.
+
+    machine: x86_64, aarch64 or armv7.  system: linux (with glibc), musl (Linux with that C library), macos or windows.
+    """
 
     machine: str
+    system: str = "linux"
 
     @classmethod
     def here(cls) -> Platform:
@@ -55,11 +69,44 @@ class Platform:
         machine = platform.machine().lower()
         if machine in MACHINES and sys.maxsize < 2**32:
             machine = "armv7l"  # a 32-bit Python on a 64-bit kernel
-        if sys.platform != "linux" or machine not in MACHINES:
-            raise BuildError(
-                f"the delegate exists for Linux on {', '.join(ZIG_TARGETS)}, not for {sys.platform} {machine}"
-            )
-        return cls(MACHINES[machine])
+        system = {"linux": "linux", "darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+        if system == "linux" and not platform.libc_ver()[0]:
+            system = "musl"  # it alone does not say its name
+        found = cls(MACHINES.get(machine, machine), system)
+        if found not in PLATFORMS:
+            raise BuildError(f"the delegate exists for {', '.join(map(str, PLATFORMS))}, not for {found}")
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.system} {self.machine}"
+
+    @property
+    def library(self) -> str:
+        """The delegate's file name."""
+        names = {"macos": "libbnncc_runtime.dylib", "windows": "bnncc_runtime.dll"}
+        return names.get(self.system, "libbnncc_runtime.so")
+
+    @property
+    def program(self) -> str:
+        """The file name of the program that runs a network without any interpreter of others."""
+        return "bnncc_run.exe" if self.system == "windows" else "bnncc_run"
+
+    @property
+    def zig_target(self) -> str:
+        """How ziglang calls it, with the oldest version of the system that is wanted."""
+        if self.system == "linux":
+            return f"{ZIG_TARGETS[self.machine]}.{GLIBC}"
+        if self.system == "musl":
+            return ZIG_TARGETS[self.machine].replace("gnu", "musl")
+        return f"{self.machine}-macos.{MACOS}" if self.system == "macos" else f"{self.machine}-windows-gnu"
+
+
+PLATFORMS = (
+    *(Platform(machine, system) for system in ("linux", "musl") for machine in ZIG_TARGETS),
+    Platform("aarch64", "macos"),
+    Platform("x86_64", "macos"),
+    Platform("x86_64", "windows"),
+)
 
 
 def source_folder() -> Path:
@@ -75,9 +122,18 @@ def sources() -> list[Path]:
 
 def program_sources() -> list[Path]:
     """What the program `bnncc_run` is made of beside the delegate: an interpreter, and the command line."""
+    return [*interpreter_sources(), *sorted((source_folder() / "program").glob("*.cc"))]
+
+
+def interpreter_sources() -> list[Path]:
+    """The interpreter, which runs a file without any other's: what is added to the delegate in a wheel's library."""
     folder = source_folder()
-    parts = ("interpreter", "interpreter/builtins", "program")
-    return [path for part in parts for path in sorted((folder / part).glob("*.cc"))]
+    return [path for part in INTERPRETER_FOLDERS for path in sorted((folder / part).glob("*.cc"))]
+
+
+def interpreter_api() -> Path:
+    """The interpreter's functions for other languages."""
+    return source_folder() / "c_api" / "interpreter.cc"
 
 
 def flags() -> list[str]:
@@ -88,7 +144,7 @@ def flags() -> list[str]:
 def compiler(target: Platform) -> list[str]:
     """The command that compiles for `target`: $CXX, the system's c++, g++ or clang++, or ziglang.
 
-    BuildError where there is none.
+    NoCompilerError where there is none, BuildError where $CXX is no command.
     """
     native = target == Platform.here()
     if native and os.environ.get("CXX"):
@@ -102,11 +158,9 @@ def compiler(target: Platform) -> list[str]:
             if found is not None:
                 return [found]
     if zig_folder() is not None:
-        return zig_for_linux(target.machine)
+        return zig(target)
     wanted = "a C++ compiler (c++, g++, clang++, or $CXX) or " if native else ""
-    raise BuildError(
-        f"building the delegate for {target.machine} needs {wanted}the package ziglang (pip install ziglang)"
-    )
+    raise NoCompilerError(f"building the delegate for {target} needs {wanted}the package ziglang (pip install ziglang)")
 
 
 def zig_folder() -> Path | None:
@@ -115,18 +169,28 @@ def zig_folder() -> Path | None:
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
-def zig_for_linux(machine: str) -> list[str]:
-    """The command of ziglang's C++ compiler for Linux with glibc on `machine`."""
-    return [*ZIG, "c++", "-target", f"{ZIG_TARGETS[machine]}.{GLIBC}"]
+def zig(target: Platform) -> list[str]:
+    """The command of ziglang's C++ compiler for `target`."""
+    return [*ZIG, "c++", "-target", target.zig_target]
 
 
 def fingerprint(target: Platform) -> str:
-    """Changes with whatever changes the library: sources, flags, compiler, target."""
+    """Changes with whatever changes the delegate that is built here: sources, flags, compiler, target."""
+    return _digest(LIBRARY_FOLDERS, str(target), *compiler(target), *flags())
+
+
+def stamp(target: Platform) -> str:
+    """Changes with whatever the sources say of the library of a wheel: one of another stamp is another version's."""
+    return _digest((*LIBRARY_FOLDERS, *INTERPRETER_FOLDERS, "c_api"), str(target), *flags())
+
+
+def _digest(folders: Sequence[str], *words: str) -> str:
+    """Of `words`, and of the files in `folders` of the sources."""
     digest = hashlib.sha256()
-    for part in (target.machine, *compiler(target), *flags()):
-        digest.update(part.encode() + b"\0")
+    for word in words:
+        digest.update(word.encode() + b"\0")
     folder = source_folder()
-    files = (path for part in LIBRARY_FOLDERS for path in (folder / part).iterdir())
+    files = (path for part in folders for path in (folder / part).iterdir())
     for path in sorted(path for path in files if path.suffix in {".cc", ".h", ".map", ".txt"}):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -142,7 +206,7 @@ def build(output: Path, target: Platform | None = None) -> None:
     _remove_abandoned(output.parent)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=_BUILD_PREFIX) as folder:
         library = Path(folder) / output.name
-        compile_library(compiler(target), target.machine, library)
+        compile_library(compiler(target), target, library)
         library.chmod(0o755)  # whatever the umask: a library that others may write is not loaded
         os.replace(library, output)
 
@@ -155,14 +219,44 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def compile_library(command: list[str], machine: str, output: Path) -> None:
-    """Write the library for Linux on `machine` to `output` with the C++ compiler `command`.  BuildError if it fails."""
-    own = [] if "ziglang" in command else ["-lgcc"]  # zig brings its own helpers
-    call([
-        *command, *flags(), *MACHINE_FLAGS.get(machine, []), "-shared", "-nodefaultlibs", "-s",
-        *map(str, sources()), "-o", str(output), "-lpthread", "-lc", *own, "-Wl,--no-undefined",
-        f"-Wl,--version-script={source_folder() / 'exports.map'}",
-    ])  # fmt: skip
+def compile_library(command: list[str], target: Platform, output: Path, *, interpreter: bool = False) -> None:
+    """Write the delegate for `target` to `output` with the C++ compiler `command`.  BuildError if it fails.
+
+    interpreter: the library holds the interpreter as well.
+    """
+    code = [*sources(), *(([*interpreter_sources(), interpreter_api()]) if interpreter else [])]
+    maths = ["-lm"] if interpreter and target.system != "windows" else []
+    exports = []
+    if target.system in ("linux", "musl"):  # elsewhere the sources say what is visible, and nothing else is
+        exports = ["-Wl,--no-undefined", f"-Wl,--version-script={source_folder() / 'exports.map'}"]
+    call([*command, *_flags(target), "-shared", *map(str, code), *_libraries(command, target, *maths), *exports,
+          "-o", str(output)])  # fmt: skip
+
+
+def compile_program(command: list[str], target: Platform, output: Path) -> None:
+    """Write the program for `target` to `output` with the C++ compiler `command`.  BuildError if it fails."""
+    code = map(str, (*sources(), *program_sources()))
+    maths = [] if target.system == "windows" else ["-lm"]
+    call([*command, *_flags(target), *code, *_libraries(command, target, *maths), "-o", str(output)])
+
+
+def _flags(target: Platform) -> list[str]:
+    return [*flags(), *MACHINE_FLAGS.get(target.machine, []), "-nodefaultlibs", "-s"]
+
+
+def _libraries(command: list[str], target: Platform, *before: str) -> list[str]:
+    """What to link: nothing of the C++ library."""
+    own = {"macos": [], "windows": ["-lapi-ms-win-core-synch-l1-2-0"]}.get(target.system, ["-lpthread"])
+    return [*before, *own, "-lc", *([] if "ziglang" in command else ["-lgcc"])]  # zig brings its own helpers
+
+
+def needed_glibc(path: Path) -> tuple[int, ...]:
+    """The latest version of glibc that a library or program asks for; () where it asks for none.
+
+    Its dynamic string table holds them as text.
+    """
+    found = re.findall(rb"GLIBC_([\d.]+)", path.read_bytes())
+    return max((tuple(map(int, version.split(b"."))) for version in found), default=())
 
 
 def call(command: list[str], folder: Path | None = None) -> None:

@@ -14,7 +14,8 @@ from ai_edge_litert.interpreter import Delegate
 from ai_edge_litert.interpreter import load_delegate as load_external_delegate
 
 from bnncc.errors import InputError
-from bnncc.runtime.build import BuildError, Platform, build, fingerprint
+from bnncc.runtime.build import BuildError, NoCompilerError, Platform, build, fingerprint
+from bnncc.runtime.prebuilt import prebuilt_library, why_not_prebuilt
 from bnncc.runtime.trust import digest_of, digest_path, is_as_built, why_no_delegate, written_by_others
 from bnncc.system.files import write_atomically
 
@@ -25,24 +26,27 @@ CACHE_VARIABLE = "BNNCC_CACHE"
 def library_path() -> Path:
     """The library for this machine.
 
-    In this order: the file that the environment variable BNNCC_RUNTIME names; the file for this machine in the package
-    (`bnncc/runtime/libraries/MACHINE.so`); the one that an earlier call built from the same sources; a new one.  Built
-    libraries lie in the folder that BNNCC_CACHE names, or in the user's cache folder.  BuildError where there is none
-    and none can be built.
+    In this order: the file that the environment variable BNNCC_RUNTIME names; the one of the wheel that bnncc was
+    installed from, if it is of the same sources; the one that an earlier call built from them; a new one.  Built
+    libraries lie in the folder that BNNCC_CACHE names, or in the user's cache folder.  BuildError, with what to
+    install, where there is none and none can be built.
     """
     target = Platform.here()
     given = os.environ.get(LIBRARY_VARIABLE)
     if given:
         if not Path(given).is_file():
             raise BuildError(f"{LIBRARY_VARIABLE} names {given}, which is no file")
-        reason = why_no_delegate(Path(given), target.machine)
+        reason = why_no_delegate(Path(given), target)
         if reason is not None:
             raise BuildError(f"{LIBRARY_VARIABLE} names {given}: {reason}")
         return Path(given)
-    packaged = Path(__file__).parent / "libraries" / f"{target.machine}.so"
-    if packaged.is_file():
-        return packaged
-    return built_library(target)
+    prebuilt = prebuilt_library(target)
+    if prebuilt is not None:
+        return prebuilt
+    try:
+        return built_library(target)
+    except NoCompilerError as error:
+        raise BuildError(f"{error}, or a wheel of bnncc that brings it ({why_not_prebuilt(target)})") from error
 
 
 def built_library(target: Platform) -> Path:
@@ -51,7 +55,8 @@ def built_library(target: Platform) -> Path:
     BuildError where that fails, or where another user could have written what is there.
     """
     # The folder behind links: who may write them could let them name another one between the look at it and its use.
-    built = Path(os.path.realpath(cache_folder())) / f"bnncc-runtime-{target.machine}-{fingerprint(target)}.so"
+    name = f"bnncc-runtime-{target.machine}-{fingerprint(target)}{Path(target.library).suffix}"
+    built = Path(os.path.realpath(cache_folder())) / name
     return _checked(built, _state(built), target)
 
 

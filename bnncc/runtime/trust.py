@@ -13,7 +13,9 @@ import pwd
 import stat
 from pathlib import Path
 
-# The e_machine of an ELF header (System V ABI) for each of `Platform.machine`, with its class: 1 for 32 bits, 2 for 64.
+from bnncc.runtime.build import Platform
+
+# The e_machine of an ELF header (System V ABI) for each machine, with its class: 1 for 32 bits, 2 for 64.
 ELF_MACHINES = {"x86_64": (2, 62), "aarch64": (2, 183), "armv7": (1, 40)}
 ELF_NAMES = {3: "x86", 8: "MIPS", 21: "PowerPC", 22: "S/390", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
 # What no other library has.
@@ -72,17 +74,19 @@ def is_as_built(library: Path) -> bool:
         return False
 
 
-def why_no_delegate(path: Path, machine: str) -> str | None:
-    """Why `path` is no delegate for `machine` (as of `Platform`), told from its bytes; None where it is one."""
+def why_no_delegate(path: Path, target: Platform) -> str | None:
+    """Why `path` is no delegate for `target`, told from its bytes; None where it is one."""
     try:
         content = path.read_bytes()
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    if content[:4] != b"\x7fELF" or len(content) < 20:
-        return "it is no shared library"
-    kind, code = content[4], int.from_bytes(content[18:20], "little" if content[5] == 1 else "big")
-    if (kind, code) != ELF_MACHINES[machine]:
-        return f"it is for {ELF_NAMES.get(code, f'machine {code}')}, {32 * kind} bits, and this machine is {machine}"
+    if target.system in ("linux", "musl"):
+        if content[:4] != b"\x7fELF" or len(content) < 20:
+            return "it is no shared library"
+        kind, code = content[4], int.from_bytes(content[18:20], "little" if content[5] == 1 else "big")
+        if (kind, code) != ELF_MACHINES[target.machine]:
+            made_for = ELF_NAMES.get(code, f"machine {code}")
+            return f"it is for {made_for}, {32 * kind} bits, and this machine is {target.machine}"
     if SYMBOL not in content:
         return "it is another library than bnncc's delegate"
     return None

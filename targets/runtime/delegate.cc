@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include "claim.h"
+#include "export.h"
 #include "partition.h"
 
 namespace bnncc {
@@ -89,8 +90,6 @@ const char* set_option(const char* key, const char* value, Settings* settings) {
 ThreadPool* pool_of(abi::Delegate* delegate) { return &static_cast<DelegateData*>(delegate->data_)->settings.pool; }
 
 }  // namespace bnncc
-
-#define BNNCC_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Null after a report of what is wrong with an option.
 BNNCC_EXPORT bnncc::abi::Delegate* tflite_plugin_create_delegate(const char* const* keys, const char* const* values,

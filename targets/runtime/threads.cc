@@ -1,19 +1,11 @@
 #include "threads.h"
 
 namespace bnncc {
-namespace {
 
-#if defined(__x86_64__)
-constexpr long kSysFutex = 202;
-#elif defined(__aarch64__)
-constexpr long kSysFutex = 98;
-#elif defined(__arm__)
-constexpr long kSysFutex = 240;
-#else
-#error "the number of the futex system call on this architecture is not known"
-#endif
-constexpr int kFutexWaitPrivate = 128;
-constexpr int kFutexWakePrivate = 129;
+using system::sleep_while;
+using system::wake_all;
+
+namespace {
 
 // How often a thread looks for work, or for the others' end, before it sleeps: a few ten microseconds, about the time
 // between two loops of one inference.
@@ -22,14 +14,6 @@ constexpr int kLooks = 4000;
 template <typename T>
 T load(const T* value) {
   return __atomic_load_n(value, __ATOMIC_ACQUIRE);
-}
-
-void sleep_while(const uint32_t* address, uint32_t value) {
-  syscall(kSysFutex, address, kFutexWaitPrivate, value, nullptr, nullptr, 0);
-}
-
-void wake_all(const uint32_t* address) {
-  syscall(kSysFutex, address, kFutexWakePrivate, INT32_MAX, nullptr, nullptr, 0);
 }
 
 void pause() {
@@ -70,7 +54,7 @@ void ThreadPool::resize(int threads) {
     worker.pool = this;
     worker.thread = started_ + 1;
     worker.seen = generation_;
-    if (pthread_create(&worker.handle, nullptr, work, &worker) != 0) break;
+    if (!system::start_thread(&worker.handle, work, &worker)) break;
   }
   vacate();
 }
@@ -83,11 +67,11 @@ void ThreadPool::stop() {
   __atomic_store_n(&stopping_, true, __ATOMIC_RELEASE);
   __atomic_add_fetch(&generation_, 1, __ATOMIC_SEQ_CST);
   wake_all(&generation_);
-  for (int i = 0; i < started_; ++i) pthread_join(workers_[i].handle, nullptr);
+  for (int i = 0; i < started_; ++i) system::join_thread(workers_[i].handle);
   started_ = 0;
 }
 
-void* ThreadPool::work(void* argument) {
+system::ThreadResult ThreadPool::work(void* argument) {
   Worker& worker = *static_cast<Worker*>(argument);
   ThreadPool& pool = *worker.pool;
   uint32_t seen = worker.seen;
@@ -99,7 +83,7 @@ void* ThreadPool::work(void* argument) {
       __atomic_sub_fetch(&pool.sleeping_, 1, __ATOMIC_SEQ_CST);
     }
     seen = load(&pool.generation_);
-    if (load(&pool.stopping_)) return nullptr;
+    if (load(&pool.stopping_)) return {};
     // Generations are only opened when no worker is at work, so the loop's fields belong to `seen`.
     if (worker.thread < pool.threads_) {
       set_float_mode(pool.float_mode_);

@@ -1,11 +1,11 @@
 // A small pool of threads that share the tasks of one parallel loop.
 //
 // It exists because the delegate links no C++ library.  The caller works along; a thread that finds no work looks for
-// a moment and then sleeps in the kernel (futex).  Workers take over the caller's floating-point mode: bnncc_run turns
-// denormals off before it runs operators, stock interpreters do not.
+// a moment and then sleeps in the kernel.  Workers take over the caller's floating-point mode: bnncc_run turns denormals
+// off before it runs operators, stock interpreters do not.
 #pragma once
 
-#include "libc.h"
+#include "system.h"
 
 namespace bnncc {
 
@@ -28,12 +28,12 @@ class ThreadPool {
  private:
   struct Worker {
     ThreadPool* pool = nullptr;
-    unsigned long handle = 0;
+    system::Thread handle = 0;
     int thread = 0;
     uint32_t seen = 0;  // the last generation that is no work for it
   };
 
-  static void* work(void* worker);
+  static system::ThreadResult work(void* worker);
   bool occupy();
   void vacate();
   void take_tasks(int thread);

@@ -7,6 +7,7 @@ extern "C" {
 void* dlopen(const char* path, int flags);
 void* dlsym(void* library, const char* name);
 char* dlerror();
+int dprintf(int file, const char* format, ...) __attribute__((format(printf, 2, 3)));
 }
 
 namespace {

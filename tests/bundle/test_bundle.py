@@ -75,7 +75,8 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     result = invoke(file, "--target", target, "-o", folder, "--data", example.IMAGES)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "bundle.json", "check.npz", "labels.txt", "libbnncc_runtime.so", "model.tflite", "run.py",
+        "README.md", "bundle.json", "check.npz", "labels.txt", "libbnncc_runtime.so", "model.tflite", "network.py",
+        "run.py",
     ]  # fmt: skip
     library = folder / "libbnncc_runtime.so"
     assert elf(library) == MACHINES[TARGETS[target].abi]

@@ -24,7 +24,7 @@ from bnncc.inference import Model
 from bnncc.runtime import library_path
 from tests.bundle import example
 
-RUN_PY = Path(bnncc.bundle.__file__).parent / "files" / "raspberry_pi" / "run.py"
+FILES = Path(bnncc.bundle.__file__).parent / "files" / "raspberry_pi"
 CHECK_FAILED = 3
 
 
@@ -40,7 +40,8 @@ def bundle_of(model: Model, path: Path) -> Path:
     (path / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
     (path / "check.npz").write_bytes(make_check_data(model, str(example.IMAGES)).npz())
     shutil.copyfile(library_path(), path / "libbnncc_runtime.so")
-    shutil.copyfile(RUN_PY, path / "run.py")
+    for name in ("network.py", "run.py"):
+        shutil.copyfile(FILES / name, path / name)
     preprocessing = model.preprocessing.as_json()
     entries = {"abi": "host", "input_layout": "NHWC", "preprocessing": preprocessing, "head": model.options.head.value}
     write_manifest(path, entries)
@@ -117,7 +118,6 @@ def test_what_is_no_picture_is_one_line(folder: Path) -> None:
         assert name in done.stderr
 
 
-@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize(
     "preprocessing",
     [
@@ -127,17 +127,14 @@ def test_what_is_no_picture_is_one_line(folder: Path) -> None:
         Preprocessing(crop=(7, 5), pixels="0..1"),
     ],
 )
-def test_pictures_become_what_bnncc_makes_of_them(
-    folder: Path, tmp_path: Path, preprocessing: Preprocessing, layout: str
-) -> None:
-    manifest = {"input_layout": layout, "preprocessing": preprocessing.as_json()}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    module: dict[str, Any] = runpy.run_path(str(folder / "run.py"))
+def test_pictures_become_what_bnncc_makes_of_them(tmp_path: Path, preprocessing: Preprocessing) -> None:
+    module: dict[str, Any] = runpy.run_path(str(FILES / "network.py"), run_name="network")
     pixels = np.random.default_rng(0).integers(0, 256, (17, 13, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:
         expected = preprocessing.normalize(preprocessing.decode(picture, 3)).transpose(1, 2, 0)
-    found = module["normalize"](module["load_picture"](str(tmp_path / "x.png"), expected.shape))
+    found = module["load_picture"](str(tmp_path / "x.png"), expected.shape, preprocessing.as_json())
+    found = module["normalize"](found, preprocessing.as_json())
     np.testing.assert_array_equal(found, expected)
     turned = module["channels_last"](expected.transpose(2, 0, 1), expected.shape)
     np.testing.assert_array_equal(turned, expected)

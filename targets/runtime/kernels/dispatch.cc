@@ -1,5 +1,5 @@
 // Which kernels the processor can run, asked of the processor (x86) or of the kernel (ARM).
-#include "../libc.h"
+#include "../system.h"
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -70,9 +70,8 @@ X86Features x86_features() {
 
 // In-order cores of ARM, by the part number of MIDR_EL1, which Linux lets programs read where HWCAP says so.
 bool is_in_order_core() {
-  constexpr unsigned long kAtHwcap = 16;
   constexpr unsigned long kHwcapCpuid = 1ul << 11;
-  if (!(getauxval(kAtHwcap) & kHwcapCpuid)) return false;
+  if (!(system::hardware_features() & kHwcapCpuid)) return false;
   uint64_t midr = 0;
   asm("mrs %0, MIDR_EL1" : "=r"(midr));
   const unsigned implementer = (midr >> 24) & 0xff;
@@ -101,9 +100,8 @@ const Kernels* const* available_kernels() {
   return is_in_order_core() ? kInOrder : kOutOfOrder;
 #elif defined(__arm__) && defined(__ARM_NEON)
   static const Kernels* const kKernels[] = {&neon::kTable, &portable::kTable, nullptr};
-  constexpr unsigned long kAtHwcap = 16;
   constexpr unsigned long kHwcapNeon = 1ul << 12;
-  return getauxval(kAtHwcap) & kHwcapNeon ? kKernels : kKernels + 1;
+  return system::hardware_features() & kHwcapNeon ? kKernels : kKernels + 1;
 #else
   static const Kernels* const kKernels[] = {&portable::kTable, nullptr};
   return kKernels;

@@ -1,5 +1,5 @@
 // What the program takes from the C library beside what the interpreter does, declared here as there (../libc.h): so it
-// builds for Android without an NDK.
+// builds for Android without an NDK.  What it takes from the operating system is in host.h.
 #pragma once
 
 #include "../interpreter/libm.h"
@@ -11,8 +11,6 @@ char* strrchr(const char* text, int letter);
 long strtol(const char* text, char** end, int base);
 int printf(const char* format, ...) __attribute__((format(printf, 1, 2)));
 int snprintf(char* text, size_t size, const char* format, ...) __attribute__((format(printf, 3, 4)));
-int dprintf(int file, const char* format, ...) __attribute__((format(printf, 2, 3)));
-int vdprintf(int file, const char* format, va_list arguments);
 [[noreturn]] void exit(int status);
 void qsort(void* items, size_t count, size_t size, int (*compare)(const void*, const void*));
 
@@ -22,14 +20,4 @@ size_t fread(void* items, size_t size, size_t count, FILE* file);
 int fseek(FILE* file, long offset, int whence);
 long ftell(FILE* file);
 int fclose(FILE* file);
-long readlink(const char* path, char* target, size_t size);
-
-struct timespec {
-  long tv_sec;
-  long tv_nsec;
-};
-int clock_gettime(int clock, timespec* time);
-
-// Android alone has it.
-int __system_property_get(const char* name, char* value) __attribute__((weak));
 }

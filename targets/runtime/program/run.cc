@@ -1,13 +1,15 @@
-// Runs the network of its folder, model.tflite, on a command line: in `adb shell`, with nothing else on the device.
+// Runs a network on a command line, in `adb shell` for example, with nothing else on the device: the model.tflite of its
+// own folder, or the file of --model.  What it reads beside images.npy lies in the folder of the network.
 //
 //   ./bnncc_run images.npy    prints the classes with the largest logits of each image
 //   ./bnncc_run --check       compares with the outputs of the computer that made the folder
 //   ./bnncc_run --bench       measures how long an image takes
 //
-// Options: --threads N (4), --top N (5), --runs N (50).  images.npy: [count, …] as the network takes them, float32 or
-// bytes.
+// Options: --model FILE, --threads N (4), --top N (5), --runs N (50).  images.npy: [count, …] as the network takes them,
+// float32 or bytes.
 #include "../interpreter/interpreter.h"
 #include "digest.h"
+#include "host.h"
 #include "libc.h"
 
 namespace {
@@ -21,11 +23,13 @@ constexpr double kClose = 1e-2;
 constexpr double kLeastAgreement = 0.5;
 
 [[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char* format, ...) {
+  char text[8192];  // a path and a few words fit
   va_list arguments;
   va_start(arguments, format);
-  vdprintf(2, format, arguments);
+  vsnprintf(text, sizeof(text), format, arguments);
   va_end(arguments);
-  dprintf(2, "\n");
+  bnncc::host::print_error(text);
+  bnncc::host::print_error("\n");
   exit(2);
 }
 
@@ -37,14 +41,21 @@ void* allocate(size_t size) {
   return memory;
 }
 
-// The path of a file beside this program.
-const char* beside(const char* name) {
-  char* const path = static_cast<char*>(allocate(4096));
-  const long length = readlink("/proc/self/exe", path, 4000);
-  path[length < 0 ? 0 : length] = '\0';
-  char* const slash = strrchr(path, '/');
-  snprintf(slash == nullptr ? path : slash + 1, 95, "%s", name);
-  return path;
+// The path of the file `name` in the folder of `path`.
+const char* beside(const char* path, const char* name) {
+  const char* const slash = strrchr(path, '/');
+  const size_t length = slash == nullptr ? 0 : static_cast<size_t>(slash + 1 - path);
+  const size_t size = length + strlen(name) + 1;
+  char* const found = static_cast<char*>(allocate(size));
+  memcpy(found, path, length);
+  memcpy(found + length, name, size - length);
+  return found;
+}
+
+const char* model_of_this_folder() {
+  char path[4096];
+  bnncc::host::program_path(path, sizeof(path));
+  return beside(path, "model.tflite");
 }
 
 struct Content {
@@ -114,18 +125,17 @@ Rows read_rows(const char* path, bnncc::abi::Type type) {
   return rows;
 }
 
-// model.tflite of this program's folder.
 class Network {
  public:
-  explicit Network(int threads) {
-    const Content file = read(beside("model.tflite"));
-    if (file.bytes == nullptr) fail("%s cannot be opened", beside("model.tflite"));
+  Network(const char* path, int threads) : path_(path) {
+    const Content file = read(path);
+    if (file.bytes == nullptr) fail("%s cannot be opened", path);
     if (bnncc::is_damaged(file.bytes, static_cast<size_t>(file.size))) {
-      fail("model.tflite is damaged: its bytes are not those of the digest that it carries; copy it again");
+      fail("%s is damaged: its bytes are not those of the digest that it carries; copy it again", path);
     }
     interpreter_ =
         bnncc::Interpreter::create_from(file.bytes, static_cast<size_t>(file.size), threads, error_, sizeof(error_));
-    if (interpreter_ == nullptr) fail("model.tflite: %s", error_);
+    if (interpreter_ == nullptr) fail("%s: %s", path, error_);
     if (interpreter_->inputs() != 1) fail("the network takes several inputs");
     const bnncc::abi::Tensor& input = interpreter_->input(0);
     batch_ = input.dims->size == 0 ? 1 : input.dims->data[0];
@@ -143,6 +153,9 @@ class Network {
     for (int i = 0; i < interpreter_->outputs(); ++i) output_size_ += elements(interpreter_->output(i));
     outputs_ = static_cast<float*>(allocate(sizeof(float) * static_cast<size_t>(output_size_)));
   }
+
+  // The path of a file of the network's folder.
+  const char* beside(const char* name) const { return ::beside(path_, name); }
 
   // Numbers of one image's input, and of its outputs; how many of the latter are logits, 0 where they are none.
   int64_t input_size() const { return input_size_; }
@@ -196,6 +209,7 @@ class Network {
     }
   }
 
+  const char* path_;
   bnncc::Interpreter* interpreter_ = nullptr;
   char error_[512] = "";
   int batch_ = 1;
@@ -241,7 +255,7 @@ Rows read_images(const char* path, const Network& network) {
 void classify(Network* network, const char* path, long top) {
   const Rows images = read_images(path, *network);
   if (network->classes() == 0 && !network->yields_class()) fail("the network's output is no row of logits");
-  const char* const labels = read(beside("labels.txt")).bytes;
+  const char* const labels = read(network->beside("labels.txt")).bytes;
   bool* const printed = static_cast<bool*>(allocate(static_cast<size_t>(network->classes())));
   for (int64_t image = 0; image < images.count; ++image) {
     const float* const logits = network->run(images, image);
@@ -264,8 +278,8 @@ void classify(Network* network, const char* path, long top) {
 }
 
 bool check(Network* network) {
-  const Rows images = read_images(beside("check_images.npy"), *network);
-  const Rows wanted = read_rows(beside("check_outputs.npy"), bnncc::abi::kFloat32);
+  const Rows images = read_images(network->beside("check_images.npy"), *network);
+  const Rows wanted = read_rows(network->beside("check_outputs.npy"), bnncc::abi::kFloat32);
   if (wanted.count != images.count || wanted.size != network->output_size()) fail("check_outputs.npy does not fit");
   const float* const outputs = reinterpret_cast<const float*>(wanted.values);  // allocated for floats
   double scale = 0;
@@ -298,26 +312,19 @@ bool check(Network* network) {
   return passed;
 }
 
-double seconds() {
-  constexpr int kMonotonic = 1;
-  timespec now;
-  clock_gettime(kMonotonic, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
 int compare(const void* a, const void* b) {
   const double difference = *static_cast<const double*>(a) - *static_cast<const double*>(b);
   return difference < 0 ? -1 : difference > 0;
 }
 
 void bench(Network* network, long runs) {
-  const Rows images = read_images(beside("check_images.npy"), *network);
+  const Rows images = read_images(network->beside("check_images.npy"), *network);
   double* const milliseconds = static_cast<double*>(allocate(sizeof(double) * static_cast<size_t>(runs)));
   network->set(images, 0);
   for (long run = -kWarmUp; run < runs; ++run) {
-    const double started = seconds();
+    const double started = bnncc::host::seconds();
     network->invoke();
-    if (run >= 0) milliseconds[run] = 1e3 * (seconds() - started);
+    if (run >= 0) milliseconds[run] = 1e3 * (bnncc::host::seconds() - started);
   }
   qsort(milliseconds, static_cast<size_t>(runs), sizeof(double), compare);
   printf("latency           %.3f ms, median of %ld runs (10 %% to 90 %%: %.3f to %.3f ms)\n", milliseconds[runs / 2],
@@ -335,6 +342,7 @@ long number(const char* option, const char* text) {
 
 extern "C" int main(int argc, char** argv) {
   const char* images = nullptr;
+  const char* model = nullptr;
   bool checks = false;
   bool measures = false;
   long threads = 4;
@@ -345,6 +353,10 @@ extern "C" int main(int argc, char** argv) {
       checks = true;
     } else if (strcmp(argv[i], "--bench") == 0) {
       measures = true;
+    } else if (strcmp(argv[i], "--model") == 0) {
+      model = argv[i + 1];
+      if (model == nullptr) fail("--model takes a file");
+      ++i;
     } else if (strcmp(argv[i], "--threads") == 0) {
       threads = number(argv[i], argv[i + 1]);
       ++i;
@@ -363,14 +375,14 @@ extern "C" int main(int argc, char** argv) {
     }
   }
   if (images == nullptr && !checks && !measures) {
-    fail("bnncc_run images.npy | --check | --bench [--threads N] [--top N] [--runs N]");
+    fail("bnncc_run images.npy | --check | --bench [--model FILE] [--threads N] [--top N] [--runs N]");
   }
-  Network network(static_cast<int>(threads));
+  Network network(model == nullptr ? model_of_this_folder() : model, static_cast<int>(threads));
   if (images != nullptr) classify(&network, images, top);
   bool passed = true;
   if (checks || measures) {
-    char name[92] = "this machine";  // PROP_VALUE_MAX
-    if (__system_property_get != nullptr) __system_property_get("ro.product.model", name);
+    char name[bnncc::host::kLongestName];
+    bnncc::host::device_name(name);
     printf("device            %s, %ld threads\n", name, threads);
   }
   if (checks) passed = check(&network);

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bnncc.inference.runners import Runtime
-from bnncc.runtime import BuildError, LitertRunner, kernels, library_path, load_delegate
-from bnncc.runtime.build import LONGEST_BUILD
+from bnncc.runtime import BuildError, LitertRunner, Platform, kernels, library_path, load_delegate, prebuilt
+from bnncc.runtime.build import LONGEST_BUILD, stamp
+from bnncc.runtime.trust import digest_of, digest_path
 from tests.targets.runtime.models import quantize_file
 
 
@@ -207,3 +208,49 @@ def test_nothing_is_written_to_a_folder_of_others(tmp_path: Path, monkeypatch: p
     with pytest.raises(BuildError, match=r"(?s)is not loaded.*others may write to"):
         library_path()
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def wheel(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a wheel's library, with one that is the cache's; its path."""
+    folder = tmp_path / "libraries"
+    folder.mkdir()
+    library = folder / Platform.here().library
+    shutil.copyfile(library_path(), library)
+    digest_path(library).write_text(digest_of(library))
+    (folder / prebuilt.STAMP).write_text(stamp(Platform.here()))
+    monkeypatch.setattr(prebuilt, "FOLDER", folder)
+    return library
+
+
+def test_the_wheel_s_library_is_taken_before_the_cache_s(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert library_path() == wheel
+    assert kernels()[-1] == "portable"
+    monkeypatch.setenv("BNNCC_RUNTIME", str(shutil.copyfile(wheel, wheel.with_name("other.so"))))
+    assert library_path() == wheel.with_name("other.so")
+
+
+@pytest.mark.parametrize("what", ["other sources", "no stamp", "damaged", "no digest"])
+def test_a_wheel_s_library_that_does_not_fit_is_not_taken(wheel: Path, cache: Path, what: str) -> None:
+    if what == "damaged":
+        wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
+    elif what == "no digest":
+        digest_path(wheel).unlink()
+    elif what == "no stamp":
+        (wheel.parent / prebuilt.STAMP).unlink()
+    else:
+        (wheel.parent / prebuilt.STAMP).write_text("0123456789abcdef")
+    assert library_path().parent == cache
+
+
+def test_without_a_compiler_the_wheel_s_library_does_and_without_that_the_error_says_what_to_install(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(importlib.import_module("bnncc.runtime.build"), "zig_folder", lambda: None)
+    assert library_path() == wheel
+    wheel.unlink()
+    message = r"a C\+\+ compiler .*or the package ziglang .*, or a wheel of bnncc that brings it \(this installation of"
+    with pytest.raises(BuildError, match=message):
+        library_path()

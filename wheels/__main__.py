@@ -1,0 +1,94 @@
+"""Makes the wheels and sdists of bnncc and bnncc-runtime.
+
+    python -m wheels [--output dist] [PLATFORM …]      PLATFORM: as of --list; all without one
+
+For every platform the native code is compiled with ziglang, once for these sources (`build/wheels`).  bnncc has a wheel
+for each platform that its own requirements have wheels for, and one of Python alone, which compiles the delegate when
+it is first needed; bnncc-runtime has one for each platform.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bnncc.runtime.build import PLATFORMS, BuildError, Platform
+from wheels.contents import write_platform_wheel
+from wheels.native import compile_native, files_of_library
+from wheels.platforms import COMPILER_PLATFORMS, WITHOUT_LITERT, tag
+
+REPOSITORY = Path(__file__).parent.parent
+RUNTIME = Path(__file__).parent / "bnncc_runtime"
+NATIVE = REPOSITORY / "build" / "wheels"
+BY_NAME = {str(target).replace(" ", "-"): target for target in PLATFORMS}
+
+
+def build_pure(project: Path, output: Path, *options: str) -> Path:
+    """Write the sdist of the project, and the wheel of Python alone made of it, to `output`; the wheel's path."""
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-m", "build", "--outdir", temporary, *options, str(project)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BuildError(f"{' '.join(command)}\nfailed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+        for path in Path(temporary).iterdir():
+            shutil.copy2(path, output / path.name)
+        return output / next(Path(temporary).glob("*.whl")).name
+
+
+def build_runtime(output: Path) -> Path:
+    """The same of bnncc-runtime, whose sources are those of bnncc: links, for which their files are put first."""
+    with tempfile.TemporaryDirectory() as temporary:
+        project = Path(temporary) / "bnncc_runtime"
+        shutil.copytree(RUNTIME, project, ignore=shutil.ignore_patterns("__pycache__", "fuzz"))
+        return build_pure(project, output, "-Cwheel.cmake=false")
+
+
+def write_wheels(target: Platform, compiler: Path, runtime: Path, output: Path) -> list[Path]:
+    """The wheels for a platform, of the wheels of Python alone `compiler` (bnncc's) and `runtime`."""
+    library, program = compile_native(target, NATIVE / str(target).replace(" ", "-"))
+    programs = {program.name: program.read_bytes()}
+    files = {f"bnncc_runtime/{library.name}": library.read_bytes()}
+    without = ("ai-edge-litert", "tflite-runtime") if target in WITHOUT_LITERT else ()
+    written = [write_platform_wheel(runtime, tag(target), files, programs, without, output)]
+    if target in COMPILER_PLATFORMS:
+        files = {f"bnncc/runtime/libraries/{name}": content for name, content in files_of_library(library, target)}
+        written.append(write_platform_wheel(compiler, tag(target), files, programs, (), output))
+    return written
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wheels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help="as of --list; all without one")
+    parser.add_argument("--list", action="store_true", help="print the platforms")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "dist", help="the folder of the wheels (dist)")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(BY_NAME))
+        return
+    unknown = sorted(set(arguments.platforms) - set(BY_NAME))
+    if unknown:
+        parser.error(f"no such platform: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        compiler, runtime = build_pure(REPOSITORY, output), build_runtime(output)
+        print(f"{compiler.name}, which compiles the delegate, and both sdists")
+        for name in arguments.platforms or BY_NAME:
+            started = time.perf_counter()
+            for path in write_wheels(BY_NAME[name], compiler, runtime, output):
+                print(f"{path.name}  {path.stat().st_size / 1e3:,.0f} kB  ({time.perf_counter() - started:.0f} s)")
+        runtime.unlink()  # without a library it is of no use: pip takes the sdist
+    except BuildError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

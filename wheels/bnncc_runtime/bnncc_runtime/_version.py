@@ -1,0 +1,1 @@
+../../../bnncc/_version.py

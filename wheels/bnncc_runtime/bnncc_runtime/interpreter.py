@@ -1,0 +1,1 @@
+../../../bnncc/runtime/interpreter.py

@@ -1,0 +1,1 @@
+../../../bnncc/bundle/files/raspberry_pi/network.py
