@@ -61,12 +61,13 @@ docs: $(VENV)/installed-docs ## build the pages into build/docs, with warnings a
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheels: $(VENV)/installed-wheels ## make the wheels and sdists of bnncc and bnncc-runtime in dist/, for every platform
-	$(BIN)/python -m wheels
+	$(BIN)/python -m bnncc.wheels
 
 lint: $(VENV)/installed-dev ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	MYPYPATH=targets/bnncc_runtime $(BIN)/mypy --strict --package bnncc_runtime
 
 # How many random networks `make fuzz` compiles: make fuzz N=5000
 N ?= 1000

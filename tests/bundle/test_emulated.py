@@ -18,10 +18,12 @@ import pytest
 from bnncc.bundle import android_toolchain, write_bundle
 from bnncc.bundle.android import SHELL_FILES
 from bnncc.ir.modes import Padding
+from bnncc.runtime import Platform
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
 from tests.targets.runtime import sysroot
+from tests.wheels.quick_wheel import write_wheel
 
 PROGRAMS = [machine.qemu for machine in sysroot.MACHINES.values()]
 pytestmark = [
@@ -33,6 +35,11 @@ CHECK_FAILED = 3
 # Puts Pillow, which lies in a folder of its own, in the path; then runs run.py as a user does.
 START = (
     "import runpy, sys; sys.path.append(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], None, '__main__')"
+)
+# Runs bnncc-runtime as `python -m bnncc_runtime` does, with folders in the path.
+START_PACKAGE = (
+    "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':'); "
+    "runpy.run_module('bnncc_runtime', run_name='__main__', alter_sys=True)"
 )
 
 
@@ -70,6 +77,30 @@ def test_a_raspberry_pi_prints_the_class_of_a_picture(pillow: Path, tmp_path: Pa
     shown = sysroot.run(sysroots(), "aarch64", [*arguments, "--check", "--bench", "--runs", "3"])
     assert "same outputs      64 of 64 images" in shown
     assert "median of 3 runs" in shown
+
+
+def test_the_wheel_that_pip_takes_for_a_raspberry_pi_prints_the_class_of_a_picture(
+    pillow: Path, tmp_path: Path
+) -> None:
+    need_zig()
+    write_wheel(Platform("aarch64"), tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--find-links",
+        str(tmp_path),
+    ]
+    system = ["--target", str(tmp_path / "site"), "--only-binary=:all:", "--platform", "manylinux_2_17_aarch64"]
+    subprocess.run([*command, *system, "bnncc-runtime"], check=True)
+    arguments = [example.write_model(tmp_path), example.write_picture(tmp_path / "image.png"), "--top", "1"]
+    start = ["-c", START_PACKAGE, f"{tmp_path / 'site'}:{pillow}", *map(str, arguments)]
+    shown = sysroot.run(sysroots(), "aarch64", start)
+    assert shown.split(maxsplit=2)[2].strip() == "Ankle boot"
 
 
 def test_a_32_bit_raspberry_pi_computes_the_same(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 from wheel.wheelfile import WheelFile
 
 from bnncc.runtime.build import PLATFORMS, BuildError, Platform
-from wheels.contents import write_platform_wheel
-from wheels.native import check_glibc
-from wheels.platforms import COMPILER_PLATFORMS, tag
+from bnncc.wheels.contents import write_platform_wheel
+from bnncc.wheels.native import check_glibc
+from bnncc.wheels.platforms import COMPILER_PLATFORMS, tag
 
 METADATA = (
     "Metadata-Version: 2.4\nName: a\nVersion: 1.0\nRequires-Dist: numpy>=1.22\n"

@@ -18,7 +18,7 @@ from bnncc.runtime.build import Platform
 from tests.bundle import example
 from tests.targets.interpreter import native
 
-PACKAGE = Path(__file__).parent.parent.parent / "wheels" / "bnncc_runtime" / "bnncc_runtime"
+PACKAGE = Path(__file__).parent.parent.parent / "targets" / "bnncc_runtime" / "bnncc_runtime"
 sys.path.append(str(PACKAGE.parent))
 
 from bnncc_runtime.metadata import DamagedFileError, read_description  # noqa: E402

@@ -24,7 +24,7 @@ try:
     try:
         from ai_edge_litert.interpreter import Interpreter, load_delegate
     except ImportError:
-        from tflite_runtime.interpreter import Interpreter, load_delegate  # type: ignore[import-not-found]
+        from tflite_runtime.interpreter import Interpreter, load_delegate
 
     from network import Network, Settings, add_options, parse, run  # type: ignore[import-not-found]
 except ImportError as missing:

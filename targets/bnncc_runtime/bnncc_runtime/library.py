@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import platform
 import sys
 from pathlib import Path
@@ -24,14 +26,10 @@ def library_path() -> Path:
 
 def tensorflow_lite() -> ModuleType | None:
     """LiteRT's module `interpreter`, or TensorFlow Lite's; None where neither is installed."""
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError:
-        try:
-            from tflite_runtime import interpreter
-        except ImportError:
-            return None
-    return interpreter
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(f"{package}.interpreter")
+    return None
 
 
 def load_delegate(threads: int = 0, *, kernel: str = "auto", fuse: bool = True) -> Any:

@@ -55,7 +55,8 @@ def write_platform_wheel(
 
 def pure_date(wheel: WheelFile) -> tuple[int, int, int, int, int, int]:
     """The date of a wheel's files, which those that are added take as well."""
-    return max(entry.date_time for entry in wheel.infolist())
+    date: tuple[int, int, int, int, int, int] = max(entry.date_time for entry in wheel.infolist())
+    return date
 
 
 def _with_tags(content: bytes, tag: str) -> bytes:

@@ -1,6 +1,6 @@
 """Makes the wheels and sdists of bnncc and bnncc-runtime.
 
-    python -m wheels [--output dist] [PLATFORM …]      PLATFORM: as of --list; all without one
+    python -m bnncc.wheels [--output dist] [PLATFORM …]      PLATFORM: as of --list; all without one
 
 For every platform the native code is compiled with ziglang, once for these sources (`build/wheels`).  bnncc has a wheel
 for each platform that its own requirements have wheels for, and one of Python alone, which compiles the delegate when
@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 from bnncc.runtime.build import PLATFORMS, BuildError, Platform
-from wheels.contents import write_platform_wheel
-from wheels.native import compile_native, files_of_library
-from wheels.platforms import COMPILER_PLATFORMS, WITHOUT_LITERT, tag
+from bnncc.wheels.contents import write_platform_wheel
+from bnncc.wheels.native import compile_native, files_of_library
+from bnncc.wheels.platforms import COMPILER_PLATFORMS, WITHOUT_LITERT, tag
 
-REPOSITORY = Path(__file__).parent.parent
-RUNTIME = Path(__file__).parent / "bnncc_runtime"
+REPOSITORY = Path(__file__).parent.parent.parent
+RUNTIME = REPOSITORY / "targets" / "bnncc_runtime"
 NATIVE = REPOSITORY / "build" / "wheels"
 BY_NAME = {str(target).replace(" ", "-"): target for target in PLATFORMS}
 
@@ -64,7 +64,7 @@ def write_wheels(target: Platform, compiler: Path, runtime: Path, output: Path) 
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m wheels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bnncc.wheels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help="as of --list; all without one")
     parser.add_argument("--list", action="store_true", help="print the platforms")

@@ -1,8 +1,9 @@
-"""Makes the wheels and the sdists of a release: `python -m wheels`, or `make wheels`.  In reading order:
+"""Makes the wheels and the sdists of a release: `python -m bnncc.wheels`, or `make wheels`.  In reading order:
 
 - `platforms.py`      which wheels there are
 - `native.py`         compiles what is native in them, for each platform, and checks it
 - `contents.py`       a wheel for a platform: a wheel of Python alone, and what was compiled
 - `__main__.py`       makes all
-- `bnncc_runtime/`    the package for devices
+
+`targets/bnncc_runtime/` is the package for devices.
 """
