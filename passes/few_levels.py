@@ -22,13 +22,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
+from bnncc.ir.evaluate import run, skeleton
 from bnncc.ir.graph import TRACED_KEY, constant_of, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, is_binary
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import spatial_pads
 from bnncc.passes.elementwise import Candidate, interpret
 from bnncc.passes.expression import Chain, is_absorbed
-from bnncc.passes.levels import Bit, Levels, bits_of, float32_before, levels_of
+from bnncc.passes.levels import SAME, TINY, Bit, Levels, bits_of, float32_before, levels_of
 
 # The bits that were put in for a value, by its name.
 KnownBits = dict[str, list[tuple[Bit, ir.Value]]]
@@ -83,8 +84,34 @@ def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     if found is None:
         return None
     candidate, levels = found
+    levels = _with_float32_at_zero(graph, value, candidate, levels)
     name, bits = x.name or "levels", tuple(bits_of(levels))
     return FewLevels(name, value, candidate, levels, bits, tuple(pools), tuple(between))
+
+
+def _with_float32_at_zero(graph: ir.Graph, value: ir.Value, candidate: Candidate, levels: Levels) -> Levels:
+    """`levels` with a jump beside 0 where the network's own float32 has it.
+
+    Constants such as 2/3 are rounded, so that the algebra puts a jump at 0 beside it, on either side; and sums of bits
+    are exactly 0 often.  There x + 1 is 1, whatever so small an x is: what the network computes of 0 decides.
+    """
+    thresholds = levels.thresholds
+    beside = (np.abs(thresholds) <= SAME * np.abs(thresholds).max()) & (thresholds != 0) & (thresholds != TINY)
+    if not np.any(beside):
+        return levels
+    source = candidate.source
+    proto = skeleton(ir.Model(graph, ir_version=10), [value], [source])
+    feeds = {
+        entry.name: constant_of(graph.initializers[entry.name])
+        for entry in proto.graph.input
+        if entry.name in graph.initializers
+    }
+    feeds[source.name or ""] = np.zeros(shape_of(source) or (), np.float32)
+    (result,) = run(proto, {name: array for name, array in feeds.items() if array is not None}).values()
+    at_zero = result.reshape(*result.shape[:2], -1)[0, :, 0]
+    # Whether 0 is behind the jump to each level, [C, n - 1].
+    behind = at_zero[:, np.newaxis] > (levels.values[1:] + levels.values[:-1]) / 2
+    return Levels(levels.values, np.where(beside, np.where(behind, np.float32(0), TINY), thresholds).astype(np.float32))
 
 
 def moves_terms(node: ir.Node) -> bool:

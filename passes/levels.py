@@ -27,6 +27,8 @@ from bnncc.passes.piecewise import Matrix, Piecewise, simplified
 
 # Numbers that differ by less, relative to the range of the levels, differ by the rounding of float32 constants.
 SAME = 1e-6
+# What is above 0, as a threshold: kernels may flush what is smaller.
+TINY = np.finfo(np.float32).tiny
 # More are no few: so many bits less one are multiplied in their place.
 MOST_LEVELS = 8
 
@@ -108,8 +110,7 @@ def bits_of(levels: Levels) -> list[Bit]:
     if abs(middle) <= SAME * size:
         shares = [0.0] * len(weights)
         # Not above 0 is said without a threshold.
-        tiny = np.finfo(np.float32).tiny
-        above_zero = [len(which) == 1 and np.all(levels.thresholds[:, which[0]] == tiny) for which in chosen]
+        above_zero = [len(which) == 1 and np.all(levels.thresholds[:, which[0]] == TINY) for which in chosen]
         weights = [-weight if above else weight for weight, above in zip(weights, above_zero, strict=True)]
     elif zero.size:
         # +1 where the level is 0: LCE pads with that.
@@ -138,12 +139,11 @@ def _float32_behind(numbers: Matrix) -> npt.NDArray[np.float32]:
     """The smallest float32 that is larger; behind 0 the smallest normal one, as kernels may flush others."""
     rounded = numbers.astype(np.float32)
     following = np.where(rounded > numbers, rounded, np.nextafter(rounded, np.float32(np.inf)))
-    return np.where(numbers == 0, np.finfo(np.float32).tiny, following)
+    return np.where(numbers == 0, TINY, following)
 
 
 def float32_before(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The largest float32 that is smaller; in front of 0 and of the smallest normal one, the next that is normal or
     0."""
-    tiny = np.finfo(np.float32).tiny
     before = np.nextafter(numbers, np.float32(-np.inf))
-    return np.where(numbers == 0, -tiny, np.where(numbers == tiny, np.float32(0), before)).astype(np.float32)
+    return np.where(numbers == 0, -TINY, np.where(numbers == TINY, np.float32(0), before)).astype(np.float32)

@@ -176,6 +176,24 @@ def test_layers_share_their_bits_and_batch_norms_fold_into_their_sums(quantizer:
     assert all("4 levels, taken as the sum of 2 signs" in " ".join(layer.explanation) for layer in compiled.layers)
 
 
+@pytest.mark.parametrize("step", [2 / 3, 0.4])
+def test_an_exact_0_at_a_jump_is_what_float32_makes_of_it(step: float) -> None:
+    """(0 + 1) / step is a tie in float32 and none of the rounded step, and sums of ±1 are 0 often."""
+
+    def quantizer(x: Tensor) -> Tensor:
+        return torch.round((x.clamp(-1, 1) + 1) / step) * step - 1
+
+    network = Quantized(quantizer, lambda x, w: F.conv2d(x, w.sign(), padding=1), 24, 32, 3, 3)
+    x = np.random.default_rng(0).integers(-1, 2, (1, 32, 7, 9)).astype(np.float32) / 2
+    compiled = proven(network, *x.shape)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    with torch.no_grad():
+        wanted = compiled.as_stored(network(torch.from_numpy(x)).numpy())
+    for runtime in Runtime:
+        (result,) = runtime.load(compiled.content).run([compiled.as_stored(x)])
+        np.testing.assert_allclose(result, wanted, atol=1e-4)
+
+
 def test_ternary_weights_on_few_levels_are_the_product_of_two_sums() -> None:
     def layer(x: Tensor, w: Tensor) -> Tensor:
         zeros = torch.arange(w.numel()).view(w.shape) % 5 == 0
