@@ -58,7 +58,7 @@ class SplitScaledSums(ir.passes.InPlacePass):
             return False
         if not self._is_faster(node, len(terms)):
             text = f"its input is a sum of {len(terms)} scaled signs, and as small as it is, it is faster as floats"
-            leave_in_float(node, Reason("scaled-sum", text))
+            leave_in_float(node, Reason("sum-of-signs", text))
             return False
         values = []
         for index, (term, negative) in enumerate(terms):

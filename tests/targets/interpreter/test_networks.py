@@ -30,4 +30,4 @@ def test_a_second_run_on_one_input_yields_the_same() -> None:
     runner = InterpreterRunner(content)
     first = runner.run(inputs_of(content))
     runner.invoke()
-    np.testing.assert_array_equal(runner._outputs[0], first[0])
+    np.testing.assert_array_equal(runner.outputs[0], first[0])

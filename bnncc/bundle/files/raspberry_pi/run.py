@@ -26,6 +26,7 @@ try:
     except ImportError:
         from tflite_runtime.interpreter import Interpreter, load_delegate
 
+    sys.dont_write_bytecode = True  # this folder stays as it was made
     from network import Network, Settings, add_options, parse, run  # type: ignore[import-not-found]
 except ImportError as missing:
     sys.exit(f"{missing}\n\n{__doc__}")
