@@ -34,7 +34,8 @@ pytestmark = [
 CHECK_FAILED = 3
 # Puts Pillow, which lies in a folder of its own, in the path; then runs run.py as a user does.
 START = (
-    "import runpy, sys; sys.path.append(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], None, '__main__')"
+    "import os, runpy, sys; sys.path.append(sys.argv[1]); del sys.argv[:2]; "
+    "sys.path.insert(0, os.path.dirname(sys.argv[0])); runpy.run_path(sys.argv[0], None, '__main__')"
 )
 # Runs bnncc-runtime as `python -m bnncc_runtime` does, with folders in the path.
 START_PACKAGE = (

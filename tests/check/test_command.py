@@ -564,8 +564,10 @@ def test_ctrl_c_prints_what_was_measured_and_a_resumed_run_gives_the_figures_of_
     assert process.returncode == INTERRUPTED, errors
     assert "Traceback" not in errors
     # The first two chunks of 32; with two processes the second one may not be done.
-    found = re.fullmatch(r"interrupted: (\d+) of 96 images were measured\n", errors)
+    *progress, last = errors.splitlines()
+    found = re.fullmatch(r"interrupted: (\d+) of 96 images were measured", last)
     assert found is not None, errors
+    assert all(re.fullmatch(r"images: \d+ of 96 \(\d+ s\)", line) for line in progress), errors
     assert found[1] in (("64",) if jobs == "1" else ("32", "64"))
     assert f"{found[1]} images of 96: interrupted" in output
     assert json.loads((tmp_path / "resumed.json").read_text())["complete"] is False
