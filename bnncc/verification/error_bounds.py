@@ -48,6 +48,7 @@ from bnncc.ir import ops
 from bnncc.ir.evaluate import ancestors
 from bnncc.ir.graph import known_array, shape_of
 from bnncc.ir.rounding import ROUNDING
+from bnncc.verification.tolerance import FLUSHED
 
 UNIT = 2.0**-24
 # Two programs, a constant that is rounded, and a second operation in place of one (a division by a product).
@@ -399,12 +400,13 @@ def _steepest(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> S
 
 
 def _root(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
-    """|√x − √x'| ≤ |δx| / √x, and ≤ √|δx|."""
+    """|√x − √x'| ≤ |δx| / √x, and ≤ √|δx|.  So what is flushed to 0 in front of it is larger behind it."""
     y = node.outputs[0]
+    own = analysis.sum(analysis.own(y), analysis.constant(FLUSHED**0.5))
     if bounds[0] is None:
-        return [analysis.own(y)]
+        return [own]
     slope = analysis.node("Div", bounds[0], analysis.node("Max", y, analysis.constant(TINY)))
-    return [analysis.sum(analysis.node("Min", slope, analysis.node("Sqrt", bounds[0])), analysis.own(y))]
+    return [analysis.sum(analysis.node("Min", slope, analysis.node("Sqrt", bounds[0])), own)]
 
 
 def _prelu(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
@@ -451,11 +453,13 @@ def _linear_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Boun
 
 
 def _norm_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
-    """ReduceL1 and ReduceL2: a norm changes by at most the norm of the change."""
-    x = _operand(node, 0)
+    """ReduceL1 and ReduceL2: a norm changes by at most the norm of the change; squares may be flushed to 0."""
+    x, y = _operand(node, 0), node.outputs[0]
     own = analysis.times(analysis.magnitude(x), DRIFT * max(_size(x), 1) ** 0.5 * UNIT)
     operand = analysis.sized(analysis.sum(bounds[0], own), x)
-    return analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
+    (carried,) = analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
+    flushed = (FLUSHED * max(_size(x) / max(_size(y), 1), 1.0)) ** 0.5
+    return [analysis.sum(carried, analysis.constant(flushed))]
 
 
 def _softmax(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:

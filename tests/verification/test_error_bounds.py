@@ -14,8 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 import bnncc
+from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import run, skeleton
-from bnncc.verification import verify
+from bnncc.verification import verify, verify_in
 from bnncc.verification.error_bounds import UNIT, add_error_bounds
 from tests.fuzz.heads import check
 
@@ -113,6 +114,36 @@ def test_rounding_that_cancellation_allows_reaches_a_linear_of_small_outputs(
         compiled = bnncc.compile(SmallLogits(function, seed), input_shapes=["1x4096"])
         inputs = [[generator.standard_normal((1, 4096), dtype=np.float32)] for _ in range(6)]
         assert verify(compiled, inputs).problems == []
+
+
+class TinyNorms(nn.Module):
+    """Norms of values around 1e-20, whose squares are no normal numbers: some interpreters flush them to 0."""
+
+    def __init__(self, norm: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = norm
+        self.conv = nn.Conv2d(32, 12, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        signs, weight = (torch.where(one >= 0, 1.0, -1.0) for one in (x, self.conv.weight))
+        sums = nn.functional.conv2d(signs, weight, padding=1)
+        scale = torch.tensor([1e-20, 1e-21, 1e-19, 1e-15]).repeat(3)[:, None, None]
+        return self.norm((sums * scale).reshape(1, 3, 4, 36))
+
+
+NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "norm": lambda x: torch.linalg.vector_norm(x, dim=3),
+    "root of squares": lambda x: (x * x).sum(dim=3).sqrt(),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_norm_of_what_is_flushed_to_zero_is_right(norm: str) -> None:
+    compiled = bnncc.compile(TinyNorms(NORMS[norm]).eval(), input_shapes=["1x32x6x6"])
+    inputs = [[np.random.default_rng(0).standard_normal((1, 32, 6, 6), dtype=np.float32)]]
+    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs):
+        assert found.problems == [], found.runtime.title
 
 
 @pytest.mark.slow
