@@ -11,6 +11,7 @@ import bnncc
 from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from tests import test_papers
+from tests.networks.honest import honest, smooth_images
 from tests.targets.runtime.networks import short_reactnet, short_rep_reactnet
 
 TESTS = {"vgg_small": 32, "bireal_net_18": 224, "reactnet_a": 224, "rep_reactnet_a": 224}
@@ -33,7 +34,7 @@ def compiled(name: str, size: int) -> CompiledModel:
     if name in SHORT:
         return bnncc.compile(SHORT[name](), input_shapes=shapes)
     network = getattr(test_papers.script(PAPERS[name]), name)()
-    return bnncc.compile(test_papers.honest(network, size), input_shapes=shapes)
+    return bnncc.compile(honest(network, size), input_shapes=shapes)
 
 
 def images(name: str, size: int, count: int) -> list[Array]:
@@ -44,4 +45,4 @@ def images(name: str, size: int, count: int) -> list[Array]:
         with np.load(test_papers.IMAGES) as data:
             photos: Array = data["images"][:count].astype(np.float32)
         return [photo.reshape(1, 1, size, size) for photo in photos]
-    return [test_papers.smooth_images(1, size, seed=1 + index).numpy() for index in range(count)]
+    return [smooth_images(1, size, seed=1 + index).numpy() for index in range(count)]
