@@ -2,9 +2,9 @@
 
 Each side compiles the same PyTorch modules (this tree's, with honest random parameters) with its own compiler and runs
 them in LiteRT with its own delegate, in a process of its own; the processes take turns, run by run.  Files that LCE's
-own converter wrote (`make bench-lce` leaves them in build/lce) are run by both delegates as they are.  In brackets, this
-tree's share of the earlier revision's time, of the least times and of the medians.  `bnncc_run` is this tree's
-interpreter beside this tree's delegate, one thread.
+own converter wrote (`make bench-lce` leaves them in build/lce) are run by both delegates as they are.  In brackets:
+this tree's share of the earlier revision's time, of the least times and of the medians.  `bnncc_run` is this tree's
+interpreter beside this tree's delegate.
 
     python benchmarks/against.py REVISION [--network NAME] [--runs N] [--threads N ...]
 """
@@ -45,8 +45,9 @@ SIZE = 224
 def serve(tree: Path, network: str, runner: str, threads: int) -> None:
     """Compile the network with the bnncc of `tree`, then time a run for every line of standard input."""
     sys.path.insert(0, str(tree))
-    import bnncc.runtime
+    import bnncc
 
+    assert Path(bnncc.__file__).is_relative_to(tree)
     sys.path[0] = str(ROOT)  # whatever else is imported is this tree's
     run = _runner(runner, _content(network), threads)
     print("ready", flush=True)

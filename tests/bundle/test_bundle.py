@@ -80,6 +80,7 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     ]  # fmt: skip
     library = folder / "libbnncc_runtime.so"
     assert elf(library) == MACHINES[TARGETS[target].abi]
+    assert set(re.findall(rb"lib[a-z+]+\.so\.\d", library.read_bytes())) == {b"libc.so.6", b"libpthread.so.0"}
     versions = re.findall(rb"GLIBC_([\d.]+)", library.read_bytes())
     assert max(tuple(map(int, version.split(b"."))) for version in versions) <= tuple(map(int, GLIBC.split(".")))
     assert (folder / "model.tflite").read_bytes() == file.read_bytes()

@@ -148,4 +148,4 @@ def test_the_norm_of_what_is_flushed_to_zero_is_right(norm: str) -> None:
 
 @pytest.mark.slow
 def test_no_random_head_is_refused() -> None:
-    assert check(60) == (60, [])
+    assert check(30) == (30, [])
