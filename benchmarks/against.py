@@ -101,7 +101,8 @@ class Side:
 
     def start(self, network: str) -> subprocess.Popen[str]:
         """A process that runs the network whenever it is told to."""
-        arguments = ["--serve", network, "--tree", self.tree, "--runner", self.runner, "--threads", str(self.threads)]
+        arguments = ["--serve", network, "--tree", str(self.tree), "--runner", self.runner]
+        arguments += ["--threads", str(self.threads)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         return subprocess.Popen(
