@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parent.parent
 INPUTS = 16
 # Of `bnncc compile` for ReActNet-A.
-LARGEST_PEAK_BYTES = 2e9
+LARGEST_PEAK_BYTES = 1.5e9
 
 Array = npt.NDArray[np.float32]
 
@@ -204,7 +204,7 @@ print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.st
 """
 
 
-def test_compiling_reactnet_a_takes_less_than_two_gigabytes(tmp_path: Path) -> None:
+def test_compiling_reactnet_a_takes_at_most_one_and_a_half_gigabytes(tmp_path: Path) -> None:
     arguments = [
         "compile",
         "tests.networks:reactnet_a",

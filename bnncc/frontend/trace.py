@@ -39,6 +39,7 @@ from bnncc.frontend.plain_module import plain_module
 from bnncc.frontend.repeatable import check_repeatable
 from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes, correct_shapes
+from bnncc.frontend.shared_weights import share_weights
 from bnncc.frontend.trace_check import check_trace
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
@@ -139,6 +140,7 @@ def trace_source(source: NetworkSource, *, check_inputs: CheckInputs = ()) -> Tr
     else:
         network, warnings = load_network(source)
         traced = _trace(network, check_inputs, warnings, started, source.freeze_branches)
+        share_weights(traced.model, network.module)  # which nobody else has: a caller's own may change later
     traced.source = source
     return traced
 

@@ -119,6 +119,14 @@ def new_constant(graph: ir.Graph, array: npt.NDArray[np.generic], name: str) -> 
     return value
 
 
+def drop_unread_initializers(graph: ir.Graph) -> None:
+    """Remove the initializers that no node reads: rewritten weights would be kept beside those they replace."""
+    kept = {*graph.inputs, *graph.outputs}
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and value not in kept:
+            del graph.initializers[name]
+
+
 def unique_name(graph: ir.Graph, name: str) -> str:
     """`name`, with a suffix where a value of the graph has it already."""
     # Most names are free: no set of all is made for one question.

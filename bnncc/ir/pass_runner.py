@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from bnncc.errors import InputError, PassError
-from bnncc.ir.graph import forget_names
+from bnncc.ir.graph import drop_unread_initializers, forget_names
 from bnncc.ir.step import Step
 from bnncc.system.files import write_atomically
 
@@ -41,6 +41,7 @@ class PassRunner:
             start = time.perf_counter()
             forget_names(model.graph)
             step.make()(model)
+            drop_unread_initializers(model.graph)
             self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.perf_counter() - start
             self._count += 1
             self._dump(model, step.name)

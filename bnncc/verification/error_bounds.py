@@ -81,6 +81,7 @@ _SIGMOIDS = {"Sigmoid", "Tanh"}
 _AFFINE = {"Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization", "Identity", "Cast", *_MOVES}
 # Functions that are steeper than this nowhere.
 _STEEPEST = {"Abs": 1.0, "Neg": 1.0, "Sin": 1.0, "Cos": 1.0, "HardSwish": 1.5, "Gelu": 1.13, "Mish": 1.1, "Swish": 1.1}
+_BROADCASTING = {"Abs", "Add", "Cast", "Div", "Identity", "Max", "Min", "Mul", "Pow", "Sqrt", "Sub", "Where"}
 _STEPS = {
     "Sign", "Round", "Floor", "Ceil", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "ArgMax", "ArgMin",
     "QuantizeLinear",
@@ -179,6 +180,9 @@ class _Analysis:
         for output in node.outputs:
             output.name = f"bound {self._count}"
             self._count += 1
+            shapes = [shape_of(value) for value in inputs if value is not None]
+            if op_type in _BROADCASTING and None not in shapes:
+                output.shape = ir.Shape(np.broadcast_shapes(*(shape for shape in shapes if shape is not None)))
         # Beside what it bounds, so that no value is kept for long.
         if self._last is None:
             self.graph.append(node)

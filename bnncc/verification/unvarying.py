@@ -6,7 +6,8 @@
 
 The constants take the memory of the weights once more, so the graph is cut in parts: what is computed on the way to
 the weights of some layers is gone before those of the next.  What one operator makes of a constant, as |W|, is left: to
-keep it would take as much again, and it is made in no time.
+keep it would take as much again, and it is made in no time.  So is a map that a vector is spread over, as `expand_as`
+does with shifts and slopes: what it is made of becomes a constant instead.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from bnncc.system.memory import return_free_pages
 ELEMENTS = 1 << 21
 # Values with fewer elements ride along: what is computed from large weights is computed with them.
 LARGE = 1 << 12
+# A large value that is made of so many times fewer elements is a small one, spread.
+SPREAD = 16
 
 
 def fold_unvarying(model: ir.Model) -> None:
@@ -41,7 +44,42 @@ def _frontier(graph: ir.Graph) -> list[ir.Value]:
     readers = (node for node in graph if not dependent.isdisjoint(node.outputs))
     read = dict.fromkeys(value for node in readers for value in inputs_of(node))
     left = dependent.union(graph.outputs)
-    return [value for value in read if value not in left and not _is_at_hand(value)]
+    sizes: dict[ir.Value, int] = {}
+    found: dict[ir.Value, None] = {}
+    pending = [value for value in reversed(read) if value not in left]
+    while pending:
+        value = pending.pop()
+        if _is_at_hand(value):
+            continue
+        node = value.producer()
+        if node is not None and _size(value) >= LARGE and _source_size(value, sizes) * SPREAD <= _size(value):
+            pending += inputs_of(node)
+        else:
+            found[value] = None
+    return list(found)
+
+
+def _source_size(value: ir.Value, sizes: dict[ir.Value, int]) -> int:
+    """How many elements a value is made of, at the narrowest place between it and the constants; `sizes` remembers."""
+    pending = [value]
+    while pending:
+        one = pending[-1]
+        node = one.producer()
+        operands = [] if node is None else inputs_of(node)
+        missing = [operand for operand in operands if operand not in sizes]
+        if one not in sizes and missing:
+            pending += missing
+            continue
+        narrowest = [sum(sizes[operand] for operand in operands)] if operands else []
+        narrowest += [_size(one)] if not operands or shape_of(one) is not None else []
+        sizes[one] = min(narrowest)
+        pending.pop()
+    return sizes[value]
+
+
+def _size(value: ir.Value) -> int:
+    """Its elements; 1 where its shape is not known."""
+    return int(np.prod(shape_of(value) or ()))
 
 
 def _is_at_hand(value: ir.Value) -> bool:
@@ -57,7 +95,7 @@ def _parts(values: list[ir.Value]) -> Iterator[list[ir.Value]]:
     part: list[ir.Value] = []
     elements = 0
     for value in values:
-        size = int(np.prod(shape_of(value) or ()))
+        size = _size(value)
         if size >= LARGE and elements >= ELEMENTS:
             yield part
             part, elements = [], 0

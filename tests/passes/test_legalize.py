@@ -71,6 +71,13 @@ def test_trying_the_mirrored_frame_leaves_the_model_alone() -> None:
     assert ir.serde.serialize_model(model).SerializeToString(deterministic=True) == content
 
 
+def test_weights_that_were_rotated_are_not_kept_beside_the_rotated_ones() -> None:
+    model = network(24)
+    PassRunner().run(model, legalization(model, Padding.MIRRORED))
+    assert {"w0", "w1", "w2"}.isdisjoint(model.graph.initializers)
+    assert all(value.uses() for value in model.graph.initializers.values())
+
+
 def test_mirrored_needs_one_slice_and_one_padded_one_correction_a_convolution() -> None:
     mirrored, padded = network(24), network(24)
     PassRunner().run(mirrored, legalization(mirrored, Padding.MIRRORED))

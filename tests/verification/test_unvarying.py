@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from bnncc.ir.evaluate import run, skeleton, weights_of
+from bnncc.ir.graph import shape_of
 from bnncc.verification import unvarying
 from bnncc.verification.unvarying import fold_unvarying
 
@@ -41,7 +42,7 @@ def graph_of_computed_weights() -> ir.Model:
 
 
 def outputs_of(model: ir.Model) -> dict[str, np.ndarray]:
-    x = np.random.default_rng(1).standard_normal((1, 64, 6, 6)).astype(np.float32)
+    x = np.random.default_rng(1).standard_normal(shape_of(model.graph.inputs[0]) or (), np.float32)
     return run(skeleton(model, list(model.graph.outputs)), {**weights_of(model), "x": x})
 
 
@@ -70,3 +71,30 @@ def test_a_constant_that_is_an_output_stays_computed() -> None:
     producer = model.graph.outputs[1].producer()
     assert producer is not None
     assert producer.op_type == "Sign"
+
+
+SPREAD = """
+<ir_version: 10, opset_import: ["": 20]>
+g (float[1, 64, 16, 16] x) => (float[1, 64, 16, 16] y) <float[64] shift, int64[4] size = {1, 64, 1, 1}> {
+    doubled = Add(shift, shift)
+    column = Reshape(doubled, size)
+    shape = Shape(x)
+    map = Expand(column, shape)
+    distance = Abs(map)
+    y = Add(x, distance)
+}
+"""
+
+
+def test_a_vector_that_is_spread_over_a_map_is_held_as_a_vector() -> None:
+    proto = onnx.parser.parse_model(SPREAD)
+    shift = np.random.default_rng(0).standard_normal(64).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(shift, "shift"))
+    proto.graph.node[2].CopyFrom(onnx.helper.make_node("Constant", [], ["shape"], value_ints=[1, 64, 16, 16]))
+    model = ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto))
+    before = outputs_of(model)["y"]
+    fold_unvarying(model)
+    np.testing.assert_array_equal(outputs_of(model)["y"], before)
+    sizes = [value.const_value.size for value in model.graph.initializers.values() if value.const_value is not None]
+    assert max(sizes) == 64
+    assert "Reshape" not in [node.op_type for node in skeleton(model, list(model.graph.outputs)).graph.node]
