@@ -12,8 +12,8 @@ def share_weights(model: ir.Model, module: nn.Module) -> None:
 
     They then share memory: `module` must not be changed any more.
     """
-    tensors = dict(module.named_parameters(remove_duplicate=False))
-    tensors.update(module.named_buffers(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = dict(module.named_buffers(remove_duplicate=False))
+    tensors.update(module.named_parameters(remove_duplicate=False))
     for name, value in model.graph.initializers.items():
         held = value.const_value
         tensor = tensors.get(name)
