@@ -280,7 +280,7 @@ bool Interpreter::prepare_builtin(Step* step) {
   if (step->entry == nullptr) return fail("operator %d, of code %d, is not known", step->op, op.code);
   step->builtin = step->entry->create(op.code);
   if (step->builtin == nullptr) return fail("%s", kOutOfMemory);
-  Setup setup(model_, tensors_.data(), op, most_bytes_);
+  Setup setup(model_, tensors_.data(), op, most_bytes_, available_kernels()[0]);
   const bool is_prepared = step->builtin->prepare(setup, team_);
   if (model_.file().is_damaged()) return fail("the file is damaged");
   if (!is_prepared) return fail("operator %d, %s: %s", step->op, step->entry->name, setup.problem());

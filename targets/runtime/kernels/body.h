@@ -21,11 +21,14 @@
 //   kUsesTables                whether tables may take the place of panels (tables.h)
 //   sign_word(x)               bit i: x[i] ≤ kLargestNegative, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
+//   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
+//                              for products of floats (float_gemm.h)
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h.  None can do without those definitions, and all are
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → float_gemm.h → vectors.h.  None can do without those definitions, and all are
 // part of that file's namespace: every instruction set compiles its own copy.
 #pragma once
 
+#include "float_gemm.h"
 #include "outputs.h"
 #include "tables.h"
 
@@ -297,9 +300,52 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
   for (; i < size; ++i) y[i] += multiplier[i] * static_cast<float>(sums[i]);
 }
 
+void add_scaled(float factor, const float* x, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    store(add_product(load_floats(y + i), load_floats(x + i), to_all_lanes(factor)), y + i);
+  }
+  for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(factor))[0];
+}
+
+void add_products(const float* x, const float* w, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    store(add_product(load_floats(y + i), load_floats(x + i), load_floats(w + i)), y + i);
+  }
+  for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(w[i]))[0];
+}
+
+void maximum(const float* x, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(larger(load_floats(x + i), load_floats(y + i)), y + i);
+  for (; i < size; ++i) y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
 [[maybe_unused]] constexpr Kernels table(const char* name) {
   constexpr auto kFillTables = kUsesTables ? fill_tables : nullptr;
-  return {
-      name, kLanes,   kVectors * kLanes, kPixels, !kInterleaves,   table_bytes, kFillTables, gemm_float, gemm_counts,
-      pack, quantize, threshold,         add,     add_per_channel, prelu,       divide,      add_counts, multiply_add};
+  return {name,
+          kLanes,
+          kVectors * kLanes,
+          kPixels,
+          !kInterleaves,
+          kFloatVectors * kLanes,
+          kFloatRows,
+          table_bytes,
+          kFillTables,
+          gemm_float,
+          gemm_counts,
+          pack,
+          quantize,
+          threshold,
+          add,
+          add_per_channel,
+          prelu,
+          divide,
+          add_counts,
+          multiply_add,
+          float_gemm,
+          add_scaled,
+          add_products,
+          maximum};
 }

@@ -46,6 +46,38 @@ struct Affine {
   float most;
 };
 
+// The bounds of what is written.
+struct FloatClamp {
+  bool clamps = false;
+  float least = -__builtin_inff();  // if it clamps
+  float most = __builtin_inff();
+};
+
+// Rows of numbers, `step` apart.  A row is `runs` runs of `run` numbers, `run_step` apart: so the patches of an image
+// are rows where they lie, a run for each line that the kernel covers.
+struct FloatRows {
+  const float* x;
+  int64_t step;
+  int64_t count;
+  int64_t runs;
+  int64_t run_step;
+  int64_t run;
+};
+
+// y[r, o] = clamp(bias[o] + Σ_k x[r, k] · w[o, k]), summed in the order of k, with one rounding for each product and its
+// addition where the instruction set has that.
+//
+// The rows of w lie in panels of `Kernels::float_panel`, in each [k, float_panel], the last panel's rounded up to whole
+// vectors by zeros, as are the biases.
+struct FloatGemm {
+  FloatRows rows;
+  const float* panels;
+  const float* bias;
+  int64_t outputs;
+  int64_t stride;  // from one row of y to the next
+  FloatClamp clamp;
+};
+
 // A part of a tile's patches.
 struct PatchSlice {
   int64_t patch_words;  // of a whole patch
@@ -61,6 +93,8 @@ struct Kernels {
   int64_t panel_channels;  // filters of a panel, a multiple of lanes
   int64_t block_pixels;    // pixels that meet a panel together
   bool patches_are_rows;   // whether `pack` puts patches one behind the other, [pixels, words]
+  int64_t float_panel;     // outputs of a panel of FloatGemm, a multiple of lanes
+  int64_t float_rows;      // rows that meet a panel together
 
   // The size of the tables that count so many filters of so many words faster than panels do; 0 where none would.
   int64_t (*table_bytes)(int64_t words, int64_t filters, int64_t pixels);
@@ -89,6 +123,13 @@ struct Kernels {
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);
   void (*multiply_add)(const float* multiplier, const int32_t* sums, float* y, int64_t size);
+
+  void (*float_gemm)(const FloatGemm&, float* y);
+  // y += factor · x;  y += x · w;  each with one rounding where float_gemm has one
+  void (*add_scaled)(float factor, const float* x, float* y, int64_t size);
+  void (*add_products)(const float* x, const float* w, float* y, int64_t size);
+  // y = max(x, y)
+  void (*maximum)(const float* x, float* y, int64_t size);
 };
 
 // What the tables of one operator may take: half of the second-level cache.

@@ -1,15 +1,12 @@
 // The activation that an operator applies to its output.
 #pragma once
 
+#include "../../kernels/kernels.h"
 #include "../../memory.h"
 
 namespace bnncc {
 
-struct Clamp {
-  bool clamps = false;
-  float least = -__builtin_inff();
-  float most = __builtin_inff();
-
+struct Clamp : FloatClamp {
   // From the schema's ActivationFunctionType; false for one that the interpreter does not know.
   bool read(int8_t activation) {
     constexpr int8_t kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;

@@ -11,6 +11,7 @@ class Pool : public Builtin {
   int32_t code = 0;
 
   bool prepare(Setup& setup, const Team&) override {
+    maximum_ = setup.kernels()->maximum;
     if (!setup.expect(1, 1)) return false;
     x_ = setup.shape(0);
     if (setup.type(0) != abi::kFloat32) return setup.fail("it does not take this type");
@@ -52,7 +53,7 @@ class Pool : public Builtin {
         if (averages) {
           for (int64_t c = 0; c < channels; ++c) y[c] += pixel[c];
         } else {
-          for (int64_t c = 0; c < channels; ++c) y[c] = max(y[c], pixel[c]);
+          maximum_(pixel, y, channels);
         }
       }
     }
@@ -63,6 +64,7 @@ class Pool : public Builtin {
   Shape x_;
   Window axes_[2];
   Clamp clamp_;
+  decltype(Kernels::maximum) maximum_ = nullptr;
 };
 
 }  // namespace
