@@ -18,16 +18,16 @@ inline Floats to_all_lanes(float x) { return x - Floats{}; }
 template <int kRows, int kWidth>
 using FloatSums = Floats[kRows][kWidth];
 
-// One number of each row against its vectors of the panel.
+// The next number of each row against its vectors of the panel.
 template <int kRows, int kWidth>
-inline __attribute__((always_inline)) void add_column(const float* x, int64_t step, const float* panel,
+inline __attribute__((always_inline)) void add_column(const float* (&x)[kRows], const float* panel,
                                                       FloatSums<kRows, kWidth>& sums) {
   Floats w[kWidth];
 #pragma GCC unroll 8
   for (int v = 0; v < kWidth; ++v) w[v] = load_floats(panel + v * kLanes);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const Floats factor = to_all_lanes(x[r * step]);
+    const Floats factor = to_all_lanes(*x[r]++);
 #pragma GCC unroll 8
     for (int v = 0; v < kWidth; ++v) sums[r][v] = add_product(sums[r][v], w[v], factor);
   }
@@ -63,18 +63,25 @@ inline __attribute__((always_inline)) void float_tile(const FloatGemm& gemm, int
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) sums[r][v] = bias;
   }
-  const float* x = rows.x;
-  for (int64_t i = 0; i < rows.runs; ++i, x += rows.run_step) {
-    int64_t k = 0;
+  const float* x[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) x[r] = rows.x + r * rows.step;
+  for (int64_t i = 0; i < rows.runs; ++i) {
+    int64_t rest = rows.run;
     if constexpr (kFactors > 1) {
-      for (; k + kFactors <= rows.run; k += kFactors, panel += kFactors * kStep) {
+      for (; rest >= kFactors; rest -= kFactors, panel += kFactors * kStep) {
         Floats factors[kRows];
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) factors[r] = load_floats(x + r * rows.step + k);
+        for (int r = 0; r < kRows; ++r) {
+          factors[r] = load_floats(x[r]);
+          x[r] += kFactors;
+        }
         add_columns<0, kRows, kWidth>(factors, panel, sums);
       }
     }
-    for (; k < rows.run; ++k, panel += kStep) add_column<kRows, kWidth>(x + k, rows.step, panel, sums);
+    for (; rest > 0; --rest, panel += kStep) add_column<kRows, kWidth>(x, panel, sums);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) x[r] += rows.run_step - rows.run;
   }
   if (gemm.clamp.clamps) {
     const Floats least = to_all_lanes(gemm.clamp.least);

@@ -73,17 +73,18 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
   return mask_word(masks);
 }
 
-constexpr int kFloatVectors = 2;
 constexpr int kFactors = 4;
 #if defined(__aarch64__)
-constexpr int kFloatRows = 8;  // 16 sums, 8 vectors of factors of 32 registers
+constexpr int kFloatVectors = 4;  // 20 sums, 5 vectors of factors, 4 of weights of 32 registers
+constexpr int kFloatRows = 5;
 inline float32x4_t add_product(float32x4_t sums, float32x4_t w, float32x4_t x) { return vfmaq_f32(sums, w, x); }
 template <int kLane>
 inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t factors) {
   return vfmaq_laneq_f32(sums, w, factors, kLane);
 }
 #else
-constexpr int kFloatRows = 4;  // 8 sums, 4 vectors of factors of 16 registers
+constexpr int kFloatVectors = 2;  // 8 sums, 4 vectors of factors, 2 of weights of 16 registers
+constexpr int kFloatRows = 4;
 inline float32x4_t add_product(float32x4_t sums, float32x4_t w, float32x4_t x) { return vmlaq_f32(sums, w, x); }
 template <int kLane>
 inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t factors) {
