@@ -33,6 +33,8 @@ enum BuiltinCode : int32_t {
   kBuiltinAdd = 0,
   kBuiltinAveragePool2d = 1,
   kBuiltinConcatenation = 2,
+  kBuiltinConv2d = 3,
+  kBuiltinMaxPool2d = 17,
   kBuiltinCustom = 32,
   kBuiltinDelegate = 51,
   kBuiltinPrelu = 54,
@@ -143,6 +145,15 @@ struct AddParams {
 struct ConcatenationParams {
   int axis;
   FusedActivation activation;
+};
+
+struct ConvParams {
+  Padding padding;
+  int stride_width;
+  int stride_height;
+  FusedActivation activation;
+  int dilation_width_factor;
+  int dilation_height_factor;
 };
 
 struct PoolParams {

@@ -110,6 +110,25 @@ class Claim {
     return true;
   }
 
+  static bool is_padding(abi::Padding padding) {
+    return padding == abi::kPaddingSame || padding == abi::kPaddingValid;
+  }
+
+  int rank(int index) const { return context_->tensors[index].dims->size; }
+
+  // Whether filters and bias are constants, and the former as deep as the map: not of several groups.
+  bool is_convolution(const abi::Node& node) const {
+    const auto* const options = static_cast<const abi::ConvParams*>(node.builtin_data);
+    const abi::IntArray& inputs = *node.inputs;
+    if (options == nullptr || inputs.size < 2 || inputs.size > 3) return false;
+    if (inputs.size == 3 && inputs.data[2] >= 0 && !is_constant(inputs.data[2])) return false;
+    const int map = inputs.data[0];
+    const int filters = inputs.data[1];
+    return is_constant(filters) && rank(map) == 4 && rank(filters) == 4 && channels(map) == channels(filters) &&
+           is_padding(options->padding) && options->activation >= abi::kActNone &&
+           options->activation <= abi::kActRelu6;
+  }
+
   // Whether the delegate computes this neighbour as the interpreter would.
   bool is_known(int position) const {
     abi::Node* node = nullptr;
@@ -118,7 +137,8 @@ class Claim {
     const abi::IntArray& inputs = *node->inputs;
     if (node->outputs->size != 1 || inputs.size < 1 || inputs.size > kMaxInputs) return false;
     for (int i = 0; i < inputs.size; ++i) {
-      if (!is_float(inputs.data[i])) return false;
+      const bool is_absent = inputs.data[i] < 0 && registration->builtin_code == abi::kBuiltinConv2d && i == 2;
+      if (!is_absent && !is_float(inputs.data[i])) return false;
     }
     if (!is_float(node->outputs->data[0])) return false;
     const int a = inputs.data[0];
@@ -136,11 +156,13 @@ class Claim {
         return options != nullptr && options->activation == abi::kActNone &&
                (options->axis == rank - 1 || options->axis == -1);
       }
+      case abi::kBuiltinConv2d: return is_convolution(*node);
+      case abi::kBuiltinMaxPool2d:
       case abi::kBuiltinAveragePool2d: {
         const auto* const options = static_cast<const abi::PoolParams*>(node->builtin_data);
         return options != nullptr && options->activation == abi::kActNone && inputs.size == 1 &&
                context_->tensors[a].dims->size == 4 &&
-               (options->padding == abi::kPaddingSame || options->padding == abi::kPaddingValid);
+               is_padding(options->padding);
       }
       default: return false;
     }

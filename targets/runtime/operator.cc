@@ -55,6 +55,8 @@ Operator* create_operator(const abi::Registration& registration) {
     case abi::kBuiltinPrelu: return create_prelu();
     case abi::kBuiltinConcatenation: return create_concatenation();
     case abi::kBuiltinAveragePool2d: return create_average_pool2d();
+    case abi::kBuiltinConv2d: return create_conv2d();
+    case abi::kBuiltinMaxPool2d: return create_max_pool2d();
     default: break;
   }
   const LceOperator* const lce = find_lce(registration);

@@ -165,6 +165,8 @@ Operator* create_add();
 Operator* create_prelu();
 Operator* create_concatenation();
 Operator* create_average_pool2d();
+Operator* create_conv2d();
+Operator* create_max_pool2d();
 
 // How many words hold the bits of so many channels.
 constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }

@@ -121,8 +121,15 @@ bool Interpreter::make_nodes() {
     } else if (entry.code == code::kConcatenation) {
       options.concatenation = {entry.options.number<int32_t>(0, 0),
                                static_cast<abi::FusedActivation>(entry.options.number<int8_t>(1, 0))};
-    } else if (entry.code == code::kAveragePool2d) {
+    } else if (entry.code == code::kConv2d) {
       // The schema counts paddings from 0, the interpreter from 1.
+      options.convolution = {static_cast<abi::Padding>(entry.options.number<int8_t>(0, 0) + 1),
+                             entry.options.number<int32_t>(1, 0),
+                             entry.options.number<int32_t>(2, 0),
+                             static_cast<abi::FusedActivation>(entry.options.number<int8_t>(3, 0)),
+                             entry.options.number<int32_t>(4, 1),
+                             entry.options.number<int32_t>(5, 1)};
+    } else if (entry.code == code::kAveragePool2d || entry.code == code::kMaxPool2d) {
       options.pool = {static_cast<abi::Padding>(entry.options.number<int8_t>(0, 0) + 1),
                       entry.options.number<int32_t>(1, 0),
                       entry.options.number<int32_t>(2, 0),

@@ -45,6 +45,7 @@ class Interpreter {
   union Options {
     abi::AddParams add;
     abi::ConcatenationParams concatenation;
+    abi::ConvParams convolution;
     abi::PoolParams pool;
   };
 

@@ -25,11 +25,10 @@ class BMaxPool2d final : public Pool2d {
   }
 
   void run(const Tile& tile) const override {
-    constexpr int kAllBits = 0xff;
     const auto join = [this](const uint32_t* x, uint32_t* y) {
       for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
     };
-    pool<uint32_t>(tile, kAllBits, join, [](int64_t, uint32_t*) {});
+    pool<uint32_t>(tile, join, [](int64_t, uint32_t*) {});
   }
 
  private:

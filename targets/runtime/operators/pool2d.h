@@ -27,10 +27,10 @@ class Pool2d : public Operator {
     return preparation.set_shape(output, shape);
   }
 
-  // For every pixel of the tile: fills its bytes with `fill`, calls join(x, y) for each pixel x of its window, then
-  // finish(count, y) with how many these were.
+  // For every pixel of the tile: copies the first pixel of its window, calls join(x, y) for each other pixel x, then
+  // finish(count, y) with how many there were.
   template <typename T, typename Join, typename Finish>
-  void pool(const Tile& tile, int fill, const Join& join, const Finish& finish) const {
+  void pool(const Tile& tile, const Join& join, const Finish& finish) const {
     T* y = tile.rows<T>(output);
     if (is_pointwise()) {
       memcpy(y, tile.rows<T>(inputs[0]), static_cast<size_t>(tile.pixels() * channels_) * sizeof(*y));
@@ -45,10 +45,14 @@ class Pool2d : public Operator {
       const int64_t bottom = min(rows_.position(row, rows_.kernel - 1) + 1, rows_.input);
       const int64_t left = max<int64_t>(columns_.position(column, 0), 0);
       const int64_t right = min(columns_.position(column, columns_.kernel - 1) + 1, columns_.input);
-      memset(y, fill, static_cast<size_t>(channels_) * sizeof(*y));
       for (int64_t i = top; i < bottom; ++i) {
         for (int64_t j = left; j < right; ++j) {
-          join(x + ((image * rows_.input + i) * columns_.input + j) * channels_, y);
+          const T* const from = x + ((image * rows_.input + i) * columns_.input + j) * channels_;
+          if (i == top && j == left) {
+            memcpy(y, from, static_cast<size_t>(channels_) * sizeof(*y));
+          } else {
+            join(from, y);
+          }
         }
       }
       finish((bottom - top) * (right - left), y);

@@ -1,13 +1,11 @@
-// TensorFlow Lite's AVERAGE_POOL_2D on float feature maps: positions that SAME adds do not count.
+// TensorFlow Lite's AVERAGE_POOL_2D and MAX_POOL_2D on float feature maps: positions that SAME adds do not count.
 #include "pool2d.h"
 
 namespace bnncc {
 namespace {
 
-class AveragePool2d final : public Pool2d {
+class FloatPool2d : public Pool2d {
  public:
-  const char* name() const override { return "AVERAGE_POOL_2D"; }
-
   const char* parse(const abi::Node& node) override {
     if (node.builtin_data == nullptr) return "it has no options";
     options_ = *static_cast<const abi::PoolParams*>(node.builtin_data);
@@ -25,21 +23,40 @@ class AveragePool2d final : public Pool2d {
     return slide_windows(preparation, padding, options_);
   }
 
-  void run(const Tile& tile) const override {
-    const auto join = [this](const float* x, float* y) { kernels_->add(y, x, y, channels()); };
-    const auto finish = [this](int64_t count, float* y) {
-      kernels_->divide(y, static_cast<float>(count), y, channels());
-    };
-    pool<float>(tile, 0, join, finish);
-  }
+ protected:
+  const Kernels& kernels() const { return *kernels_; }
 
  private:
   abi::PoolParams options_ = {};
   const Kernels* kernels_ = nullptr;
 };
 
+class AveragePool2d final : public FloatPool2d {
+ public:
+  const char* name() const override { return "AVERAGE_POOL_2D"; }
+
+  void run(const Tile& tile) const override {
+    const auto join = [this](const float* x, float* y) { kernels().add(y, x, y, channels()); };
+    const auto finish = [this](int64_t count, float* y) {
+      kernels().divide(y, static_cast<float>(count), y, channels());
+    };
+    pool<float>(tile, join, finish);
+  }
+};
+
+class MaxPool2d final : public FloatPool2d {
+ public:
+  const char* name() const override { return "MAX_POOL_2D"; }
+
+  void run(const Tile& tile) const override {
+    const auto join = [this](const float* x, float* y) { kernels().maximum(x, y, channels()); };
+    pool<float>(tile, join, [](int64_t, float*) {});
+  }
+};
+
 }  // namespace
 
 Operator* create_average_pool2d() { return create<AveragePool2d>(); }
+Operator* create_max_pool2d() { return create<MaxPool2d>(); }
 
 }  // namespace bnncc
