@@ -316,10 +316,19 @@ void add_products(const float* x, const float* w, float* y, int64_t size) {
   for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(w[i]))[0];
 }
 
-void maximum(const float* x, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(larger(load_floats(x + i), load_floats(y + i)), y + i);
-  for (; i < size; ++i) y[i] = x[i] > y[i] ? x[i] : y[i];
+void maximum(const float* x, float* y, int64_t pixels, int64_t channels) {
+  int64_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    Floats most = load_floats(y + c);
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) most = larger(load_floats(x + pixel * channels + c), most);
+    store(most, y + c);
+  }
+  for (; c < channels; ++c) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+      const float candidate = x[pixel * channels + c];
+      y[c] = candidate > y[c] ? candidate : y[c];
+    }
+  }
 }
 
 [[maybe_unused]] constexpr Kernels table(const char* name) {

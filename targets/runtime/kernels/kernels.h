@@ -128,8 +128,8 @@ struct Kernels {
   // y += factor · x;  y += x · w;  each with one rounding where float_gemm has one
   void (*add_scaled)(float factor, const float* x, float* y, int64_t size);
   void (*add_products)(const float* x, const float* w, float* y, int64_t size);
-  // y = max(x, y)
-  void (*maximum)(const float* x, float* y, int64_t size);
+  // y = the largest of y and x of all pixels, channel by channel
+  void (*maximum)(const float* x, float* y, int64_t pixels, int64_t channels);
 };
 
 // What the tables of one operator may take: half of the second-level cache.

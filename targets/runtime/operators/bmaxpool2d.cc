@@ -25,8 +25,10 @@ class BMaxPool2d final : public Pool2d {
   }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const uint32_t* x, uint32_t* y) {
-      for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
+    const auto join = [this](const uint32_t* x, int64_t pixels, uint32_t* y) {
+      for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels()) {
+        for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
+      }
     };
     pool<uint32_t>(tile, join, [](int64_t, uint32_t*) {});
   }

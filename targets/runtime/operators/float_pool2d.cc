@@ -36,7 +36,9 @@ class AveragePool2d final : public FloatPool2d {
   const char* name() const override { return "AVERAGE_POOL_2D"; }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const float* x, float* y) { kernels().add(y, x, y, channels()); };
+    const auto join = [this](const float* x, int64_t pixels, float* y) {
+      for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels()) kernels().add(y, x, y, channels());
+    };
     const auto finish = [this](int64_t count, float* y) {
       kernels().divide(y, static_cast<float>(count), y, channels());
     };
@@ -49,7 +51,7 @@ class MaxPool2d final : public FloatPool2d {
   const char* name() const override { return "MAX_POOL_2D"; }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const float* x, float* y) { kernels().maximum(x, y, channels()); };
+    const auto join = [this](const float* x, int64_t pixels, float* y) { kernels().maximum(x, y, pixels, channels()); };
     pool<float>(tile, join, [](int64_t, float*) {});
   }
 };

@@ -27,8 +27,8 @@ class Pool2d : public Operator {
     return preparation.set_shape(output, shape);
   }
 
-  // For every pixel of the tile: copies the first pixel of its window, calls join(x, y) for each other pixel x, then
-  // finish(count, y) with how many there were.
+  // For every pixel of the tile: copies the first pixel of its window, calls join(x, pixels, y) for the others of each
+  // line, then finish(count, y) with how many there were in all.
   template <typename T, typename Join, typename Finish>
   void pool(const Tile& tile, const Join& join, const Finish& finish) const {
     T* y = tile.rows<T>(output);
@@ -45,15 +45,12 @@ class Pool2d : public Operator {
       const int64_t bottom = min(rows_.position(row, rows_.kernel - 1) + 1, rows_.input);
       const int64_t left = max<int64_t>(columns_.position(column, 0), 0);
       const int64_t right = min(columns_.position(column, columns_.kernel - 1) + 1, columns_.input);
-      for (int64_t i = top; i < bottom; ++i) {
-        for (int64_t j = left; j < right; ++j) {
-          const T* const from = x + ((image * rows_.input + i) * columns_.input + j) * channels_;
-          if (i == top && j == left) {
-            memcpy(y, from, static_cast<size_t>(channels_) * sizeof(*y));
-          } else {
-            join(from, y);
-          }
-        }
+      const T* line = x + ((image * rows_.input + top) * columns_.input + left) * channels_;
+      memcpy(y, line, static_cast<size_t>(channels_) * sizeof(*y));
+      join(line + channels_, right - left - 1, y);
+      for (int64_t i = top + 1; i < bottom; ++i) {
+        line += columns_.input * channels_;
+        join(line, right - left, y);
       }
       finish((bottom - top) * (right - left), y);
     }

@@ -107,6 +107,8 @@ SAME_VALUE(kFlagsAllowDynamicTensors, kTfLiteDelegateFlagsAllowDynamicTensors);
 SAME_VALUE(kBuiltinAdd, kTfLiteBuiltinAdd);
 SAME_VALUE(kBuiltinAveragePool2d, kTfLiteBuiltinAveragePool2d);
 SAME_VALUE(kBuiltinConcatenation, kTfLiteBuiltinConcatenation);
+SAME_VALUE(kBuiltinConv2d, kTfLiteBuiltinConv2d);
+SAME_VALUE(kBuiltinMaxPool2d, kTfLiteBuiltinMaxPool2d);
 SAME_VALUE(kBuiltinCustom, kTfLiteBuiltinCustom);
 SAME_VALUE(kBuiltinDelegate, kTfLiteBuiltinDelegate);
 SAME_VALUE(kBuiltinPrelu, kTfLiteBuiltinPrelu);

@@ -86,7 +86,8 @@ class RandomGraph:
             -(-n // s) if encoded.padding == SAME else (n - k) // s + 1
             for n, k, s in zip(a.shape[1:3], kernel, strides, strict=True)
         )
-        self.writer.operator(Builtin.AVERAGE_POOL_2D, [a], [self.output((1, *size, a.shape[3]))], encoded)
+        builtin = [Builtin.AVERAGE_POOL_2D, Builtin.MAX_POOL_2D][self.rng.integers(2)]
+        self.writer.operator(builtin, [a], [self.output((1, *size, a.shape[3]))], encoded)
 
     def pack(self) -> None:
         self.quantize(self.map())

@@ -48,13 +48,13 @@ class Pool : public Builtin {
     for (int64_t c = 0; c < channels; ++c) y[c] = averages ? 0 : -__builtin_inff();
     for (int64_t i = down.first; i < down.last; ++i) {
       const float* const line = map + axes_[0].position(row, i) * axes_[1].input * channels;
-      for (int64_t j = across.first; j < across.last; ++j) {
-        const float* const pixel = line + axes_[1].position(column, j) * channels;
-        if (averages) {
-          for (int64_t c = 0; c < channels; ++c) y[c] += pixel[c];
-        } else {
-          maximum_(pixel, y, channels);
-        }
+      const float* pixel = line + axes_[1].position(column, across.first) * channels;
+      if (!averages) {
+        maximum_(pixel, y, across.last - across.first, channels);
+        continue;
+      }
+      for (int64_t j = across.first; j < across.last; ++j, pixel += channels) {
+        for (int64_t c = 0; c < channels; ++c) y[c] += pixel[c];
       }
     }
     const float count = static_cast<float>((down.last - down.first) * (across.last - across.first));
