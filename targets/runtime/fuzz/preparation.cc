@@ -72,7 +72,12 @@ struct Graph {
   List outputs[kMostNodes];
   List plan;
   uint8_t options[kMostNodes][256] = {};
-  abi::PoolParams builtin[kMostNodes] = {};
+  union {
+    abi::AddParams add;
+    abi::ConcatenationParams concatenation;
+    abi::ConvParams convolution;
+    abi::PoolParams pool;
+  } builtin[kMostNodes] = {};
 };
 
 Graph* graph_of(abi::Context* context) { return static_cast<Graph*>(context->impl_); }
@@ -224,11 +229,11 @@ void make_tensor(Bytes* bytes, Graph* graph, int index) {
 
 void make_node(Bytes* bytes, Graph* graph, int index) {
   const char* const names[] = {"LceBconv2d", "LceBconv2d", "LceQuantize", "LceDequantize", "LceBMaxPool2d", "LceOther"};
-  const int32_t builtins[] = {abi::kBuiltinAdd, abi::kBuiltinPrelu, abi::kBuiltinConcatenation,
-                              abi::kBuiltinAveragePool2d};
+  const int32_t builtins[] = {abi::kBuiltinAdd,           abi::kBuiltinPrelu,     abi::kBuiltinConcatenation,
+                              abi::kBuiltinAveragePool2d, abi::kBuiltinMaxPool2d, abi::kBuiltinConv2d};
   abi::Node& node = graph->nodes[index];
   abi::Registration& registration = graph->registrations[index];
-  const unsigned kind = bytes->below(10);
+  const unsigned kind = bytes->below(12);
   if (kind < 6) {
     registration.builtin_code = abi::kBuiltinCustom;
     registration.custom_name = names[kind];
@@ -236,20 +241,23 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
     node.custom_initial_data_size = static_cast<int>(make_options(kind == 4, bytes, graph->options[index]));
   } else {
     registration.builtin_code = builtins[kind - 6];
-    abi::PoolParams& options = graph->builtin[index];
-    options = {static_cast<abi::Padding>(bytes->below(4)),
-               bytes->number(),
-               bytes->number(),
-               bytes->number(),
-               bytes->number(),
-               abi::kActNone};
-    if (kind == 6) *reinterpret_cast<abi::AddParams*>(&options) = {static_cast<abi::FusedActivation>(bytes->below(2))};
-    if (kind == 8)
-      *reinterpret_cast<abi::ConcatenationParams*>(&options) = {static_cast<int>(bytes->below(8)) - 2, abi::kActNone};
+    auto& options = graph->builtin[index];
+    options.pool = {static_cast<abi::Padding>(bytes->below(4)),
+                    bytes->number(),
+                    bytes->number(),
+                    bytes->number(),
+                    bytes->number(),
+                    abi::kActNone};
+    if (kind == 6) options.add = {static_cast<abi::FusedActivation>(bytes->below(2))};
+    if (kind == 8) options.concatenation = {static_cast<int>(bytes->below(8)) - 2, abi::kActNone};
+    if (kind == 11) {
+      options.convolution = {static_cast<abi::Padding>(bytes->below(4)),         bytes->number(), bytes->number(),
+                             static_cast<abi::FusedActivation>(bytes->below(6)), bytes->number(), bytes->number()};
+    }
     node.builtin_data = bytes->below(16) == 0 ? nullptr : &options;
   }
   const unsigned shape = bytes->next();
-  const int usual = kind < 2 ? 5 : kind == 6 || kind == 7 || kind == 8 ? 2 : 1;
+  const int usual = kind < 2 ? 5 : kind == 6 || kind == 7 || kind == 8 ? 2 : kind == 11 ? 3 : 1;
   graph->inputs[index].size = shape < 240 ? usual : static_cast<int>(shape % (kMostListed + 1));
   for (int i = 0; i < graph->inputs[index].size; ++i) {
     graph->inputs[index].data[i] = static_cast<int>(bytes->below(kTensors + 2)) - 1;
@@ -316,10 +324,41 @@ void make_network(Bytes* bytes, Graph* graph) {
   graph->plan.size = static_cast<int>(1 + bytes->below(kMostNodes));
 }
 
+// x ─ CONV_2D ─ MAX_POOL_2D ─ LceQuantize, as a compiler would write it.
+void make_stem(Bytes* bytes, Graph* graph) {
+  const int size = static_cast<int>(1 + bytes->below(30));
+  const int channels = static_cast<int>(1 + bytes->below(8));
+  const int filters = static_cast<int>(1 + bytes->below(70));
+  const int kernel = static_cast<int>(1 + bytes->below(7));
+  const int stride = static_cast<int>(1 + bytes->below(3));
+  const int dilation = static_cast<int>(1 + bytes->below(2));
+  set_tensor(graph, 0, abi::kFloat32, false, 4, {1, size, size, channels});
+  set_tensor(graph, 1, abi::kFloat32, true, 4, {filters, kernel, kernel, channels});
+  set_tensor(graph, 2, abi::kFloat32, true, 1, {filters});
+  const int output = (size + stride - 1) / stride;
+  set_tensor(graph, 3, abi::kFloat32, false, 4, {1, output, output, filters});
+  const int pooled = (output + 1) / 2;
+  set_tensor(graph, 4, abi::kFloat32, false, 4, {1, pooled, pooled, filters});
+  set_tensor(graph, 5, abi::kInt32, false, 4, {1, pooled, pooled, (filters + 31) / 32});
+  for (int i = 6; i < kTensors; ++i) set_tensor(graph, i, abi::kFloat32, false, 1, {1});
+  set_node(graph, 0, nullptr, abi::kBuiltinConv2d, {3, {0, 1, 2}}, 3);
+  set_node(graph, 1, nullptr, abi::kBuiltinMaxPool2d, {1, {3}}, 4);
+  set_node(graph, 2, "LceQuantize", abi::kBuiltinCustom, {1, {4}}, 5);
+  graph->builtin[0].convolution = {abi::kPaddingSame, stride, stride, abi::kActRelu, dilation, dilation};
+  graph->builtin[1].pool = {abi::kPaddingSame, 2, 2, 3, 3, abi::kActNone};
+  graph->nodes[0].builtin_data = &graph->builtin[0];
+  graph->nodes[1].builtin_data = &graph->builtin[1];
+  graph->plan.size = 3;
+}
+
 void make_graph(Bytes* bytes, Graph* graph) {
   const unsigned faults = bytes->next();
   if (faults < 128) {
-    make_network(bytes, graph);
+    if (faults % 8 < 4) {
+      make_network(bytes, graph);
+    } else {
+      make_stem(bytes, graph);
+    }
     for (unsigned i = 0; i < faults % 4; ++i) {
       const unsigned kind = bytes->below(3);
       const int tensor = static_cast<int>(bytes->below(kTensors));

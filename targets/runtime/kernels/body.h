@@ -316,18 +316,37 @@ void add_products(const float* x, const float* w, float* y, int64_t size) {
   for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(w[i]))[0];
 }
 
-void maximum(const float* x, float* y, int64_t pixels, int64_t channels) {
-  int64_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) {
-    Floats most = load_floats(y + c);
-    for (int64_t pixel = 0; pixel < pixels; ++pixel) most = larger(load_floats(x + pixel * channels + c), most);
-    store(most, y + c);
-  }
-  for (; c < channels; ++c) {
-    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-      const float candidate = x[pixel * channels + c];
-      y[c] = candidate > y[c] ? candidate : y[c];
+// The next kCount vectors of channels, which stay in registers.
+template <int kCount>
+inline void maximum_of(const FloatWindow& window, int64_t channels, float* y) {
+  Floats most[kCount];
+#pragma GCC unroll 4
+  for (int v = 0; v < kCount; ++v) most[v] = load_floats(window.x + v * kLanes);
+  for (int64_t line = 0; line < window.lines; ++line) {
+    const float* x = window.x + line * window.step;
+    for (int64_t pixel = 0; pixel < window.pixels; ++pixel, x += channels) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kCount; ++v) most[v] = larger(load_floats(x + v * kLanes), most[v]);
     }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kCount; ++v) store(most[v], y + v * kLanes);
+}
+
+void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
+  FloatWindow window = arguments;
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes, window.x += 4 * kLanes) maximum_of<4>(window, channels, y + c);
+  for (; c + kLanes <= channels; c += kLanes, window.x += kLanes) maximum_of<1>(window, channels, y + c);
+  for (; c < channels; ++c, ++window.x) {
+    float most = *window.x;
+    for (int64_t line = 0; line < window.lines; ++line) {
+      for (int64_t pixel = 0; pixel < window.pixels; ++pixel) {
+        const float x = window.x[line * window.step + pixel * channels];
+        most = x > most ? x : most;
+      }
+    }
+    y[c] = most;
   }
 }
 

@@ -78,6 +78,14 @@ struct FloatGemm {
   FloatClamp clamp;
 };
 
+// Pixels of a map: in some lines, `step` numbers apart, so many side by side.
+struct FloatWindow {
+  const float* x;
+  int64_t step;
+  int64_t lines;
+  int64_t pixels;
+};
+
 // A part of a tile's patches.
 struct PatchSlice {
   int64_t patch_words;  // of a whole patch
@@ -128,8 +136,8 @@ struct Kernels {
   // y += factor · x;  y += x · w;  each with one rounding where float_gemm has one
   void (*add_scaled)(float factor, const float* x, float* y, int64_t size);
   void (*add_products)(const float* x, const float* w, float* y, int64_t size);
-  // y = the largest of y and x of all pixels, channel by channel
-  void (*maximum)(const float* x, float* y, int64_t pixels, int64_t channels);
+  // y = the largest of the window's pixels, channel by channel
+  void (*maximum)(const FloatWindow&, int64_t channels, float* y);
 };
 
 // What the tables of one operator may take: half of the second-level cache.

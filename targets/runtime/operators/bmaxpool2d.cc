@@ -25,12 +25,16 @@ class BMaxPool2d final : public Pool2d {
   }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const uint32_t* x, int64_t pixels, uint32_t* y) {
-      for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels()) {
-        for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
+    constexpr int kAllBits = 0xff;
+    pool<uint32_t>(tile, [this](const Held<uint32_t>& held, uint32_t* y) {
+      memset(y, kAllBits, static_cast<size_t>(channels()) * sizeof(*y));
+      for (int64_t line = 0; line < held.lines; ++line) {
+        const uint32_t* x = held.x + line * held.step;
+        for (int64_t pixel = 0; pixel < held.pixels; ++pixel, x += channels()) {
+          for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
+        }
       }
-    };
-    pool<uint32_t>(tile, join, [](int64_t, uint32_t*) {});
+    });
   }
 
  private:

@@ -36,13 +36,14 @@ class AveragePool2d final : public FloatPool2d {
   const char* name() const override { return "AVERAGE_POOL_2D"; }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const float* x, int64_t pixels, float* y) {
-      for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels()) kernels().add(y, x, y, channels());
-    };
-    const auto finish = [this](int64_t count, float* y) {
-      kernels().divide(y, static_cast<float>(count), y, channels());
-    };
-    pool<float>(tile, join, finish);
+    pool<float>(tile, [this](const Held<float>& held, float* y) {
+      memset(y, 0, static_cast<size_t>(channels()) * sizeof(*y));
+      for (int64_t line = 0; line < held.lines; ++line) {
+        const float* x = held.x + line * held.step;
+        for (int64_t pixel = 0; pixel < held.pixels; ++pixel, x += channels()) kernels().add(y, x, y, channels());
+      }
+      kernels().divide(y, static_cast<float>(held.lines * held.pixels), y, channels());
+    });
   }
 };
 
@@ -51,8 +52,9 @@ class MaxPool2d final : public FloatPool2d {
   const char* name() const override { return "MAX_POOL_2D"; }
 
   void run(const Tile& tile) const override {
-    const auto join = [this](const float* x, int64_t pixels, float* y) { kernels().maximum(x, y, pixels, channels()); };
-    pool<float>(tile, join, [](int64_t, float*) {});
+    pool<float>(tile, [this](const Held<float>& held, float* y) {
+      kernels().maximum({held.x, held.step, held.lines, held.pixels}, channels(), y);
+    });
   }
 };
 

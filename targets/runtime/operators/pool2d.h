@@ -27,10 +27,18 @@ class Pool2d : public Operator {
     return preparation.set_shape(output, shape);
   }
 
-  // For every pixel of the tile: copies the first pixel of its window, calls join(x, pixels, y) for the others of each
-  // line, then finish(count, y) with how many there were in all.
-  template <typename T, typename Join, typename Finish>
-  void pool(const Tile& tile, const Join& join, const Finish& finish) const {
+  // What a window holds of the map: in some lines, `step` elements apart, so many pixels side by side.
+  template <typename T>
+  struct Held {
+    const T* x;
+    int64_t step;
+    int64_t lines;
+    int64_t pixels;
+  };
+
+  // join(held, y) for every pixel y of the tile.
+  template <typename T, typename Join>
+  void pool(const Tile& tile, const Join& join) const {
     T* y = tile.rows<T>(output);
     if (is_pointwise()) {
       memcpy(y, tile.rows<T>(inputs[0]), static_cast<size_t>(tile.pixels() * channels_) * sizeof(*y));
@@ -45,14 +53,8 @@ class Pool2d : public Operator {
       const int64_t bottom = min(rows_.position(row, rows_.kernel - 1) + 1, rows_.input);
       const int64_t left = max<int64_t>(columns_.position(column, 0), 0);
       const int64_t right = min(columns_.position(column, columns_.kernel - 1) + 1, columns_.input);
-      const T* line = x + ((image * rows_.input + top) * columns_.input + left) * channels_;
-      memcpy(y, line, static_cast<size_t>(channels_) * sizeof(*y));
-      join(line + channels_, right - left - 1, y);
-      for (int64_t i = top + 1; i < bottom; ++i) {
-        line += columns_.input * channels_;
-        join(line, right - left, y);
-      }
-      finish((bottom - top) * (right - left), y);
+      const T* const first = x + ((image * rows_.input + top) * columns_.input + left) * channels_;
+      join(Held<T>{first, columns_.input * channels_, bottom - top, right - left}, y);
     }
   }
 
