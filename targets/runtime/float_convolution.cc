@@ -17,7 +17,8 @@ void copy(const float* from, int64_t size, float* to) { memcpy(to, from, static_
 }  // namespace
 
 void FloatConvolution::plan(int64_t tile) {
-  block_ = is_direct() ? columns_.output : round_up(max<int64_t>(1, min(kMostPixels, kBlockFloats / matrix_.depth())), tile);
+  const int64_t fitting = max<int64_t>(1, min(kMostPixels, kBlockFloats / matrix_.depth()));
+  block_ = is_direct() ? columns_.output : round_up(fitting, tile);
 }
 
 bool FloatConvolution::is_direct() const { return channels_ <= kFewChannels && columns_.dilation == 1; }

@@ -24,8 +24,8 @@
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → float_gemm.h → vectors.h.  None can do without those definitions, and all are
-// part of that file's namespace: every instruction set compiles its own copy.
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → float_gemm.h → vectors.h.  None can do
+// without those definitions, and all are part of that file's namespace: every instruction set compiles its own copy.
 #pragma once
 
 #include "float_gemm.h"

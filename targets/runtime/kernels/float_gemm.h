@@ -1,7 +1,7 @@
 // Products of floats: tiles of kFloatRows rows by a panel of kFloatVectors vectors stay in registers over all k.
 //
-// Included by body.h.  One number of a row meets a vector of outputs, and no sum ever crosses lanes: every output is the
-// same, to the last bit, in whatever tile it is.  A file for an instruction set defines before:
+// Included by body.h.  One number of a row meets a vector of outputs, and no sum ever crosses lanes: every output is
+// the same, to the last bit, in whatever tile it is.  A file for an instruction set defines before:
 //   kFloatVectors, kFloatRows  the tile
 //   kFactors                   how many numbers of a row are loaded at once, to become factors: 1, or 4, a vector
 //   add_product(sums, w, x)    sums + w · x

@@ -64,8 +64,8 @@ struct FloatRows {
   int64_t run;
 };
 
-// y[r, o] = clamp(bias[o] + Σ_k x[r, k] · w[o, k]), summed in the order of k, with one rounding for each product and its
-// addition where the instruction set has that.
+// y[r, o] = clamp(bias[o] + Σ_k x[r, k] · w[o, k]), summed in the order of k, with one rounding for each product and
+// its addition where the instruction set has that.
 //
 // The rows of w lie in panels of `Kernels::float_panel`, in each [k, float_panel], the last panel's rounded up to whole
 // vectors by zeros, as are the biases.

@@ -1,5 +1,5 @@
-// TensorFlow Lite's CONV_2D of float maps with constant filters, among LCE's operators: the first convolution of a network,
-// and those that its author left in float.
+// TensorFlow Lite's CONV_2D of float maps with constant filters, among LCE's operators: the first convolution of a
+// network, and those that its author left in float.
 //
 // It differs from the interpreter's kernel in the order in which a sum is rounded.
 #include "../float_activation.h"

@@ -164,7 +164,8 @@ def windows(rng: Rng, options: object, kernel: tuple[int, int], dilates: bool) -
 def test_convolutions(seed: int, most_channels: int) -> None:
     rng = np.random.default_rng(seed)
     kernel = tuple(int(rng.choice([1, 2, 3, 5, 7])) for _ in range(2))
-    batch, channels, filters = int(rng.integers(1, 3)), int(rng.integers(1, most_channels + 1)), int(rng.integers(1, 90))
+    batch, channels = int(rng.integers(1, 3)), int(rng.integers(1, most_channels + 1))
+    filters = int(rng.integers(1, 90))
     if seed % 2:
         options = schema.DepthwiseConv2DOptionsT()
         options.depthMultiplier = int(rng.integers(1, 4))
