@@ -55,6 +55,9 @@ struct Value {
   bool leaves = false;   // whether anything outside reads it
 };
 
+// Reads what a tensor of the graph is, and where it is a constant, its data.  Null, or what is wrong with it.
+const char* read_tensor(const abi::Tensor& tensor, Value* value);
+
 // What an operator works on: pixels [begin, end) of its output.
 struct Tile {
   int64_t begin = 0;
@@ -79,7 +82,7 @@ struct Tile {
   }
 };
 
-// What operators need while they are prepared.
+// What operators need while they are prepared.  Without a context it reports nothing.
 class Preparation {
  public:
   Preparation(abi::Context* context, Value* values, const Kernels* kernels)
@@ -102,6 +105,7 @@ class Preparation {
   // Reports what is wrong and returns false.
   template <typename... Arguments>
   bool fail(const char* format, Arguments... arguments) const {
+    if (context_ == nullptr) return false;
     context_->ReportError(context_, "bnncc: node %d, %s: ", node_, operator_name_);
     context_->ReportError(context_, format, arguments...);
     return false;
@@ -126,6 +130,9 @@ class Operator {
 
   virtual const char* name() const = 0;
 
+  // Whether its node has several outputs, and an operator for each of them.
+  virtual bool is_one_of_several() const { return false; }
+
   // Reads the node's own options, which may be gone later.  Null, or what is wrong.
   virtual const char* parse(const abi::Node&) { return nullptr; }
 
@@ -144,6 +151,7 @@ class Operator {
   virtual void run(const Tile&) const = 0;
 
   int node = -1;
+  int part = 0;                 // which of the node's outputs it writes
   int inputs[kMaxInputs] = {};  // values; -1: absent
   int input_count = 0;
   int output = -1;
@@ -154,17 +162,17 @@ class Operator {
 // Whether a node is one of LCE's operators.
 bool is_lce_operator(const abi::Registration& registration);
 
-// A new operator for a node that claim.h has chosen; null where there is no memory.
+// A new operator for a node; null where there is none of its kind, or no memory.
 Operator* create_operator(const abi::Registration& registration);
 
 Operator* create_quantize();
 Operator* create_dequantize();
 Operator* create_bconv2d();
 Operator* create_bmaxpool2d();
-Operator* create_add();
-Operator* create_prelu();
-Operator* create_concatenation();
-Operator* create_average_pool2d();
+Operator* create_elementwise(int32_t code);
+Operator* create_rearrange(int32_t code);
+Operator* create_concatenation(int32_t code);
+Operator* create_float_pool2d(int32_t code);
 
 // How many words hold the bits of so many channels.
 constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }

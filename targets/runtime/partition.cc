@@ -35,14 +35,10 @@ bool has_shape(const abi::Tensor& tensor, const Shape& shape) {
   return true;
 }
 
-bool is_constant(const abi::Tensor& tensor) {
-  return tensor.allocation_type == abi::kMmapRo || tensor.allocation_type == abi::kPersistentRo;
-}
-
 }  // namespace
 
 Partition::~Partition() {
-  for (Operator* op : operators_) destroy(op);
+  for (int i = 0; i < operator_count_; ++i) destroy(operators_[i]);
 }
 
 Partition* Partition::create_from(abi::Context* context, const abi::DelegateParams& parameters, Settings* settings) {
@@ -56,25 +52,20 @@ Partition* Partition::create_from(abi::Context* context, const abi::DelegatePara
 
 bool Partition::read_nodes(abi::Context* context, const abi::DelegateParams& parameters) {
   const abi::IntArray& nodes = *parameters.nodes_to_replace;
-  const int64_t most_values = int64_t{nodes.size} * (kMaxInputs + 1);
-  if (!operators_.allocate(nodes.size) || !groups_.allocate(nodes.size) || !values_.allocate(most_values) ||
-      !blocks_.allocate(2 * int64_t{nodes.size}) ||
-      !value_of_tensor_.allocate(static_cast<int64_t>(context->tensors_size))) {
-    return false;
-  }
+  int64_t most_operators = 0;
   for (int i = 0; i < nodes.size; ++i) {
     abi::Node* node = nullptr;
     abi::Registration* registration = nullptr;
     if (context->GetNodeAndRegistration(context, nodes.data[i], &node, &registration) != abi::kOk) return false;
-    Operator* const op = create_operator(*registration);
-    if (op == nullptr) return false;
-    operators_[i] = op;
-    op->node = nodes.data[i];
-    const char* const problem = read_node(*node, i);
-    if (problem != nullptr && problem_ == nullptr) {
-      problem_ = problem;
-      problem_operator_ = op;
-    }
+    most_operators += max(node->outputs->size, 1);
+  }
+  if (!operators_.allocate(most_operators) || !groups_.allocate(most_operators) ||
+      !values_.allocate(most_operators * (kMaxInputs + 1)) || !blocks_.allocate(2 * most_operators) ||
+      !value_of_tensor_.allocate(static_cast<int64_t>(context->tensors_size))) {
+    return false;
+  }
+  for (int i = 0; i < nodes.size; ++i) {
+    if (!read_node(context, nodes.data[i])) return false;
   }
   for (int i = 0; i < parameters.output_tensors->size; ++i) {
     const int tensor = parameters.output_tensors->data[i];
@@ -84,17 +75,41 @@ bool Partition::read_nodes(abi::Context* context, const abi::DelegateParams& par
   return true;
 }
 
+// Makes the operator of a node, or one for each of its outputs; false where there is no memory.
+bool Partition::read_node(abi::Context* context, int number) {
+  abi::Node* node = nullptr;
+  abi::Registration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, number, &node, &registration) != abi::kOk) return false;
+  int parts = 1;
+  for (int part = 0; part < parts; ++part) {
+    Operator* const op = create_operator(*registration);
+    if (op == nullptr) return false;
+    if (op->is_one_of_several()) parts = node->outputs->size;
+    op->node = number;
+    op->part = part;
+    operators_[operator_count_] = op;
+    const char* const problem = connect(*node, operator_count_++);
+    if (problem != nullptr && problem_ == nullptr) {
+      problem_ = problem;
+      problem_operator_ = op;
+    }
+  }
+  return true;
+}
+
 // Null, or what is wrong with the node.
-const char* Partition::read_node(const abi::Node& node, int index) {
+const char* Partition::connect(const abi::Node& node, int index) {
   Operator& op = *operators_[index];
-  if (node.outputs->size != 1) return "it has not exactly one output";
+  if (op.part >= node.outputs->size || (node.outputs->size != 1 && !op.is_one_of_several())) {
+    return "it has not exactly one output";
+  }
   if (node.inputs->size > kMaxInputs) return "it has too many inputs";
   op.input_count = node.inputs->size;
   for (int i = 0; i < op.input_count; ++i) {
     op.inputs[i] = value_of(node.inputs->data[i]);
     if (op.inputs[i] >= 0) values_[op.inputs[i]].last_reader = index;
   }
-  op.output = value_of(node.outputs->data[0]);
+  op.output = value_of(node.outputs->data[op.part]);
   if (op.output < 0) return "its output is no tensor of the graph";
   // Shapes flow forward: what an operator reads must not change later.
   Value& y = values_[op.output];
@@ -145,40 +160,15 @@ bool Partition::read_tensors(abi::Context* context) {
   return true;
 }
 
-// Null, or what is wrong with the tensor.
-const char* Partition::read_tensor(const abi::Tensor& tensor, Value* value) const {
-  value->type = tensor.type;
-  value->quantization = tensor.params;
-  value->constant = nullptr;
-  value->shape = Shape();
-  if (tensor.dims == nullptr || tensor.dims->size < 0 || tensor.dims->size > kMaxRank)
-    return "has no shape or too many axes";
-  value->shape.rank = tensor.dims->size;
-  for (int i = 0; i < tensor.dims->size; ++i) value->shape.dims[i] = tensor.dims->data[i];
-  // The operator that writes it gives it its shape; only the number of channels may be read before.
-  if (value->writer >= 0) return is_constant(tensor) ? "is written although it is a constant" : nullptr;
-  for (int i = 0; i < value->shape.rank; ++i) {
-    if (value->shape.dims[i] < 1) return "has an axis without elements";
-  }
-  const bool is_wide = value->type == abi::kFloat32 || value->type == abi::kInt32;
-  value->row_bytes = checked_product(value->shape.channels(), is_wide ? 4 : 1);
-  value->pixels = value->shape.elements() / value->shape.channels();
-  if (value->shape.elements() < 0 || bytes_of(*value) < 0) return "is too large";
-  if (!is_constant(tensor)) return nullptr;
-  if (tensor.data == nullptr || tensor.bytes < static_cast<size_t>(bytes_of(*value))) return "has too little data";
-  if (is_wide && reinterpret_cast<uintptr_t>(tensor.data) % 4 != 0) return "has data that is not aligned";
-  value->constant = tensor.data;
-  return nullptr;
-}
-
 bool Partition::prepare_operators(abi::Context* context) {
   Preparation preparation(context, values_.data(), settings_->kernels);
-  for (Operator* op : operators_) {
-    preparation.enter(op->node, op->name());
-    for (int i = 0; i < op->input_count; ++i) {
-      if (op->inputs[i] < 0 && !op->may_be_absent(i)) return preparation.fail("its input %d is absent", i);
+  for (int i = 0; i < operator_count_; ++i) {
+    Operator& op = *operators_[i];
+    preparation.enter(op.node, op.name());
+    for (int k = 0; k < op.input_count; ++k) {
+      if (op.inputs[k] < 0 && !op.may_be_absent(k)) return preparation.fail("its input %d is absent", k);
     }
-    if (!op->prepare(preparation)) return false;
+    if (!op.prepare(preparation)) return false;
   }
   return true;
 }
@@ -187,7 +177,7 @@ bool Partition::prepare_operators(abi::Context* context) {
 // pixels of the group's results than its own.
 void Partition::form_groups() {
   group_count_ = 0;
-  for (int i = 0; i < operators_.size(); ++i) {
+  for (int i = 0; i < operator_count_; ++i) {
     if (group_count_ == 0 || !settings_->fuses || starts_group(i, groups_[group_count_ - 1].first)) {
       groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 0, 0};
     }

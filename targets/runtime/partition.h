@@ -42,11 +42,11 @@ class Partition {
   };
 
   bool read_nodes(abi::Context* context, const abi::DelegateParams& parameters);
-  const char* read_node(const abi::Node& node, int index);
+  bool read_node(abi::Context* context, int number);
+  const char* connect(const abi::Node& node, int index);
   int value_of(int tensor);
 
   bool read_tensors(abi::Context* context);
-  const char* read_tensor(const abi::Tensor& tensor, Value* value) const;
   bool prepare_operators(abi::Context* context);
   void form_groups();
   bool starts_group(int index, int first) const;
@@ -60,6 +60,7 @@ class Partition {
 
   Settings* settings_ = nullptr;
   Array<Operator*> operators_;
+  int operator_count_ = 0;
   Array<Value> values_;
   int value_count_ = 0;
   Array<int> value_of_tensor_;  // by tensor, plus 1; 0: none yet

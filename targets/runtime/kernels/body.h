@@ -22,10 +22,11 @@
 //   sign_word(x)               bit i: x[i] ≤ kLargestNegative, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h.  None can do without those definitions, and all are
-// part of that file's namespace: every instruction set compiles its own copy.
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h → vectors.h.  None can do
+// without those definitions, and all are part of that file's namespace: every instruction set compiles its own copy.
 #pragma once
 
+#include "elementwise.h"
 #include "outputs.h"
 #include "tables.h"
 
@@ -255,33 +256,6 @@ void threshold(const int32_t* counts, const int32_t* threshold, uint32_t* bits, 
   }
 }
 
-void add(const float* a, const float* b, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(a + i) + load_floats(b + i), y + i);
-  for (; i < size; ++i) y[i] = a[i] + b[i];
-}
-
-void add_per_channel(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) add(x + pixel * channels, addend, y + pixel * channels, channels);
-}
-
-void prelu(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
-    int64_t c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      const Floats value = load_floats(x + c);
-      store(value < 0 ? value * load_floats(slope + c) : value, y + c);
-    }
-    for (; c < channels; ++c) y[c] = x[c] < 0 ? x[c] * slope[c] : x[c];
-  }
-}
-
-void divide(const float* x, float divisor, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(x + i) / divisor, y + i);
-  for (; i < size; ++i) y[i] = x[i] / divisor;
-}
-
 void add_counts(const int32_t* terms, int32_t* sums, int64_t size) {
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(load_ints(sums + i) + load_ints(terms + i), sums + i);
@@ -299,7 +273,7 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
 
 [[maybe_unused]] constexpr Kernels table(const char* name) {
   constexpr auto kFillTables = kUsesTables ? fill_tables : nullptr;
-  return {
-      name, kLanes,   kVectors * kLanes, kPixels, !kInterleaves,   table_bytes, kFillTables, gemm_float, gemm_counts,
-      pack, quantize, threshold,         add,     add_per_channel, prelu,       divide,      add_counts, multiply_add};
+  return {name,        kLanes,      kVectors * kLanes, kPixels,  !kInterleaves, table_bytes, kFillTables,
+          gemm_float,  gemm_counts, pack,              quantize, threshold,     combine,     add_counts,
+          multiply_add};
 }

@@ -46,6 +46,35 @@ struct Affine {
   float most;
 };
 
+// The bounds of what is written.
+struct FloatClamp {
+  bool clamps = false;
+  float least = -__builtin_inff();  // if it clamps
+  float most = __builtin_inff();
+};
+
+// What is done to each pair of elements a, b of two maps, or to each element a of one.
+enum class Combination {
+  kFirst,  // a
+  kNegative,
+  kAbsolute,
+  kSum,
+  kDifference,
+  kProduct,
+  kQuotient,
+  kMaximum,
+  kMinimum,
+  kPrelu,  // a < 0 ? a · b : a
+};
+
+// Element (pixel, channel) is data[pixel · pixel_step + channel · channel_step]: pixel_step is 0 where all pixels share
+// one, channel_step 1, or 0 where all channels share one.
+struct Operand {
+  const float* data;
+  int64_t pixel_step;
+  int64_t channel_step;
+};
+
 // A part of a tile's patches.
 struct PatchSlice {
   int64_t patch_words;  // of a whole patch
@@ -80,11 +109,9 @@ struct Kernels {
   // Bit of channel c: count > threshold[c].
   void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);
 
-  void (*add)(const float* a, const float* b, float* y, int64_t size);
-  void (*add_per_channel)(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels);
-  // y = x < 0 ? x · slope : x
-  void (*prelu)(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels);
-  void (*divide)(const float* x, float divisor, float* y, int64_t size);
+  // y[pixel, channel] = clamp(a ∘ b); y may be a or b.
+  void (*combine)(Combination, const Operand& a, const Operand& b, const FloatClamp&, float* y, int64_t pixels,
+                  int64_t channels);
 
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);

@@ -1,129 +1,164 @@
-// TensorFlow Lite's own ADD, PRELU and CONCATENATION on float feature maps, where they stand between LCE's operators.
+// TensorFlow Lite's operators of one or two float tensors, element by element: arithmetic with its fused activation,
+// MAXIMUM, MINIMUM, PRELU, the RELU family, ABS, NEG.
 //
-// Each computes what the interpreter's kernel computes, one rounding a step.
-#include "../operator.h"
+// Each computes what the interpreter's kernel computes, one rounding a step.  Operands broadcast: a map of the output's
+// shape, a number for each channel or for each pixel, one number, constant or computed.
+#include "builtin_operator.h"
 
 namespace bnncc {
 namespace {
 
-bool is_float_map(const Value& value) { return value.type == abi::kFloat32 && value.shape.rank > 0; }
-
-// a + b for maps of one shape, or a map and a constant per channel.
-class Add final : public Operator {
- public:
-  const char* name() const override { return "ADD"; }
-
-  bool prepare(Preparation& preparation) override {
-    if (input_count != 2) return preparation.fail("it has %d inputs instead of 2", input_count);
-    kernels_ = preparation.kernels();
-    const Value& a = preparation.value(inputs[0]);
-    const Value& b = preparation.value(inputs[1]);
-    if (!is_float_map(a) || !is_float_map(b)) return preparation.fail("its inputs are not float32");
-    if (a.shape == b.shape) {
-      addend_ = nullptr;
-      map_ = inputs[0];
-      channels_ = a.shape.channels();
-      return preparation.set_shape(output, a.shape);
-    }
-    // A constant per channel: rank and axes as they broadcast to the other's shape.
-    const bool second = b.constant != nullptr;
-    map_ = second ? inputs[0] : inputs[1];
-    const Value& map = second ? a : b;
-    const Value& constant = second ? b : a;
-    channels_ = map.shape.channels();
-    addend_ = preparation.constant<float>(second ? inputs[1] : inputs[0], abi::kFloat32, channels_);
-    if (addend_ == nullptr || constant.shape.channels() != channels_ || constant.shape.rank > map.shape.rank) {
-      return preparation.fail("its inputs are neither of one shape nor a map and a constant per channel");
-    }
-    return preparation.set_shape(output, map.shape);
-  }
-
-  void run(const Tile& tile) const override {
-    float* const y = tile.rows<float>(output);
-    if (addend_ != nullptr) {
-      kernels_->add_per_channel(tile.rows<float>(map_), addend_, y, tile.pixels(), channels_);
-    } else {
-      kernels_->add(tile.rows<float>(inputs[0]), tile.rows<float>(inputs[1]), y, tile.pixels() * channels_);
-    }
-  }
-
- private:
-  const Kernels* kernels_ = nullptr;
-  const float* addend_ = nullptr;
-  int map_ = 0;
-  int64_t channels_ = 0;
+struct Function {
+  int32_t code;
+  const char* name;
+  Combination combination;
+  int inputs;
+  abi::FusedActivation activation = abi::kActNone;  // its own, where the options name none
 };
 
-// y = x where x is not negative, else x · slope[channel].
-class Prelu final : public Operator {
- public:
-  const char* name() const override { return "PRELU"; }
+constexpr Function kFunctions[] = {{abi::kBuiltinAbs, "ABS", Combination::kAbsolute, 1},
+                                   {abi::kBuiltinAdd, "ADD", Combination::kSum, 2},
+                                   {abi::kBuiltinDiv, "DIV", Combination::kQuotient, 2},
+                                   {abi::kBuiltinLeakyRelu, "LEAKY_RELU", Combination::kPrelu, 1},
+                                   {abi::kBuiltinMaximum, "MAXIMUM", Combination::kMaximum, 2},
+                                   {abi::kBuiltinMinimum, "MINIMUM", Combination::kMinimum, 2},
+                                   {abi::kBuiltinMul, "MUL", Combination::kProduct, 2},
+                                   {abi::kBuiltinNeg, "NEG", Combination::kNegative, 1},
+                                   {abi::kBuiltinPrelu, "PRELU", Combination::kPrelu, 2},
+                                   {abi::kBuiltinRelu, "RELU", Combination::kFirst, 1, abi::kActRelu},
+                                   {abi::kBuiltinRelu6, "RELU6", Combination::kFirst, 1, abi::kActRelu6},
+                                   {abi::kBuiltinReluN1To1, "RELU_N1_TO_1", Combination::kFirst, 1, abi::kActReluN1To1},
+                                   {abi::kBuiltinSub, "SUB", Combination::kDifference, 2}};
 
-  bool prepare(Preparation& preparation) override {
-    if (input_count != 2) return preparation.fail("it has %d inputs instead of 2", input_count);
-    kernels_ = preparation.kernels();
-    const Value& x = preparation.value(inputs[0]);
-    if (!is_float_map(x)) return preparation.fail("its input is not float32");
-    channels_ = x.shape.channels();
-    slope_ = preparation.constant<float>(inputs[1], abi::kFloat32, channels_);
-    if (slope_ == nullptr || preparation.value(inputs[1]).shape.channels() != channels_) {
-      return preparation.fail("its slope is not a constant per channel");
-    }
-    return preparation.set_shape(output, x.shape);
-  }
+const Function& find_function(int32_t code) {
+  const Function* found = kFunctions;
+  while (found->code != code) ++found;
+  return *found;
+}
 
-  void run(const Tile& tile) const override {
-    kernels_->prelu(tile.rows<float>(inputs[0]), slope_, tile.rows<float>(output), tile.pixels(), channels_);
-  }
+// How an operand lies beside the output: pixel p of the output meets row p / repeat of it, whose one number, or one for
+// each channel, serves all those pixels.
+struct Layout {
+  int64_t repeat = 1;
+  bool has_channels = false;
 
- private:
-  const Kernels* kernels_ = nullptr;
-  const float* slope_ = nullptr;
-  int64_t channels_ = 0;
-};
-
-// Maps side by side along the channels.
-class Concatenation final : public Operator {
- public:
-  const char* name() const override { return "CONCATENATION"; }
-
-  bool prepare(Preparation& preparation) override {
-    if (input_count < 1) return preparation.fail("it has no inputs");
-    Shape whole = preparation.value(inputs[0]).shape;
-    int64_t channels = 0;
-    for (int i = 0; i < input_count; ++i) {
-      const Value& part = preparation.value(inputs[i]);
-      if (!is_float_map(part)) return preparation.fail("its inputs are not float32");
-      Shape rest = part.shape;
-      if (rest.rank == whole.rank) rest.dims[rest.rank - 1] = whole.channels();
-      if (!(rest == whole)) return preparation.fail("its inputs differ in more than their channels");
-      part_bytes_[i] = part.shape.channels() * static_cast<int64_t>(sizeof(float));
-      channels = checked_sum(channels, part.shape.channels());
-    }
-    if (channels < 0) return preparation.fail("its output is too large");
-    whole.dims[whole.rank - 1] = static_cast<int>(channels);
-    return preparation.set_shape(output, whole);
-  }
-
-  void run(const Tile& tile) const override {
-    const int64_t row_bytes = tile.values[output].row_bytes;
-    char* y = tile.rows<char>(output);
-    for (int i = 0; i < input_count; y += part_bytes_[i], ++i) {
-      const char* const x = tile.rows<char>(inputs[i]);
-      for (int64_t pixel = 0; pixel < tile.pixels(); ++pixel) {
-        memcpy(y + pixel * row_bytes, x + pixel * part_bytes_[i], static_cast<size_t>(part_bytes_[i]));
+  // False where it broadcasts otherwise: along an axis in front of one that it has.
+  bool find(const Shape& x, const Shape& y) {
+    repeat = 1;
+    has_channels = x.channels() == y.channels();
+    if (x.rank > y.rank || (!has_channels && x.channels() != 1)) return false;
+    bool has_pixels = false;
+    for (int i = y.rank - 2; i >= 0; --i) {
+      const int axis = i - (y.rank - x.rank);
+      const int size = axis < 0 ? 1 : x.dims[axis];
+      if (size == y.dims[i]) {
+        has_pixels = has_pixels || size > 1;
+      } else if (size == 1 && !has_pixels) {
+        repeat *= y.dims[i];
+      } else {
+        return false;
       }
     }
+    // One number is best handled as such.
+    if (x.elements() == 1) has_channels = false;
+    return true;
+  }
+};
+
+// The shape that two broadcast to; false where they do not.
+bool broadcast(const Shape& a, const Shape& b, Shape* y) {
+  y->rank = max(a.rank, b.rank);
+  for (int i = 0; i < y->rank; ++i) {
+    const int axis_a = i - (y->rank - a.rank);
+    const int axis_b = i - (y->rank - b.rank);
+    const int size_a = axis_a < 0 ? 1 : a.dims[axis_a];
+    const int size_b = axis_b < 0 ? 1 : b.dims[axis_b];
+    if (size_a != size_b && size_a != 1 && size_b != 1) return false;
+    y->dims[i] = max(size_a, size_b);
+  }
+  return true;
+}
+
+class Elementwise final : public Operator {
+ public:
+  int32_t code = 0;
+
+  const char* name() const override { return find_function(code).name; }
+
+  const char* parse(const abi::Node& node) override {
+    const Function& function = find_function(code);
+    abi::FusedActivation activation = function.activation;
+    const bool is_arithmetic = function.combination >= Combination::kSum && function.combination <= Combination::kQuotient;
+    if (is_arithmetic || code == abi::kBuiltinLeakyRelu) {
+      if (node.builtin_data == nullptr) return "it has no options";
+      if (is_arithmetic) activation = static_cast<const abi::ArithmeticParams*>(node.builtin_data)->activation;
+      if (!is_arithmetic) alpha_ = static_cast<const abi::LeakyReluParams*>(node.builtin_data)->alpha;
+    }
+    return read_activation(activation, &clamp_) ? nullptr : "its activation is unknown";
+  }
+
+  bool prepare(Preparation& preparation) override {
+    const Function& function = find_function(code);
+    combination_ = function.combination;
+    if (input_count != function.inputs) {
+      return preparation.fail("it has %d inputs instead of %d", input_count, function.inputs);
+    }
+    kernels_ = preparation.kernels();
+    Shape shape = preparation.value(inputs[0]).shape;
+    for (int i = 0; i < input_count; ++i) {
+      const Value& x = preparation.value(inputs[i]);
+      if (x.type != abi::kFloat32) return preparation.fail("its inputs are not float32");
+      if (i > 0 && !broadcast(shape, x.shape, &shape)) return preparation.fail("its inputs do not broadcast");
+    }
+    if (preparation.value(output).type != abi::kFloat32) return preparation.fail("its output is not float32");
+    if (code == abi::kBuiltinPrelu && !(shape == preparation.value(inputs[0]).shape)) {
+      return preparation.fail("its slope is larger than its input");
+    }
+    for (int i = 0; i < input_count; ++i) {
+      if (!layouts_[i].find(preparation.value(inputs[i]).shape, shape)) {
+        return preparation.fail("its inputs broadcast neither by channels nor by pixels");
+      }
+    }
+    channels_ = shape.channels();
+    return preparation.set_shape(output, shape);
+  }
+
+  void run(const Tile& tile) const override {
+    float* y = tile.rows<float>(output);
+    for (int64_t pixel = tile.begin; pixel < tile.end;) {
+      int64_t end = tile.end;
+      const Operand a = operand(tile, 0, pixel, &end);
+      const Operand b = input_count == 1 ? Operand{&alpha_, 0, 0} : operand(tile, 1, pixel, &end);
+      kernels_->combine(combination_, a, b, clamp_, y, end - pixel, channels_);
+      y += (end - pixel) * channels_;
+      pixel = end;
+    }
   }
 
  private:
-  int64_t part_bytes_[kMaxInputs] = {};
+  // An input from a pixel of the output on; it serves the pixels before `end`, which moves down to where that ends.
+  Operand operand(const Tile& tile, int index, int64_t pixel, int64_t* end) const {
+    const Layout& layout = layouts_[index];
+    const int64_t channels = layout.has_channels ? channels_ : 1;
+    const int64_t step = layout.has_channels ? 1 : 0;
+    if (layout.repeat == 1) {
+      return {tile.rows<float>(inputs[index]) + (pixel - tile.begin) * channels, channels, step};
+    }
+    const int64_t row = pixel / layout.repeat;
+    *end = min(*end, (row + 1) * layout.repeat);
+    return {tile.all<float>(inputs[index]) + row * channels, 0, step};
+  }
+
+  const Kernels* kernels_ = nullptr;
+  Combination combination_ = Combination::kFirst;
+  FloatClamp clamp_;
+  float alpha_ = 0;  // of LEAKY_RELU
+  Layout layouts_[2];
+  int64_t channels_ = 0;
 };
 
 }  // namespace
 
-Operator* create_add() { return create<Add>(); }
-Operator* create_prelu() { return create<Prelu>(); }
-Operator* create_concatenation() { return create<Concatenation>(); }
+Operator* create_elementwise(int32_t code) { return create_with_code<Elementwise>(code); }
 
 }  // namespace bnncc
