@@ -14,6 +14,7 @@ namespace bnncc {
 
 constexpr int kMaxRank = 8;
 constexpr int kMaxInputs = 8;
+constexpr int kMostChained = 16;
 
 struct Shape {
   int rank = 0;
@@ -45,13 +46,14 @@ struct Value {
   int64_t row_bytes = 0;           // of one pixel
 
   // Where the data lies: in the interpreter's tensor (a constant, or what leaves or enters the partition), in the
-  // partition's arena (read by a later group), or in a tile's scratch.
-  enum class Home { kTensor, kArena, kTile } home = Home::kTensor;
+  // partition's arena (read by a later group), in a tile's scratch, or nowhere but in registers (within a chain).
+  enum class Home { kTensor, kArena, kTile, kRegister } home = Home::kTensor;
   int64_t offset = 0;    // in the arena or the scratch
   char* base = nullptr;  // of the data, but for Home::kTile
 
   int writer = -1;       // operator of the partition that writes it; -1: it comes from outside
   int last_reader = -1;  // last operator of the partition that reads it; -1: none
+  int reads = 0;         // inputs of operators of the partition that it is
   bool leaves = false;   // whether anything outside reads it
 };
 
@@ -145,6 +147,13 @@ class Operator {
   // Whether a pixel of the output depends on the same pixel of the inputs only.
   virtual bool is_pointwise() const { return true; }
 
+  // Operators in a row can be a chain: the first runs them all, and passes on to each what the one before it computes.
+  // Whether it is of a kind that chains are made of; when it is prepared, whether one may begin with it, and whether it
+  // may be in one behind the operator that writes its input `value`.
+  virtual bool is_chainable() const { return false; }
+  virtual bool starts_chain() const { return false; }
+  virtual bool continues_chain(int /*value*/) const { return false; }
+
   // Scratch for a tile of so many pixels, beside the values; -1 where it is too large.
   virtual int64_t scratch_bytes(int64_t) const { return 0; }
 
@@ -157,6 +166,8 @@ class Operator {
   int output = -1;
   int group = 0;
   int64_t scratch_offset = 0;
+  Operator* next_of_chain = nullptr;
+  int step = 0;  // the first operator of its chain, or itself: when it runs
 };
 
 // Whether a node is one of LCE's operators.

@@ -14,6 +14,9 @@ constexpr int64_t kTileBytes = 128 * 1024;
 // The fewest pixels that fill the blocks of the kernels (kernels/body.h).
 constexpr int64_t kSmallestTile = 8;
 
+// The tile whose scratch tells how much a pixel takes.
+constexpr int64_t kProbedTile = 64;
+
 const char* const kOutOfMemory = "out of memory";
 
 int64_t bytes_of(const Value& value) { return checked_product(value.pixels, value.row_bytes); }
@@ -72,7 +75,39 @@ bool Partition::read_nodes(abi::Context* context, const abi::DelegateParams& par
     if (tensor < 0 || tensor >= value_of_tensor_.size() || value_of_tensor_[tensor] == 0) continue;
     values_[value_of_tensor_[tensor] - 1].leaves = true;
   }
+  if (problem_ == nullptr) order_operators();
   return true;
+}
+
+// Puts what an operator of a chain might take from registers right in front of it: what would start or continue a
+// chain, where nothing else reads it.
+void Partition::order_operators() {
+  for (int i = operator_count_ - 1; i > 0; --i) {
+    Operator* const op = operators_[i];
+    if (!op->is_chainable()) continue;
+    int latest = -1;
+    for (int k = 0; k < op->input_count; ++k) {
+      if (op->inputs[k] < 0) continue;
+      const Value& x = values_[op->inputs[k]];
+      const bool is_own = x.writer >= 0 && x.reads == 1 && !x.leaves;
+      if (is_own && operators_[x.writer]->is_chainable()) latest = max(latest, x.writer);
+    }
+    if (latest < 0) continue;
+    Operator* const moved = operators_[latest];
+    for (int k = latest; k + 1 < i; ++k) operators_[k] = operators_[k + 1];
+    operators_[i - 1] = moved;
+    number_values();
+  }
+}
+
+void Partition::number_values() {
+  for (int i = 0; i < operator_count_; ++i) {
+    const Operator& op = *operators_[i];
+    values_[op.output].writer = i;
+    for (int k = 0; k < op.input_count; ++k) {
+      if (op.inputs[k] >= 0) values_[op.inputs[k]].last_reader = i;
+    }
+  }
 }
 
 // Makes the operator of a node, or one for each of its outputs; false where there is no memory.
@@ -107,7 +142,9 @@ const char* Partition::connect(const abi::Node& node, int index) {
   op.input_count = node.inputs->size;
   for (int i = 0; i < op.input_count; ++i) {
     op.inputs[i] = value_of(node.inputs->data[i]);
-    if (op.inputs[i] >= 0) values_[op.inputs[i]].last_reader = index;
+    if (op.inputs[i] < 0) continue;
+    values_[op.inputs[i]].last_reader = index;
+    ++values_[op.inputs[i]].reads;
   }
   op.output = value_of(node.outputs->data[op.part]);
   if (op.output < 0) return "its output is no tensor of the graph";
@@ -141,6 +178,7 @@ abi::Status Partition::prepare(abi::Context* context) {
   settings_->pool.resize(threads_);
   if (!read_tensors(context) || !prepare_operators(context)) return abi::kError;
   form_groups();
+  form_chains();
   find_homes();
   if (!plan_arena() || !plan_scratch()) {
     context->ReportError(context, "bnncc: %s", kOutOfMemory);
@@ -196,12 +234,29 @@ bool Partition::starts_group(int index, int first) const {
   return false;
 }
 
+void Partition::form_chains() {
+  for (int i = 0; i < operator_count_; ++i) {
+    operators_[i]->next_of_chain = nullptr;
+    operators_[i]->step = i;
+  }
+  for (int i = 1; settings_->fuses && i < operator_count_; ++i) {
+    Operator& before = *operators_[i - 1];
+    Operator& op = *operators_[i];
+    const bool is_together = op.group == before.group && i - before.step < kMostChained;
+    if (!is_together || !before.starts_chain() || !op.continues_chain(before.output)) continue;
+    before.next_of_chain = &op;
+    op.step = before.step;
+  }
+}
+
 void Partition::find_homes() {
   for (int i = 0; i < value_count_; ++i) {
     Value& value = values_[i];
     value.base = static_cast<char*>(const_cast<void*>(value.constant));
     if (value.writer < 0 || value.leaves) {
       value.home = Value::Home::kTensor;
+    } else if (operators_[value.writer]->next_of_chain != nullptr && value.reads == 1) {
+      value.home = Value::Home::kRegister;
     } else if (value.last_reader < 0 || operators_[value.last_reader]->group == operators_[value.writer]->group) {
       value.home = Value::Home::kTile;
     } else {
@@ -233,8 +288,8 @@ bool Partition::plan_scratch() {
   scratch_bytes_ = 0;
   for (int i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
-    if (!plan_tile(&group, 1)) return false;
-    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch, 1), kSmallestTile);
+    if (!plan_tile(&group, kProbedTile)) return false;
+    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch / kProbedTile, 1), kSmallestTile);
     const int64_t tiles = round_up(ceil_div(group.pixels, fitting), threads_);
     if (!plan_tile(&group, max(ceil_div(group.pixels, tiles), min(kSmallestTile, group.pixels)))) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
@@ -248,9 +303,10 @@ bool Partition::plan_tile(Group* group, int64_t pixels) {
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const Value& y = values_[op.output];
-    blocks_[count++] = {i, i, op.scratch_bytes(pixels), 0};
+    blocks_[count++] = {op.step, op.step, op.scratch_bytes(pixels), 0};
     if (y.home == Value::Home::kTile) {
-      blocks_[count++] = {i, max(i, y.last_reader), checked_product(y.row_bytes, pixels), 0};
+      const int last = y.last_reader < 0 ? op.step : operators_[y.last_reader]->step;
+      blocks_[count++] = {op.step, last, checked_product(y.row_bytes, pixels), 0};
     }
   }
   group->tile = pixels;
@@ -325,7 +381,9 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
   tile.end = min(tile.begin + group.tile, group.pixels);
   tile.values = partition.values_.data();
   tile.scratch = partition.scratch_.data() + thread * partition.scratch_bytes_;
-  for (int i = group.first; i <= group.last; ++i) partition.operators_[i]->run(tile);
+  for (int i = group.first; i <= group.last; ++i) {
+    if (partition.operators_[i]->step == i) partition.operators_[i]->run(tile);
+  }
 }
 
 }  // namespace bnncc

@@ -45,11 +45,14 @@ class Partition {
   bool read_node(abi::Context* context, int number);
   const char* connect(const abi::Node& node, int index);
   int value_of(int tensor);
+  void order_operators();
+  void number_values();
 
   bool read_tensors(abi::Context* context);
   bool prepare_operators(abi::Context* context);
   void form_groups();
   bool starts_group(int index, int first) const;
+  void form_chains();
   void find_homes();
   bool plan_arena();
   bool plan_scratch();

@@ -53,15 +53,17 @@ struct FloatClamp {
   float most = __builtin_inff();
 };
 
-// What is done to each pair of elements a, b of two maps, or to each element a of one.
+// What becomes of an element a of a map, or of it and an element b of another.
 enum class Combination {
   kFirst,  // a
   kNegative,
   kAbsolute,
   kSum,
-  kDifference,
+  kDifference,          // a - b
+  kReversedDifference,  // b - a
   kProduct,
-  kQuotient,
+  kQuotient,          // a / b
+  kReversedQuotient,  // b / a
   kMaximum,
   kMinimum,
   kPrelu,  // a < 0 ? a · b : a
@@ -73,6 +75,14 @@ struct Operand {
   const float* data;
   int64_t pixel_step;
   int64_t channel_step;
+};
+
+// A step of a chain: x = clamp(x ∘ b), of which one row a pixel is written to y, where that is not null.
+struct ChainStep {
+  Combination combination;
+  Operand b;
+  FloatClamp clamp;
+  float* y;
 };
 
 // A part of a tile's patches.
@@ -109,9 +119,9 @@ struct Kernels {
   // Bit of channel c: count > threshold[c].
   void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);
 
-  // y[pixel, channel] = clamp(a ∘ b); y may be a or b.
-  void (*combine)(Combination, const Operand& a, const Operand& b, const FloatClamp&, float* y, int64_t pixels,
-                  int64_t channels);
+  // The elements of [pixels, channels], from those of x on, go through all steps before the next ones do.  What a step
+  // reads may be what an earlier one has written.
+  void (*run_chain)(const Operand& x, const ChainStep* steps, int count, int64_t pixels, int64_t channels);
 
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);

@@ -31,19 +31,18 @@ class FloatPool2d final : public Pool2d {
 
   void run(const Tile& tile) const override {
     if (is_average()) {
-      const auto join = [this](const float* x, float* y) { combine(Combination::kSum, x, row(y), FloatClamp(), y); };
+      const auto join = [this](const float* x, float* y) { combine(Combination::kSum, y, row(x), FloatClamp()); };
       const auto finish = [this](int64_t count, float* y) {
         const float divisor = static_cast<float>(count);
-        combine(Combination::kQuotient, y, {&divisor, 0, 0}, clamp_, y);
+        combine(Combination::kQuotient, y, {&divisor, 0, 0}, clamp_);
       };
       pool<float>(tile, 0, join, finish);
     } else {
       constexpr int kNan = 0xff;  // its bytes; no comparison with it holds, so that it gives way to the first element
-      const auto join = [this](const float* x, float* y) {
-        const Operand before = row(y);
-        kernels_->combine(Combination::kMaximum, before, row(x), FloatClamp(), y, 1, channels());
+      const auto join = [this](const float* x, float* y) { combine(Combination::kMaximum, y, row(x), FloatClamp()); };
+      const auto finish = [this](int64_t, float* y) {
+        if (clamp_.clamps) combine(Combination::kFirst, y, row(y), clamp_);
       };
-      const auto finish = [this](int64_t, float* y) { combine(Combination::kFirst, y, row(y), clamp_, y); };
       pool<float>(tile, kNan, join, finish);
     }
   }
@@ -53,8 +52,10 @@ class FloatPool2d final : public Pool2d {
 
   Operand row(const float* x) const { return {x, channels(), 1}; }
 
-  void combine(Combination function, const float* a, const Operand& b, const FloatClamp& clamp, float* y) const {
-    kernels_->combine(function, row(a), b, clamp, y, 1, channels());
+  // y = clamp(y ∘ b), of one pixel.
+  void combine(Combination combination, float* y, const Operand& b, const FloatClamp& clamp) const {
+    const ChainStep step = {combination, b, clamp, y};
+    kernels_->run_chain(row(y), &step, 1, 1, channels());
   }
 
   abi::PoolParams options_ = {};

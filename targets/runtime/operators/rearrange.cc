@@ -2,6 +2,7 @@
 // RESHAPE, TRANSPOSE, REVERSE_V2, STRIDED_SLICE, SPLIT, PAD, SPACE_TO_DEPTH, DEPTH_TO_SPACE.
 #include "../arrangement.h"
 #include "builtin_operator.h"
+#include "copy_rows.h"
 
 namespace bnncc {
 namespace {
@@ -22,26 +23,6 @@ const Kind& find_kind(int32_t code) {
   const Kind* found = kKinds;
   while (found->code != code) ++found;
   return *found;
-}
-
-// Rows of kSize elements, or of `size` where that is 0.
-template <int kSize>
-void copy_rows(const uint32_t* from, int64_t step, int64_t size, int64_t rows, uint32_t* to) {
-  const int64_t elements = kSize != 0 ? kSize : size;
-  for (int64_t row = 0; row < rows; ++row, from += step, to += elements) {
-    memcpy(to, from, static_cast<size_t>(elements) * sizeof(*to));
-  }
-}
-
-void copy_rows(const uint32_t* from, int64_t step, int64_t size, int64_t rows, uint32_t* to) {
-  switch (size) {  // a few words of signs, or a pixel's colours: too few for a call of memcpy
-    case 1: return copy_rows<1>(from, step, size, rows, to);
-    case 2: return copy_rows<2>(from, step, size, rows, to);
-    case 3: return copy_rows<3>(from, step, size, rows, to);
-    case 4: return copy_rows<4>(from, step, size, rows, to);
-    case 8: return copy_rows<8>(from, step, size, rows, to);
-    default: return copy_rows<0>(from, step, size, rows, to);
-  }
 }
 
 class Rearrange final : public Operator {
@@ -198,7 +179,7 @@ class Rearrange final : public Operator {
   }
 
   static void write(const uint32_t* from, int64_t stride, int64_t step, int64_t size, int64_t rows, uint32_t* to) {
-    if (stride == 1) return copy_rows(from, step, size, rows, to);
+    if (stride == 1) return copy_rows(from, step, size, rows, size, to);
     for (int64_t row = 0; row < rows; ++row, from += step, to += size) {
       for (int64_t i = 0; i < size; ++i) to[i] = from[i * stride];
     }
