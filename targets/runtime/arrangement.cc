@@ -38,14 +38,25 @@ void Arrangement::add(int64_t size, int64_t stride, int64_t first, int64_t last)
 const char* Arrangement::finish(const Shape& x) {
   if (y_.elements() < 1) return "its output would be too large, or have no elements";
   if (axes_ == 0) axis_[axes_++] = {1, 1, 0, 1};
-  const int64_t pixels = y_.elements() / y_.channels();
-  if (pixels != x.elements() / x.channels()) return nullptr;
-  // The pixels are an axis, or one with their channels, or there is only one.
-  const Axis& outer = axis_[0];
-  const bool is_whole = outer.first == 0 && outer.last == outer.size;
-  const bool is_copy = axes_ == 1 && outer.stride == 1 && x.channels() == y_.channels();
-  is_pointwise_ = pixels == 1 || (is_whole && (is_copy || (outer.size == pixels && outer.stride == x.channels())));
+  locality_ = find_locality(x);
   return nullptr;
+}
+
+Locality Arrangement::find_locality(const Shape& x) const {
+  const int64_t channels = x.channels();
+  const int64_t y_channels = y_.channels();
+  if (x.elements() == channels && y_.elements() == y_channels) return {1, 1};
+  const Axis& outer = axis_[0];
+  if (outer.first != 0 || outer.last != outer.size) return {0, 0};
+  if (axes_ == 1 && outer.stride == 1 && outer.size == x.elements()) {
+    if (channels % y_channels == 0) return {1, channels / y_channels};
+    if (y_channels % channels == 0) return {y_channels / channels, 1};
+  }
+  // Runs of the input as long as the outermost axis' stride, one behind the other, become runs of the output.
+  const int64_t run = y_.elements() / outer.size;
+  const bool covers = outer.stride > 0 && outer.stride * outer.size == x.elements();
+  if (!covers || outer.stride % channels != 0 || run % y_channels != 0) return {0, 0};
+  return {outer.stride / channels, run / y_channels};
 }
 
 const char* Arrangement::reshape(const Shape& x, const int32_t* sizes, int64_t rank) {

@@ -38,8 +38,7 @@ class Arrangement {
   const Axis& axis(int index) const { return axis_[index]; }
   int64_t start() const { return start_; }  // of position 0 of all axes, in the input; outside of it where that is filled
 
-  // Whether a pixel (all axes but the last) of the output is made of the same pixel of the input.
-  bool is_pointwise() const { return is_pointwise_; }
+  const Locality& locality() const { return locality_; }
 
  private:
   static constexpr int kMostAxes = 2 * kMaxRank;
@@ -48,12 +47,13 @@ class Arrangement {
   void add(int64_t size, int64_t stride) { add(size, stride, 0, size); }
   void add(int64_t size, int64_t stride, int64_t first, int64_t last);
   const char* finish(const Shape& x);
+  Locality find_locality(const Shape& x) const;
 
   Shape y_;
   int axes_ = 0;
   Axis axis_[kMostAxes] = {};
   int64_t start_ = 0;
-  bool is_pointwise_ = false;
+  Locality locality_;
   int64_t strides_[kMaxRank] = {};  // of the input
 };
 

@@ -2,8 +2,9 @@
 //
 // A partition runs in groups of operators, each group tile by tile: a tile is a run of pixels (positions of all axes
 // but the last), and every operator of the group handles one tile before the next tile begins.  What passes between
-// operators of a group then stays in the cache, and what only they read is never written to memory.  Every operator
-// computes the same numbers as on its own, so results do not depend on the grouping.
+// operators of a group then stays in the cache, and what only they read is never written to memory.  Where an operator
+// makes a line of two, as a pooling does, tiles are runs of whole such lines, and its output's part of a tile has fewer
+// pixels.  Every operator computes the same numbers as on its own, so results do not depend on the grouping.
 #pragma once
 
 #include "abi.h"
@@ -60,6 +61,15 @@ struct Value {
 // Reads what a tensor of the graph is, and where it is a constant, its data.  Null, or what is wrong with it.
 const char* read_tensor(const abi::Tensor& tensor, Value* value);
 
+// How an operator's output depends on its input: each run of `output` pixels, from the first on, is made of a run of
+// `input` pixels, from the first on.  0: it may be made of any.
+struct Locality {
+  int64_t input = 1;
+  int64_t output = 1;
+
+  bool is_pointwise() const { return input == 1 && output == 1; }
+};
+
 // What an operator works on: pixels [begin, end) of its output.
 struct Tile {
   int64_t begin = 0;
@@ -75,6 +85,15 @@ struct Tile {
     const Value& v = values[value];
     char* const data = v.home == Value::Home::kTile ? scratch + v.offset : v.base + begin * v.row_bytes;
     return reinterpret_cast<T*>(data);
+  }
+
+  // The rows from pixel `first` on of the input of an operator of this locality, those that it needs for the tile among
+  // them: all there are, or those that the tile has.
+  template <typename T>
+  const T* map(int value, const Locality& locality, int64_t* first) const {
+    const bool is_in_tile = values[value].home == Value::Home::kTile;
+    *first = is_in_tile ? begin / locality.output * locality.input : 0;
+    return is_in_tile ? rows<T>(value) : all<T>(value);
   }
 
   // All rows of a value that an earlier group or operator outside has written.
@@ -144,8 +163,8 @@ class Operator {
   // Whether input `index` may be left out (-1 in the file).
   virtual bool may_be_absent(int) const { return false; }
 
-  // Whether a pixel of the output depends on the same pixel of the inputs only.
-  virtual bool is_pointwise() const { return true; }
+  // Where it has several inputs, it is that of each with as many pixels as its locality asks for.
+  virtual Locality locality() const { return {1, 1}; }
 
   // Operators in a row can be a chain: the first runs them all, and passes on to each what the one before it computes.
   // Whether it is of a kind that chains are made of; when it is prepared, whether one may begin with it, and whether it
@@ -165,6 +184,7 @@ class Operator {
   int input_count = 0;
   int output = -1;
   int group = 0;
+  int64_t unit = 1;  // pixels of its output in a unit of the group
   int64_t scratch_offset = 0;
   Operator* next_of_chain = nullptr;
   int step = 0;  // the first operator of its chain, or itself: when it runs

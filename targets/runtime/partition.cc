@@ -14,10 +14,15 @@ constexpr int64_t kTileBytes = 128 * 1024;
 // The fewest pixels that fill the blocks of the kernels (kernels/body.h).
 constexpr int64_t kSmallestTile = 8;
 
+// Units of a group that each thread has at least: few of them do not divide evenly.
+constexpr int64_t kFewestUnits = 7;
+
 // The tile whose scratch tells how much a pixel takes.
 constexpr int64_t kProbedTile = 64;
 
 const char* const kOutOfMemory = "out of memory";
+
+int64_t greatest_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_divisor(b, a % b); }
 
 int64_t bytes_of(const Value& value) { return checked_product(value.pixels, value.row_bytes); }
 
@@ -93,14 +98,15 @@ void Partition::order_operators() {
       if (is_own && operators_[x.writer]->is_chainable()) latest = max(latest, x.writer);
     }
     if (latest < 0) continue;
-    Operator* const moved = operators_[latest];
-    for (int k = latest; k + 1 < i; ++k) operators_[k] = operators_[k + 1];
-    operators_[i - 1] = moved;
-    number_values();
+    move_operator(latest, i - 1);
   }
 }
 
-void Partition::number_values() {
+void Partition::move_operator(int from, int to) {
+  Operator* const moved = operators_[from];
+  for (; from < to; ++from) operators_[from] = operators_[from + 1];
+  for (; from > to; --from) operators_[from] = operators_[from - 1];
+  operators_[to] = moved;
   for (int i = 0; i < operator_count_; ++i) {
     const Operator& op = *operators_[i];
     values_[op.output].writer = i;
@@ -177,6 +183,7 @@ abi::Status Partition::prepare(abi::Context* context) {
   threads_ = max(1, min(wanted, ThreadPool::kMostThreads));
   settings_->pool.resize(threads_);
   if (!read_tensors(context) || !prepare_operators(context)) return abi::kError;
+  advance_poolings();
   form_groups();
   form_chains();
   find_homes();
@@ -211,27 +218,68 @@ bool Partition::prepare_operators(abi::Context* context) {
   return true;
 }
 
-// Operators go into one group as long as their outputs have the same number of pixels and no operator needs other
-// pixels of the group's results than its own.
+// What makes a map smaller, line by line, goes in front of the first operator that begins another group: where it alone
+// reads that map there, the map never is as a whole.
+void Partition::advance_poolings() {
+  for (int i = 0; i < operator_count_; ++i) {
+    const Locality locality = operators_[i]->locality();
+    if (locality.output == 0 || locality.input <= locality.output) continue;
+    int place = 0;
+    for (int k = 0; k < operators_[i]->input_count; ++k) {
+      if (operators_[i]->inputs[k] >= 0) place = max(place, values_[operators_[i]->inputs[k]].writer + 1);
+    }
+    while (place < i && operators_[place]->locality().output != 0) ++place;
+    if (place < i) move_operator(i, place);
+  }
+}
+
+// Operators go into one group as long as they need no other pixels of the group's results than those of their own
+// tile, and else as long as their outputs have the same number of pixels.
 void Partition::form_groups() {
   group_count_ = 0;
   for (int i = 0; i < operator_count_; ++i) {
-    if (group_count_ == 0 || !settings_->fuses || starts_group(i, groups_[group_count_ - 1].first)) {
+    if (group_count_ == 0 || !settings_->fuses || !joins_group(i, &groups_[group_count_ - 1])) {
       groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 0, 0};
+      operators_[i]->unit = 1;
     }
     groups_[group_count_ - 1].last = i;
     operators_[i]->group = group_count_ - 1;
   }
 }
 
-bool Partition::starts_group(int index, int first) const {
-  const Operator& op = *operators_[index];
-  if (values_[op.output].pixels != values_[operators_[first]->output].pixels) return true;
-  if (op.is_pointwise()) return false;
+bool Partition::joins_group(int index, Group* group) {
+  Operator& op = *operators_[index];
+  const Locality locality = op.locality();
+  const int64_t pixels = values_[op.output].pixels;
+  int source = -1;
   for (int i = 0; i < op.input_count; ++i) {
-    if (op.inputs[i] >= 0 && values_[op.inputs[i]].writer >= first) return true;
+    if (op.inputs[i] < 0 || values_[op.inputs[i]].writer < group->first) continue;
+    const Value& x = values_[op.inputs[i]];
+    if (locality.output == 0 || x.pixels * locality.output != pixels * locality.input) return false;
+    source = x.writer;
   }
-  return false;
+  if (source < 0) {
+    const Operator& last = *operators_[group->last];
+    op.unit = last.unit;
+    return values_[last.output].pixels == pixels;
+  }
+  const int64_t factor = locality.input / greatest_divisor(operators_[source]->unit, locality.input);
+  if (factor > 1 && !enlarge_units(group, factor)) return false;
+  op.unit = operators_[source]->unit / locality.input * locality.output;
+  return true;
+}
+
+// False, and nothing has changed, where units would be too large for the cache, or too few for the threads.
+bool Partition::enlarge_units(Group* group, int64_t factor) {
+  if (group->units % factor != 0 || group->units / factor < kFewestUnits * threads_) return false;
+  for (int i = group->first; i <= group->last; ++i) {
+    const Operator& op = *operators_[i];
+    const int64_t bytes = checked_product(values_[op.output].row_bytes, op.unit * factor);
+    if (bytes < 0 || bytes > kTileBytes / 2) return false;
+  }
+  for (int i = group->first; i <= group->last; ++i) operators_[i]->unit *= factor;
+  group->units /= factor;
+  return true;
 }
 
 void Partition::form_chains() {
@@ -288,28 +336,33 @@ bool Partition::plan_scratch() {
   scratch_bytes_ = 0;
   for (int i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
-    if (!plan_tile(&group, kProbedTile)) return false;
-    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch / kProbedTile, 1), kSmallestTile);
-    const int64_t tiles = round_up(ceil_div(group.pixels, fitting), threads_);
-    if (!plan_tile(&group, max(ceil_div(group.pixels, tiles), min(kSmallestTile, group.pixels)))) return false;
+    const int64_t unit = operators_[group.first]->unit;
+    const int64_t probed = ceil_div(kProbedTile, unit);
+    if (!plan_tile(&group, probed)) return false;
+    const int64_t smallest = ceil_div(kSmallestTile, unit);
+    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch / probed, 1), smallest);
+    const int64_t tiles = round_up(ceil_div(group.units, fitting), threads_);
+    // Whole blocks of the kernels.
+    if (!plan_tile(&group, min(round_up(ceil_div(group.units, tiles), smallest), group.units))) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
   }
   return scratch_.allocate(checked_product(scratch_bytes_, threads_));
 }
 
-// Places what lives within a tile of so many pixels: values, and scratch of operators.
-bool Partition::plan_tile(Group* group, int64_t pixels) {
+// Places what lives within a tile of so many units: values, and scratch of operators.
+bool Partition::plan_tile(Group* group, int64_t units) {
   int count = 0;
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const Value& y = values_[op.output];
+    const int64_t pixels = units * op.unit;
     blocks_[count++] = {op.step, op.step, op.scratch_bytes(pixels), 0};
     if (y.home == Value::Home::kTile) {
       const int last = y.last_reader < 0 ? op.step : operators_[y.last_reader]->step;
       blocks_[count++] = {op.step, last, checked_product(y.row_bytes, pixels), 0};
     }
   }
-  group->tile = pixels;
+  group->tile = units;
   group->scratch = plan(blocks_.data(), count);
   if (group->scratch < 0) return false;
   count = 0;
@@ -367,7 +420,7 @@ abi::Status Partition::invoke(abi::Context* context) {
   if (!find_data(context)) return abi::kError;
   for (int i = 0; i < group_count_; ++i) {
     const Job job = {this, i};
-    settings_->pool.run(run_tile, &job, ceil_div(groups_[i].pixels, groups_[i].tile), threads_);
+    settings_->pool.run(run_tile, &job, ceil_div(groups_[i].units, groups_[i].tile), threads_);
   }
   return abi::kOk;
 }
@@ -377,12 +430,16 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
   const Partition& partition = *static_cast<const Partition*>(job.partition);
   const Group& group = partition.groups_[job.group];
   Tile tile;
-  tile.begin = index * group.tile;
-  tile.end = min(tile.begin + group.tile, group.pixels);
+  const int64_t first = index * group.tile;
+  const int64_t end = min(first + group.tile, group.units);
   tile.values = partition.values_.data();
   tile.scratch = partition.scratch_.data() + thread * partition.scratch_bytes_;
   for (int i = group.first; i <= group.last; ++i) {
-    if (partition.operators_[i]->step == i) partition.operators_[i]->run(tile);
+    const Operator& op = *partition.operators_[i];
+    if (op.step != i) continue;
+    tile.begin = first * op.unit;
+    tile.end = end * op.unit;
+    op.run(tile);
   }
 }
 

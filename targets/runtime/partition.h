@@ -32,12 +32,13 @@ class Partition {
   abi::Status invoke(abi::Context* context);
 
  private:
-  // Operators that run tile by tile: operators_[first] to operators_[last].
+  // Operators that run tile by tile: operators_[first] to operators_[last].  Tiles are of whole units, of which every
+  // operator's output has as many (Operator::unit says how many pixels they are).
   struct Group {
     int first = 0;
     int last = 0;
-    int64_t pixels = 0;
-    int64_t tile = 0;     // pixels
+    int64_t units = 0;
+    int64_t tile = 0;     // units
     int64_t scratch = 0;  // bytes of a tile
   };
 
@@ -46,17 +47,19 @@ class Partition {
   const char* connect(const abi::Node& node, int index);
   int value_of(int tensor);
   void order_operators();
-  void number_values();
+  void move_operator(int from, int to);
 
   bool read_tensors(abi::Context* context);
   bool prepare_operators(abi::Context* context);
+  void advance_poolings();
   void form_groups();
-  bool starts_group(int index, int first) const;
+  bool joins_group(int index, Group* group);
+  bool enlarge_units(Group* group, int64_t factor);
   void form_chains();
   void find_homes();
   bool plan_arena();
   bool plan_scratch();
-  bool plan_tile(Group* group, int64_t pixels);
+  bool plan_tile(Group* group, int64_t units);
   bool write_shapes(abi::Context* context) const;
   bool find_data(abi::Context* context);
   static void run_tile(const void* job, int64_t index, int thread);

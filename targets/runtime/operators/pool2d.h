@@ -9,7 +9,12 @@ namespace bnncc {
 
 class Pool2d : public Operator {
  public:
-  bool is_pointwise() const override { return rows_.is_pointwise() && columns_.is_pointwise(); }
+  // Where windows do not overlap, a line of them is made of as many lines as a window is apart from the next.
+  Locality locality() const override {
+    if (rows_.is_pointwise() && columns_.is_pointwise()) return {1, 1};
+    const bool is_local = rows_.before == 0 && rows_.kernel <= rows_.stride && rows_.output * rows_.stride == rows_.input;
+    return is_local ? Locality{rows_.stride * columns_.input, columns_.output} : Locality{0, 0};
+  }
 
  protected:
   // Places the windows that an operator's options name over its input [N, H, W, C], and gives the output its shape;
@@ -32,11 +37,13 @@ class Pool2d : public Operator {
   template <typename T, typename Join, typename Finish>
   void pool(const Tile& tile, int fill, const Join& join, const Finish& finish) const {
     T* y = tile.rows<T>(output);
-    if (is_pointwise()) {
+    const Locality locality = this->locality();
+    if (locality.is_pointwise()) {
       memcpy(y, tile.rows<T>(inputs[0]), static_cast<size_t>(tile.pixels() * channels_) * sizeof(*y));
       return;
     }
-    const T* const x = tile.all<T>(inputs[0]);
+    int64_t first = 0;
+    const T* const x = tile.map<T>(inputs[0], locality, &first);
     for (int64_t pixel = tile.begin; pixel < tile.end; ++pixel, y += channels_) {
       const int64_t column = pixel % columns_.output;
       const int64_t row = pixel / columns_.output % rows_.output;
@@ -48,7 +55,7 @@ class Pool2d : public Operator {
       memset(y, fill, static_cast<size_t>(channels_) * sizeof(*y));
       for (int64_t i = top; i < bottom; ++i) {
         for (int64_t j = left; j < right; ++j) {
-          join(x + ((image * rows_.input + i) * columns_.input + j) * channels_, y);
+          join(x + ((image * rows_.input + i) * columns_.input + j - first) * channels_, y);
         }
       }
       finish((bottom - top) * (right - left), y);

@@ -56,17 +56,18 @@ class Rearrange final : public Operator {
     const char* const problem = arrange(preparation, x.shape);
     if (problem != nullptr) return preparation.fail("%s", problem);
     fills_ = code == abi::kBuiltinPad || code == abi::kBuiltinPadV2;
+    x_channels_ = x.shape.channels();
     channels_ = arrangement_.shape().channels();
     return preparation.set_shape(output, arrangement_.shape());
   }
 
-  bool is_pointwise() const override { return arrangement_.is_pointwise(); }
+  Locality locality() const override { return arrangement_.locality(); }
 
   void run(const Tile& tile) const override {
-    const bool is_pointwise = arrangement_.is_pointwise();
-    const uint32_t* const x = is_pointwise ? tile.rows<uint32_t>(x_) : tile.all<uint32_t>(x_);
-    const int64_t first = is_pointwise ? 0 : tile.begin;
-    copy(x, first * channels_, (first + tile.pixels()) * channels_, tile.rows<uint32_t>(output));
+    int64_t first = 0;
+    const uint32_t* const x = tile.map<uint32_t>(x_, arrangement_.locality(), &first);
+    const int64_t offset = arrangement_.start() - first * x_channels_;
+    copy(x, offset, tile.begin * channels_, tile.end * channels_, tile.rows<uint32_t>(output));
   }
 
  private:
@@ -135,13 +136,12 @@ class Rearrange final : public Operator {
     return arrangement_.part(x, axis, offset, size_of(part));
   }
 
-  // Elements [begin, end) of the output.
-  void copy(const uint32_t* x, int64_t begin, int64_t end, uint32_t* y) const {
+  // Elements [begin, end) of the output; `offset`: in x, of where the arrangement starts.
+  void copy(const uint32_t* x, int64_t offset, int64_t begin, int64_t end, uint32_t* y) const {
     const int axes = arrangement_.axes();
     const Arrangement::Axis& inner = arrangement_.axis(axes - 1);
     int64_t positions[kMostAxes];
     int64_t column = begin % inner.size;
-    int64_t offset = arrangement_.start();
     int64_t row = begin / inner.size;
     for (int i = axes - 2; i >= 0; --i) {
       const Arrangement::Axis& axis = arrangement_.axis(i);
@@ -212,7 +212,8 @@ class Rearrange final : public Operator {
   abi::StridedSliceParams slice_ = {};
   Arrangement arrangement_;
   int x_ = 0;
-  int64_t channels_ = 0;
+  int64_t x_channels_ = 0;
+  int64_t channels_ = 0;  // of the output
   bool fills_ = false;
   uint32_t fill_ = 0;
 };
