@@ -131,10 +131,7 @@ void Interpreter::read_options(const FileOperator& op, Options* options) {
     case code::kLeakyRelu: options->leaky_relu = {table.number<float>(0, 0)}; break;
     case code::kSpaceToDepth:
     case code::kDepthToSpace: options->block = {table.number<int32_t>(0, 0)}; break;
-    case code::kStridedSlice:
-      options->slice = {table.number<int32_t>(0, 0), table.number<int32_t>(1, 0), table.number<int32_t>(2, 0),
-                        table.number<int32_t>(3, 0), table.number<int32_t>(4, 0), table.number<uint8_t>(5, 0) != 0};
-      break;
+    case code::kStridedSlice: options->slice = read_slice(table); break;
     case code::kConcatenation: options->concatenation = {table.number<int32_t>(0, 0), activation(1)}; break;
     case code::kAveragePool2d:
     case code::kMaxPool2d:
