@@ -127,7 +127,7 @@ SAME_VALUE(kBuiltinPrelu, kTfLiteBuiltinPrelu);
 SAME_VALUE(kBuiltinMaximum, kTfLiteBuiltinMaximum);
 SAME_VALUE(kBuiltinMinimum, kTfLiteBuiltinMinimum);
 SAME_VALUE(kBuiltinNeg, kTfLiteBuiltinNeg);
-SAME_VALUE(kBuiltinPadV2, kTfLiteBuiltinPadV2);
+SAME_VALUE(kBuiltinPadV2, kTfLiteBuiltinPadv2);
 SAME_VALUE(kBuiltinLeakyRelu, kTfLiteBuiltinLeakyRelu);
 SAME_VALUE(kBuiltinAbs, kTfLiteBuiltinAbs);
 SAME_VALUE(kBuiltinSplitV, kTfLiteBuiltinSplitV);
