@@ -29,34 +29,32 @@ class FloatPool2d final : public Pool2d {
     return slide_windows(preparation, padding, options_);
   }
 
+  // A window's pixels are operands of one chain; what is left of large ones are further chains.
   void run(const Tile& tile) const override {
-    if (is_average()) {
-      const auto join = [this](const float* x, float* y) { combine(Combination::kSum, y, row(x), FloatClamp()); };
-      const auto finish = [this](int64_t count, float* y) {
-        const float divisor = static_cast<float>(count);
-        combine(Combination::kQuotient, y, {&divisor, 0, 0}, clamp_);
-      };
-      pool<float>(tile, 0, join, finish);
-    } else {
-      constexpr int kNan = 0xff;  // its bytes; no comparison with it holds, so that it gives way to the first element
-      const auto join = [this](const float* x, float* y) { combine(Combination::kMaximum, y, row(x), FloatClamp()); };
-      const auto finish = [this](int64_t, float* y) {
-        if (clamp_.clamps) combine(Combination::kFirst, y, row(y), clamp_);
-      };
-      pool<float>(tile, kNan, join, finish);
-    }
+    for_windows<float>(tile, [this](const Windows<float>& windows) {
+      const float size = static_cast<float>(windows.rows * windows.columns);
+      const Combination join = is_average() ? Combination::kSum : Combination::kMaximum;
+      const ChainStep last = is_average() ? ChainStep{Combination::kQuotient, {&size, 0, 0}, clamp_, windows.y}
+                                          : ChainStep{Combination::kFirst, {&size, 0, 0}, clamp_, windows.y};
+      Operand x = {windows.x, windows.x_step, 1};
+      ChainStep steps[kMostChained];
+      int count = 0;
+      for (int64_t i = 1; i < windows.rows * windows.columns; ++i) {
+        const int64_t offset = i / windows.columns * windows.x_row + i % windows.columns * channels();
+        steps[count++] = {join, {windows.x + offset, windows.x_step, 1}, FloatClamp(), nullptr};
+        if (count + 1 < kMostChained) continue;
+        steps[count - 1].y = windows.y;
+        kernels_->run_chain(x, steps, count, windows.count, channels());
+        x = {windows.y, channels(), 1};
+        count = 0;
+      }
+      steps[count++] = last;
+      kernels_->run_chain(x, steps, count, windows.count, channels());
+    });
   }
 
  private:
   bool is_average() const { return code == abi::kBuiltinAveragePool2d; }
-
-  Operand row(const float* x) const { return {x, channels(), 1}; }
-
-  // y = clamp(y ∘ b), of one pixel.
-  void combine(Combination combination, float* y, const Operand& b, const FloatClamp& clamp) const {
-    const ChainStep step = {combination, b, clamp, y};
-    kernels_->run_chain(row(y), &step, 1, 1, channels());
-  }
 
   abi::PoolParams options_ = {};
   FloatClamp clamp_;
