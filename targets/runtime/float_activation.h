@@ -6,17 +6,16 @@
 
 namespace bnncc {
 
-// False for an activation that is unknown.
-inline bool clamp_of(abi::FusedActivation activation, FloatClamp* clamp) {
-  *clamp = FloatClamp();
-  clamp->clamps = activation != abi::kActNone;
-  if (activation == abi::kActRelu || activation == abi::kActRelu6) clamp->least = 0;
-  if (activation == abi::kActRelu6) clamp->most = 6;
-  if (activation == abi::kActReluN1To1) {
-    clamp->least = -1;
-    clamp->most = 1;
+// False for one that is unknown.
+inline bool read_activation(abi::FusedActivation activation, FloatClamp* clamp) {
+  constexpr float kInfinity = __builtin_inff();
+  switch (activation) {
+    case abi::kActNone: *clamp = FloatClamp(); return true;
+    case abi::kActRelu: *clamp = {true, 0, kInfinity}; return true;
+    case abi::kActReluN1To1: *clamp = {true, -1, 1}; return true;
+    case abi::kActRelu6: *clamp = {true, 0, 6}; return true;
+    default: return false;
   }
-  return activation >= abi::kActNone && activation <= abi::kActRelu6;
 }
 
 }  // namespace bnncc

@@ -110,6 +110,9 @@ struct BuiltinEntry {
   Builtin* (*create)(int32_t code);
 };
 
+// Options of STRIDED_SLICE.
+abi::StridedSliceParams read_slice(const FlatbufferTable& options);
+
 // The operator of this code; null where the interpreter has none.
 const BuiltinEntry* find_builtin(int32_t code);
 

@@ -24,10 +24,12 @@
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → float_gemm.h → vectors.h.  None can do
-// without those definitions, and all are part of that file's namespace: every instruction set compiles its own copy.
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h and float_gemm.h →
+// vectors.h.  None can do without those definitions, and all are part of that file's namespace: every instruction set
+// compiles its own copy.
 #pragma once
 
+#include "elementwise.h"
 #include "float_gemm.h"
 #include "outputs.h"
 #include "tables.h"
@@ -258,33 +260,6 @@ void threshold(const int32_t* counts, const int32_t* threshold, uint32_t* bits, 
   }
 }
 
-void add(const float* a, const float* b, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(a + i) + load_floats(b + i), y + i);
-  for (; i < size; ++i) y[i] = a[i] + b[i];
-}
-
-void add_per_channel(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) add(x + pixel * channels, addend, y + pixel * channels, channels);
-}
-
-void prelu(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
-    int64_t c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      const Floats value = load_floats(x + c);
-      store(value < 0 ? value * load_floats(slope + c) : value, y + c);
-    }
-    for (; c < channels; ++c) y[c] = x[c] < 0 ? x[c] * slope[c] : x[c];
-  }
-}
-
-void divide(const float* x, float divisor, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(x + i) / divisor, y + i);
-  for (; i < size; ++i) y[i] = x[i] / divisor;
-}
-
 void add_counts(const int32_t* terms, int32_t* sums, int64_t size) {
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(load_ints(sums + i) + load_ints(terms + i), sums + i);
@@ -366,10 +341,7 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           pack,
           quantize,
           threshold,
-          add,
-          add_per_channel,
-          prelu,
-          divide,
+          run_chain,
           add_counts,
           multiply_add,
           float_gemm,

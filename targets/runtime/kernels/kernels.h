@@ -86,6 +86,38 @@ struct FloatWindow {
   int64_t pixels;
 };
 
+// What becomes of an element a of a map, or of it and an element b of another.
+enum class Combination {
+  kFirst,  // a
+  kNegative,
+  kAbsolute,
+  kSum,
+  kDifference,          // a - b
+  kReversedDifference,  // b - a
+  kProduct,
+  kQuotient,          // a / b
+  kReversedQuotient,  // b / a
+  kMaximum,
+  kMinimum,
+  kPrelu,  // a < 0 ? a · b : a
+};
+
+// Element (pixel, channel) is data[pixel · pixel_step + channel · channel_step]: pixel_step is 0 where all pixels share
+// one, channel_step 1, or 0 where all channels share one.
+struct Operand {
+  const float* data;
+  int64_t pixel_step;
+  int64_t channel_step;
+};
+
+// A step of a chain: x = clamp(x ∘ b), of which one row a pixel is written to y, where that is not null.
+struct ChainStep {
+  Combination combination;
+  Operand b;
+  FloatClamp clamp;
+  float* y;
+};
+
 // A part of a tile's patches.
 struct PatchSlice {
   int64_t patch_words;  // of a whole patch
@@ -122,11 +154,9 @@ struct Kernels {
   // Bit of channel c: count > threshold[c].
   void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);
 
-  void (*add)(const float* a, const float* b, float* y, int64_t size);
-  void (*add_per_channel)(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels);
-  // y = x < 0 ? x · slope : x
-  void (*prelu)(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels);
-  void (*divide)(const float* x, float divisor, float* y, int64_t size);
+  // The elements of [pixels, channels], from those of x on, go through all steps before the next ones do.  What a step
+  // reads may be what an earlier one has written.
+  void (*run_chain)(const Operand& x, const ChainStep* steps, int count, int64_t pixels, int64_t channels);
 
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);

@@ -2,9 +2,8 @@
 // network, and those that its author left in float.
 //
 // It differs from the interpreter's kernel in the order in which a sum is rounded.
-#include "../float_activation.h"
 #include "../float_convolution.h"
-#include "../operator.h"
+#include "builtin_operator.h"
 
 namespace bnncc {
 namespace {
@@ -18,7 +17,8 @@ class Conv2d final : public Operator {
     options_ = *static_cast<const abi::ConvParams*>(node.builtin_data);
     if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
     if (options_.dilation_width_factor < 1 || options_.dilation_height_factor < 1) return "a dilation is not positive";
-    return clamp_of(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid) return "its padding is unknown";
+    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
   }
 
   bool may_be_absent(int index) const override { return index == 2; }
@@ -27,7 +27,7 @@ class Conv2d final : public Operator {
     if (input_count < 2 || input_count > 3) return preparation.fail("it has %d inputs instead of 3", input_count);
     const Value& x = preparation.value(inputs[0]);
     const Value& filters = preparation.value(inputs[1]);
-    if (x.type != abi::kFloat32 || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
+    if (!is_float_map(x) || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
     const float* const weights = preparation.constant<float>(inputs[1], abi::kFloat32, filters.shape.elements());
     if (weights == nullptr || filters.shape.rank != 4 || filters.shape.channels() != x.shape.channels()) {
       return preparation.fail("its filters are not a constant float32 tensor of 4 axes with the input's channels");
@@ -48,14 +48,14 @@ class Conv2d final : public Operator {
                                            static_cast<int>(axes[1].output), outputs}});
   }
 
-  bool is_pointwise() const override { return convolution_.is_pointwise(); }
+  Locality locality() const override { return convolution_.is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
 
   int64_t scratch_bytes(int64_t pixels) const override {
     return checked_product(convolution_.scratch_floats(pixels), sizeof(float));
   }
 
   void run(const Tile& tile) const override {
-    const float* const x = is_pointwise() ? tile.rows<float>(inputs[0]) : tile.all<float>(inputs[0]);
+    const float* const x = convolution_.is_pointwise() ? tile.rows<float>(inputs[0]) : tile.all<float>(inputs[0]);
     float* const scratch = reinterpret_cast<float*>(tile.scratch + scratch_offset);
     convolution_.run(x, tile.begin, tile.end, 0, convolution_.panels(), scratch, tile.rows<float>(output));
   }
@@ -74,6 +74,6 @@ class Conv2d final : public Operator {
 
 }  // namespace
 
-Operator* create_conv2d() { return create<Conv2d>(); }
+Operator* create_conv2d(int32_t) { return create<Conv2d>(); }
 
 }  // namespace bnncc

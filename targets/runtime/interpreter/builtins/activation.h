@@ -8,7 +8,7 @@ namespace bnncc {
 
 struct Clamp : FloatClamp {
   // From the schema's ActivationFunctionType; false for one that the interpreter does not know.
-  bool read(int8_t activation) { return clamp_of(static_cast<abi::FusedActivation>(activation), this); }
+  bool read(int8_t activation) { return read_activation(static_cast<abi::FusedActivation>(activation), this); }
 
   void apply(float* y, int64_t size) const {
     if (!clamps) return;
