@@ -33,9 +33,32 @@ enum BuiltinCode : int32_t {
   kBuiltinAdd = 0,
   kBuiltinAveragePool2d = 1,
   kBuiltinConcatenation = 2,
+  kBuiltinConv2d = 3,
+  kBuiltinDepthToSpace = 5,
+  kBuiltinMaxPool2d = 17,
+  kBuiltinMul = 18,
+  kBuiltinRelu = 19,
+  kBuiltinReluN1To1 = 20,
+  kBuiltinRelu6 = 21,
+  kBuiltinReshape = 22,
+  kBuiltinSpaceToDepth = 26,
   kBuiltinCustom = 32,
+  kBuiltinPad = 34,
+  kBuiltinTranspose = 39,
+  kBuiltinSub = 41,
+  kBuiltinDiv = 42,
+  kBuiltinStridedSlice = 45,
+  kBuiltinSplit = 49,
   kBuiltinDelegate = 51,
   kBuiltinPrelu = 54,
+  kBuiltinMaximum = 55,
+  kBuiltinMinimum = 57,
+  kBuiltinNeg = 59,
+  kBuiltinPadV2 = 60,
+  kBuiltinLeakyRelu = 98,
+  kBuiltinAbs = 101,
+  kBuiltinSplitV = 102,
+  kBuiltinReverseV2 = 105,
 };
 
 constexpr int64_t kFlagsAllowDynamicTensors = 1;
@@ -136,13 +159,23 @@ struct Delegate {
 };
 
 // Options of the built-in operators, as the interpreter parsed them (a prefix of each).
-struct AddParams {
+// ADD, SUB, MUL, DIV.
+struct ArithmeticParams {
   FusedActivation activation;
 };
 
 struct ConcatenationParams {
   int axis;
   FusedActivation activation;
+};
+
+struct ConvParams {
+  Padding padding;
+  int stride_width;
+  int stride_height;
+  FusedActivation activation;
+  int dilation_width_factor;
+  int dilation_height_factor;
 };
 
 struct PoolParams {
@@ -152,6 +185,24 @@ struct PoolParams {
   int filter_width;
   int filter_height;
   FusedActivation activation;
+};
+
+struct LeakyReluParams {
+  float alpha;
+};
+
+// SPACE_TO_DEPTH, DEPTH_TO_SPACE.
+struct BlockParams {
+  int block_size;
+};
+
+struct StridedSliceParams {
+  int begin_mask;
+  int end_mask;
+  int ellipsis_mask;
+  int new_axis_mask;
+  int shrink_axis_mask;
+  bool offset;
 };
 
 static_assert(sizeof(Tensor) == (sizeof(void*) == 8 ? 112 : 64));

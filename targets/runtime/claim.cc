@@ -7,10 +7,12 @@ namespace {
 
 class Claim {
  public:
-  Claim(abi::Context* context, const abi::IntArray* plan) : context_(context), plan_(plan) {}
+  Claim(abi::Context* context, const abi::IntArray* plan, const Kernels* kernels)
+      : context_(context), plan_(plan), kernels_(kernels) {}
 
   bool find(bool with_neighbours, Array<int>* nodes) {
-    if (!claimed_.allocate(plan_->size) || !touched_.allocate(static_cast<int64_t>(context_->tensors_size)) ||
+    if (!claimed_.allocate(plan_->size) || !refused_.allocate(plan_->size) ||
+        !touched_.allocate(static_cast<int64_t>(context_->tensors_size)) ||
         !nodes->allocate(int64_t{plan_->size} + 1)) {
       return false;
     }
@@ -21,7 +23,11 @@ class Claim {
     for (bool grows = with_neighbours; grows;) {
       grows = false;
       for (int i = 0; i < plan_->size; ++i) {
-        if (claimed_[i] || !meets_claimed(i) || !is_known(i)) continue;
+        if (claimed_[i] || refused_[i] || !meets_claimed(i)) continue;
+        if (!can_take(i)) {
+          refused_[i] = 1;
+          continue;
+        }
         take(i);
         grows = true;
       }
@@ -78,89 +84,59 @@ class Claim {
   }
   bool is_map(int index) const { return is_tensor(index) && !is_constant(index); }
 
-  bool is_float(int index) const {
-    return is_tensor(index) && context_->tensors[index].type == abi::kFloat32 &&
-           context_->tensors[index].dims != nullptr && context_->tensors[index].dims->size > 0 &&
-           context_->tensors[index].dims->size <= kMaxRank;
-  }
-
-  int channels(int index) const {
-    const abi::IntArray& dims = *context_->tensors[index].dims;
-    return dims.data[dims.size - 1];
-  }
-
-  bool same_shape(int a, int b) const {
-    const abi::IntArray& x = *context_->tensors[a].dims;
-    const abi::IntArray& y = *context_->tensors[b].dims;
-    if (x.size != y.size) return false;
-    for (int i = 0; i < x.size; ++i) {
-      if (x.data[i] != y.data[i]) return false;
-    }
-    return true;
-  }
-
-  // A constant of as many elements as `map` has channels, along the last axis.
-  bool is_per_channel(int constant, int map) const {
-    if (!is_constant(constant) || channels(constant) != channels(map)) return false;
-    const abi::IntArray& dims = *context_->tensors[constant].dims;
-    if (dims.size > context_->tensors[map].dims->size) return false;
-    for (int i = 0; i + 1 < dims.size; ++i) {
-      if (dims.data[i] != 1) return false;
-    }
-    return true;
-  }
-
-  // Whether the delegate computes this neighbour as the interpreter would.
-  bool is_known(int position) const {
+  // Whether the delegate has an operator for this neighbour that can be prepared on its tensors as they are now, and
+  // gives its outputs the shapes that they are declared with: it then computes what the interpreter would.
+  bool can_take(int position) const {
     abi::Node* node = nullptr;
     abi::Registration* registration = nullptr;
-    if (!get(position, &node, &registration)) return false;
-    const abi::IntArray& inputs = *node->inputs;
-    if (node->outputs->size != 1 || inputs.size < 1 || inputs.size > kMaxInputs) return false;
-    for (int i = 0; i < inputs.size; ++i) {
-      if (!is_float(inputs.data[i])) return false;
+    if (!get(position, &node, &registration) || node->outputs->size < 1) return false;
+    for (int part = 0; part < node->outputs->size; ++part) {
+      Operator* const op = create_operator(*registration);
+      const bool is_prepared = op != nullptr && (part == 0 || op->is_one_of_several()) && prepare(*node, part, op);
+      destroy(op);
+      if (!is_prepared) return false;
     }
-    if (!is_float(node->outputs->data[0])) return false;
-    const int a = inputs.data[0];
-    const int b = inputs.data[inputs.size - 1];
-    switch (registration->builtin_code) {
-      case abi::kBuiltinAdd: {
-        const auto* const options = static_cast<const abi::AddParams*>(node->builtin_data);
-        return options != nullptr && options->activation == abi::kActNone && inputs.size == 2 &&
-               (same_shape(a, b) || is_per_channel(b, a) || is_per_channel(a, b));
-      }
-      case abi::kBuiltinPrelu: return inputs.size == 2 && is_per_channel(b, a);
-      case abi::kBuiltinConcatenation: {
-        const auto* const options = static_cast<const abi::ConcatenationParams*>(node->builtin_data);
-        const int rank = context_->tensors[a].dims->size;
-        return options != nullptr && options->activation == abi::kActNone &&
-               (options->axis == rank - 1 || options->axis == -1);
-      }
-      case abi::kBuiltinAveragePool2d: {
-        const auto* const options = static_cast<const abi::PoolParams*>(node->builtin_data);
-        return options != nullptr && options->activation == abi::kActNone && inputs.size == 1 &&
-               context_->tensors[a].dims->size == 4 &&
-               (options->padding == abi::kPaddingSame || options->padding == abi::kPaddingValid);
-      }
-      default: return false;
+    return true;
+  }
+
+  bool prepare(const abi::Node& node, int part, Operator* op) const {
+    Value values[kMaxInputs + 1];
+    if (node.inputs->size > kMaxInputs) return false;
+    op->part = part;
+    op->input_count = node.inputs->size;
+    for (int i = 0; i < op->input_count; ++i) {
+      const int tensor = node.inputs->data[i];
+      op->inputs[i] = tensor < 0 ? -1 : i;
+      if (tensor < 0 && op->may_be_absent(i)) continue;
+      if (!is_tensor(tensor) || read_tensor(context_->tensors[tensor], &values[i]) != nullptr) return false;
     }
+    const int tensor = node.outputs->data[part];
+    op->output = kMaxInputs;
+    Value& y = values[op->output];
+    y.writer = 0;
+    if (!is_tensor(tensor) || read_tensor(context_->tensors[tensor], &y) != nullptr) return false;
+    const Shape declared = y.shape;
+    Preparation preparation(nullptr, values, kernels_);
+    return op->parse(node) == nullptr && op->prepare(preparation) && y.shape == declared;
   }
 
   abi::Context* context_;
   const abi::IntArray* plan_;
+  const Kernels* kernels_;
   Array<uint8_t> claimed_;  // by position in the plan
+  Array<uint8_t> refused_;  // by position in the plan: neighbours that the delegate cannot take
   Array<uint8_t> touched_;  // by tensor: maps that a claimed node reads or writes
 };
 
 }  // namespace
 
-bool claim_nodes(abi::Context* context, bool with_neighbours, Array<int>* nodes) {
+bool claim_nodes(abi::Context* context, const Kernels* kernels, bool with_neighbours, Array<int>* nodes) {
   abi::IntArray* plan = nullptr;
   if (context->GetExecutionPlan(context, &plan) != abi::kOk || plan == nullptr) {
     context->ReportError(context, "bnncc: the interpreter has no execution plan");
     return false;
   }
-  if (Claim(context, plan).find(with_neighbours, nodes)) return true;
+  if (Claim(context, plan, kernels).find(with_neighbours, nodes)) return true;
   context->ReportError(context, "bnncc: out of memory");
   return false;
 }

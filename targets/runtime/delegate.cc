@@ -40,7 +40,7 @@ abi::Status invoke_partition(abi::Context* context, abi::Node* node) {
 abi::Status prepare_delegate(abi::Context* context, abi::Delegate* delegate) {
   const auto& data = *static_cast<const DelegateData*>(delegate->data_);
   Array<int> nodes;
-  if (!claim_nodes(context, data.settings.fuses, &nodes)) return abi::kError;
+  if (!claim_nodes(context, data.settings.kernels, data.settings.fuses, &nodes)) return abi::kError;
   if (nodes[0] == 0) return abi::kOk;
   abi::Registration registration = {};
   registration.init = init;

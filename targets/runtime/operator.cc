@@ -27,6 +27,10 @@ bool Preparation::set_shape(int index, const Shape& shape) const {
 
 namespace {
 
+bool is_constant(const abi::Tensor& tensor) {
+  return tensor.allocation_type == abi::kMmapRo || tensor.allocation_type == abi::kPersistentRo;
+}
+
 struct LceOperator {
   const char* name;
   Operator* (*create)();
@@ -45,17 +49,72 @@ const LceOperator* find_lce(const abi::Registration& registration) {
   return nullptr;
 }
 
+struct BuiltinOperator {
+  int32_t code;
+  Operator* (*create)(int32_t code);
+};
+
+constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_elementwise},
+                                                 {abi::kBuiltinAdd, create_elementwise},
+                                                 {abi::kBuiltinAveragePool2d, create_float_pool2d},
+                                                 {abi::kBuiltinConcatenation, create_concatenation},
+                                                 {abi::kBuiltinConv2d, create_conv2d},
+                                                 {abi::kBuiltinDepthToSpace, create_rearrange},
+                                                 {abi::kBuiltinDiv, create_elementwise},
+                                                 {abi::kBuiltinLeakyRelu, create_elementwise},
+                                                 {abi::kBuiltinMaximum, create_elementwise},
+                                                 {abi::kBuiltinMaxPool2d, create_float_pool2d},
+                                                 {abi::kBuiltinMinimum, create_elementwise},
+                                                 {abi::kBuiltinMul, create_elementwise},
+                                                 {abi::kBuiltinNeg, create_elementwise},
+                                                 {abi::kBuiltinPad, create_rearrange},
+                                                 {abi::kBuiltinPadV2, create_rearrange},
+                                                 {abi::kBuiltinPrelu, create_elementwise},
+                                                 {abi::kBuiltinRelu, create_elementwise},
+                                                 {abi::kBuiltinRelu6, create_elementwise},
+                                                 {abi::kBuiltinReluN1To1, create_elementwise},
+                                                 {abi::kBuiltinReshape, create_rearrange},
+                                                 {abi::kBuiltinReverseV2, create_rearrange},
+                                                 {abi::kBuiltinSpaceToDepth, create_rearrange},
+                                                 {abi::kBuiltinSplit, create_rearrange},
+                                                 {abi::kBuiltinSplitV, create_rearrange},
+                                                 {abi::kBuiltinStridedSlice, create_rearrange},
+                                                 {abi::kBuiltinSub, create_elementwise},
+                                                 {abi::kBuiltinTranspose, create_rearrange}};
+
 }  // namespace
+
+const char* read_tensor(const abi::Tensor& tensor, Value* value) {
+  value->type = tensor.type;
+  value->quantization = tensor.params;
+  value->constant = nullptr;
+  value->shape = Shape();
+  if (tensor.dims == nullptr || tensor.dims->size < 0 || tensor.dims->size > kMaxRank)
+    return "has no shape or too many axes";
+  value->shape.rank = tensor.dims->size;
+  for (int i = 0; i < tensor.dims->size; ++i) value->shape.dims[i] = tensor.dims->data[i];
+  // The operator that writes it gives it its shape; only the number of channels may be read before.
+  if (value->writer >= 0) return is_constant(tensor) ? "is written although it is a constant" : nullptr;
+  for (int i = 0; i < value->shape.rank; ++i) {
+    if (value->shape.dims[i] < 1) return "has an axis without elements";
+  }
+  const bool is_wide = value->type == abi::kFloat32 || value->type == abi::kInt32;
+  value->row_bytes = checked_product(value->shape.channels(), is_wide ? 4 : 1);
+  value->pixels = value->shape.elements() / value->shape.channels();
+  const int64_t bytes = checked_product(value->pixels, value->row_bytes);
+  if (value->shape.elements() < 0 || bytes < 0) return "is too large";
+  if (!is_constant(tensor)) return nullptr;
+  if (tensor.data == nullptr || tensor.bytes < static_cast<size_t>(bytes)) return "has too little data";
+  if (is_wide && reinterpret_cast<uintptr_t>(tensor.data) % 4 != 0) return "has data that is not aligned";
+  value->constant = tensor.data;
+  return nullptr;
+}
 
 bool is_lce_operator(const abi::Registration& registration) { return find_lce(registration) != nullptr; }
 
 Operator* create_operator(const abi::Registration& registration) {
-  switch (registration.builtin_code) {
-    case abi::kBuiltinAdd: return create_add();
-    case abi::kBuiltinPrelu: return create_prelu();
-    case abi::kBuiltinConcatenation: return create_concatenation();
-    case abi::kBuiltinAveragePool2d: return create_average_pool2d();
-    default: break;
+  for (const BuiltinOperator& known : kBuiltinOperators) {
+    if (registration.builtin_code == known.code) return known.create(known.code);
   }
   const LceOperator* const lce = find_lce(registration);
   return lce == nullptr ? nullptr : lce->create();

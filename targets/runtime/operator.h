@@ -2,8 +2,9 @@
 //
 // A partition runs in groups of operators, each group tile by tile: a tile is a run of pixels (positions of all axes
 // but the last), and every operator of the group handles one tile before the next tile begins.  What passes between
-// operators of a group then stays in the cache, and what only they read is never written to memory.  Every operator
-// computes the same numbers as on its own, so results do not depend on the grouping.
+// operators of a group then stays in the cache, and what only they read is never written to memory.  Where an operator
+// makes a line of two, as a pooling does, tiles are runs of whole such lines, and its output's part of a tile has fewer
+// pixels.  Every operator computes the same numbers as on its own, so results do not depend on the grouping.
 #pragma once
 
 #include "abi.h"
@@ -14,6 +15,7 @@ namespace bnncc {
 
 constexpr int kMaxRank = 8;
 constexpr int kMaxInputs = 8;
+constexpr int kMostChained = 16;
 
 struct Shape {
   int rank = 0;
@@ -45,14 +47,27 @@ struct Value {
   int64_t row_bytes = 0;           // of one pixel
 
   // Where the data lies: in the interpreter's tensor (a constant, or what leaves or enters the partition), in the
-  // partition's arena (read by a later group), or in a tile's scratch.
-  enum class Home { kTensor, kArena, kTile } home = Home::kTensor;
+  // partition's arena (read by a later group), in a tile's scratch, or nowhere but in registers (within a chain).
+  enum class Home { kTensor, kArena, kTile, kRegister } home = Home::kTensor;
   int64_t offset = 0;    // in the arena or the scratch
   char* base = nullptr;  // of the data, but for Home::kTile
 
   int writer = -1;       // operator of the partition that writes it; -1: it comes from outside
   int last_reader = -1;  // last operator of the partition that reads it; -1: none
+  int reads = 0;         // inputs of operators of the partition that it is
   bool leaves = false;   // whether anything outside reads it
+};
+
+// Reads what a tensor of the graph is, and where it is a constant, its data.  Null, or what is wrong with it.
+const char* read_tensor(const abi::Tensor& tensor, Value* value);
+
+// How an operator's output depends on its input: each run of `output` pixels, from the first on, is made of a run of
+// `input` pixels, from the first on.  0: it may be made of any.
+struct Locality {
+  int64_t input = 1;
+  int64_t output = 1;
+
+  bool is_pointwise() const { return input == 1 && output == 1; }
 };
 
 // What an operator works on: pixels [begin, end) of its output.
@@ -72,6 +87,15 @@ struct Tile {
     return reinterpret_cast<T*>(data);
   }
 
+  // The rows from pixel `first` on of the input of an operator of this locality, those that it needs for the tile among
+  // them: all there are, or those that the tile has.
+  template <typename T>
+  const T* map(int value, const Locality& locality, int64_t* first) const {
+    const bool is_in_tile = values[value].home == Value::Home::kTile;
+    *first = is_in_tile ? begin / locality.output * locality.input : 0;
+    return is_in_tile ? rows<T>(value) : all<T>(value);
+  }
+
   // All rows of a value that an earlier group or operator outside has written.
   template <typename T>
   const T* all(int value) const {
@@ -79,7 +103,7 @@ struct Tile {
   }
 };
 
-// What operators need while they are prepared.
+// What operators need while they are prepared.  Without a context it reports nothing.
 class Preparation {
  public:
   Preparation(abi::Context* context, Value* values, const Kernels* kernels)
@@ -102,6 +126,7 @@ class Preparation {
   // Reports what is wrong and returns false.
   template <typename... Arguments>
   bool fail(const char* format, Arguments... arguments) const {
+    if (context_ == nullptr) return false;
     context_->ReportError(context_, "bnncc: node %d, %s: ", node_, operator_name_);
     context_->ReportError(context_, format, arguments...);
     return false;
@@ -126,6 +151,9 @@ class Operator {
 
   virtual const char* name() const = 0;
 
+  // Whether its node has several outputs, and an operator for each of them.
+  virtual bool is_one_of_several() const { return false; }
+
   // Reads the node's own options, which may be gone later.  Null, or what is wrong.
   virtual const char* parse(const abi::Node&) { return nullptr; }
 
@@ -135,8 +163,15 @@ class Operator {
   // Whether input `index` may be left out (-1 in the file).
   virtual bool may_be_absent(int) const { return false; }
 
-  // Whether a pixel of the output depends on the same pixel of the inputs only.
-  virtual bool is_pointwise() const { return true; }
+  // Where it has several inputs, it is that of each with as many pixels as its locality asks for.
+  virtual Locality locality() const { return {1, 1}; }
+
+  // Operators in a row can be a chain: the first runs them all, and passes on to each what the one before it computes.
+  // Whether it is of a kind that chains are made of; when it is prepared, whether one may begin with it, and whether it
+  // may be in one behind the operator that writes its input `value`.
+  virtual bool is_chainable() const { return false; }
+  virtual bool starts_chain() const { return false; }
+  virtual bool continues_chain(int /*value*/) const { return false; }
 
   // Scratch for a tile of so many pixels, beside the values; -1 where it is too large.
   virtual int64_t scratch_bytes(int64_t) const { return 0; }
@@ -144,27 +179,32 @@ class Operator {
   virtual void run(const Tile&) const = 0;
 
   int node = -1;
+  int part = 0;                 // which of the node's outputs it writes
   int inputs[kMaxInputs] = {};  // values; -1: absent
   int input_count = 0;
   int output = -1;
   int group = 0;
+  int64_t unit = 1;  // pixels of its output in a unit of the group
   int64_t scratch_offset = 0;
+  Operator* next_of_chain = nullptr;
+  int step = 0;  // the first operator of its chain, or itself: when it runs
 };
 
 // Whether a node is one of LCE's operators.
 bool is_lce_operator(const abi::Registration& registration);
 
-// A new operator for a node that claim.h has chosen; null where there is no memory.
+// A new operator for a node; null where there is none of its kind, or no memory.
 Operator* create_operator(const abi::Registration& registration);
 
 Operator* create_quantize();
 Operator* create_dequantize();
 Operator* create_bconv2d();
 Operator* create_bmaxpool2d();
-Operator* create_add();
-Operator* create_prelu();
-Operator* create_concatenation();
-Operator* create_average_pool2d();
+Operator* create_elementwise(int32_t code);
+Operator* create_rearrange(int32_t code);
+Operator* create_concatenation(int32_t code);
+Operator* create_float_pool2d(int32_t code);
+Operator* create_conv2d(int32_t code);
 
 // How many words hold the bits of so many channels.
 constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }

@@ -14,7 +14,15 @@ constexpr int64_t kTileBytes = 128 * 1024;
 // The fewest pixels that fill the blocks of the kernels (kernels/body.h).
 constexpr int64_t kSmallestTile = 8;
 
+// Units of a group that each thread has at least: few of them do not divide evenly.
+constexpr int64_t kFewestUnits = 7;
+
+// The tile whose scratch tells how much a pixel takes.
+constexpr int64_t kProbedTile = 64;
+
 const char* const kOutOfMemory = "out of memory";
+
+int64_t greatest_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_divisor(b, a % b); }
 
 int64_t bytes_of(const Value& value) { return checked_product(value.pixels, value.row_bytes); }
 
@@ -35,14 +43,10 @@ bool has_shape(const abi::Tensor& tensor, const Shape& shape) {
   return true;
 }
 
-bool is_constant(const abi::Tensor& tensor) {
-  return tensor.allocation_type == abi::kMmapRo || tensor.allocation_type == abi::kPersistentRo;
-}
-
 }  // namespace
 
 Partition::~Partition() {
-  for (Operator* op : operators_) destroy(op);
+  for (int i = 0; i < operator_count_; ++i) destroy(operators_[i]);
 }
 
 Partition* Partition::create_from(abi::Context* context, const abi::DelegateParams& parameters, Settings* settings) {
@@ -56,45 +60,99 @@ Partition* Partition::create_from(abi::Context* context, const abi::DelegatePara
 
 bool Partition::read_nodes(abi::Context* context, const abi::DelegateParams& parameters) {
   const abi::IntArray& nodes = *parameters.nodes_to_replace;
-  const int64_t most_values = int64_t{nodes.size} * (kMaxInputs + 1);
-  if (!operators_.allocate(nodes.size) || !groups_.allocate(nodes.size) || !values_.allocate(most_values) ||
-      !blocks_.allocate(2 * int64_t{nodes.size}) ||
-      !value_of_tensor_.allocate(static_cast<int64_t>(context->tensors_size))) {
-    return false;
-  }
+  int64_t most_operators = 0;
   for (int i = 0; i < nodes.size; ++i) {
     abi::Node* node = nullptr;
     abi::Registration* registration = nullptr;
     if (context->GetNodeAndRegistration(context, nodes.data[i], &node, &registration) != abi::kOk) return false;
-    Operator* const op = create_operator(*registration);
-    if (op == nullptr) return false;
-    operators_[i] = op;
-    op->node = nodes.data[i];
-    const char* const problem = read_node(*node, i);
-    if (problem != nullptr && problem_ == nullptr) {
-      problem_ = problem;
-      problem_operator_ = op;
-    }
+    most_operators += max(node->outputs->size, 1);
+  }
+  if (!operators_.allocate(most_operators) || !groups_.allocate(most_operators) ||
+      !values_.allocate(most_operators * (kMaxInputs + 1)) || !blocks_.allocate(2 * most_operators) ||
+      !value_of_tensor_.allocate(static_cast<int64_t>(context->tensors_size))) {
+    return false;
+  }
+  for (int i = 0; i < nodes.size; ++i) {
+    if (!read_node(context, nodes.data[i])) return false;
   }
   for (int i = 0; i < parameters.output_tensors->size; ++i) {
     const int tensor = parameters.output_tensors->data[i];
     if (tensor < 0 || tensor >= value_of_tensor_.size() || value_of_tensor_[tensor] == 0) continue;
     values_[value_of_tensor_[tensor] - 1].leaves = true;
   }
+  if (problem_ == nullptr) order_operators();
+  return true;
+}
+
+// Puts what an operator of a chain might take from registers right in front of it: what would start or continue a
+// chain, where nothing else reads it.
+void Partition::order_operators() {
+  for (int i = operator_count_ - 1; i > 0; --i) {
+    Operator* const op = operators_[i];
+    if (!op->is_chainable()) continue;
+    int latest = -1;
+    for (int k = 0; k < op->input_count; ++k) {
+      if (op->inputs[k] < 0) continue;
+      const Value& x = values_[op->inputs[k]];
+      const bool is_own = x.writer >= 0 && x.reads == 1 && !x.leaves;
+      if (is_own && operators_[x.writer]->is_chainable()) latest = max(latest, x.writer);
+    }
+    if (latest < 0) continue;
+    move_operator(latest, i - 1);
+  }
+}
+
+void Partition::move_operator(int from, int to) {
+  Operator* const moved = operators_[from];
+  for (; from < to; ++from) operators_[from] = operators_[from + 1];
+  for (; from > to; --from) operators_[from] = operators_[from - 1];
+  operators_[to] = moved;
+  for (int i = 0; i < operator_count_; ++i) {
+    const Operator& op = *operators_[i];
+    values_[op.output].writer = i;
+    for (int k = 0; k < op.input_count; ++k) {
+      if (op.inputs[k] >= 0) values_[op.inputs[k]].last_reader = i;
+    }
+  }
+}
+
+// Makes the operator of a node, or one for each of its outputs; false where there is no memory.
+bool Partition::read_node(abi::Context* context, int number) {
+  abi::Node* node = nullptr;
+  abi::Registration* registration = nullptr;
+  if (context->GetNodeAndRegistration(context, number, &node, &registration) != abi::kOk) return false;
+  int parts = 1;
+  for (int part = 0; part < parts; ++part) {
+    Operator* const op = create_operator(*registration);
+    if (op == nullptr) return false;
+    if (op->is_one_of_several()) parts = node->outputs->size;
+    op->node = number;
+    op->part = part;
+    operators_[operator_count_] = op;
+    const char* const problem = connect(*node, operator_count_++);
+    if (problem != nullptr && problem_ == nullptr) {
+      problem_ = problem;
+      problem_operator_ = op;
+    }
+  }
   return true;
 }
 
 // Null, or what is wrong with the node.
-const char* Partition::read_node(const abi::Node& node, int index) {
+const char* Partition::connect(const abi::Node& node, int index) {
   Operator& op = *operators_[index];
-  if (node.outputs->size != 1) return "it has not exactly one output";
+  if (op.part >= node.outputs->size || (node.outputs->size != 1 && !op.is_one_of_several())) {
+    return "it has not exactly one output";
+  }
   if (node.inputs->size > kMaxInputs) return "it has too many inputs";
   op.input_count = node.inputs->size;
   for (int i = 0; i < op.input_count; ++i) {
     op.inputs[i] = value_of(node.inputs->data[i]);
-    if (op.inputs[i] >= 0) values_[op.inputs[i]].last_reader = index;
+    if (op.inputs[i] < 0) continue;
+    values_[op.inputs[i]].last_reader = index;
+    ++values_[op.inputs[i]].reads;
   }
-  op.output = value_of(node.outputs->data[0]);
+  op.output = value_of(node.outputs->data[op.part]);
   if (op.output < 0) return "its output is no tensor of the graph";
   // Shapes flow forward: what an operator reads must not change later.
   Value& y = values_[op.output];
@@ -125,7 +183,9 @@ abi::Status Partition::prepare(abi::Context* context) {
   threads_ = max(1, min(wanted, ThreadPool::kMostThreads));
   settings_->pool.resize(threads_);
   if (!read_tensors(context) || !prepare_operators(context)) return abi::kError;
+  advance_poolings();
   form_groups();
+  form_chains();
   find_homes();
   if (!plan_arena() || !plan_scratch()) {
     context->ReportError(context, "bnncc: %s", kOutOfMemory);
@@ -145,65 +205,96 @@ bool Partition::read_tensors(abi::Context* context) {
   return true;
 }
 
-// Null, or what is wrong with the tensor.
-const char* Partition::read_tensor(const abi::Tensor& tensor, Value* value) const {
-  value->type = tensor.type;
-  value->quantization = tensor.params;
-  value->constant = nullptr;
-  value->shape = Shape();
-  if (tensor.dims == nullptr || tensor.dims->size < 0 || tensor.dims->size > kMaxRank)
-    return "has no shape or too many axes";
-  value->shape.rank = tensor.dims->size;
-  for (int i = 0; i < tensor.dims->size; ++i) value->shape.dims[i] = tensor.dims->data[i];
-  // The operator that writes it gives it its shape; only the number of channels may be read before.
-  if (value->writer >= 0) return is_constant(tensor) ? "is written although it is a constant" : nullptr;
-  for (int i = 0; i < value->shape.rank; ++i) {
-    if (value->shape.dims[i] < 1) return "has an axis without elements";
-  }
-  const bool is_wide = value->type == abi::kFloat32 || value->type == abi::kInt32;
-  value->row_bytes = checked_product(value->shape.channels(), is_wide ? 4 : 1);
-  value->pixels = value->shape.elements() / value->shape.channels();
-  if (value->shape.elements() < 0 || bytes_of(*value) < 0) return "is too large";
-  if (!is_constant(tensor)) return nullptr;
-  if (tensor.data == nullptr || tensor.bytes < static_cast<size_t>(bytes_of(*value))) return "has too little data";
-  if (is_wide && reinterpret_cast<uintptr_t>(tensor.data) % 4 != 0) return "has data that is not aligned";
-  value->constant = tensor.data;
-  return nullptr;
-}
-
 bool Partition::prepare_operators(abi::Context* context) {
   Preparation preparation(context, values_.data(), settings_->kernels);
-  for (Operator* op : operators_) {
-    preparation.enter(op->node, op->name());
-    for (int i = 0; i < op->input_count; ++i) {
-      if (op->inputs[i] < 0 && !op->may_be_absent(i)) return preparation.fail("its input %d is absent", i);
+  for (int i = 0; i < operator_count_; ++i) {
+    Operator& op = *operators_[i];
+    preparation.enter(op.node, op.name());
+    for (int k = 0; k < op.input_count; ++k) {
+      if (op.inputs[k] < 0 && !op.may_be_absent(k)) return preparation.fail("its input %d is absent", k);
     }
-    if (!op->prepare(preparation)) return false;
+    if (!op.prepare(preparation)) return false;
   }
   return true;
 }
 
-// Operators go into one group as long as their outputs have the same number of pixels and no operator needs other
-// pixels of the group's results than its own.
+// What makes a map smaller, line by line, goes in front of the first operator that begins another group: where it alone
+// reads that map there, the map never is as a whole.
+void Partition::advance_poolings() {
+  for (int i = 0; i < operator_count_; ++i) {
+    const Locality locality = operators_[i]->locality();
+    if (locality.output == 0 || locality.input <= locality.output) continue;
+    int place = 0;
+    for (int k = 0; k < operators_[i]->input_count; ++k) {
+      if (operators_[i]->inputs[k] >= 0) place = max(place, values_[operators_[i]->inputs[k]].writer + 1);
+    }
+    while (place < i && operators_[place]->locality().output != 0) ++place;
+    if (place < i) move_operator(i, place);
+  }
+}
+
+// Operators go into one group as long as they need no other pixels of the group's results than those of their own
+// tile, and else as long as their outputs have the same number of pixels.
 void Partition::form_groups() {
   group_count_ = 0;
-  for (int i = 0; i < operators_.size(); ++i) {
-    if (group_count_ == 0 || !settings_->fuses || starts_group(i, groups_[group_count_ - 1].first)) {
+  for (int i = 0; i < operator_count_; ++i) {
+    if (group_count_ == 0 || !settings_->fuses || !joins_group(i, &groups_[group_count_ - 1])) {
       groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 0, 0};
+      operators_[i]->unit = 1;
     }
     groups_[group_count_ - 1].last = i;
     operators_[i]->group = group_count_ - 1;
   }
 }
 
-bool Partition::starts_group(int index, int first) const {
-  const Operator& op = *operators_[index];
-  if (values_[op.output].pixels != values_[operators_[first]->output].pixels) return true;
-  if (op.is_pointwise()) return false;
+bool Partition::joins_group(int index, Group* group) {
+  Operator& op = *operators_[index];
+  const Locality locality = op.locality();
+  const int64_t pixels = values_[op.output].pixels;
+  int source = -1;
   for (int i = 0; i < op.input_count; ++i) {
-    if (op.inputs[i] >= 0 && values_[op.inputs[i]].writer >= first) return true;
+    if (op.inputs[i] < 0 || values_[op.inputs[i]].writer < group->first) continue;
+    const Value& x = values_[op.inputs[i]];
+    if (locality.output == 0 || x.pixels * locality.output != pixels * locality.input) return false;
+    source = x.writer;
   }
-  return false;
+  if (source < 0) {
+    const Operator& last = *operators_[group->last];
+    op.unit = last.unit;
+    return values_[last.output].pixels == pixels;
+  }
+  const int64_t factor = locality.input / greatest_divisor(operators_[source]->unit, locality.input);
+  if (factor > 1 && !enlarge_units(group, factor)) return false;
+  op.unit = operators_[source]->unit / locality.input * locality.output;
+  return true;
+}
+
+// False, and nothing has changed, where units would be too large for the cache, or too few for the threads.
+bool Partition::enlarge_units(Group* group, int64_t factor) {
+  if (group->units % factor != 0 || group->units / factor < kFewestUnits * threads_) return false;
+  for (int i = group->first; i <= group->last; ++i) {
+    const Operator& op = *operators_[i];
+    const int64_t bytes = checked_product(values_[op.output].row_bytes, op.unit * factor);
+    if (bytes < 0 || bytes > kTileBytes / 2) return false;
+  }
+  for (int i = group->first; i <= group->last; ++i) operators_[i]->unit *= factor;
+  group->units /= factor;
+  return true;
+}
+
+void Partition::form_chains() {
+  for (int i = 0; i < operator_count_; ++i) {
+    operators_[i]->next_of_chain = nullptr;
+    operators_[i]->step = i;
+  }
+  for (int i = 1; settings_->fuses && i < operator_count_; ++i) {
+    Operator& before = *operators_[i - 1];
+    Operator& op = *operators_[i];
+    const bool is_together = op.group == before.group && i - before.step < kMostChained;
+    if (!is_together || !before.starts_chain() || !op.continues_chain(before.output)) continue;
+    before.next_of_chain = &op;
+    op.step = before.step;
+  }
 }
 
 void Partition::find_homes() {
@@ -212,6 +303,8 @@ void Partition::find_homes() {
     value.base = static_cast<char*>(const_cast<void*>(value.constant));
     if (value.writer < 0 || value.leaves) {
       value.home = Value::Home::kTensor;
+    } else if (operators_[value.writer]->next_of_chain != nullptr && value.reads == 1) {
+      value.home = Value::Home::kRegister;
     } else if (value.last_reader < 0 || operators_[value.last_reader]->group == operators_[value.writer]->group) {
       value.home = Value::Home::kTile;
     } else {
@@ -243,27 +336,33 @@ bool Partition::plan_scratch() {
   scratch_bytes_ = 0;
   for (int i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
-    if (!plan_tile(&group, 1)) return false;
-    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch, 1), kSmallestTile);
-    const int64_t tiles = round_up(ceil_div(group.pixels, fitting), threads_);
-    if (!plan_tile(&group, max(ceil_div(group.pixels, tiles), min(kSmallestTile, group.pixels)))) return false;
+    const int64_t unit = operators_[group.first]->unit;
+    const int64_t probed = ceil_div(kProbedTile, unit);
+    if (!plan_tile(&group, probed)) return false;
+    const int64_t smallest = ceil_div(kSmallestTile, unit);
+    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch / probed, 1), smallest);
+    const int64_t tiles = round_up(ceil_div(group.units, fitting), threads_);
+    // Whole blocks of the kernels.
+    if (!plan_tile(&group, min(round_up(ceil_div(group.units, tiles), smallest), group.units))) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
   }
   return scratch_.allocate(checked_product(scratch_bytes_, threads_));
 }
 
-// Places what lives within a tile of so many pixels: values, and scratch of operators.
-bool Partition::plan_tile(Group* group, int64_t pixels) {
+// Places what lives within a tile of so many units: values, and scratch of operators.
+bool Partition::plan_tile(Group* group, int64_t units) {
   int count = 0;
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const Value& y = values_[op.output];
-    blocks_[count++] = {i, i, op.scratch_bytes(pixels), 0};
+    const int64_t pixels = units * op.unit;
+    blocks_[count++] = {op.step, op.step, op.scratch_bytes(pixels), 0};
     if (y.home == Value::Home::kTile) {
-      blocks_[count++] = {i, max(i, y.last_reader), checked_product(y.row_bytes, pixels), 0};
+      const int last = y.last_reader < 0 ? op.step : operators_[y.last_reader]->step;
+      blocks_[count++] = {op.step, last, checked_product(y.row_bytes, pixels), 0};
     }
   }
-  group->tile = pixels;
+  group->tile = units;
   group->scratch = plan(blocks_.data(), count);
   if (group->scratch < 0) return false;
   count = 0;
@@ -321,7 +420,7 @@ abi::Status Partition::invoke(abi::Context* context) {
   if (!find_data(context)) return abi::kError;
   for (int i = 0; i < group_count_; ++i) {
     const Job job = {this, i};
-    settings_->pool.run(run_tile, &job, ceil_div(groups_[i].pixels, groups_[i].tile), threads_);
+    settings_->pool.run(run_tile, &job, ceil_div(groups_[i].units, groups_[i].tile), threads_);
   }
   return abi::kOk;
 }
@@ -331,11 +430,17 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
   const Partition& partition = *static_cast<const Partition*>(job.partition);
   const Group& group = partition.groups_[job.group];
   Tile tile;
-  tile.begin = index * group.tile;
-  tile.end = min(tile.begin + group.tile, group.pixels);
+  const int64_t first = index * group.tile;
+  const int64_t end = min(first + group.tile, group.units);
   tile.values = partition.values_.data();
   tile.scratch = partition.scratch_.data() + thread * partition.scratch_bytes_;
-  for (int i = group.first; i <= group.last; ++i) partition.operators_[i]->run(tile);
+  for (int i = group.first; i <= group.last; ++i) {
+    const Operator& op = *partition.operators_[i];
+    if (op.step != i) continue;
+    tile.begin = first * op.unit;
+    tile.end = end * op.unit;
+    op.run(tile);
+  }
 }
 
 }  // namespace bnncc

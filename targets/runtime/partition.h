@@ -32,34 +32,41 @@ class Partition {
   abi::Status invoke(abi::Context* context);
 
  private:
-  // Operators that run tile by tile: operators_[first] to operators_[last].
+  // Operators that run tile by tile: operators_[first] to operators_[last].  Tiles are of whole units, of which every
+  // operator's output has as many (Operator::unit says how many pixels they are).
   struct Group {
     int first = 0;
     int last = 0;
-    int64_t pixels = 0;
-    int64_t tile = 0;     // pixels
+    int64_t units = 0;
+    int64_t tile = 0;     // units
     int64_t scratch = 0;  // bytes of a tile
   };
 
   bool read_nodes(abi::Context* context, const abi::DelegateParams& parameters);
-  const char* read_node(const abi::Node& node, int index);
+  bool read_node(abi::Context* context, int number);
+  const char* connect(const abi::Node& node, int index);
   int value_of(int tensor);
+  void order_operators();
+  void move_operator(int from, int to);
 
   bool read_tensors(abi::Context* context);
-  const char* read_tensor(const abi::Tensor& tensor, Value* value) const;
   bool prepare_operators(abi::Context* context);
+  void advance_poolings();
   void form_groups();
-  bool starts_group(int index, int first) const;
+  bool joins_group(int index, Group* group);
+  bool enlarge_units(Group* group, int64_t factor);
+  void form_chains();
   void find_homes();
   bool plan_arena();
   bool plan_scratch();
-  bool plan_tile(Group* group, int64_t pixels);
+  bool plan_tile(Group* group, int64_t units);
   bool write_shapes(abi::Context* context) const;
   bool find_data(abi::Context* context);
   static void run_tile(const void* job, int64_t index, int thread);
 
   Settings* settings_ = nullptr;
   Array<Operator*> operators_;
+  int operator_count_ = 0;
   Array<Value> values_;
   int value_count_ = 0;
   Array<int> value_of_tensor_;  // by tensor, plus 1; 0: none yet

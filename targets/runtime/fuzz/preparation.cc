@@ -71,8 +71,7 @@ struct Graph {
   List inputs[kMostNodes];
   List outputs[kMostNodes];
   List plan;
-  uint8_t options[kMostNodes][256] = {};
-  abi::PoolParams builtin[kMostNodes] = {};
+  alignas(8) uint8_t options[kMostNodes][256] = {};
 };
 
 Graph* graph_of(abi::Context* context) { return static_cast<Graph*>(context->impl_); }
@@ -135,7 +134,7 @@ abi::Status replace_nodes(abi::Context* context, abi::Registration registration,
   for (int i = 0; i < nodes->size; ++i) {
     claimed.data[claimed.size++] = nodes->data[i];
     const List& written = graph->outputs[nodes->data[i]];
-    if (written.size > 0) outputs.data[outputs.size++] = written.data[0];
+    for (int k = 0; k < written.size && outputs.size < kMostListed; ++k) outputs.data[outputs.size++] = written.data[k];
   }
   // Whether what passes between two nodes leaves the partition as well, the last node's number decides.
   if (nodes->data[nodes->size - 1] % 2 == 1 && outputs.size > 1) {
@@ -219,16 +218,65 @@ void make_tensor(Bytes* bytes, Graph* graph, int index) {
   give_memory(&tensor);
   if (!(kind & 32)) return;
   tensor.allocation_type = abi::kMmapRo;
+  // Numbers of axes, sizes and amounts are small.
+  for (size_t i = 0; (kind & 64) && tensor.type == abi::kInt32 && tensor.data != nullptr && i < tensor.bytes / 4; ++i) {
+    static_cast<int32_t*>(tensor.data)[i] = bytes->number();
+  }
   if (bytes->below(8) == 0) tensor.bytes = tensor.bytes / 2;
+}
+
+// Options of one of TensorFlow Lite's own operators; returns how many inputs it usually has.
+int make_builtin_options(int32_t code, Bytes* bytes, uint8_t* target) {
+  const auto activation = [bytes] { return static_cast<abi::FusedActivation>(bytes->below(5)); };
+  switch (code) {
+    case abi::kBuiltinAdd:
+    case abi::kBuiltinSub:
+    case abi::kBuiltinMul:
+    case abi::kBuiltinDiv: *reinterpret_cast<abi::ArithmeticParams*>(target) = {activation()}; return 2;
+    case abi::kBuiltinConcatenation:
+      *reinterpret_cast<abi::ConcatenationParams*>(target) = {static_cast<int>(bytes->below(8)) - 2, abi::kActNone};
+      return 2;
+    case abi::kBuiltinSpaceToDepth:
+    case abi::kBuiltinDepthToSpace: *reinterpret_cast<abi::BlockParams*>(target) = {bytes->number()}; return 1;
+    case abi::kBuiltinStridedSlice:
+      *reinterpret_cast<abi::StridedSliceParams*>(target) = {bytes->number(), bytes->number(), 0, 0, 0, false};
+      return 4;
+    case abi::kBuiltinAveragePool2d:
+    case abi::kBuiltinMaxPool2d:
+      *reinterpret_cast<abi::PoolParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)), bytes->number(),
+                                                     bytes->number(), bytes->number(), bytes->number(), activation()};
+      return 1;
+    case abi::kBuiltinConv2d:
+      *reinterpret_cast<abi::ConvParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)),
+                                                     bytes->number(),
+                                                     bytes->number(),
+                                                     activation(),
+                                                     bytes->number(),
+                                                     bytes->number()};
+      return 3;
+    case abi::kBuiltinPadV2:
+    case abi::kBuiltinSplitV: return 3;
+    case abi::kBuiltinRelu6:
+    case abi::kBuiltinLeakyRelu:
+    case abi::kBuiltinAbs: return 1;
+    default: return 2;
+  }
 }
 
 void make_node(Bytes* bytes, Graph* graph, int index) {
   const char* const names[] = {"LceBconv2d", "LceBconv2d", "LceQuantize", "LceDequantize", "LceBMaxPool2d", "LceOther"};
-  const int32_t builtins[] = {abi::kBuiltinAdd, abi::kBuiltinPrelu, abi::kBuiltinConcatenation,
-                              abi::kBuiltinAveragePool2d};
+  const int32_t builtins[] = {
+      abi::kBuiltinAdd,    abi::kBuiltinSub,          abi::kBuiltinMul,          abi::kBuiltinPrelu,
+      abi::kBuiltinRelu6,  abi::kBuiltinMaximum,      abi::kBuiltinLeakyRelu,    abi::kBuiltinConcatenation,
+      abi::kBuiltinPad,    abi::kBuiltinPadV2,        abi::kBuiltinReshape,      abi::kBuiltinSplit,
+      abi::kBuiltinSplitV, abi::kBuiltinStridedSlice, abi::kBuiltinTranspose,    abi::kBuiltinReverseV2,
+      abi::kBuiltinAbs,    abi::kBuiltinSpaceToDepth, abi::kBuiltinDepthToSpace, abi::kBuiltinAveragePool2d,
+      abi::kBuiltinDiv,    abi::kBuiltinMaxPool2d,    abi::kBuiltinConv2d};
+  constexpr unsigned kBuiltins = sizeof(builtins) / sizeof(builtins[0]);
   abi::Node& node = graph->nodes[index];
   abi::Registration& registration = graph->registrations[index];
-  const unsigned kind = bytes->below(10);
+  const unsigned kind = bytes->below(6 + kBuiltins);
+  int usual = kind < 2 ? 5 : 1;
   if (kind < 6) {
     registration.builtin_code = abi::kBuiltinCustom;
     registration.custom_name = names[kind];
@@ -236,25 +284,16 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
     node.custom_initial_data_size = static_cast<int>(make_options(kind == 4, bytes, graph->options[index]));
   } else {
     registration.builtin_code = builtins[kind - 6];
-    abi::PoolParams& options = graph->builtin[index];
-    options = {static_cast<abi::Padding>(bytes->below(4)),
-               bytes->number(),
-               bytes->number(),
-               bytes->number(),
-               bytes->number(),
-               abi::kActNone};
-    if (kind == 6) *reinterpret_cast<abi::AddParams*>(&options) = {static_cast<abi::FusedActivation>(bytes->below(2))};
-    if (kind == 8)
-      *reinterpret_cast<abi::ConcatenationParams*>(&options) = {static_cast<int>(bytes->below(8)) - 2, abi::kActNone};
-    node.builtin_data = bytes->below(16) == 0 ? nullptr : &options;
+    node.builtin_data = bytes->below(16) == 0 ? nullptr : graph->options[index];
+    usual = make_builtin_options(registration.builtin_code, bytes, graph->options[index]);
   }
   const unsigned shape = bytes->next();
-  const int usual = kind < 2 ? 5 : kind == 6 || kind == 7 || kind == 8 ? 2 : 1;
   graph->inputs[index].size = shape < 240 ? usual : static_cast<int>(shape % (kMostListed + 1));
   for (int i = 0; i < graph->inputs[index].size; ++i) {
     graph->inputs[index].data[i] = static_cast<int>(bytes->below(kTensors + 2)) - 1;
   }
-  graph->outputs[index].size = shape % 16 == 0 ? static_cast<int>(bytes->below(3)) : 1;
+  const bool is_split = registration.builtin_code == abi::kBuiltinSplit || registration.builtin_code == abi::kBuiltinSplitV;
+  graph->outputs[index].size = shape % 16 == 0 || is_split ? static_cast<int>(bytes->below(4)) : 1;
   for (int i = 0; i < graph->outputs[index].size; ++i) {
     graph->outputs[index].data[i] = static_cast<int>(bytes->below(kTensors));
   }
@@ -312,14 +351,46 @@ void make_network(Bytes* bytes, Graph* graph) {
                         stride,   stride};
   graph->nodes[1].custom_initial_data = graph->options[1];
   graph->nodes[1].custom_initial_data_size = static_cast<int>(encode(kConvKeys, values, 8, graph->options[1]));
-  graph->nodes[2].builtin_data = &graph->builtin[2];
+  graph->nodes[2].builtin_data = graph->options[2];
   graph->plan.size = static_cast<int>(1 + bytes->below(kMostNodes));
+}
+
+// x ─ CONV_2D ─ MAX_POOL_2D ─ LceQuantize, as a compiler would write it.
+void make_stem(Bytes* bytes, Graph* graph) {
+  const int size = static_cast<int>(1 + bytes->below(30));
+  const int channels = static_cast<int>(1 + bytes->below(8));
+  const int filters = static_cast<int>(1 + bytes->below(70));
+  const int kernel = static_cast<int>(1 + bytes->below(7));
+  const int stride = static_cast<int>(1 + bytes->below(3));
+  const int dilation = static_cast<int>(1 + bytes->below(2));
+  set_tensor(graph, 0, abi::kFloat32, false, 4, {1, size, size, channels});
+  set_tensor(graph, 1, abi::kFloat32, true, 4, {filters, kernel, kernel, channels});
+  set_tensor(graph, 2, abi::kFloat32, true, 1, {filters});
+  const int output = (size + stride - 1) / stride;
+  set_tensor(graph, 3, abi::kFloat32, false, 4, {1, output, output, filters});
+  const int pooled = (output + 1) / 2;
+  set_tensor(graph, 4, abi::kFloat32, false, 4, {1, pooled, pooled, filters});
+  set_tensor(graph, 5, abi::kInt32, false, 4, {1, pooled, pooled, (filters + 31) / 32});
+  for (int i = 6; i < kTensors; ++i) set_tensor(graph, i, abi::kFloat32, false, 1, {1});
+  set_node(graph, 0, nullptr, abi::kBuiltinConv2d, {3, {0, 1, 2}}, 3);
+  set_node(graph, 1, nullptr, abi::kBuiltinMaxPool2d, {1, {3}}, 4);
+  set_node(graph, 2, "LceQuantize", abi::kBuiltinCustom, {1, {4}}, 5);
+  *reinterpret_cast<abi::ConvParams*>(graph->options[0]) = {abi::kPaddingSame, stride,   stride,
+                                                            abi::kActRelu,     dilation, dilation};
+  *reinterpret_cast<abi::PoolParams*>(graph->options[1]) = {abi::kPaddingSame, 2, 2, 3, 3, abi::kActNone};
+  graph->nodes[0].builtin_data = graph->options[0];
+  graph->nodes[1].builtin_data = graph->options[1];
+  graph->plan.size = 3;
 }
 
 void make_graph(Bytes* bytes, Graph* graph) {
   const unsigned faults = bytes->next();
   if (faults < 128) {
-    make_network(bytes, graph);
+    if (faults % 8 < 4) {
+      make_network(bytes, graph);
+    } else {
+      make_stem(bytes, graph);
+    }
     for (unsigned i = 0; i < faults % 4; ++i) {
       const unsigned kind = bytes->below(3);
       const int tensor = static_cast<int>(bytes->below(kTensors));

@@ -93,6 +93,11 @@ const BuiltinEntry* find_builtin(int32_t code) {
   return nullptr;
 }
 
+abi::StridedSliceParams read_slice(const FlatbufferTable& options) {
+  return {options.number<int32_t>(0, 0), options.number<int32_t>(1, 0), options.number<int32_t>(2, 0),
+          options.number<int32_t>(3, 0), options.number<int32_t>(4, 0), options.number<uint8_t>(5, 0) != 0};
+}
+
 bool Setup::expect(int wanted_inputs, int wanted_outputs, int optional) {
   if (inputs() > wanted_inputs || inputs() < wanted_inputs - optional || outputs() != wanted_outputs) {
     return fail("the number of its inputs or outputs is wrong");

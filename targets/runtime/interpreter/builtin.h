@@ -1,6 +1,7 @@
 // TensorFlow Lite's own operators, and what they see of the network.
 #pragma once
 
+#include "../kernels/kernels.h"
 #include "loop.h"
 #include "model.h"
 
@@ -12,8 +13,10 @@ namespace bnncc {
 // first thing was.
 class Setup {
  public:
-  Setup(const Model& model, abi::Tensor* tensors, const FileOperator& op, int64_t most_bytes)
-      : model_(model), tensors_(tensors), op_(op), most_bytes_(most_bytes) {}
+  Setup(const Model& model, abi::Tensor* tensors, const FileOperator& op, int64_t most_bytes, const Kernels* kernels)
+      : model_(model), tensors_(tensors), op_(op), most_bytes_(most_bytes), kernels_(kernels) {}
+
+  const Kernels* kernels() const { return kernels_; }
 
   const FlatbufferTable& options() const { return op_.options; }
   int inputs() const { return op_.inputs.size(); }
@@ -62,6 +65,7 @@ class Setup {
   abi::Tensor* tensors_;
   const FileOperator& op_;
   int64_t most_bytes_;
+  const Kernels* kernels_;
   const char* problem_ = nullptr;
 };
 
@@ -105,6 +109,9 @@ struct BuiltinEntry {
   const char* name;
   Builtin* (*create)(int32_t code);
 };
+
+// Options of STRIDED_SLICE.
+abi::StridedSliceParams read_slice(const FlatbufferTable& options);
 
 // The operator of this code; null where the interpreter has none.
 const BuiltinEntry* find_builtin(int32_t code);

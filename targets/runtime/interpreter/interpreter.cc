@@ -114,24 +114,39 @@ bool Interpreter::make_nodes() {
     node.custom_initial_data_size = entry.custom_options_size;
     registrations_[i].builtin_code = entry.code;
     registrations_[i].custom_name = entry.custom_name;
-    Options& options = options_[i];
-    node.builtin_data = &options;
-    if (entry.code == code::kAdd) {
-      options.add = {static_cast<abi::FusedActivation>(entry.options.number<int8_t>(0, 0))};
-    } else if (entry.code == code::kConcatenation) {
-      options.concatenation = {entry.options.number<int32_t>(0, 0),
-                               static_cast<abi::FusedActivation>(entry.options.number<int8_t>(1, 0))};
-    } else if (entry.code == code::kAveragePool2d) {
-      // The schema counts paddings from 0, the interpreter from 1.
-      options.pool = {static_cast<abi::Padding>(entry.options.number<int8_t>(0, 0) + 1),
-                      entry.options.number<int32_t>(1, 0),
-                      entry.options.number<int32_t>(2, 0),
-                      entry.options.number<int32_t>(3, 0),
-                      entry.options.number<int32_t>(4, 0),
-                      static_cast<abi::FusedActivation>(entry.options.number<int8_t>(5, 0))};
-    }
+    read_options(entry, &options_[i]);
+    node.builtin_data = &options_[i];
   }
   return !model_.file().is_damaged() || fail("the file is damaged");
+}
+
+void Interpreter::read_options(const FileOperator& op, Options* options) {
+  const FlatbufferTable& table = op.options;
+  const auto activation = [&](int field) { return static_cast<abi::FusedActivation>(table.number<int8_t>(field, 0)); };
+  // The first field; the schema counts from 0, the interpreter from 1.
+  const auto padding = [&] { return static_cast<abi::Padding>(table.number<int8_t>(0, 0) + 1); };
+  switch (op.code) {
+    case code::kAdd:
+    case code::kSub:
+    case code::kMul:
+    case code::kDiv: options->arithmetic = {activation(0)}; break;
+    case code::kLeakyRelu: options->leaky_relu = {table.number<float>(0, 0)}; break;
+    case code::kSpaceToDepth:
+    case code::kDepthToSpace: options->block = {table.number<int32_t>(0, 0)}; break;
+    case code::kStridedSlice: options->slice = read_slice(table); break;
+    case code::kConcatenation: options->concatenation = {table.number<int32_t>(0, 0), activation(1)}; break;
+    case code::kConv2d:
+      options->convolution = {padding(),     table.number<int32_t>(1, 0), table.number<int32_t>(2, 0),
+                              activation(3), table.number<int32_t>(4, 1), table.number<int32_t>(5, 1)};
+      break;
+    case code::kAveragePool2d:
+    case code::kMaxPool2d:
+      options->pool = {padding(),                     table.number<int32_t>(1, 0),
+                       table.number<int32_t>(2, 0), table.number<int32_t>(3, 0), table.number<int32_t>(4, 0),
+                       activation(5)};
+      break;
+    default: break;
+  }
 }
 
 // Every tensor has one origin, and none is read before it is there.
@@ -280,7 +295,7 @@ bool Interpreter::prepare_builtin(Step* step) {
   if (step->entry == nullptr) return fail("operator %d, of code %d, is not known", step->op, op.code);
   step->builtin = step->entry->create(op.code);
   if (step->builtin == nullptr) return fail("%s", kOutOfMemory);
-  Setup setup(model_, tensors_.data(), op, most_bytes_);
+  Setup setup(model_, tensors_.data(), op, most_bytes_, available_kernels()[0]);
   const bool is_prepared = step->builtin->prepare(setup, team_);
   if (model_.file().is_damaged()) return fail("the file is damaged");
   if (!is_prepared) return fail("operator %d, %s: %s", step->op, step->entry->name, setup.problem());

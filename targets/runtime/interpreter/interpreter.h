@@ -43,14 +43,19 @@ class Interpreter {
 
   // The parsed options of the operators that the delegate takes beside LCE's.
   union Options {
-    abi::AddParams add;
+    abi::ArithmeticParams arithmetic;
+    abi::LeakyReluParams leaky_relu;
+    abi::BlockParams block;
+    abi::StridedSliceParams slice;
     abi::ConcatenationParams concatenation;
+    abi::ConvParams convolution;
     abi::PoolParams pool;
   };
 
   bool make(const void* file, size_t size, int threads);
   bool make_tensors();
   bool make_nodes();
+  static void read_options(const FileOperator& op, Options* options);
   bool check_order();
   abi::IntArray* make_list(const TensorList& list);
   abi::IntArray* make_list(int64_t size);

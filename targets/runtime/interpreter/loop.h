@@ -47,6 +47,12 @@ class Loop {
   int64_t inner_stride(int operand) const { return axes_ == 0 ? 1 : strides_[axes_ - 1][operand]; }
   int64_t inner_size() const { return axes_ == 0 ? 1 : sizes_[axes_ - 1]; }
 
+  Loop without_inner_axis() const {
+    Loop outer = *this;
+    outer.axes_ = max(axes_ - 1, 0);
+    return outer;
+  }
+
   // row(offsets, count) for every row, or part of a row: `offsets` of its first elements, `count` elements.
   template <typename Function>
   void run(const Team& team, const Function& row) const {

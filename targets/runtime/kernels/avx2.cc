@@ -1,4 +1,4 @@
-// AVX2: bytes look their set bits up by halves (Muła, Kurz and Lemire, Faster Population Counts Using AVX2
+// AVX2 and FMA: bytes look their set bits up by halves (Muła, Kurz and Lemire, Faster Population Counts Using AVX2
 // Instructions, section 3.1), and up to 31 words are added up bytewise: 31 · 8 = 248.
 #if defined(__x86_64__)
 
@@ -7,7 +7,7 @@
 #include "kernels.h"
 #include "target.h"
 
-BNNCC_TARGET_BEGIN("avx2")
+BNNCC_TARGET_BEGIN("avx2,fma")
 
 namespace bnncc {
 namespace avx2 {
@@ -67,6 +67,14 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
   }
   return word;
 }
+
+constexpr int kFloatVectors = 2;  // 12 sums of 16 registers
+constexpr int kFloatRows = 6;
+inline __m256 add_product(__m256 sums, __m256 w, __m256 x) { return _mm256_fmadd_ps(w, x, sums); }
+inline __m256 larger(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+inline __m256 smaller(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+
+#include "one_factor.h"
 
 #include "body.h"
 

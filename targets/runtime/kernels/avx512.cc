@@ -60,6 +60,14 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
   return low | high << 16;
 }
 
+constexpr int kFloatVectors = 4;  // 24 sums of 32 registers
+constexpr int kFloatRows = 6;
+inline __m512 add_product(__m512 sums, __m512 w, __m512 x) { return _mm512_fmadd_ps(w, x, sums); }
+inline __m512 larger(__m512 a, __m512 b) { return a > b ? a : b; }
+inline __m512 smaller(__m512 a, __m512 b) { return a < b ? a : b; }
+
+#include "one_factor.h"
+
 #include "body.h"
 
 }  // namespace

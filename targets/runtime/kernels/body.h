@@ -21,11 +21,16 @@
 //   kUsesTables                whether tables may take the place of panels (tables.h)
 //   sign_word(x)               bit i: x[i] ≤ kLargestNegative, of 32 floats
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
+//   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
+//                              for products of floats (float_gemm.h)
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h.  None can do without those definitions, and all are
-// part of that file's namespace: every instruction set compiles its own copy.
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h and float_gemm.h →
+// vectors.h.  None can do without those definitions, and all are part of that file's namespace: every instruction set
+// compiles its own copy.
 #pragma once
 
+#include "elementwise.h"
+#include "float_gemm.h"
 #include "outputs.h"
 #include "tables.h"
 
@@ -255,33 +260,6 @@ void threshold(const int32_t* counts, const int32_t* threshold, uint32_t* bits, 
   }
 }
 
-void add(const float* a, const float* b, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(a + i) + load_floats(b + i), y + i);
-  for (; i < size; ++i) y[i] = a[i] + b[i];
-}
-
-void add_per_channel(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) add(x + pixel * channels, addend, y + pixel * channels, channels);
-}
-
-void prelu(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels) {
-  for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels, y += channels) {
-    int64_t c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      const Floats value = load_floats(x + c);
-      store(value < 0 ? value * load_floats(slope + c) : value, y + c);
-    }
-    for (; c < channels; ++c) y[c] = x[c] < 0 ? x[c] * slope[c] : x[c];
-  }
-}
-
-void divide(const float* x, float divisor, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) store(load_floats(x + i) / divisor, y + i);
-  for (; i < size; ++i) y[i] = x[i] / divisor;
-}
-
 void add_counts(const int32_t* terms, int32_t* sums, int64_t size) {
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(load_ints(sums + i) + load_ints(terms + i), sums + i);
@@ -297,9 +275,77 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
   for (; i < size; ++i) y[i] += multiplier[i] * static_cast<float>(sums[i]);
 }
 
+void add_scaled(float factor, const float* x, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    store(add_product(load_floats(y + i), load_floats(x + i), to_all_lanes(factor)), y + i);
+  }
+  for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(factor))[0];
+}
+
+void add_products(const float* x, const float* w, float* y, int64_t size) {
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    store(add_product(load_floats(y + i), load_floats(x + i), load_floats(w + i)), y + i);
+  }
+  for (; i < size; ++i) y[i] = add_product(to_all_lanes(y[i]), to_all_lanes(x[i]), to_all_lanes(w[i]))[0];
+}
+
+// The next kCount vectors of channels, which stay in registers.
+template <int kCount>
+inline void maximum_of(const FloatWindow& window, int64_t channels, float* y) {
+  Floats most[kCount];
+#pragma GCC unroll 4
+  for (int v = 0; v < kCount; ++v) most[v] = load_floats(window.x + v * kLanes);
+  for (int64_t line = 0; line < window.lines; ++line) {
+    const float* x = window.x + line * window.step;
+    for (int64_t pixel = 0; pixel < window.pixels; ++pixel, x += channels) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kCount; ++v) most[v] = larger(load_floats(x + v * kLanes), most[v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kCount; ++v) store(most[v], y + v * kLanes);
+}
+
+void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
+  FloatWindow window = arguments;
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes, window.x += 4 * kLanes) maximum_of<4>(window, channels, y + c);
+  for (; c + kLanes <= channels; c += kLanes, window.x += kLanes) maximum_of<1>(window, channels, y + c);
+  for (; c < channels; ++c, ++window.x) {
+    float most = *window.x;
+    for (int64_t line = 0; line < window.lines; ++line) {
+      for (int64_t pixel = 0; pixel < window.pixels; ++pixel) {
+        const float x = window.x[line * window.step + pixel * channels];
+        most = x > most ? x : most;
+      }
+    }
+    y[c] = most;
+  }
+}
+
 [[maybe_unused]] constexpr Kernels table(const char* name) {
   constexpr auto kFillTables = kUsesTables ? fill_tables : nullptr;
-  return {
-      name, kLanes,   kVectors * kLanes, kPixels, !kInterleaves,   table_bytes, kFillTables, gemm_float, gemm_counts,
-      pack, quantize, threshold,         add,     add_per_channel, prelu,       divide,      add_counts, multiply_add};
+  return {name,
+          kLanes,
+          kVectors * kLanes,
+          kPixels,
+          !kInterleaves,
+          kFloatVectors * kLanes,
+          kFloatRows,
+          table_bytes,
+          kFillTables,
+          gemm_float,
+          gemm_counts,
+          pack,
+          quantize,
+          threshold,
+          run_chain,
+          add_counts,
+          multiply_add,
+          float_gemm,
+          add_scaled,
+          add_products,
+          maximum};
 }

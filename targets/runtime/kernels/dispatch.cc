@@ -53,6 +53,8 @@ X86Features x86_features() {
   unsigned d = 0;
   constexpr unsigned kOsxsave = 1u << 27;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kOsxsave)) return found;
+  constexpr unsigned kFma = 1u << 12;
+  const bool has_fma = c & kFma;
   uint32_t saved = 0;
   uint32_t high = 0;
   asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
@@ -61,7 +63,7 @@ X86Features x86_features() {
   constexpr unsigned kAvx512f = 1u << 16;
   constexpr unsigned kAvx512bw = 1u << 30;
   constexpr unsigned kAvx512vpopcntdq = 1u << 14;
-  found.avx2 = (saved & kSavesAvx) == kSavesAvx && (b & kAvx2);
+  found.avx2 = (saved & kSavesAvx) == kSavesAvx && (b & kAvx2) && has_fma;
   found.avx512 = (saved & kSavesAvx512) == kSavesAvx512 && (b & kAvx512f) && (b & kAvx512bw) && (c & kAvx512vpopcntdq);
   return found;
 }

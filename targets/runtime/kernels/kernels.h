@@ -46,6 +46,78 @@ struct Affine {
   float most;
 };
 
+// The bounds of what is written.
+struct FloatClamp {
+  bool clamps = false;
+  float least = -__builtin_inff();  // if it clamps
+  float most = __builtin_inff();
+};
+
+// Rows of numbers, `step` apart.  A row is `runs` runs of `run` numbers, `run_step` apart: so the patches of an image
+// are rows where they lie, a run for each line that the kernel covers.
+struct FloatRows {
+  const float* x;
+  int64_t step;
+  int64_t count;
+  int64_t runs;
+  int64_t run_step;
+  int64_t run;
+};
+
+// y[r, o] = clamp(bias[o] + Σ_k x[r, k] · w[o, k]), summed in the order of k, with one rounding for each product and
+// its addition where the instruction set has that.
+//
+// The rows of w lie in panels of `Kernels::float_panel`, in each [k, float_panel], the last panel's rounded up to whole
+// vectors by zeros, as are the biases.
+struct FloatGemm {
+  FloatRows rows;
+  const float* panels;
+  const float* bias;
+  int64_t outputs;
+  int64_t stride;  // from one row of y to the next
+  FloatClamp clamp;
+};
+
+// Pixels of a map: in some lines, `step` numbers apart, so many side by side.
+struct FloatWindow {
+  const float* x;
+  int64_t step;
+  int64_t lines;
+  int64_t pixels;
+};
+
+// What becomes of an element a of a map, or of it and an element b of another.
+enum class Combination {
+  kFirst,  // a
+  kNegative,
+  kAbsolute,
+  kSum,
+  kDifference,          // a - b
+  kReversedDifference,  // b - a
+  kProduct,
+  kQuotient,          // a / b
+  kReversedQuotient,  // b / a
+  kMaximum,
+  kMinimum,
+  kPrelu,  // a < 0 ? a · b : a
+};
+
+// Element (pixel, channel) is data[pixel · pixel_step + channel · channel_step]: pixel_step is 0 where all pixels share
+// one, channel_step 1, or 0 where all channels share one.
+struct Operand {
+  const float* data;
+  int64_t pixel_step;
+  int64_t channel_step;
+};
+
+// A step of a chain: x = clamp(x ∘ b), of which one row a pixel is written to y, where that is not null.
+struct ChainStep {
+  Combination combination;
+  Operand b;
+  FloatClamp clamp;
+  float* y;
+};
+
 // A part of a tile's patches.
 struct PatchSlice {
   int64_t patch_words;  // of a whole patch
@@ -61,6 +133,8 @@ struct Kernels {
   int64_t panel_channels;  // filters of a panel, a multiple of lanes
   int64_t block_pixels;    // pixels that meet a panel together
   bool patches_are_rows;   // whether `pack` puts patches one behind the other, [pixels, words]
+  int64_t float_panel;     // outputs of a panel of FloatGemm, a multiple of lanes
+  int64_t float_rows;      // rows that meet a panel together
 
   // The size of the tables that count so many filters of so many words faster than panels do; 0 where none would.
   int64_t (*table_bytes)(int64_t words, int64_t filters, int64_t pixels);
@@ -80,15 +154,20 @@ struct Kernels {
   // Bit of channel c: count > threshold[c].
   void (*threshold)(const int32_t* counts, const int32_t* threshold, uint32_t* bits, int64_t pixels, int64_t channels);
 
-  void (*add)(const float* a, const float* b, float* y, int64_t size);
-  void (*add_per_channel)(const float* x, const float* addend, float* y, int64_t pixels, int64_t channels);
-  // y = x < 0 ? x · slope : x
-  void (*prelu)(const float* x, const float* slope, float* y, int64_t pixels, int64_t channels);
-  void (*divide)(const float* x, float divisor, float* y, int64_t size);
+  // The elements of [pixels, channels], from those of x on, go through all steps before the next ones do.  What a step
+  // reads may be what an earlier one has written.
+  void (*run_chain)(const Operand& x, const ChainStep* steps, int count, int64_t pixels, int64_t channels);
 
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);
   void (*multiply_add)(const float* multiplier, const int32_t* sums, float* y, int64_t size);
+
+  void (*float_gemm)(const FloatGemm&, float* y);
+  // y += factor · x;  y += x · w;  each with one rounding where float_gemm has one
+  void (*add_scaled)(float factor, const float* x, float* y, int64_t size);
+  void (*add_products)(const float* x, const float* w, float* y, int64_t size);
+  // y = the largest of the window's pixels, channel by channel
+  void (*maximum)(const FloatWindow&, int64_t channels, float* y);
 };
 
 // What the tables of one operator may take: half of the second-level cache.

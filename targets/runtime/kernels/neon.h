@@ -72,3 +72,25 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
   for (int i = 0; i < 8; ++i) masks[i] = vcgtq_s32(vld1q_s32(a + 4 * i), vld1q_s32(b + 4 * i));
   return mask_word(masks);
 }
+
+constexpr int kFactors = 4;
+#if defined(__aarch64__)
+constexpr int kFloatVectors = 4;  // 20 sums, 5 vectors of factors, 4 of weights of 32 registers
+constexpr int kFloatRows = 5;
+inline float32x4_t add_product(float32x4_t sums, float32x4_t w, float32x4_t x) { return vfmaq_f32(sums, w, x); }
+template <int kLane>
+inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t factors) {
+  return vfmaq_laneq_f32(sums, w, factors, kLane);
+}
+#else
+constexpr int kFloatVectors = 2;  // 8 sums, 4 vectors of factors, 2 of weights of 16 registers
+constexpr int kFloatRows = 4;
+inline float32x4_t add_product(float32x4_t sums, float32x4_t w, float32x4_t x) { return vmlaq_f32(sums, w, x); }
+template <int kLane>
+inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t factors) {
+  const float32x2_t half = kLane < 2 ? vget_low_f32(factors) : vget_high_f32(factors);
+  return vmlaq_lane_f32(sums, w, half, kLane % 2);
+}
+#endif
+inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }
+inline float32x4_t smaller(float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }

@@ -54,6 +54,16 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
   return word;
 }
 
+#include "vectors.h"
+
+constexpr int kFloatVectors = 2;
+constexpr int kFloatRows = 4;
+inline Floats add_product(Floats sums, Floats w, Floats x) { return sums + w * x; }
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+
+#include "one_factor.h"
+
 #include "body.h"
 
 }  // namespace

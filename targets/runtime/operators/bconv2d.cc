@@ -55,7 +55,7 @@ class Bconv2d final : public Operator {
   // Multiplier and bias, or thresholds: which, the type of the output says.
   bool may_be_absent(int index) const override { return index >= 2; }
 
-  bool is_pointwise() const override { return groups_ == 1 && rows_.is_pointwise() && columns_.is_pointwise(); }
+  Locality locality() const override { return is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
 
   int64_t scratch_bytes(int64_t pixels) const override {
     return checked_sum(patch_bytes(pixels),
@@ -91,6 +91,8 @@ class Bconv2d final : public Operator {
   }
 
  private:
+  bool is_pointwise() const { return groups_ == 1 && rows_.is_pointwise() && columns_.is_pointwise(); }
+
   // Whole blocks.
   int64_t patch_bytes(int64_t pixels) const {
     return checked_product(round_up(pixels, kernels_->block_pixels), words_ * kWordBytes);

@@ -25,14 +25,20 @@ class BMaxPool2d final : public Pool2d {
   }
 
   void run(const Tile& tile) const override {
-    constexpr int kAllBits = 0xff;
-    const auto join = [this](const uint32_t* x, uint32_t* y) {
-      for (int64_t word = 0; word < channels(); ++word) y[word] &= x[word];
-    };
-    pool<uint32_t>(tile, kAllBits, join, [](int64_t, uint32_t*) {});
+    for_windows<uint32_t>(tile, [this](const Windows<uint32_t>& windows) {
+      for (int64_t i = 0; i < windows.count; ++i) join(windows, windows.x + i * windows.x_step, windows.y + i * channels());
+    });
   }
 
  private:
+  // The AND of one window, from `x` on.
+  void join(const Windows<uint32_t>& windows, const uint32_t* x, uint32_t* y) const {
+    for (int64_t word = 0; word < channels(); ++word) y[word] = ~uint32_t{0};
+    for (int64_t row = 0; row < windows.rows; ++row) {
+      for (int64_t i = 0; i < windows.columns * channels(); ++i) y[i % channels()] &= x[row * windows.x_row + i];
+    }
+  }
+
   BMaxPool2dOptions options_;
 };
 

@@ -1,129 +1,353 @@
-// TensorFlow Lite's own ADD, PRELU and CONCATENATION on float feature maps, where they stand between LCE's operators.
+// TensorFlow Lite's operators of one or two float tensors, element by element: arithmetic with its fused activation,
+// MAXIMUM, MINIMUM, PRELU, the RELU family, ABS, NEG; and CONCATENATION along the channels.
 //
-// Each computes what the interpreter's kernel computes, one rounding a step.
-#include "../operator.h"
+// Each computes what the interpreter's kernel computes, one rounding a step.  Operands broadcast: a map of the output's
+// shape, a number for each channel or for each pixel, one number, constant or computed.
+//
+// What follows each other is a chain, which its first operator runs: elements stay in registers from one operator to
+// the next, and only what another operator reads as well is written.
+#include "builtin_operator.h"
+#include "copy_rows.h"
 
 namespace bnncc {
 namespace {
 
-bool is_float_map(const Value& value) { return value.type == abi::kFloat32 && value.shape.rank > 0; }
+struct Function {
+  int32_t code;
+  const char* name;
+  Combination combination;
+  int inputs;
+  abi::FusedActivation activation = abi::kActNone;  // its own, where the options name none
+};
 
-// a + b for maps of one shape, or a map and a constant per channel.
-class Add final : public Operator {
+constexpr Function kFunctions[] = {{abi::kBuiltinAbs, "ABS", Combination::kAbsolute, 1},
+                                   {abi::kBuiltinAdd, "ADD", Combination::kSum, 2},
+                                   {abi::kBuiltinDiv, "DIV", Combination::kQuotient, 2},
+                                   {abi::kBuiltinLeakyRelu, "LEAKY_RELU", Combination::kPrelu, 1},
+                                   {abi::kBuiltinMaximum, "MAXIMUM", Combination::kMaximum, 2},
+                                   {abi::kBuiltinMinimum, "MINIMUM", Combination::kMinimum, 2},
+                                   {abi::kBuiltinMul, "MUL", Combination::kProduct, 2},
+                                   {abi::kBuiltinNeg, "NEG", Combination::kNegative, 1},
+                                   {abi::kBuiltinPrelu, "PRELU", Combination::kPrelu, 2},
+                                   {abi::kBuiltinRelu, "RELU", Combination::kFirst, 1, abi::kActRelu},
+                                   {abi::kBuiltinRelu6, "RELU6", Combination::kFirst, 1, abi::kActRelu6},
+                                   {abi::kBuiltinReluN1To1, "RELU_N1_TO_1", Combination::kFirst, 1, abi::kActReluN1To1},
+                                   {abi::kBuiltinSub, "SUB", Combination::kDifference, 2}};
+
+const Function& find_function(int32_t code) {
+  const Function* found = kFunctions;
+  while (found->code != code) ++found;
+  return *found;
+}
+
+// How an operand lies beside the output: pixel p of the output meets row p / repeat of it, whose one number, or one for
+// each channel, serves all those pixels.
+struct Layout {
+  int64_t repeat = 1;
+  bool has_channels = false;
+
+  // False where it broadcasts otherwise: along an axis in front of one that it has.
+  bool find(const Shape& x, const Shape& y) {
+    repeat = 1;
+    has_channels = x.channels() == y.channels();
+    if (x.rank > y.rank || (!has_channels && x.channels() != 1)) return false;
+    bool has_pixels = false;
+    for (int i = y.rank - 2; i >= 0; --i) {
+      const int axis = i - (y.rank - x.rank);
+      const int size = axis < 0 ? 1 : x.dims[axis];
+      if (size == y.dims[i]) {
+        has_pixels = has_pixels || size > 1;
+      } else if (size == 1 && !has_pixels) {
+        repeat *= y.dims[i];
+      } else {
+        return false;
+      }
+    }
+    // One number is best handled as such.
+    if (x.elements() == 1) has_channels = false;
+    return true;
+  }
+};
+
+// The shape that two broadcast to; false where they do not.
+bool broadcast(const Shape& a, const Shape& b, Shape* y) {
+  *y = Shape();
+  y->rank = max(a.rank, b.rank);
+  for (int i = 0; i < y->rank; ++i) {
+    const int axis_a = i - (y->rank - a.rank);
+    const int axis_b = i - (y->rank - b.rank);
+    const int size_a = axis_a < 0 ? 1 : a.dims[axis_a];
+    const int size_b = axis_b < 0 ? 1 : b.dims[axis_b];
+    if (size_a != size_b && size_a != 1 && size_b != 1) return false;
+    y->dims[i] = max(size_a, size_b);
+  }
+  return true;
+}
+
+// Rows of few channels are short: constants for each channel are kept so often that a row of several pixels has at
+// least so many of them.
+constexpr int64_t kRowFloats = 256;
+
+// An operator that a chain may begin with.
+class ChainHead : public Operator {
  public:
-  const char* name() const override { return "ADD"; }
+  bool is_chainable() const override { return true; }
+
+ protected:
+  void set_channels(int64_t channels) {
+    channels_ = channels;
+    row_pixels_ = ceil_div(kRowFloats, channels);
+  }
+
+  // Runs the chain on pixels [pixel, end) of the tile.  `begin(pixel, &stop, steps, &count)` gives what it begins with:
+  // the elements from `pixel` on, and this operator's own steps; all serve the pixels before `stop`, which it may bring
+  // down.
+  template <typename Begin>
+  void run_chain(const Tile& tile, int64_t pixel, int64_t end, const Begin& begin) const;
+
+  // Whether a row may be one of several pixels: each operand is a map, one number, or a constant that is kept often.
+  virtual bool has_long_rows() const { return true; }
+
+  const Kernels* kernels_ = nullptr;
+  int64_t channels_ = 0;
+  int64_t row_pixels_ = 1;
+};
+
+class Elementwise final : public ChainHead {
+ public:
+  int32_t code = 0;
+
+  const char* name() const override { return find_function(code).name; }
+
+  const char* parse(const abi::Node& node) override {
+    const Function& function = find_function(code);
+    abi::FusedActivation activation = function.activation;
+    const bool is_arithmetic = function.combination >= Combination::kSum && function.combination <= Combination::kQuotient;
+    if (is_arithmetic || code == abi::kBuiltinLeakyRelu) {
+      if (node.builtin_data == nullptr) return "it has no options";
+      if (is_arithmetic) activation = static_cast<const abi::ArithmeticParams*>(node.builtin_data)->activation;
+      if (!is_arithmetic) alpha_ = static_cast<const abi::LeakyReluParams*>(node.builtin_data)->alpha;
+    }
+    return read_activation(activation, &clamp_) ? nullptr : "its activation is unknown";
+  }
 
   bool prepare(Preparation& preparation) override {
-    if (input_count != 2) return preparation.fail("it has %d inputs instead of 2", input_count);
+    const Function& function = find_function(code);
+    combination_ = function.combination;
+    if (input_count != function.inputs) {
+      return preparation.fail("it has %d inputs instead of %d", input_count, function.inputs);
+    }
     kernels_ = preparation.kernels();
-    const Value& a = preparation.value(inputs[0]);
-    const Value& b = preparation.value(inputs[1]);
-    if (!is_float_map(a) || !is_float_map(b)) return preparation.fail("its inputs are not float32");
-    if (a.shape == b.shape) {
-      addend_ = nullptr;
-      map_ = inputs[0];
-      channels_ = a.shape.channels();
-      return preparation.set_shape(output, a.shape);
+    for (int i = 0; i < input_count; ++i) {
+      if (preparation.value(inputs[i]).type != abi::kFloat32) return preparation.fail("its inputs are not float32");
     }
-    // A constant per channel: rank and axes as they broadcast to the other's shape.
-    const bool second = b.constant != nullptr;
-    map_ = second ? inputs[0] : inputs[1];
-    const Value& map = second ? a : b;
-    const Value& constant = second ? b : a;
-    channels_ = map.shape.channels();
-    addend_ = preparation.constant<float>(second ? inputs[1] : inputs[0], abi::kFloat32, channels_);
-    if (addend_ == nullptr || constant.shape.channels() != channels_ || constant.shape.rank > map.shape.rank) {
-      return preparation.fail("its inputs are neither of one shape nor a map and a constant per channel");
+    Shape shape;
+    if (!broadcast(preparation.value(inputs[0]).shape, preparation.value(inputs[input_count - 1]).shape, &shape)) {
+      return preparation.fail("its inputs do not broadcast");
     }
-    return preparation.set_shape(output, map.shape);
+    if (preparation.value(output).type != abi::kFloat32) return preparation.fail("its output is not float32");
+    if (code == abi::kBuiltinPrelu && !(shape == preparation.value(inputs[0]).shape)) {
+      return preparation.fail("its slope is larger than its input");
+    }
+    for (int i = 0; i < input_count; ++i) {
+      if (!layouts_[i].find(preparation.value(inputs[i]).shape, shape)) {
+        return preparation.fail("its inputs broadcast neither by channels nor by pixels");
+      }
+    }
+    set_channels(shape.channels());
+    return preparation.set_shape(output, shape) && keep_constants(preparation);
+  }
+
+  bool starts_chain() const override { return true; }
+
+  bool continues_chain(int value) const override {
+    const int index = chained_input(value);
+    const Layout& layout = layouts_[index];
+    return inputs[index] == value && layout.repeat == 1 && layout.has_channels &&
+           (index == 0 || code != abi::kBuiltinPrelu);
   }
 
   void run(const Tile& tile) const override {
-    float* const y = tile.rows<float>(output);
-    if (addend_ != nullptr) {
-      kernels_->add_per_channel(tile.rows<float>(map_), addend_, y, tile.pixels(), channels_);
-    } else {
-      kernels_->add(tile.rows<float>(inputs[0]), tile.rows<float>(inputs[1]), y, tile.pixels() * channels_);
-    }
+    run_chain(tile, tile.begin, tile.end, [&](int64_t pixel, int64_t* stop, ChainStep* steps, int* count) {
+      const Operand x = operand(tile, 0, pixel, stop);
+      steps[(*count)++] = step(tile, 0, pixel, stop);
+      return x;
+    });
   }
+
+  // What it does to its input `chained`, from a pixel on, for the pixels before `stop`, which moves down to where the
+  // other input serves no longer.
+  ChainStep step(const Tile& tile, int chained, int64_t pixel, int64_t* stop) const {
+    const Operand b = input_count == 1 ? Operand{&alpha_, 0, 0} : operand(tile, 1 - chained, pixel, stop);
+    const bool is_written = tile.values[output].home != Value::Home::kRegister;
+    float* const y = is_written ? tile.rows<float>(output) + (pixel - tile.begin) * channels_ : nullptr;
+    return {chained == 1 ? reversed(combination_) : combination_, b, clamp_, y};
+  }
+
+  bool has_long_rows() const override {
+    for (int i = 0; i < input_count; ++i) {
+      const Layout& layout = layouts_[i];
+      const bool is_map = layout.repeat == 1 && layout.has_channels;
+      const bool is_number = !layout.has_channels && layout.repeat == pixels_;
+      if (!is_map && !is_number && constants_[i].size() == 0) return false;
+    }
+    return true;
+  }
+
+  int chained_input(int value) const { return inputs[0] == value || input_count == 1 ? 0 : 1; }
 
  private:
-  const Kernels* kernels_ = nullptr;
-  const float* addend_ = nullptr;
-  int map_ = 0;
-  int64_t channels_ = 0;
-};
+  static Combination reversed(Combination combination) {
+    if (combination == Combination::kDifference) return Combination::kReversedDifference;
+    if (combination == Combination::kQuotient) return Combination::kReversedQuotient;
+    return combination;  // it commutes
+  }
 
-// y = x where x is not negative, else x · slope[channel].
-class Prelu final : public Operator {
- public:
-  const char* name() const override { return "PRELU"; }
-
-  bool prepare(Preparation& preparation) override {
-    if (input_count != 2) return preparation.fail("it has %d inputs instead of 2", input_count);
-    kernels_ = preparation.kernels();
-    const Value& x = preparation.value(inputs[0]);
-    if (!is_float_map(x)) return preparation.fail("its input is not float32");
-    channels_ = x.shape.channels();
-    slope_ = preparation.constant<float>(inputs[1], abi::kFloat32, channels_);
-    if (slope_ == nullptr || preparation.value(inputs[1]).shape.channels() != channels_) {
-      return preparation.fail("its slope is not a constant per channel");
+  // Copies of constants for each channel.
+  bool keep_constants(const Preparation& preparation) {
+    pixels_ = preparation.value(output).pixels;
+    for (int i = 0; i < input_count; ++i) {
+      const bool is_row = layouts_[i].has_channels && layouts_[i].repeat == pixels_;
+      const float* const constant =
+          is_row ? preparation.constant<float>(inputs[i], abi::kFloat32, channels_) : nullptr;
+      const int64_t size = constant == nullptr ? 0 : checked_product(row_pixels_, channels_);
+      if (!constants_[i].allocate(size)) return preparation.fail("out of memory");
+      for (int64_t k = 0; k < size; ++k) constants_[i][k] = constant[k % channels_];
     }
-    return preparation.set_shape(output, x.shape);
+    return true;
   }
 
-  void run(const Tile& tile) const override {
-    kernels_->prelu(tile.rows<float>(inputs[0]), slope_, tile.rows<float>(output), tile.pixels(), channels_);
+  // An input from a pixel of the output on.
+  Operand operand(const Tile& tile, int index, int64_t pixel, int64_t* stop) const {
+    if (constants_[index].size() != 0) return {constants_[index].data(), 0, 1};
+    const Layout& layout = layouts_[index];
+    const int64_t channels = layout.has_channels ? channels_ : 1;
+    const int64_t step = layout.has_channels ? 1 : 0;
+    if (layout.repeat == 1) {
+      return {tile.rows<float>(inputs[index]) + (pixel - tile.begin) * channels, channels, step};
+    }
+    const int64_t row = pixel / layout.repeat;
+    *stop = min(*stop, (row + 1) * layout.repeat);
+    return {tile.all<float>(inputs[index]) + row * channels, 0, step};
   }
 
- private:
-  const Kernels* kernels_ = nullptr;
-  const float* slope_ = nullptr;
-  int64_t channels_ = 0;
+  Combination combination_ = Combination::kFirst;
+  FloatClamp clamp_;
+  float alpha_ = 0;  // of LEAKY_RELU
+  Layout layouts_[2];
+  Array<float> constants_[2];  // of a constant for each channel: [row_pixels_, channels_]; else empty
+  int64_t pixels_ = 0;
 };
 
-// Maps side by side along the channels.
-class Concatenation final : public Operator {
+template <typename Begin>
+void ChainHead::run_chain(const Tile& tile, int64_t pixel, int64_t end, const Begin& begin) const {
+  // Only these are behind the first.
+  const auto next_of = [](const Operator* op) { return static_cast<const Elementwise*>(op->next_of_chain); };
+  bool is_long = has_long_rows();
+  for (const Elementwise* op = next_of(this); op != nullptr; op = next_of(op)) is_long = is_long && op->has_long_rows();
+  while (pixel < end) {
+    // Rows of several pixels, then one of those that remain.
+    const int64_t row_pixels = is_long ? min(row_pixels_, end - pixel) : 1;
+    int64_t stop = end - (end - pixel) % row_pixels;
+    ChainStep steps[kMostChained];
+    int count = 0;
+    Operand x = begin(pixel, &stop, steps, &count);
+    const Operator* before = this;
+    for (const Elementwise* op = next_of(this); op != nullptr; before = op, op = next_of(op)) {
+      steps[count++] = op->step(tile, op->chained_input(before->output), pixel, &stop);
+    }
+    x.pixel_step *= row_pixels;
+    for (int i = 0; i < count; ++i) steps[i].b.pixel_step *= row_pixels;
+    kernels_->run_chain(x, steps, count, (stop - pixel) / row_pixels, row_pixels * channels_);
+    pixel = stop;
+  }
+}
+
+// Float feature maps, or whole words of signs, side by side.
+class Concatenation final : public ChainHead {
  public:
   const char* name() const override { return "CONCATENATION"; }
 
+  const char* parse(const abi::Node& node) override {
+    if (node.builtin_data == nullptr) return "it has no options";
+    options_ = *static_cast<const abi::ConcatenationParams*>(node.builtin_data);
+    return options_.activation == abi::kActNone ? nullptr : "it has an activation";
+  }
+
   bool prepare(Preparation& preparation) override {
     if (input_count < 1) return preparation.fail("it has no inputs");
-    Shape whole = preparation.value(inputs[0]).shape;
+    kernels_ = preparation.kernels();
+    const Value& first = preparation.value(inputs[0]);
+    type_ = first.type;
+    if (type_ != abi::kFloat32 && type_ != abi::kInt32) return preparation.fail("its inputs are not float32 or int32");
+    Shape whole = first.shape;
+    if (whole.rank < 1 || (options_.axis != whole.rank - 1 && options_.axis != -1)) {
+      return preparation.fail("it does not join channels");
+    }
     int64_t channels = 0;
     for (int i = 0; i < input_count; ++i) {
       const Value& part = preparation.value(inputs[i]);
-      if (!is_float_map(part)) return preparation.fail("its inputs are not float32");
       Shape rest = part.shape;
       if (rest.rank == whole.rank) rest.dims[rest.rank - 1] = whole.channels();
-      if (!(rest == whole)) return preparation.fail("its inputs differ in more than their channels");
-      part_bytes_[i] = part.shape.channels() * static_cast<int64_t>(sizeof(float));
+      if (!(rest == whole) || part.type != type_) {
+        return preparation.fail("its inputs differ in more than their channels");
+      }
+      part_channels_[i] = part.shape.channels();
       channels = checked_sum(channels, part.shape.channels());
     }
     if (channels < 0) return preparation.fail("its output is too large");
+    if (preparation.value(output).type != type_) return preparation.fail("its output has another type");
+    set_channels(channels);
     whole.dims[whole.rank - 1] = static_cast<int>(channels);
     return preparation.set_shape(output, whole);
   }
 
+  bool starts_chain() const override { return type_ == abi::kFloat32; }
+
+  // Where a chain follows, a few pixels at a time, which then are in the first-level cache.
+  int64_t scratch_bytes(int64_t pixels) const override {
+    if (next_of_chain == nullptr) return 0;
+    return checked_product(min(pixels, block_pixels()), channels_ * static_cast<int64_t>(sizeof(float)));
+  }
+
   void run(const Tile& tile) const override {
-    const int64_t row_bytes = tile.values[output].row_bytes;
-    char* y = tile.rows<char>(output);
-    for (int i = 0; i < input_count; y += part_bytes_[i], ++i) {
-      const char* const x = tile.rows<char>(inputs[i]);
-      for (int64_t pixel = 0; pixel < tile.pixels(); ++pixel) {
-        memcpy(y + pixel * row_bytes, x + pixel * part_bytes_[i], static_cast<size_t>(part_bytes_[i]));
-      }
+    if (next_of_chain == nullptr) return join(tile, 0, tile.pixels(), tile.rows<uint32_t>(output));
+    float* const block = reinterpret_cast<float*>(tile.scratch + scratch_offset);
+    const bool is_written = tile.values[output].home != Value::Home::kRegister;
+    for (int64_t first = tile.begin; first < tile.end; first += block_pixels()) {
+      const int64_t end = min(first + block_pixels(), tile.end);
+      join(tile, first - tile.begin, end - first, reinterpret_cast<uint32_t*>(block));
+      run_chain(tile, first, end, [&](int64_t pixel, int64_t*, ChainStep* steps, int* count) {
+        if (is_written) {
+          float* const y = tile.rows<float>(output) + (pixel - tile.begin) * channels_;
+          steps[(*count)++] = {Combination::kFirst, {nullptr, 0, 0}, FloatClamp(), y};
+        }
+        return Operand{block + (pixel - first) * channels_, channels_, 1};
+      });
     }
   }
 
  private:
-  int64_t part_bytes_[kMaxInputs] = {};
+  static constexpr int64_t kBlockFloats = 2048;
+
+  int64_t block_pixels() const { return round_up(ceil_div(kBlockFloats, channels_), row_pixels_); }
+
+  // The pixels of the tile from `pixel` on.
+  void join(const Tile& tile, int64_t pixel, int64_t pixels, uint32_t* y) const {
+    for (int i = 0; i < input_count; y += part_channels_[i], ++i) {
+      const int64_t channels = part_channels_[i];
+      copy_rows(tile.rows<uint32_t>(inputs[i]) + pixel * channels, channels, channels, pixels, channels_, y);
+    }
+  }
+
+  abi::ConcatenationParams options_ = {};
+  abi::Type type_ = abi::kNoType;
+  int64_t part_channels_[kMaxInputs] = {};
 };
 
 }  // namespace
 
-Operator* create_add() { return create<Add>(); }
-Operator* create_prelu() { return create<Prelu>(); }
-Operator* create_concatenation() { return create<Concatenation>(); }
+Operator* create_elementwise(int32_t code) { return create_with_code<Elementwise>(code); }
+Operator* create_concatenation(int32_t) { return create<Concatenation>(); }
 
 }  // namespace bnncc

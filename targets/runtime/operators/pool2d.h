@@ -1,5 +1,5 @@
-// What AVERAGE_POOL_2D and LceBMaxPool2d share: their windows over a feature map, and the walk over what these hold.
-// Positions that SAME adds take no part.
+// What AVERAGE_POOL_2D, MAX_POOL_2D and LceBMaxPool2d share: their windows over a feature map.  Positions that SAME adds
+// take no part.
 #pragma once
 
 #include "../geometry.h"
@@ -9,7 +9,12 @@ namespace bnncc {
 
 class Pool2d : public Operator {
  public:
-  bool is_pointwise() const override { return rows_.is_pointwise() && columns_.is_pointwise(); }
+  // Where windows do not overlap, a line of them is made of as many lines as a window is apart from the next.
+  Locality locality() const override {
+    if (rows_.is_pointwise() && columns_.is_pointwise()) return {1, 1};
+    const bool is_local = rows_.before == 0 && rows_.kernel <= rows_.stride && rows_.output * rows_.stride == rows_.input;
+    return is_local ? Locality{rows_.stride * columns_.input, columns_.output} : Locality{0, 0};
+  }
 
  protected:
   // Places the windows that an operator's options name over its input [N, H, W, C], and gives the output its shape;
@@ -27,17 +32,25 @@ class Pool2d : public Operator {
     return preparation.set_shape(output, shape);
   }
 
-  // For every pixel of the tile: fills its bytes with `fill`, calls join(x, y) for each pixel x of its window, then
-  // finish(count, y) with how many these were.
-  template <typename T, typename Join, typename Finish>
-  void pool(const Tile& tile, int fill, const Join& join, const Finish& finish) const {
-    T* y = tile.rows<T>(output);
-    if (is_pointwise()) {
-      memcpy(y, tile.rows<T>(inputs[0]), static_cast<size_t>(tile.pixels() * channels_) * sizeof(*y));
-      return;
-    }
-    const T* const x = tile.all<T>(inputs[0]);
-    for (int64_t pixel = tile.begin; pixel < tile.end; ++pixel, y += channels_) {
+  // The windows of pixels of the output that are neighbours in a line: each holds [rows, columns] pixels of the map.
+  template <typename T>
+  struct Windows {
+    const T* x;  // the first window's first pixel
+    int64_t rows;
+    int64_t columns;
+    int64_t x_row;   // from one row of a window to the next, in elements
+    int64_t x_step;  // from one window to the next
+    int64_t count;
+    T* y;
+  };
+
+  // pool(windows) for all pixels of the tile.
+  template <typename T, typename Pool>
+  void for_windows(const Tile& tile, const Pool& pool) const {
+    int64_t first = 0;
+    const T* const x = tile.map<T>(inputs[0], locality(), &first);
+    T* const y = tile.rows<T>(output);
+    for (int64_t pixel = tile.begin; pixel < tile.end;) {
       const int64_t column = pixel % columns_.output;
       const int64_t row = pixel / columns_.output % rows_.output;
       const int64_t image = pixel / columns_.output / rows_.output;
@@ -45,13 +58,15 @@ class Pool2d : public Operator {
       const int64_t bottom = min(rows_.position(row, rows_.kernel - 1) + 1, rows_.input);
       const int64_t left = max<int64_t>(columns_.position(column, 0), 0);
       const int64_t right = min(columns_.position(column, columns_.kernel - 1) + 1, columns_.input);
-      memset(y, fill, static_cast<size_t>(channels_) * sizeof(*y));
-      for (int64_t i = top; i < bottom; ++i) {
-        for (int64_t j = left; j < right; ++j) {
-          join(x + ((image * rows_.input + i) * columns_.input + j) * channels_, y);
-        }
+      int64_t count = 1;
+      if (right - left == columns_.kernel) {
+        const int64_t last = (columns_.input - columns_.kernel + columns_.before) / columns_.stride;  // that pads nothing
+        count = min(last + 1 - column, tile.end - pixel);
       }
-      finish((bottom - top) * (right - left), y);
+      const int64_t start = (image * rows_.input + top) * columns_.input + left - first;
+      pool(Windows<T>{x + start * channels_, bottom - top, right - left, columns_.input * channels_,
+                      columns_.stride * channels_, count, y + (pixel - tile.begin) * channels_});
+      pixel += count;
     }
   }
 

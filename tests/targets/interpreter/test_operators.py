@@ -159,11 +159,13 @@ def windows(rng: Rng, options: object, kernel: tuple[int, int], dilates: bool) -
     return size, outputs
 
 
+@pytest.mark.parametrize("most_channels", [4, 39])  # lines are read in place, or patches are gathered
 @pytest.mark.parametrize("seed", range(12))
-def test_convolutions(seed: int) -> None:
+def test_convolutions(seed: int, most_channels: int) -> None:
     rng = np.random.default_rng(seed)
-    kernel = tuple(int(rng.choice([1, 2, 3, 5])) for _ in range(2))
-    batch, channels, filters = int(rng.integers(1, 3)), int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    kernel = tuple(int(rng.choice([1, 2, 3, 5, 7])) for _ in range(2))
+    batch, channels = int(rng.integers(1, 3)), int(rng.integers(1, most_channels + 1))
+    filters = int(rng.integers(1, 90))
     if seed % 2:
         options = schema.DepthwiseConv2DOptionsT()
         options.depthMultiplier = int(rng.integers(1, 4))
@@ -178,7 +180,8 @@ def test_convolutions(seed: int) -> None:
     size, outputs = windows(rng, options, kernel, dilates=True)
     x, bias = floats(rng, (batch, *size, channels)), floats(rng, (filters,))
     case: Case = ([x, weight, bias], {1, 2}, [(batch, *outputs, filters)], "float32", options)
-    assert_litert_s(*file(builtin, case, 2 if seed % 2 else 1))
+    # The sums are larger than what an activation leaves of them.
+    assert_litert_s(*file(builtin, case, 2 if seed % 2 else 1), 4 * TOLERANCE)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -19,6 +19,7 @@ from bnncc.runtime.build import GLIBC
 from tests.needs import SYSROOTS, needs_sysroots, needs_zig
 from tests.targets.runtime import sysroot
 from tests.targets.runtime.emulated_runtime import library
+from tests.targets.runtime.float_convolution import TOLERANCE, FloatConv
 from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
 from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
@@ -73,12 +74,24 @@ def test_emulated_processors_compute_the_same(machine: str, processor: str, kern
         np.testing.assert_array_equal(found, LitertRunner(content).run([x])[0])
 
 
+@pytest.mark.parametrize(("machine", "processor", "kernel"), RUNS)
+def test_float_convolutions_on_emulated_processors_are_sums_of_products(
+    machine: str, processor: str, kernel: str | None, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    convolutions = [FloatConv.draw(rng, channels) for channels in (1, 2, 3, 4, 5, 20, 33) for _ in range(4)]
+    files = [(conv.file(), conv.arrays()[0]) for conv in convolutions]
+    for conv, found in zip(convolutions, run_there(files, machine, processor, kernel, tmp_path), strict=True):
+        wanted, scale = conv.expected()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale, err_msg=str(conv))
+
+
 @pytest.mark.parametrize(("network", "shape"), NETWORKS)
 @pytest.mark.parametrize(("machine", "processor"), [("aarch64", "cortex-a53"), ("armv7", "cortex-a7")])
 def test_binary_layers_of_networks_compute_the_same_on_emulated_processors(
     network: str, shape: str, machine: str, processor: str, tmp_path: Path
 ) -> None:
-    # Float convolutions are XNNPACK's, which sums in another order on ARM.
+    # A float convolution's sums are rounded otherwise where an instruction multiplies and adds in one step.
     content = part_between_float_convolutions(compiled(network, shape))
     (x,) = inputs_of(content)
     (found,) = run_there([(content, x)], machine, processor, None, tmp_path)

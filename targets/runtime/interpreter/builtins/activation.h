@@ -1,27 +1,14 @@
 // The activation that an operator applies to its output.
 #pragma once
 
+#include "../../float_activation.h"
 #include "../../memory.h"
 
 namespace bnncc {
 
-struct Clamp {
-  bool clamps = false;
-  float least = -__builtin_inff();
-  float most = __builtin_inff();
-
+struct Clamp : FloatClamp {
   // From the schema's ActivationFunctionType; false for one that the interpreter does not know.
-  bool read(int8_t activation) {
-    constexpr int8_t kNone = 0, kRelu = 1, kReluN1To1 = 2, kRelu6 = 3;
-    clamps = activation != kNone;
-    if (activation == kRelu || activation == kRelu6) least = 0;
-    if (activation == kRelu6) most = 6;
-    if (activation == kReluN1To1) {
-      least = -1;
-      most = 1;
-    }
-    return activation >= kNone && activation <= kRelu6;
-  }
+  bool read(int8_t activation) { return read_activation(static_cast<abi::FusedActivation>(activation), this); }
 
   void apply(float* y, int64_t size) const {
     if (!clamps) return;

@@ -30,15 +30,28 @@ class Copy {
   void run_as(const Team& team, const void* x, void* y) const {
     const T* const from = static_cast<const T*>(x) + x_;
     T* const to = static_cast<T*>(y) + y_;
-    const int64_t x_stride = loop_.inner_stride(0);
-    const int64_t y_stride = loop_.inner_stride(1);
+    if (loop_.inner_stride(0) != 1 || loop_.inner_stride(1) != 1) return copy_runs<1>(team, loop_, from, to);
+    switch (loop_.inner_size()) {  // the channels of pictures
+      case 2: return copy_runs<2>(team, loop_.without_inner_axis(), from, to);
+      case 3: return copy_runs<3>(team, loop_.without_inner_axis(), from, to);
+      case 4: return copy_runs<4>(team, loop_.without_inner_axis(), from, to);
+      default: break;
+    }
     loop_.run(team, [=](const int64_t* offsets, int64_t size) {
-      const T* const row = from + offsets[0];
-      T* const target = to + offsets[1];
-      if (x_stride == 1 && y_stride == 1) {
-        memcpy(target, row, static_cast<size_t>(size) * sizeof(T));
-      } else {
-        for (int64_t i = 0; i < size; ++i) target[i * y_stride] = row[i * x_stride];
+      memcpy(to + offsets[1], from + offsets[0], static_cast<size_t>(size) * sizeof(T));
+    });
+  }
+
+  // Runs of kRun elements: too few for a call of memcpy each.
+  template <int kRun, typename T>
+  static void copy_runs(const Team& team, const Loop& loop, const T* from, T* to) {
+    const int64_t x_stride = loop.inner_stride(0);
+    const int64_t y_stride = loop.inner_stride(1);
+    loop.run(team, [=](const int64_t* offsets, int64_t size) {
+      const T* row = from + offsets[0];
+      T* target = to + offsets[1];
+      for (int64_t i = 0; i < size; ++i, row += x_stride, target += y_stride) {
+        for (int k = 0; k < kRun; ++k) target[k] = row[k];
       }
     });
   }

@@ -1,26 +1,16 @@
 // DEPTHWISE_CONV_2D: every channel has filters of its own, as many as the outputs are a multiple of the channels.
 #include "../builtin.h"
-#include "../gemm.h"
+#include "activation.h"
 #include "spatial.h"
 #include "weights.h"
-
-#if defined(__clang__)
-#pragma clang fp contract(fast)
-#endif
 
 namespace bnncc {
 namespace {
 
-// y[c] += x[c] · w[c]
-void multiply_add(const float* x, const float* w, float* y, int64_t size) {
-  int64_t i = 0;
-  for (; i + 4 <= size; i += 4) store4(load4(y + i) + load4(x + i) * load4(w + i), y + i);
-  for (; i < size; ++i) y[i] += x[i] * w[i];
-}
-
 class DepthwiseConvolution : public Builtin {
  public:
   bool prepare(Setup& setup, const Team&) override {
+    add_products_ = setup.kernels()->add_products;
     if (!setup.expect(3, 1, 1)) return false;
     x_ = setup.shape(0);
     const Shape filter = setup.shape(1);
@@ -68,7 +58,7 @@ class DepthwiseConvolution : public Builtin {
         const float* const pixel = line + axes_[1].position(column, j) * channels;
         const float* const w = filter_.data() + (i * axes_[1].kernel + j) * outputs;
         if (multiplier_ == 1) {
-          multiply_add(pixel, w, y, channels);
+          add_products_(pixel, w, y, channels);
           continue;
         }
         for (int64_t c = 0; c < channels; ++c) {
@@ -82,6 +72,7 @@ class DepthwiseConvolution : public Builtin {
   Shape y_;
   Window axes_[2];
   Clamp clamp_;
+  decltype(Kernels::add_products) add_products_ = nullptr;
   int64_t multiplier_ = 1;
   Array<float> filter_;
   Array<float> bias_;

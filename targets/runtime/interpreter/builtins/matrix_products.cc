@@ -1,6 +1,6 @@
 // FULLY_CONNECTED with constant weights, and BATCH_MATMUL of two tensors.
 #include "../builtin.h"
-#include "../gemm.h"
+#include "activation.h"
 #include "broadcast.h"
 #include "weights.h"
 
@@ -31,7 +31,7 @@ class FullyConnected : public Builtin {
     }
     if (!setup.set_output(0, abi::kFloat32, y)) return false;
     if (!read_matrix(setup, &matrix_)) return false;
-    block_ = min<int64_t>(64, round_up(ceil_div(rows_, team.threads()), PackedMatrix::kTile));
+    block_ = round_up(min(kMostRows, ceil_div(rows_, team.threads())), setup.kernels()->float_rows);
     splits_ = min(matrix_.panels(), ceil_div(team.threads(), ceil_div(rows_, block_)));
     return true;
   }
@@ -42,14 +42,17 @@ class FullyConnected : public Builtin {
     call.team().run(ceil_div(rows_, block_) * splits_, [&](int64_t task, int) {
       const int64_t begin = task / splits_ * block_;
       const int64_t split = task % splits_;
-      matrix_.multiply(x + begin * matrix_.depth(), matrix_.depth(), min(block_, rows_ - begin),
-                       matrix_.panels() * split / splits_, matrix_.panels() * (split + 1) / splits_, clamp_,
-                       y + begin * matrix_.outputs(), matrix_.outputs());
+      const int64_t depth = matrix_.depth();
+      const FloatRows rows = {x + begin * depth, depth, min(block_, rows_ - begin), 1, 0, depth};
+      matrix_.multiply(rows, matrix_.panels() * split / splits_, matrix_.panels() * (split + 1) / splits_, clamp_,
+                       y + begin * matrix_.outputs());
     });
   }
 
  private:
-  PackedMatrix matrix_;
+  static constexpr int64_t kMostRows = 64;  // of a task
+
+  FloatMatrix matrix_;
   Clamp clamp_;
   int64_t rows_ = 0;
   int64_t block_ = 0;
@@ -60,6 +63,7 @@ class FullyConnected : public Builtin {
 class BatchMatmul : public Builtin {
  public:
   bool prepare(Setup& setup, const Team&) override {
+    add_scaled_ = setup.kernels()->add_scaled;
     if (!setup.expect(2, 1)) return false;
     Shape shapes[2] = {setup.shape(0), setup.shape(1)};
     if (setup.type(0) != abi::kFloat32 || setup.type(1) != abi::kFloat32)
@@ -116,7 +120,7 @@ class BatchMatmul : public Builtin {
       float* const to = y + row * width;
       memset(to, 0, static_cast<size_t>(width) * sizeof(float));
       if (column_steps_[1] == 1) {
-        for (int64_t k = 0; k < depth; ++k) add_scaled(left[k * column_steps_[0]], b + k * row_steps_[1], to, width);
+        for (int64_t k = 0; k < depth; ++k) add_scaled_(left[k * column_steps_[0]], b + k * row_steps_[1], to, width);
       } else {
         for (int64_t n = 0; n < width; ++n) {
           float sum = 0;
@@ -134,6 +138,7 @@ class BatchMatmul : public Builtin {
   int64_t column_steps_[2] = {};
   int64_t sizes_[2] = {};
   Loop batches_;
+  decltype(Kernels::add_scaled) add_scaled_ = nullptr;
 };
 
 }  // namespace

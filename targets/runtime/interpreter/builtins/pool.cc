@@ -11,6 +11,7 @@ class Pool : public Builtin {
   int32_t code = 0;
 
   bool prepare(Setup& setup, const Team&) override {
+    maximum_ = setup.kernels()->maximum;
     if (!setup.expect(1, 1)) return false;
     x_ = setup.shape(0);
     if (setup.type(0) != abi::kFloat32) return setup.fail("it does not take this type");
@@ -42,27 +43,27 @@ class Pool : public Builtin {
  private:
   void run_pixel(const float* map, int64_t row, int64_t column, const Reach& down, float* y) const {
     const int64_t channels = x_.dims[3];
-    const bool averages = code == code::kAveragePool2d;
     const Reach across(axes_[1], column);
-    for (int64_t c = 0; c < channels; ++c) y[c] = averages ? 0 : -__builtin_inff();
-    for (int64_t i = down.first; i < down.last; ++i) {
-      const float* const line = map + axes_[0].position(row, i) * axes_[1].input * channels;
-      for (int64_t j = across.first; j < across.last; ++j) {
-        const float* const pixel = line + axes_[1].position(column, j) * channels;
-        if (averages) {
-          for (int64_t c = 0; c < channels; ++c) y[c] += pixel[c];
-        } else {
-          for (int64_t c = 0; c < channels; ++c) y[c] = max(y[c], pixel[c]);
-        }
+    const int64_t step = axes_[1].input * channels;
+    const float* const first =
+        map + axes_[0].position(row, down.first) * step + axes_[1].position(column, across.first) * channels;
+    const FloatWindow window = {first, step, down.last - down.first, across.last - across.first};
+    if (code == code::kMaxPool2d) return maximum_(window, channels, y);
+    for (int64_t c = 0; c < channels; ++c) y[c] = 0;
+    for (int64_t line = 0; line < window.lines; ++line) {
+      const float* pixel = first + line * step;
+      for (int64_t j = 0; j < window.pixels; ++j, pixel += channels) {
+        for (int64_t c = 0; c < channels; ++c) y[c] += pixel[c];
       }
     }
-    const float count = static_cast<float>((down.last - down.first) * (across.last - across.first));
-    for (int64_t c = 0; averages && c < channels; ++c) y[c] /= count;
+    const float count = static_cast<float>(window.lines * window.pixels);
+    for (int64_t c = 0; c < channels; ++c) y[c] /= count;
   }
 
   Shape x_;
   Window axes_[2];
   Clamp clamp_;
+  decltype(Kernels::maximum) maximum_ = nullptr;
 };
 
 }  // namespace

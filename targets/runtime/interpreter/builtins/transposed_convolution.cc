@@ -3,7 +3,7 @@
 // Output position o gets, for each k with o + before - k a multiple of the stride, the products of that input pixel: so
 // each output row is one task and no two threads write to one place.
 #include "../builtin.h"
-#include "../gemm.h"
+#include "activation.h"
 #include "spatial.h"
 #include "weights.h"
 
@@ -13,6 +13,7 @@ namespace {
 class TransposedConvolution : public Builtin {
  public:
   bool prepare(Setup& setup, const Team&) override {
+    add_scaled_ = setup.kernels()->add_scaled;
     if (!setup.expect(4, 1, 1)) return false;
     x_ = setup.shape(2);
     const Shape filter = setup.shape(1);  // [O, KH, KW, I]
@@ -84,7 +85,7 @@ class TransposedConvolution : public Builtin {
           if (!find_source(column, j, 1, &position)) continue;
           const float* const pixel = map + (line * x_.dims[2] + position) * channels;
           const float* const w = filter_.data() + (i * kernel_[1] + j) * channels * outputs;
-          for (int64_t c = 0; c < channels; ++c) add_scaled(pixel[c], w + c * outputs, y + column * outputs, outputs);
+          for (int64_t c = 0; c < channels; ++c) add_scaled_(pixel[c], w + c * outputs, y + column * outputs, outputs);
         }
       }
     }
@@ -103,6 +104,7 @@ class TransposedConvolution : public Builtin {
   int64_t strides_[2] = {};
   int64_t before_[2] = {};
   Clamp clamp_;
+  decltype(Kernels::add_scaled) add_scaled_ = nullptr;
   Array<float> filter_;
   Array<float> bias_;
 };

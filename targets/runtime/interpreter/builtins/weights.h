@@ -5,8 +5,8 @@
 // rounding of the weights alone.
 #pragma once
 
+#include "../../float_matrix.h"
 #include "../builtin.h"
-#include "../gemm.h"
 
 namespace bnncc {
 
@@ -56,18 +56,15 @@ inline bool read_bias(Setup& setup, int input, int64_t outputs, Array<float>* bi
 }
 
 // Weights of inputs 1, [outputs, …], and 2, the bias, as the matrix that rows are multiplied by.  False after a failure.
-inline bool read_matrix(Setup& setup, PackedMatrix* matrix) {
+inline bool read_matrix(Setup& setup, FloatMatrix* matrix) {
   const Shape filter = setup.shape(1);
   const int64_t outputs = filter.dims[0];
   Weights weights;
   Array<float> bias;
   if (!weights.read(setup, 1, 0) || !read_bias(setup, 2, outputs, &bias)) return false;
   const int64_t depth = filter.elements() / outputs;
-  if (!matrix->pack(outputs, depth, [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); })) {
-    return setup.fail("out of memory");
-  }
-  matrix->set_bias(bias.data());
-  return true;
+  const auto weight = [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); };
+  return matrix->pack(setup.kernels(), outputs, depth, weight, bias.data()) || setup.fail("out of memory");
 }
 
 }  // namespace bnncc

@@ -1,0 +1,79 @@
+// TensorFlow Lite's CONV_2D of float maps with constant filters, among LCE's operators: the first convolution of a
+// network, and those that its author left in float.
+//
+// It differs from the interpreter's kernel in the order in which a sum is rounded.
+#include "../float_convolution.h"
+#include "builtin_operator.h"
+
+namespace bnncc {
+namespace {
+
+class Conv2d final : public Operator {
+ public:
+  const char* name() const override { return "CONV_2D"; }
+
+  const char* parse(const abi::Node& node) override {
+    if (node.builtin_data == nullptr) return "it has no options";
+    options_ = *static_cast<const abi::ConvParams*>(node.builtin_data);
+    if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
+    if (options_.dilation_width_factor < 1 || options_.dilation_height_factor < 1) return "a dilation is not positive";
+    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid) return "its padding is unknown";
+    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+  }
+
+  bool may_be_absent(int index) const override { return index == 2; }
+
+  bool prepare(Preparation& preparation) override {
+    if (input_count < 2 || input_count > 3) return preparation.fail("it has %d inputs instead of 3", input_count);
+    const Value& x = preparation.value(inputs[0]);
+    const Value& filters = preparation.value(inputs[1]);
+    if (!is_float_map(x) || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
+    const float* const weights = preparation.constant<float>(inputs[1], abi::kFloat32, filters.shape.elements());
+    if (weights == nullptr || filters.shape.rank != 4 || filters.shape.channels() != x.shape.channels()) {
+      return preparation.fail("its filters are not a constant float32 tensor of 4 axes with the input's channels");
+    }
+    const int outputs = filters.shape.dims[0];
+    const bool has_bias = input_count == 3 && inputs[2] >= 0;
+    const float* const bias = has_bias ? preparation.constant<float>(inputs[2], abi::kFloat32, outputs) : nullptr;
+    if (has_bias && bias == nullptr) return preparation.fail("its bias is not one constant float32 a filter");
+    Window axes[2];
+    if (!slide_windows(x.shape, filters.shape, axes)) return preparation.fail("its filters do not fit its input");
+    const int64_t depth = filters.shape.elements() / outputs;
+    const auto weight = [=](int64_t o, int64_t k) { return weights[o * depth + k]; };
+    if (!convolution_.prepare(preparation.kernels(), x.shape.channels(), axes, outputs, weight, bias, clamp_)) {
+      return preparation.fail("out of memory");
+    }
+    return preparation.set_shape(output, {4,
+                                          {x.shape.dims[0], static_cast<int>(axes[0].output),
+                                           static_cast<int>(axes[1].output), outputs}});
+  }
+
+  Locality locality() const override { return convolution_.is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
+
+  int64_t scratch_bytes(int64_t pixels) const override {
+    return checked_product(convolution_.scratch_floats(pixels), sizeof(float));
+  }
+
+  void run(const Tile& tile) const override {
+    const float* const x = convolution_.is_pointwise() ? tile.rows<float>(inputs[0]) : tile.all<float>(inputs[0]);
+    float* const scratch = reinterpret_cast<float*>(tile.scratch + scratch_offset);
+    convolution_.run(x, tile.begin, tile.end, 0, convolution_.panels(), scratch, tile.rows<float>(output));
+  }
+
+ private:
+  bool slide_windows(const Shape& x, const Shape& filters, Window (&axes)[2]) const {
+    const PaddingMode mode = options_.padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
+    return slide(mode, x.dims[1], filters.dims[1], options_.stride_height, options_.dilation_height_factor, &axes[0]) &&
+           slide(mode, x.dims[2], filters.dims[2], options_.stride_width, options_.dilation_width_factor, &axes[1]);
+  }
+
+  abi::ConvParams options_ = {};
+  FloatClamp clamp_;
+  FloatConvolution convolution_;
+};
+
+}  // namespace
+
+Operator* create_conv2d(int32_t) { return create<Conv2d>(); }
+
+}  // namespace bnncc
