@@ -136,8 +136,11 @@ void Interpreter::read_options(const FileOperator& op, Options* options) {
     case code::kAveragePool2d:
     case code::kMaxPool2d:
       // The schema counts paddings from 0, the interpreter from 1.
-      options->pool = {static_cast<abi::Padding>(table.number<int8_t>(0, 0) + 1), table.number<int32_t>(1, 0),
-                       table.number<int32_t>(2, 0), table.number<int32_t>(3, 0), table.number<int32_t>(4, 0),
+      options->pool = {static_cast<abi::Padding>(table.number<int8_t>(0, 0) + 1),
+                       table.number<int32_t>(1, 0),
+                       table.number<int32_t>(2, 0),
+                       table.number<int32_t>(3, 0),
+                       table.number<int32_t>(4, 0),
                        activation(5)};
       break;
     default: break;

@@ -273,7 +273,6 @@ void multiply_add(const float* multiplier, const int32_t* sums, float* y, int64_
 
 [[maybe_unused]] constexpr Kernels table(const char* name) {
   constexpr auto kFillTables = kUsesTables ? fill_tables : nullptr;
-  return {name,        kLanes,      kVectors * kLanes, kPixels,  !kInterleaves, table_bytes, kFillTables,
-          gemm_float,  gemm_counts, pack,              quantize, threshold,     run_chain,   add_counts,
-          multiply_add};
+  return {name,        kLanes, kVectors * kLanes, kPixels,   !kInterleaves, table_bytes, kFillTables, gemm_float,
+          gemm_counts, pack,   quantize,          threshold, run_chain,     add_counts,  multiply_add};
 }

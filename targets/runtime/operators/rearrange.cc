@@ -13,11 +13,16 @@ struct Kind {
   int inputs;
 };
 
-constexpr Kind kKinds[] = {{abi::kBuiltinDepthToSpace, "DEPTH_TO_SPACE", 1}, {abi::kBuiltinPad, "PAD", 2},
-                               {abi::kBuiltinPadV2, "PADV2", 3},                 {abi::kBuiltinReshape, "RESHAPE", 2},
-                               {abi::kBuiltinReverseV2, "REVERSE_V2", 2},        {abi::kBuiltinSpaceToDepth, "SPACE_TO_DEPTH", 1},
-                               {abi::kBuiltinSplit, "SPLIT", 2},                 {abi::kBuiltinSplitV, "SPLIT_V", 3},
-                               {abi::kBuiltinStridedSlice, "STRIDED_SLICE", 4},  {abi::kBuiltinTranspose, "TRANSPOSE", 2}};
+constexpr Kind kKinds[] = {{abi::kBuiltinDepthToSpace, "DEPTH_TO_SPACE", 1},
+                           {abi::kBuiltinPad, "PAD", 2},
+                           {abi::kBuiltinPadV2, "PADV2", 3},
+                           {abi::kBuiltinReshape, "RESHAPE", 2},
+                           {abi::kBuiltinReverseV2, "REVERSE_V2", 2},
+                           {abi::kBuiltinSpaceToDepth, "SPACE_TO_DEPTH", 1},
+                           {abi::kBuiltinSplit, "SPLIT", 2},
+                           {abi::kBuiltinSplitV, "SPLIT_V", 3},
+                           {abi::kBuiltinStridedSlice, "STRIDED_SLICE", 4},
+                           {abi::kBuiltinTranspose, "TRANSPOSE", 2}};
 
 const Kind& find_kind(int32_t code) {
   const Kind* found = kKinds;

@@ -143,9 +143,7 @@ class RandomGraph:
         if min(shape) < 1:
             return
         numbers = [self.writer.constant("i", np.array(values, np.int32)) for values in (begin, a.shape, step)]
-        self.writer.operator(
-            Builtin.STRIDED_SLICE, [a, *numbers], [self.output(shape)], schema.StridedSliceOptionsT()
-        )
+        self.writer.operator(Builtin.STRIDED_SLICE, [a, *numbers], [self.output(shape)], schema.StridedSliceOptionsT())
 
     def pad(self) -> None:
         a = self.map()
@@ -165,9 +163,17 @@ class RandomGraph:
         a = self.map() if is_float else self.signs[-1][0]
         n, height, width, channels = a.shape
         if height % 2 == 0 and width % 2 == 0:
-            shape, name, encoded = (n, height // 2, width // 2, 4 * channels), "SPACE_TO_DEPTH", schema.SpaceToDepthOptionsT()
+            shape, name, encoded = (
+                (n, height // 2, width // 2, 4 * channels),
+                "SPACE_TO_DEPTH",
+                schema.SpaceToDepthOptionsT(),
+            )
         elif channels % 4 == 0:
-            shape, name, encoded = (n, 2 * height, 2 * width, channels // 4), "DEPTH_TO_SPACE", schema.DepthToSpaceOptionsT()
+            shape, name, encoded = (
+                (n, 2 * height, 2 * width, channels // 4),
+                "DEPTH_TO_SPACE",
+                schema.DepthToSpaceOptionsT(),
+            )
         else:
             return
         encoded.blockSize = 2

@@ -208,7 +208,9 @@ def test_largest_of_windows() -> None:
             assert_taken(Case("MAX_POOL_2D", floats(rng, shape), options=options))
 
 
-def words_file(name: str, x: Array, others: list[Array], position: int, options: object, shape: tuple[int, ...]) -> bytes:
+def words_file(
+    name: str, x: Array, others: list[Array], position: int, options: object, shape: tuple[int, ...]
+) -> bytes:
     """An operator on words of signs that LceDequantize, on either side, makes the delegate's."""
     writer = ModelWriter("test")
     bits = writer.tensor("x", x.shape, np.int32)
