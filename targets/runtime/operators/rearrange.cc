@@ -164,7 +164,7 @@ class Rearrange final : public Operator {
       const int64_t size = is_whole ? inner.size : min(inner.size - column, end - begin);
       const int64_t step = axes > 1 ? arrangement_.axis(axes - 2).stride : 0;
       if (fills_) {
-        write_filled(x + offset, column, size, holds(positions), y);
+        write_filled(x, offset, column, size, holds(positions), y);
       } else {
         write(x + offset + column * inner.stride, inner.stride, step, size, rows, y);
       }
@@ -199,13 +199,15 @@ class Rearrange final : public Operator {
     return true;
   }
 
-  // Positions [column, column + size) of a row, which begins at `from` and has elements where `holds` says so.
-  void write_filled(const uint32_t* from, int64_t column, int64_t size, bool holds, uint32_t* to) const {
+  // Positions [column, column + size) of a row, which begins at x[offset]; `holds`: the input has elements of it.
+  void write_filled(const uint32_t* x, int64_t offset, int64_t column, int64_t size, bool holds, uint32_t* to) const {
     const Arrangement::Axis& inner = arrangement_.axis(arrangement_.axes() - 1);
     const int64_t first = holds ? min(max(inner.first - column, int64_t{0}), size) : size;
     const int64_t last = holds ? min(max(inner.last - column, first), size) : size;
     for (int64_t i = 0; i < first; ++i) to[i] = fill_;
-    if (first < last) write(from + (column + first) * inner.stride, inner.stride, 0, last - first, 1, to + first);
+    if (first < last) {
+      write(x + offset + (column + first) * inner.stride, inner.stride, 0, last - first, 1, to + first);
+    }
     for (int64_t i = last; i < size; ++i) to[i] = fill_;
   }
 
