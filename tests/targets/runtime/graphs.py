@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -114,7 +116,7 @@ class RandomGraph:
         a = self.map()
         name = ["ABS", "NEG", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU"][self.rng.integers(6)]
         encoded = {"ABS": schema.AbsOptionsT, "NEG": schema.NegOptionsT, "LEAKY_RELU": schema.LeakyReluOptionsT}
-        options = encoded[name]() if name in encoded else None
+        options: Any = encoded[name]() if name in encoded else None
         if name == "LEAKY_RELU":
             options.alpha = 0.3
         self.writer.operator(getattr(Builtin, name), [a], [self.output(a.shape)], options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def slices(rng: Rng, shape: tuple[int, ...]) -> list[Array]:
     return numbers(begin, [-1 if n > 4 else n for n in shape], step)
 
 
-def with_block(options: object) -> object:
+def with_block(options: Any) -> object:
     options.blockSize = 2
     return options
 
