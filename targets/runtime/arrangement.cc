@@ -28,7 +28,8 @@ void Arrangement::add(int64_t size, int64_t stride, int64_t first, int64_t last)
   const bool is_whole = first == 0 && last == size;
   if (size == 1 && is_whole) return;
   Axis* const outer = axes_ == 0 ? nullptr : &axis_[axes_ - 1];
-  if (outer != nullptr && is_whole && outer->stride == size * stride) {
+  // What is too large to merge is too large for `finish`.
+  if (outer != nullptr && is_whole && outer->stride == size * stride && checked_product(outer->size, size) > 0) {
     *outer = {outer->size * size, stride, outer->first * size, outer->last * size};
   } else {
     axis_[axes_++] = {size, stride, first, last};
@@ -128,7 +129,7 @@ const char* Arrangement::pad(const Shape& x, const int32_t* amounts) {
   for (int i = 0; i < x.rank; ++i) {
     const int64_t before = amounts[2 * i];
     const int64_t size = checked_sum(checked_sum(x.dims[i], before), amounts[2 * i + 1]);
-    if (size < 0) return "its amounts are negative or too large";
+    if (size < 0 || checked_product(before, strides_[i]) < 0) return "its amounts are negative or too large";
     y_.dims[i] = static_cast<int>(size);
     start_ -= before * strides_[i];
     add(size, strides_[i], before, before + x.dims[i]);

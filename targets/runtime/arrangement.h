@@ -20,12 +20,12 @@ class Arrangement {
 
   // Each of these finds the arrangement of an input; null, or what is wrong with the other arguments.  Axes below 0
   // count from the end.
-  const char* reshape(const Shape& x, const int32_t* sizes, int64_t rank);         // one size may be -1
-  const char* transpose(const Shape& x, const int32_t* order);                     // an axis of x for each of y
+  const char* reshape(const Shape& x, const int32_t* sizes, int64_t rank);  // one size may be -1
+  const char* transpose(const Shape& x, const int32_t* order);              // an axis of x for each of y
   const char* reverse(const Shape& x, const int32_t* axes, int64_t count);
-  const char* part(const Shape& x, int64_t axis, int64_t offset, int64_t size);    // of SPLIT
-  const char* pad(const Shape& x, const int32_t* amounts);                         // [rank, (before, behind)]
-  const char* tile(const Shape& x, const int32_t* repeats);                        // for each axis
+  const char* part(const Shape& x, int64_t axis, int64_t offset, int64_t size);  // of SPLIT
+  const char* pad(const Shape& x, const int32_t* amounts);                       // [rank, (before, behind)]
+  const char* tile(const Shape& x, const int32_t* repeats);                      // for each axis
   const char* broadcast_to(const Shape& x, const int32_t* sizes, int64_t rank);
   const char* space_to_depth(const Shape& x, int64_t block);
   const char* depth_to_space(const Shape& x, int64_t block);
@@ -36,7 +36,9 @@ class Arrangement {
   const Shape& shape() const { return y_; }  // of the output
   int axes() const { return axes_; }
   const Axis& axis(int index) const { return axis_[index]; }
-  int64_t start() const { return start_; }  // of position 0 of all axes, in the input; outside of it where that is filled
+  int64_t start() const {
+    return start_;
+  }  // of position 0 of all axes, in the input; outside of it where that is filled
 
   const Locality& locality() const { return locality_; }
 

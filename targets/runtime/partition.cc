@@ -3,14 +3,6 @@
 namespace bnncc {
 namespace {
 
-// A tile's scratch should stay in the second-level cache, beside the filters: 1 MB and more for each core on x86-64,
-// 512 kB for four cores on a Cortex-A53.
-#if defined(__x86_64__)
-constexpr int64_t kTileBytes = 256 * 1024;
-#else
-constexpr int64_t kTileBytes = 128 * 1024;
-#endif
-
 // The fewest pixels that fill the blocks of the kernels (kernels/body.h).
 constexpr int64_t kSmallestTile = 8;
 
@@ -182,6 +174,8 @@ abi::Status Partition::prepare(abi::Context* context) {
   const int wanted = settings_->threads > 0 ? settings_->threads : context->recommended_num_threads;
   threads_ = max(1, min(wanted, ThreadPool::kMostThreads));
   settings_->pool.resize(threads_);
+  // A tile's scratch should stay in the second-level cache, beside the filters.
+  tile_bytes_ = half_second_level_cache();
   if (!read_tensors(context) || !prepare_operators(context)) return abi::kError;
   advance_poolings();
   form_groups();
@@ -275,7 +269,7 @@ bool Partition::enlarge_units(Group* group, int64_t factor) {
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const int64_t bytes = checked_product(values_[op.output].row_bytes, op.unit * factor);
-    if (bytes < 0 || bytes > kTileBytes / 2) return false;
+    if (bytes < 0 || bytes > tile_bytes_ / 2) return false;
   }
   for (int i = group->first; i <= group->last; ++i) operators_[i]->unit *= factor;
   group->units /= factor;
@@ -340,7 +334,7 @@ bool Partition::plan_scratch() {
     const int64_t probed = ceil_div(kProbedTile, unit);
     if (!plan_tile(&group, probed)) return false;
     const int64_t smallest = ceil_div(kSmallestTile, unit);
-    const int64_t fitting = max(kTileBytes / max<int64_t>(group.scratch / probed, 1), smallest);
+    const int64_t fitting = max(tile_bytes_ / max<int64_t>(group.scratch / probed, 1), smallest);
     const int64_t tiles = round_up(ceil_div(group.units, fitting), threads_);
     // Whole blocks of the kernels.
     if (!plan_tile(&group, min(round_up(ceil_div(group.units, tiles), smallest), group.units))) return false;

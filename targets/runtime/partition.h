@@ -77,6 +77,7 @@ class Partition {
   Array<char> scratch_;
   int64_t scratch_bytes_ = 0;  // of one thread
   int threads_ = 1;
+  int64_t tile_bytes_ = 0;
 
   const char* problem_ = nullptr;  // of a node, found when it was read
   const Operator* problem_operator_ = nullptr;

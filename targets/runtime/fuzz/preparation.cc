@@ -243,8 +243,12 @@ int make_builtin_options(int32_t code, Bytes* bytes, uint8_t* target) {
       return 4;
     case abi::kBuiltinAveragePool2d:
     case abi::kBuiltinMaxPool2d:
-      *reinterpret_cast<abi::PoolParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)), bytes->number(),
-                                                     bytes->number(), bytes->number(), bytes->number(), activation()};
+      *reinterpret_cast<abi::PoolParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)),
+                                                     bytes->number(),
+                                                     bytes->number(),
+                                                     bytes->number(),
+                                                     bytes->number(),
+                                                     activation()};
       return 1;
     case abi::kBuiltinConv2d:
       *reinterpret_cast<abi::ConvParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)),
@@ -292,7 +296,8 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
   for (int i = 0; i < graph->inputs[index].size; ++i) {
     graph->inputs[index].data[i] = static_cast<int>(bytes->below(kTensors + 2)) - 1;
   }
-  const bool is_split = registration.builtin_code == abi::kBuiltinSplit || registration.builtin_code == abi::kBuiltinSplitV;
+  const bool is_split =
+      registration.builtin_code == abi::kBuiltinSplit || registration.builtin_code == abi::kBuiltinSplitV;
   graph->outputs[index].size = shape % 16 == 0 || is_split ? static_cast<int>(bytes->below(4)) : 1;
   for (int i = 0; i < graph->outputs[index].size; ++i) {
     graph->outputs[index].data[i] = static_cast<int>(bytes->below(kTensors));

@@ -110,7 +110,7 @@ const Kernels* const* available_kernels() {
 #endif
 }
 
-int64_t most_table_bytes() {
+int64_t half_second_level_cache() {
   constexpr int64_t kSmallestCache = 256 * 1024;
   int64_t cache = 0;
 #if defined(__x86_64__)

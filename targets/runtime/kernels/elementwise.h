@@ -35,17 +35,17 @@ inline T bound(T x, T least, T most) {
 }
 
 // Structures and not lambdas: GCC compiles a lambda for the baseline instruction set.
-#define BNNCC_FUNCTION(name, expression)            \
-  struct name {                                     \
-    template <typename T>                           \
-    inline T operator()(T a, T b) const {           \
-      return expression;                            \
-    }                                               \
+#define BNNCC_FUNCTION(name, expression)  \
+  struct name {                           \
+    template <typename T>                 \
+    inline T operator()(T a, T b) const { \
+      return expression;                  \
+    }                                     \
   }
 BNNCC_FUNCTION(Sum, a + b);
 BNNCC_FUNCTION(Difference, a - b);
 BNNCC_FUNCTION(ReversedDifference, b - a);
-BNNCC_FUNCTION(Product, a * b);
+BNNCC_FUNCTION(Product, (a * b));
 BNNCC_FUNCTION(Quotient, a / b);
 BNNCC_FUNCTION(ReversedQuotient, b / a);
 BNNCC_FUNCTION(Maximum, a > b ? a : b);

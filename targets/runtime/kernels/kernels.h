@@ -170,8 +170,9 @@ struct Kernels {
   void (*maximum)(const FloatWindow&, int64_t channels, float* y);
 };
 
-// What the tables of one operator may take: half of the second-level cache.
-int64_t most_table_bytes();
+// Half of a core's second-level cache, in bytes: what the tables of one operator may take, or the scratch of a tile.
+// Only x86-64 says how large that is; elsewhere 256 kB are taken for it.
+int64_t half_second_level_cache();
 
 // The kernels that run on this machine's processor, the fastest first; ends with a null.
 const Kernels* const* available_kernels();

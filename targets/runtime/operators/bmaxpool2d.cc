@@ -26,7 +26,8 @@ class BMaxPool2d final : public Pool2d {
 
   void run(const Tile& tile) const override {
     for_windows<uint32_t>(tile, [this](const Windows<uint32_t>& windows) {
-      for (int64_t i = 0; i < windows.count; ++i) join(windows, windows.x + i * windows.x_step, windows.y + i * channels());
+      for (int64_t i = 0; i < windows.count; ++i)
+        join(windows, windows.x + i * windows.x_step, windows.y + i * channels());
     });
   }
 

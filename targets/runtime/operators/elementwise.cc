@@ -122,7 +122,8 @@ class Elementwise final : public ChainHead {
   const char* parse(const abi::Node& node) override {
     const Function& function = find_function(code);
     abi::FusedActivation activation = function.activation;
-    const bool is_arithmetic = function.combination >= Combination::kSum && function.combination <= Combination::kQuotient;
+    const bool is_arithmetic =
+        function.combination >= Combination::kSum && function.combination <= Combination::kQuotient;
     if (is_arithmetic || code == abi::kBuiltinLeakyRelu) {
       if (node.builtin_data == nullptr) return "it has no options";
       if (is_arithmetic) activation = static_cast<const abi::ArithmeticParams*>(node.builtin_data)->activation;
@@ -208,8 +209,7 @@ class Elementwise final : public ChainHead {
     pixels_ = preparation.value(output).pixels;
     for (int i = 0; i < input_count; ++i) {
       const bool is_row = layouts_[i].has_channels && layouts_[i].repeat == pixels_;
-      const float* const constant =
-          is_row ? preparation.constant<float>(inputs[i], abi::kFloat32, channels_) : nullptr;
+      const float* const constant = is_row ? preparation.constant<float>(inputs[i], abi::kFloat32, channels_) : nullptr;
       const int64_t size = constant == nullptr ? 0 : checked_product(row_pixels_, channels_);
       if (!constants_[i].allocate(size)) return preparation.fail("out of memory");
       for (int64_t k = 0; k < size; ++k) constants_[i][k] = constant[k % channels_];

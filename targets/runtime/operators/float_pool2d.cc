@@ -16,7 +16,8 @@ class FloatPool2d final : public Pool2d {
     options_ = *static_cast<const abi::PoolParams*>(node.builtin_data);
     if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
     if (options_.filter_width < 1 || options_.filter_height < 1) return "a filter size is not positive";
-    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid) return "its padding is unknown";
+    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid)
+      return "its padding is unknown";
     return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
   }
 

@@ -1,5 +1,5 @@
-// What AVERAGE_POOL_2D, MAX_POOL_2D and LceBMaxPool2d share: their windows over a feature map.  Positions that SAME adds
-// take no part.
+// What AVERAGE_POOL_2D, MAX_POOL_2D and LceBMaxPool2d share: their windows over a feature map.  Positions that SAME
+// adds take no part.
 #pragma once
 
 #include "../geometry.h"
@@ -12,7 +12,8 @@ class Pool2d : public Operator {
   // Where windows do not overlap, a line of them is made of as many lines as a window is apart from the next.
   Locality locality() const override {
     if (rows_.is_pointwise() && columns_.is_pointwise()) return {1, 1};
-    const bool is_local = rows_.before == 0 && rows_.kernel <= rows_.stride && rows_.output * rows_.stride == rows_.input;
+    const bool is_local =
+        rows_.before == 0 && rows_.kernel <= rows_.stride && rows_.output * rows_.stride == rows_.input;
     return is_local ? Locality{rows_.stride * columns_.input, columns_.output} : Locality{0, 0};
   }
 
@@ -60,7 +61,8 @@ class Pool2d : public Operator {
       const int64_t right = min(columns_.position(column, columns_.kernel - 1) + 1, columns_.input);
       int64_t count = 1;
       if (right - left == columns_.kernel) {
-        const int64_t last = (columns_.input - columns_.kernel + columns_.before) / columns_.stride;  // that pads nothing
+        const int64_t last =
+            (columns_.input - columns_.kernel + columns_.before) / columns_.stride;  // that pads nothing
         count = min(last + 1 - column, tile.end - pixel);
       }
       const int64_t start = (image * rows_.input + top) * columns_.input + left - first;

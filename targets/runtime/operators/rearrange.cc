@@ -13,11 +13,16 @@ struct Kind {
   int inputs;
 };
 
-constexpr Kind kKinds[] = {{abi::kBuiltinDepthToSpace, "DEPTH_TO_SPACE", 1}, {abi::kBuiltinPad, "PAD", 2},
-                               {abi::kBuiltinPadV2, "PADV2", 3},                 {abi::kBuiltinReshape, "RESHAPE", 2},
-                               {abi::kBuiltinReverseV2, "REVERSE_V2", 2},        {abi::kBuiltinSpaceToDepth, "SPACE_TO_DEPTH", 1},
-                               {abi::kBuiltinSplit, "SPLIT", 2},                 {abi::kBuiltinSplitV, "SPLIT_V", 3},
-                               {abi::kBuiltinStridedSlice, "STRIDED_SLICE", 4},  {abi::kBuiltinTranspose, "TRANSPOSE", 2}};
+constexpr Kind kKinds[] = {{abi::kBuiltinDepthToSpace, "DEPTH_TO_SPACE", 1},
+                           {abi::kBuiltinPad, "PAD", 2},
+                           {abi::kBuiltinPadV2, "PADV2", 3},
+                           {abi::kBuiltinReshape, "RESHAPE", 2},
+                           {abi::kBuiltinReverseV2, "REVERSE_V2", 2},
+                           {abi::kBuiltinSpaceToDepth, "SPACE_TO_DEPTH", 1},
+                           {abi::kBuiltinSplit, "SPLIT", 2},
+                           {abi::kBuiltinSplitV, "SPLIT_V", 3},
+                           {abi::kBuiltinStridedSlice, "STRIDED_SLICE", 4},
+                           {abi::kBuiltinTranspose, "TRANSPOSE", 2}};
 
 const Kind& find_kind(int32_t code) {
   const Kind* found = kKinds;
@@ -159,7 +164,7 @@ class Rearrange final : public Operator {
       const int64_t size = is_whole ? inner.size : min(inner.size - column, end - begin);
       const int64_t step = axes > 1 ? arrangement_.axis(axes - 2).stride : 0;
       if (fills_) {
-        write_filled(x + offset, column, size, holds(positions), y);
+        write_filled(x, offset, column, size, holds(positions), y);
       } else {
         write(x + offset + column * inner.stride, inner.stride, step, size, rows, y);
       }
@@ -194,13 +199,15 @@ class Rearrange final : public Operator {
     return true;
   }
 
-  // Positions [column, column + size) of a row, which begins at `from` and has elements where `holds` says so.
-  void write_filled(const uint32_t* from, int64_t column, int64_t size, bool holds, uint32_t* to) const {
+  // Positions [column, column + size) of a row, which begins at x[offset]; `holds`: the input has elements of it.
+  void write_filled(const uint32_t* x, int64_t offset, int64_t column, int64_t size, bool holds, uint32_t* to) const {
     const Arrangement::Axis& inner = arrangement_.axis(arrangement_.axes() - 1);
     const int64_t first = holds ? min(max(inner.first - column, int64_t{0}), size) : size;
     const int64_t last = holds ? min(max(inner.last - column, first), size) : size;
     for (int64_t i = 0; i < first; ++i) to[i] = fill_;
-    if (first < last) write(from + (column + first) * inner.stride, inner.stride, 0, last - first, 1, to + first);
+    if (first < last) {
+      write(x + offset + (column + first) * inner.stride, inner.stride, 0, last - first, 1, to + first);
+    }
     for (int64_t i = last; i < size; ++i) to[i] = fill_;
   }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -114,7 +116,7 @@ class RandomGraph:
         a = self.map()
         name = ["ABS", "NEG", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU"][self.rng.integers(6)]
         encoded = {"ABS": schema.AbsOptionsT, "NEG": schema.NegOptionsT, "LEAKY_RELU": schema.LeakyReluOptionsT}
-        options = encoded[name]() if name in encoded else None
+        options: Any = encoded[name]() if name in encoded else None
         if name == "LEAKY_RELU":
             options.alpha = 0.3
         self.writer.operator(getattr(Builtin, name), [a], [self.output(a.shape)], options)
@@ -143,9 +145,7 @@ class RandomGraph:
         if min(shape) < 1:
             return
         numbers = [self.writer.constant("i", np.array(values, np.int32)) for values in (begin, a.shape, step)]
-        self.writer.operator(
-            Builtin.STRIDED_SLICE, [a, *numbers], [self.output(shape)], schema.StridedSliceOptionsT()
-        )
+        self.writer.operator(Builtin.STRIDED_SLICE, [a, *numbers], [self.output(shape)], schema.StridedSliceOptionsT())
 
     def pad(self) -> None:
         a = self.map()
@@ -165,9 +165,17 @@ class RandomGraph:
         a = self.map() if is_float else self.signs[-1][0]
         n, height, width, channels = a.shape
         if height % 2 == 0 and width % 2 == 0:
-            shape, name, encoded = (n, height // 2, width // 2, 4 * channels), "SPACE_TO_DEPTH", schema.SpaceToDepthOptionsT()
+            shape, name, encoded = (
+                (n, height // 2, width // 2, 4 * channels),
+                "SPACE_TO_DEPTH",
+                schema.SpaceToDepthOptionsT(),
+            )
         elif channels % 4 == 0:
-            shape, name, encoded = (n, 2 * height, 2 * width, channels // 4), "DEPTH_TO_SPACE", schema.DepthToSpaceOptionsT()
+            shape, name, encoded = (
+                (n, 2 * height, 2 * width, channels // 4),
+                "DEPTH_TO_SPACE",
+                schema.DepthToSpaceOptionsT(),
+            )
         else:
             return
         encoded.blockSize = 2

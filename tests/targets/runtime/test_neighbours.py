@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def slices(rng: Rng, shape: tuple[int, ...]) -> list[Array]:
     return numbers(begin, [-1 if n > 4 else n for n in shape], step)
 
 
-def with_block(options: object) -> object:
+def with_block(options: Any) -> object:
     options.blockSize = 2
     return options
 
@@ -208,7 +209,9 @@ def test_largest_of_windows() -> None:
             assert_taken(Case("MAX_POOL_2D", floats(rng, shape), options=options))
 
 
-def words_file(name: str, x: Array, others: list[Array], position: int, options: object, shape: tuple[int, ...]) -> bytes:
+def words_file(
+    name: str, x: Array, others: list[Array], position: int, options: object, shape: tuple[int, ...]
+) -> bytes:
     """An operator on words of signs that LceDequantize, on either side, makes the delegate's."""
     writer = ModelWriter("test")
     bits = writer.tensor("x", x.shape, np.int32)
