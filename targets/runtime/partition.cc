@@ -1,5 +1,7 @@
 #include "partition.h"
 
+#include "marks.h"
+
 namespace bnncc {
 namespace {
 
@@ -335,7 +337,11 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
   tile.end = min(tile.begin + group.tile, group.pixels);
   tile.values = partition.values_.data();
   tile.scratch = partition.scratch_.data() + thread * partition.scratch_bytes_;
-  for (int i = group.first; i <= group.last; ++i) partition.operators_[i]->run(tile);
+  for (int i = group.first; i <= group.last; ++i) {
+    mark(partition.operators_[i]->node);
+    partition.operators_[i]->run(tile);
+  }
+  mark(kBetweenOperators);
 }
 
 }  // namespace bnncc
