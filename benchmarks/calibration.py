@@ -2,8 +2,8 @@
 
 The network has every kind of operator at several shapes.  Its inference is watched under emulation (watched.py), its
 blocks of instructions get their cycles from llvm-mca's model of the core (cycles.py), and instructions, least and most
-cycles are each fitted by least squares that are not negative; an operator's error counts as that of a sum of events does,
-against the root of its figure.
+cycles are each fitted by least squares that are not negative.  An operator's error counts as that of a sum of events
+does, against the root of its figure: so the fit keeps the sums.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def content() -> bytes:
 def figures(watched: Mapping[int, Watched], core: str) -> dict[int, Cost]:
     """Instructions and cycles of each operator."""
     of_block = cycles(core, {code for operator in watched.values() for code in operator.blocks})
-    return {
-        index: Cost(operator.instructions, total(operator.blocks, of_block)) for index, operator in watched.items()
-    }
+    return {index: Cost(operator.instructions, total(operator.blocks, of_block)) for index, operator in watched.items()}
 
 
 def fit(file: TfliteFile, found: Mapping[int, Cost]) -> dict[Work, Cost]:
@@ -132,9 +130,9 @@ def calibrate(watcher: Watcher, cores: Sequence[Core] = CORES) -> dict[str, dict
 def write(costs: Mapping[str, Mapping[Work, Cost]]) -> None:
     """Write the table of the repository."""
     lines = [
-        '"""What units of work cost on the cores: written by `benchmarks/arm.py --costs`, as benchmarks/calibration.py says.',
+        '"""What units of work cost on the cores: instructions, the least and the most cycles.',
         "",
-        "Instructions, and the least and the most cycles.",
+        "Written by `make costs`; benchmarks/calibration.py says how.",
         '"""',
         "",
         "from bnncc.targets.costs import Cost, Range, Work",

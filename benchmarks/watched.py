@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,14 +71,19 @@ def build_plugin(name: str, folder: Path) -> Path:
 
 
 class Watcher:
-    """Watches inferences, with a plugin and a program that it makes in `work`."""
+    """Watches inferences and other programs, with a plugin that it makes in `work`."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
         self.emulator = find_program([EMULATOR], "qemu-user")
         self.plugin = build_plugin("watch_operators", work)
-        self.program = work / "bnncc_run"
-        compile_program([*compiler(PLATFORM), "-DBNNCC_MARKS"], PLATFORM, self.program)
+
+    @cached_property
+    def program(self) -> Path:
+        """`bnncc_run`, which marks what it does."""
+        program = self.work / "bnncc_run"
+        compile_program([*compiler(PLATFORM), "-DBNNCC_MARKS"], PLATFORM, program)
+        return program
 
     def watch(self, content: bytes, core: str, caches: Sequence[Cache]) -> dict[int, Watched]:
         """One thread's second inference of a file with one input, by operator: the caches are as the first left them.

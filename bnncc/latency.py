@@ -1,13 +1,13 @@
-"""How long a file takes on a board, predicted operator by operator from what it has to do: a range, and nothing that was
-measured on the board.
+"""How long a file takes on a board, predicted operator by operator from what it has to do: a range, and nothing that
+was measured on the board.
 
 Of each operator, one core, one thread:
 
     least = max(least cycles / clock, least bytes / most bandwidth)       arithmetic and memory overlap entirely
     most  = most cycles / clock + most bytes / least bandwidth            nothing overlaps
 
-Cycles are the units of work (targets/tflite/work.py) times what they cost on the core (targets/core_costs.py).  Bytes are
-what passes between the last cache and DRAM, by an estimate of what the cache still holds (`_Cache`).
+Cycles are the units of work (targets/tflite/work.py) times what they cost on the core (targets/core_costs.py).  Bytes
+are what passes between the last cache and DRAM, by an estimate of what the cache still holds (`_Cache`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnncc.errors import InputError
+from bnncc.inspect import DAMAGE
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range, Work
 from bnncc.targets.tflite.reader import Operator, TfliteFile
@@ -27,7 +28,7 @@ from bnncc.targets.tflite.work import DELEGATED, POINTWISE, is_computed_once, wo
 from bnncc.targets.tflite.writer import Tensor
 
 # Of the last cache, what maps and weights are sure to have: the rest is code, tiles, and lines that meet in a set.
-SURE_SHARE = 0.5
+SURE_SHARE = 1 / 3
 # Of the delegate's tiles on ARM (kTileBytes of runtime/partition.cc).
 TILE_BYTES = 128 * 1024
 
@@ -82,10 +83,17 @@ class Latency:
 
 
 def predict(file: TfliteFile, target: Target) -> Latency:
-    """How long one inference takes.  Raises InputError where there is no model of the target."""
+    """How long one inference takes.  Raises InputError where the target has no model, or the file is damaged."""
     if not target.is_modelled:
         known = ", ".join(name for name, other in TARGETS.items() if other.is_modelled)
-        raise InputError(f"there is no model of {target.name}'s cores and kernels; there is one of {known}")
+        raise InputError(f"there is no model of {target.name}, its core and its kernels; there is one of {known}")
+    try:
+        return _predict(file, target)
+    except DAMAGE as error:
+        raise InputError(f"the TensorFlow Lite file is damaged: {type(error).__name__}: {error}") from error
+
+
+def _predict(file: TfliteFile, target: Target) -> Latency:
     least, most = dram_bytes(file, target.core_type.caches[-1].size)
     found = []
     for operator, low, high in zip(file.operators, least, most, strict=True):
@@ -101,9 +109,7 @@ def predict(file: TfliteFile, target: Target) -> Latency:
             cycles.most / target.hertz + moved.most / target.bandwidth.least,
         )
         instructions = sum(cost.instructions * amount for cost, amount in costs)
-        found.append(
-            OperatorLatency(operator.index, operator.name, seconds, cycles, instructions, moved, is_guessed)
-        )
+        found.append(OperatorLatency(operator.index, operator.name, seconds, cycles, instructions, moved, is_guessed))
     return Latency(target, tuple(found))
 
 
@@ -112,8 +118,8 @@ def _sum(ranges: Iterable[Range]) -> Range:
 
 
 class _Cache:
-    """The last cache, as if it held whole tensors, the latest used: one is there until others of its size have been used
-    since, and a map that was written goes to DRAM when it leaves.
+    """The last cache, as if it held whole tensors, the latest used: one is there until others of its size have been
+    used since, and a map that was written goes to DRAM when it leaves.
     """
 
     def __init__(self, size: float, drops_dead: bool) -> None:
@@ -121,6 +127,7 @@ class _Cache:
         self.size, self.drops_dead = size, drops_dead
         self.moved = 0
         self._held: OrderedDict[int, int] = OrderedDict()
+        self._total = 0
         self._dirty: set[int] = set()
 
     def use(self, tensor: int, size: int, writes: bool, times: int) -> None:
@@ -132,12 +139,12 @@ class _Cache:
         else:
             self.moved += size  # a line that is written is fetched first
             self._held[tensor] = size
+            self._total += size
         if writes:
             self._dirty.add(tensor)
-        held = sum(self._held.values())
-        while held > self.size:
+        while self._total > self.size:
             left, size = self._held.popitem(last=False)
-            held -= size
+            self._total -= size
             if left in self._dirty:
                 self._dirty.remove(left)
                 self.moved += size
@@ -146,7 +153,7 @@ class _Cache:
         """Nothing reads the tensor any more, but what takes its place in memory may still be there."""
         if self.drops_dead:
             self._dirty.discard(tensor)
-            self._held.pop(tensor, None)
+            self._total -= self._held.pop(tensor, 0)
 
 
 def dram_bytes(file: TfliteFile, cache_size: int) -> tuple[list[int], list[int]]:
@@ -190,16 +197,17 @@ def _is_pointwise_convolution(operator: Operator) -> bool:
     if operator.name not in ("CONV_2D", "LceBconv2d"):
         return False
     x, filters = operator.inputs[:2]
-    return x is not None and filters is not None and filters.shape[1:3] == (1, 1) and (
-        math.prod(x.shape[:-1]) == _pixels(operator)
+    return (
+        x is not None
+        and filters is not None
+        and filters.shape[1:3] == (1, 1)
+        and (math.prod(x.shape[:-1]) == _pixels(operator))
     )
 
 
 def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], cache: _Cache) -> list[int]:
     """Bytes that each operator moves in the second of two inferences."""
-    last_group = {
-        tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group) if tensor is not None
-    }
+    last_group = {tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group)}
     kept = {tensor.index for tensor in (*file.inputs, *file.outputs)}
     moved = [0] * len(file.operators)
     for _ in range(2):

@@ -1,7 +1,7 @@
 """Android phones, by ABI: the lowest core that the ABI promises, so that the file runs on all of them.
 
-Clock and memory are assumed: 1.3 GHz; LPDDR3-1600 (64-bit) and LPDDR3-1066 (32-bit), 32 bits wide, of whose peak one core
-moves a quarter to a half.
+Clock and memory are assumed: 1.3 GHz; LPDDR3-1600 (64-bit) and LPDDR3-1066 (32-bit), 32 bits wide, of whose peak one
+core moves a quarter to a half.
 """
 
 from bnncc.targets.costs import Range

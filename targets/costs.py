@@ -1,7 +1,7 @@
 """What is counted of work on a core.
 
-A unit of each kind costs a core about the same wherever it occurs (tflite/work.py counts them in a file).  They are those
-of bnncc's own kernels (targets/runtime), and of `bnncc_run`, which runs the operators between them.
+A unit of each kind costs a core about the same wherever it occurs (tflite/work.py counts them in a file).  They are
+those of bnncc's own kernels (targets/runtime), and of `bnncc_run`, which runs the operators between them.
 """
 
 from __future__ import annotations

@@ -13,10 +13,12 @@ OPERATOR_SECONDS = 5e-6
 
 # Of the caches of all cores below.
 LINE_BYTES = 64
-# Products of bits in a unit of Work.BINARY_PRODUCT.
-UNIT_PRODUCTS = 128
-# Of its vector units' peak that a convolution is taken to reach on a core whose kernels nobody has counted, for loads and
-# the edges of tiles.
+# What a multiply-accumulate costs is that of a 3x3 convolution of 64 to 64 channels: its work for each output pixel.
+TYPICAL_MACS = 9 * 64 * 64
+TYPICAL_BINARY = {Work.BINARY_PRODUCT: 9 * 2 * 16, Work.BINARY_SUM: 64, Work.PATCH_WORD: 9 * 2}
+TYPICAL_FLOAT = {Work.FLOAT_PRODUCT: TYPICAL_MACS, Work.FLOAT_OUTPUT: 64, Work.FLOAT_TAP: 9}
+# Of its vector units' peak that a convolution is taken to reach on a core whose kernels nobody has counted, for loads
+# and the edges of tiles.
 EFFICIENCY = 0.5
 
 
@@ -36,8 +38,8 @@ class Core:
     float_macs_per_cycle: of the vector unit: lanes of a fused multiply-add that it starts in a cycle.
     binary_macs_per_cycle: bits that it multiplies: an EOR, a CNT and an accumulating add a register of bits, so the
     bits it processes in a cycle over 3.
-    caches: the nearest first, with what it shares with other cores.  costs: of units of work, by kind.  Both empty where
-    nobody has looked.
+    caches: the nearest first, with what it shares with other cores.  costs: of units of work, by kind.  Both empty
+    where nobody has looked.
     """
 
     name: str
@@ -50,9 +52,10 @@ class Core:
         """An estimate of what so many multiply-accumulates take, the middle of what their costs say."""
         if self.costs:
             binary, floats = (
-                self.costs[kind].cycles.middle for kind in (Work.BINARY_PRODUCT, Work.FLOAT_PRODUCT)
+                sum(self.costs[kind].cycles.middle * units for kind, units in typical.items()) / TYPICAL_MACS
+                for typical in (TYPICAL_BINARY, TYPICAL_FLOAT)
             )
-            return binary_macs / UNIT_PRODUCTS * binary + float_macs * floats
+            return binary_macs * binary + float_macs * floats
         peak = binary_macs / self.binary_macs_per_cycle + float_macs / self.float_macs_per_cycle
         return peak / EFFICIENCY
 
@@ -64,12 +67,8 @@ class Core:
 # Caches: those of the boards, by Linux's device trees (bcm2837.dtsi, bcm2711.dtsi, bcm2712.dtsi), which name Arm's
 # Technical Reference Manuals for the ways and Raspberry Pi's documentation, "Processors", for the sizes.
 CORTEX_A7 = Core("cortex-a7", 1, 64 / 3)
-CORTEX_A53 = Core(
-    "cortex-a53", 2, 64 / 3, (Cache(32 * 1024, 4), Cache(512 * 1024, 16)), COSTS.get("cortex-a53", {})
-)
-CORTEX_A72 = Core(
-    "cortex-a72", 4, 256 / 3, (Cache(32 * 1024, 2), Cache(1024 * 1024, 16)), COSTS.get("cortex-a72", {})
-)
+CORTEX_A53 = Core("cortex-a53", 2, 64 / 3, (Cache(32 * 1024, 4), Cache(512 * 1024, 16)), COSTS.get("cortex-a53", {}))
+CORTEX_A72 = Core("cortex-a72", 4, 256 / 3, (Cache(32 * 1024, 2), Cache(1024 * 1024, 16)), COSTS.get("cortex-a72", {}))
 CORTEX_A76 = Core(
     "cortex-a76", 8, 256 / 3, (Cache(64 * 1024, 4), Cache(512 * 1024, 8), Cache(2048 * 1024, 16)),
     COSTS.get("cortex-a76", {}),

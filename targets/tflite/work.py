@@ -14,7 +14,6 @@ from bnncc.targets.costs import Work
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
-
 ELEMENTWISE = {
     "ABS", "ADD", "CAST", "CEIL", "DEQUANTIZE", "DIV", "EQUAL", "FLOOR", "GREATER", "GREATER_EQUAL", "HARD_SWISH",
     "LEAKY_RELU", "LESS", "LESS_EQUAL", "LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "MAXIMUM", "MINIMUM", "MUL", "NEG",
