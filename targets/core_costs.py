@@ -1,6 +1,6 @@
-"""What units of work cost on the cores: written by `benchmarks/arm.py --costs`, as benchmarks/calibration.py says.
+"""What units of work cost on the cores: instructions, the least and the most cycles.
 
-Instructions, and the least and the most cycles.
+Written by `make costs`; benchmarks/calibration.py says how.
 """
 
 from bnncc.targets.costs import Cost, Range, Work
