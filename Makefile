@@ -13,7 +13,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-graph bench-lce bench-baseline bench-runtime bench-arm clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,15 @@ bench-runtime: $(VENV)/installed-base ## put the delegate beside LCE's kernels a
 
 bench-arm: $(VENV)/installed-dev sysroots ## count the ARM kernels' instructions and cycles (needs llvm-19 and qemu-user as well)
 	$(BIN)/python benchmarks/arm.py --sysroots $(SYSROOTS)
+
+# What `make bench-boards` runs without NETWORKS.
+BOARD_NETWORKS := quicknet bireal_net_18 reactnet_a
+
+bench-boards: $(VENV)/installed-dev ## put the predicted latency of networks beside their inference on emulated cores (needs llvm-19 and qemu-user)
+	$(BIN)/python benchmarks/arm.py $(addprefix --network ,$(or $(NETWORKS),$(BOARD_NETWORKS)))
+
+costs: $(VENV)/installed-dev ## fit anew what work costs on the cores, after a change to the kernels, and write targets/core_costs.py (needs llvm-19 and qemu-user)
+	$(BIN)/python benchmarks/arm.py --costs
 
 clean: ## remove what make made: .venv, build/, caches
 	rm -rf $(VENV) build dist bnncc.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

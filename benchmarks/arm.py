@@ -15,29 +15,38 @@ vector operations that the products need at least: an exclusive or, a popcount a
 
 Milliseconds on a board follow from neither.
 
+With --network, or --file, instead of these: whole networks in `bnncc_run`, by kind of operator and for each board.
+Instructions and DRAM traffic are counted (watched.py), cycles are those of llvm-mca's models (cycles.py); beside the
+range of milliseconds that follows stands the one that `bnncc inspect --latency` predicts from the operators alone.
+
+With --costs: what `inspect` knows of the cores is fitted anew and written (calibration.py).  It takes a minute, and is
+to be done after a change to the kernels.
+
     python benchmarks/arm.py [--sysroots DIR] [--float] [--no-cycles] [--no-instructions]
+    python benchmarks/arm.py --network reactnet_a --network quicknet | --file net.tflite | --costs
 
 Needs the package ziglang; llvm-mca (Debian's llvm-19; figures of other versions may differ); and for instructions
-qemu 7.2 to 8.2 with plugins (Debian's qemu-user, not qemu-user-static), a C compiler, and the folder that
-`python -m tests.targets.runtime.sysroot DIR` makes.
+qemu 7.2 to 8.2 with plugins (Debian's qemu-user, not qemu-user-static), a C compiler, and for the convolutions the
+folder that `python -m tests.targets.runtime.sysroot DIR` makes.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import boards, calibration  # noqa: E402
 from benchmarks.runtime import REACTNET_A, RESNET_18, convolution_files  # noqa: E402
+from benchmarks.watched import Watcher, build_plugin, find_program  # noqa: E402
 from bnncc.runtime.build import Platform, build, compiler, flags, source_folder  # noqa: E402
 from tests.targets.runtime import sysroot  # noqa: E402
 
@@ -79,15 +88,6 @@ for file in files:
             interpreter.invoke()
     os.getppid()
 """
-
-
-def find_program(names: Sequence[str], package: str) -> str:
-    """The first of these programs that is there; SystemExit where none is."""
-    for name in names:
-        found = shutil.which(name)
-        if found is not None:
-            return found
-    raise SystemExit(f"needs {names[0]}, which is in Debian's package {package}")
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -209,10 +209,7 @@ class Counter:
             if not (sysroots / machine).is_dir() or not (sysroots / f"{machine}-packages").is_dir():
                 raise SystemExit(f"no {sysroots / machine}: python -m tests.targets.runtime.sysroot {sysroots}")
         self.emulators = {machine: find_program([name], "qemu-user") for machine, name in EMULATORS.items()}
-        self.plugin = work / "count_instructions.so"
-        source = Path(__file__).with_name("count_instructions.c")
-        command = [find_program(["cc", "gcc", "clang"], "gcc"), "-O2", "-shared", "-fPIC", "-o", str(self.plugin)]
-        subprocess.run([*command, str(source)], check=True)
+        self.plugin = build_plugin("count_instructions", work)
         self.libraries = {machine: work / f"{machine}.so" for machine in EMULATORS}
         for machine, library in self.libraries.items():
             build(library, Platform(machine))
@@ -258,6 +255,26 @@ def instruction_rows(counter: Counter, with_float: bool) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def print_networks(files: Mapping[str, bytes]) -> None:
+    """A table by kind of operator for each file and board, and one of their sums."""
+    sums = []
+    with tempfile.TemporaryDirectory() as folder:
+        watcher = Watcher(Path(folder))
+        for name, content in files.items():
+            for board in boards.BOARDS:
+                inference = boards.Inference(watcher, content, board)
+                print_table(f"{name}, {board.title}, one thread", boards.KIND_HEAD, inference.rows())
+                sums.append(inference.sums(name))
+    print_table("Whole networks, one thread", boards.SUM_HEAD, sums)
+
+
+def write_costs() -> None:
+    """Fit what the cores' work costs, and write it."""
+    with tempfile.TemporaryDirectory() as folder:
+        calibration.write(calibration.calibrate(Watcher(Path(folder))))
+    print(f"wrote {calibration.TABLE}")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -265,7 +282,16 @@ def main() -> None:
     parser.add_argument("--float", action="store_true", help="also XNNPACK's float convolutions, which takes minutes")
     parser.add_argument("--no-cycles", action="store_true", help="instructions only")
     parser.add_argument("--no-instructions", action="store_true", help="cycles of the inner loop only")
+    parser.add_argument("--network", action="append", default=[], choices=boards.NAMES, help="count a whole network's")
+    parser.add_argument("--file", action="append", default=[], type=Path, help="count those of a .tflite file")
+    parser.add_argument("--costs", action="store_true", help="fit what work costs, and write targets/core_costs.py")
     arguments = parser.parse_args()
+    if arguments.costs:
+        write_costs()
+    if arguments.network or arguments.file:
+        print_networks(boards.read(arguments.network, arguments.file))
+    if arguments.costs or arguments.network or arguments.file:
+        return
     if not arguments.no_cycles:
         llvm_mca = find_program(LLVM_MCA, "llvm-19")
         version = subprocess.run([llvm_mca, "--version"], capture_output=True, text=True, check=True).stdout

@@ -4,30 +4,12 @@
 //     qemu-aarch64 -plugin ./count_instructions.so,call=173 PROGRAM
 //
 // `call` is the system call's number on the emulated machine.  Every instruction counts as one; one thread at a time.
-// Debian does not package qemu-plugin.h, so what is used of it is declared here, as it is in qemu 7.2 (version 1).
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef uint64_t qemu_plugin_id_t;
-struct qemu_plugin_tb;
-struct qemu_info;
-enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
-
-typedef void (*Translated)(qemu_plugin_id_t id, struct qemu_plugin_tb* block);
-typedef void (*Called)(qemu_plugin_id_t id, unsigned int cpu, int64_t number, uint64_t a1, uint64_t a2, uint64_t a3,
-                       uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8);
-
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb* block);
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, Translated callback);
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb* block, enum qemu_plugin_op op, void* counter,
-                                              uint64_t addend);
-void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t id, Called callback);
-
-#define EXPORT __attribute__((visibility("default")))
-
-EXPORT int qemu_plugin_version = 1;
+#include "qemu_plugin.h"
 
 static uint64_t count;
 static int64_t call;

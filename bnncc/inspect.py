@@ -18,6 +18,9 @@ from bnncc.targets.tflite.writer import Tensor
 # O]).
 FLOAT_CONVOLUTIONS = {"CONV_2D", "FULLY_CONNECTED"}
 
+# What reading the operators of a damaged file may raise.
+DAMAGE = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RecursionError, struct.error)
+
 
 @dataclass(frozen=True)
 class OperatorSummary:
@@ -39,7 +42,7 @@ def summarize(file: TfliteFile) -> list[OperatorSummary]:
     """Every operator of the file, in order.  Raises InputError where an operator has not what its kind needs."""
     try:
         return _summaries(file)
-    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RecursionError, struct.error) as error:
+    except DAMAGE as error:
         raise InputError(f"the TensorFlow Lite file is damaged: {type(error).__name__}: {error}") from error
 
 

@@ -14,7 +14,9 @@ from rich.table import Table
 
 from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
+from bnncc.latency import Latency
 from bnncc.system.names import shown
+from bnncc.targets.costs import Range
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
@@ -195,6 +197,52 @@ def print_inspection(console: Console, file: TfliteFile) -> None:
     console.print(_totals(rows), markup=False)
     for line in _notes(file):
         console.print(shown(line), markup=False)
+
+
+def print_latency(console: Console, latency: Latency) -> None:
+    """The table of `bnncc inspect --latency`: of each operator, and in all."""
+    gap = 2 if console.width >= ROOMY else 1
+    table = table_of(("", "operator"), ("milliseconds", "of most", "10⁶ cycles", "MB to and\nfrom DRAM"), gap=gap)
+    table.columns[0].no_wrap = True
+    whole = latency.seconds
+    for row in latency.operators:
+        table.add_row(
+            str(row.index), shown(row.name) + (" (?)" if row.is_guessed else ""), _between(row.seconds, 1e-3, 3),
+            f"{row.seconds.most / whole.most:.1%}" if whole.most else "", _between(row.cycles, 1e6, 3),
+            _between(row.dram_bytes, 1e6, 2),
+        )  # fmt: skip
+    print_table(console, table)
+    target = latency.target
+    console.print(
+        f"{_between(whole, 1e-3, 1)} ms predicted on one core of {target.title} ({target.core}, {target.hertz / 1e9:g} "
+        f"GHz, {_between(target.bandwidth, 1e9, 1)} GB/s), {latency.instructions / 1e6:,.1f} million instructions, "
+        f"{_between(latency.dram_bytes, 1e6, 1)} MB to and from DRAM",
+        markup=False,
+    )
+    for line in latency.assumptions:
+        console.print(f"- {line}", markup=False)
+    if any(row.is_guessed for row in latency.operators):
+        console.print("- (?): an operator that was never counted, taken for one that moves its outputs", markup=False)
+
+
+def _between(figures: Range, unit: float, digits: int) -> str:
+    return f"{figures.least / unit:,.{digits}f}–{figures.most / unit:,.{digits}f}"
+
+
+def latency_document(latency: Latency) -> dict[str, Any]:
+    """The same for a program."""
+    target = latency.target
+    return {
+        "target": target.name,
+        "core": target.core,
+        "hertz": target.hertz,
+        "bandwidth": target.bandwidth,
+        "seconds": latency.seconds,
+        "instructions": latency.instructions,
+        "dram_bytes": latency.dram_bytes,
+        "operators": latency.operators,
+        "assumptions": latency.assumptions,
+    }
 
 
 def _notes(file: TfliteFile) -> Iterator[str]:

@@ -1,5 +1,7 @@
 #include "partition.h"
 
+#include "marks.h"
+
 namespace bnncc {
 namespace {
 
@@ -433,8 +435,10 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
     if (op.step != i) continue;
     tile.begin = first * op.unit;
     tile.end = end * op.unit;
+    mark(op.node);
     op.run(tile);
   }
+  mark(kBetweenOperators);
 }
 
 }  // namespace bnncc

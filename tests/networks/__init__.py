@@ -3,6 +3,7 @@
 import torch
 
 from .birealnet import BiRealNet18
+from .quicknet import QuickNet
 from .randomize import randomize
 from .reactnet import ReActNet
 from .rep_reactnet import RepReActNet
@@ -19,6 +20,13 @@ def reactnet_a() -> ReActNet:
 def bireal_net_18() -> BiRealNet18:
     """Bi-Real-Net-18 for 224x224 images with random parameters."""
     network = BiRealNet18()
+    randomize(network)
+    return network
+
+
+def quicknet() -> QuickNet:
+    """QuickNet for 224x224 images with random parameters."""
+    network = QuickNet()
     randomize(network)
     return network
 
@@ -40,10 +48,12 @@ def vgg_small() -> VggSmall:
 
 __all__ = [
     "BiRealNet18",
+    "QuickNet",
     "ReActNet",
     "RepReActNet",
     "VggSmall",
     "bireal_net_18",
+    "quicknet",
     "randomize",
     "reactnet_a",
     "rep_reactnet_a",

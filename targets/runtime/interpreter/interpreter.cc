@@ -1,6 +1,7 @@
 #include "interpreter.h"
 
 #include "../delegate.h"
+#include "../marks.h"
 #include "../planner.h"
 #include "float_mode.h"
 
@@ -365,12 +366,14 @@ bool Interpreter::invoke() {
   for (int i = 0; i < step_count_; ++i) {
     Step& step = steps_[i];
     if (step.is_done) continue;
+    mark(step.op);
     if (step.op >= 0) {
       step.builtin->run(Call(tensors_.data(), model_.operators()[step.op], team_));
     } else if (step.registration.invoke(&context_, &step.node) != abi::kOk) {
       return false;
     }
   }
+  mark(kInferenceEnds);
   return true;
 }
 

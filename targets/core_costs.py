@@ -1,0 +1,66 @@
+"""What units of work cost on the cores: instructions, the least and the most cycles.
+
+Written by `make costs`; benchmarks/calibration.py says how.
+"""
+
+from bnncc.targets.costs import Cost, Range, Work
+
+COSTS: dict[str, dict[Work, Cost]] = {
+    "cortex-a53": {
+        Work.CALL: Cost(333.6, Range(290.7, 391)),
+        Work.BINARY_PRODUCT: Cost(3.515, Range(3.135, 4.294)),
+        Work.BINARY_SUM: Cost(3.356, Range(1.965, 6.13)),
+        Work.PATCH_WORD: Cost(17.04, Range(9.619, 19.97)),
+        Work.FLOAT_PRODUCT: Cost(0.3697, Range(0.2727, 0.6034)),
+        Work.FLOAT_OUTPUT: Cost(3.195, Range(1.665, 3.703)),
+        Work.FLOAT_TAP: Cost(43.26, Range(24.04, 68.21)),
+        Work.VECTOR_PRODUCT: Cost(0.5571, Range(0.3578, 1.63)),
+        Work.DEPTHWISE_PRODUCT: Cost(1.829, Range(1.21, 4.522)),
+        Work.ELEMENT: Cost(2.008, Range(1.238, 3.492)),
+        Work.FUNCTION: Cost(37.78, Range(22.76, 104.8)),
+        Work.SIGN: Cost(1.343, Range(0.9977, 2.157)),
+        Work.POOLED: Cost(1.035, Range(0.5573, 2.536)),
+        Work.REDUCED: Cost(2.855, Range(1.79, 4.51)),
+        Work.MOVED: Cost(1.141, Range(0.8316, 1.968)),
+        Work.PADDED: Cost(6.965, Range(3.716, 8.679)),
+        Work.ROW: Cost(61.35, Range(36.17, 92.36)),
+    },
+    "cortex-a72": {
+        Work.CALL: Cost(283.3, Range(353.1, 585)),
+        Work.BINARY_PRODUCT: Cost(3.393, Range(1.649, 2.54)),
+        Work.BINARY_SUM: Cost(3.346, Range(1.911, 2.678)),
+        Work.PATCH_WORD: Cost(19.55, Range(9.71, 14.36)),
+        Work.FLOAT_PRODUCT: Cost(0.3697, Range(0.2711, 0.339)),
+        Work.FLOAT_OUTPUT: Cost(3.195, Range(2.442, 4.554)),
+        Work.FLOAT_TAP: Cost(43.26, Range(21, 54.73)),
+        Work.VECTOR_PRODUCT: Cost(0.5576, Range(0.2924, 0.8648)),
+        Work.DEPTHWISE_PRODUCT: Cost(1.825, Range(0.9284, 3.612)),
+        Work.ELEMENT: Cost(1.889, Range(1.123, 2.261)),
+        Work.FUNCTION: Cost(37.78, Range(23.43, 85.03)),
+        Work.SIGN: Cost(1.344, Range(0.6219, 1.277)),
+        Work.POOLED: Cost(1.03, Range(0.8121, 1.854)),
+        Work.REDUCED: Cost(2.856, Range(2.29, 4.08)),
+        Work.MOVED: Cost(1.141, Range(0.7212, 1.135)),
+        Work.PADDED: Cost(6.966, Range(2.637, 4.962)),
+        Work.ROW: Cost(61.59, Range(31.54, 58.8)),
+    },
+    "cortex-a76": {
+        Work.CALL: Cost(283.3, Range(140.8, 379.9)),
+        Work.BINARY_PRODUCT: Cost(3.393, Range(1.654, 2.28)),
+        Work.BINARY_SUM: Cost(3.346, Range(1.168, 1.589)),
+        Work.PATCH_WORD: Cost(19.55, Range(6.766, 12.69)),
+        Work.FLOAT_PRODUCT: Cost(0.3697, Range(0.1364, 0.198)),
+        Work.FLOAT_OUTPUT: Cost(3.195, Range(1.778, 2.76)),
+        Work.FLOAT_TAP: Cost(43.26, Range(22.04, 47.73)),
+        Work.VECTOR_PRODUCT: Cost(0.5576, Range(0.1512, 0.7061)),
+        Work.DEPTHWISE_PRODUCT: Cost(1.825, Range(0.7359, 2.695)),
+        Work.ELEMENT: Cost(1.889, Range(0.6178, 1.8)),
+        Work.FUNCTION: Cost(37.78, Range(11.01, 45.03)),
+        Work.SIGN: Cost(1.344, Range(0.5149, 0.9044)),
+        Work.POOLED: Cost(1.03, Range(0.3173, 1.152)),
+        Work.REDUCED: Cost(2.856, Range(1.15, 2.562)),
+        Work.MOVED: Cost(1.141, Range(0.4154, 1.575)),
+        Work.PADDED: Cost(6.966, Range(1.361, 5.416)),
+        Work.ROW: Cost(61.59, Range(24.78, 48.69)),
+    },
+}

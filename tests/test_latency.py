@@ -1,0 +1,151 @@
+"""`bnncc.latency` and `bnncc inspect --latency`, against numbers worked out by hand; tests/benchmarks has the costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+
+import bnncc
+from benchmarks.runtime import convolution_files
+from bnncc.cli import main
+from bnncc.errors import InputError
+from bnncc.latency import dram_bytes, predict
+from bnncc.targets import TARGETS, Target, find_target
+from bnncc.targets.costs import Work
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.work import work
+from bnncc.targets.tflite.writer import ModelWriter
+from tests.networks import randomize
+from tests.test_inspect import Net
+
+MODELLED = [target for target in TARGETS.values() if target.is_modelled]
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    torch.manual_seed(0)
+    return bytes(bnncc.compile(randomize(Net()), input_shapes=["1x3x8x8"]).content)
+
+
+@pytest.fixture(scope="module")
+def file(content: bytes) -> TfliteFile:
+    return TfliteFile(content)
+
+
+def chain(operator: int, size: int) -> TfliteFile:
+    """Two operators on maps of `size` bytes, one behind the other."""
+    writer = ModelWriter("test")
+    shape = (1, 64, 64, size // 64 // 64 // 4)
+    x, y, z = (writer.tensor(name, shape, np.float32) for name in "xyz")
+    writer.operator(operator, [x], [y])
+    writer.operator(operator, [y], [z])
+    return TfliteFile(writer.finish([x], [z], ["x"], ["z"]))
+
+
+def test_the_units_of_work_are_those_of_a_hand_calculation(file: TfliteFile) -> None:
+    units = {(operator.name, operator.outputs[0].shape[-1]): work(file, operator) for operator in file.operators}
+    pixels = 8 * 8
+    # 8 channels take one word, 40 filters ten vectors; then 40 channels two words, 16 filters four vectors.
+    assert units["LceBconv2d", 40] == {
+        Work.CALL: 1, Work.BINARY_PRODUCT: pixels * 9 * 10, Work.BINARY_SUM: pixels * 40, Work.PATCH_WORD: pixels * 9,
+    }  # fmt: skip
+    assert units["LceBconv2d", 16] == {
+        Work.CALL: 1, Work.BINARY_PRODUCT: pixels * 2 * 4, Work.BINARY_SUM: pixels * 16, Work.PATCH_WORD: pixels * 2,
+    }  # fmt: skip
+    assert units["CONV_2D", 8] == {
+        Work.CALL: 1, Work.FLOAT_PRODUCT: pixels * 9 * 3 * 8, Work.FLOAT_OUTPUT: pixels * 8, Work.FLOAT_TAP: pixels * 9,
+    }  # fmt: skip
+    assert units["FULLY_CONNECTED", 5] == {Work.CALL: 1, Work.VECTOR_PRODUCT: 4 * 5}
+
+
+@pytest.mark.parametrize("target", MODELLED, ids=lambda target: target.name)
+def test_a_prediction_is_a_range_of_cycles_and_of_bytes_at_the_boards_rates(target: Target, file: TfliteFile) -> None:
+    found = predict(file, target)
+    assert [row.index for row in found.operators] == [operator.index for operator in file.operators]
+    for operator, row in zip(file.operators, found.operators, strict=True):
+        units = work(file, operator)
+        assert units is not None
+        costs = {kind: target.core_type.costs[kind] for kind in units}
+        assert row.cycles.least == pytest.approx(sum(costs[kind].cycles.least * units[kind] for kind in units))
+        assert row.cycles.most == pytest.approx(sum(costs[kind].cycles.most * units[kind] for kind in units))
+        alone = row.cycles.least / target.hertz, row.dram_bytes.least / target.bandwidth.most
+        assert row.seconds.least == pytest.approx(max(alone))
+        assert row.seconds.most == pytest.approx(
+            row.cycles.most / target.hertz + row.dram_bytes.most / target.bandwidth.least
+        )
+        assert 0 < row.seconds.least < row.seconds.most
+    assert found.seconds.most == pytest.approx(sum(row.seconds.most for row in found.operators))
+
+
+def test_what_fits_the_cache_does_not_move_and_what_does_not_moves_as_worked_out_by_hand() -> None:
+    file = chain(schema.BuiltinOperator.RELU, 2 * MB)
+    # The least: both run tile by tile, so the map between them never moves.  All else fits into 8 MB; into 1 MB
+    # nothing does: the first reads its input, the second fetches its output and writes it.
+    assert dram_bytes(file, 8 * MB)[0] == [0, 0]
+    assert dram_bytes(file, MB)[0] == [2 * MB, 4 * MB]
+    # The most: a third of 8 MB holds one map.  The first operator's input pushes the last output out, so 2 MB are read
+    # and 2 written; its own output is fetched.  The second finds that, fetches its output, and pushes the other out.
+    assert dram_bytes(file, 8 * MB)[1] == [6 * MB, 4 * MB]
+
+
+def test_weights_that_no_cache_holds_are_read_for_every_tile() -> None:
+    file = TfliteFile(convolution_files(size=16, channels=512, filters=1024, kernel=3, stride=1)[0])
+    (convolution,) = [operator for operator in file.operators if operator.name == "LceBconv2d"]
+    weights, tiles = 1024 * 512 * 9 // 8, -(-(16 * 16 * 512 * 9 // 8) // (128 * 1024))
+    # Beside the weights: the packed map, multipliers and biases are read, the output is fetched and written, and so is
+    # what the last inference left to write, a pixel.
+    others = 16 * 16 * 512 // 8 + 2 * 1024 * 4 + 2 * 16 * 16 * 1024 * 4 + 1024 * 4
+    assert dram_bytes(file, 512 * 1024)[1][convolution.index] == tiles * weights + others
+
+
+def test_a_target_whose_kernels_were_not_counted_has_no_prediction(file: TfliteFile) -> None:
+    for name in ("android-armv7", "raspberry-pi-4-32bit"):
+        with pytest.raises(InputError, match=f"no model of {name}.*raspberry-pi-5"):
+            predict(file, find_target(name))
+
+
+def test_an_operator_that_was_never_counted_is_marked() -> None:
+    found = predict(chain(schema.BuiltinOperator.CUMSUM, MB), find_target("raspberry-pi-4"))
+    assert [row.is_guessed for row in found.operators] == [True, True]
+    assert found.seconds.least > 0
+
+
+def run(*arguments: str) -> str:
+    result = click.testing.CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_inspect_prints_the_prediction_for_the_files_own_target_or_another(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    text = run("inspect", str(path), "--latency")
+    assert "predicted on one core of Raspberry Pi 4, 64-bit (cortex-a72, 1.5 GHz" in " ".join(text.split())
+    assert "not measured" in text
+    assert max(map(len, text.splitlines())) <= 80
+    document = json.loads(run("inspect", str(path), "--latency", "--target", "raspberry-pi-5", "--json"))
+    latency = document["latency"]
+    assert latency["target"] == "raspberry-pi-5"
+    assert 0 < latency["seconds"]["least"] < latency["seconds"]["most"]
+    assert len(latency["operators"]) == len(document["operators"])
+    assert any("not measured" in line for line in latency["assumptions"])
+
+
+def test_inspect_refuses_a_target_without_latency_and_one_without_a_model(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    for arguments, message in (
+        (["--target", "raspberry-pi-4"], "give both"),
+        (["--latency", "--target", "android-armv7"], "no model of android-armv7"),
+        (["--latency", "--target", "pdp-11"], "unknown target 'pdp-11'"),
+    ):
+        result = click.testing.CliRunner().invoke(main, ["inspect", str(path), *arguments])
+        assert result.exit_code == 2
+        assert message in result.output
