@@ -23,8 +23,9 @@ def test_every_offset_is_tensorflow_lite_s(machine: str, tmp_path: Path) -> None
     target = Platform.here() if machine == "here" else Platform(machine)
     folders = [source_folder(), Path(SYSROOTS) / "headers"]
     includes = [f"-I{folder}" for folder in folders]
+    with_library = {"cc": "c++"}  # of C++, which TensorFlow Lite's headers include
     command = [
-        *compiler(target), "-std=c++17", "-Wno-invalid-offsetof", *includes, "-c",
+        *(with_library.get(word, word) for word in compiler(target)), "-std=c++17", "-Wno-invalid-offsetof", *includes, "-c",
         str(Path(__file__).with_name("abi_check.cc")), "-o", str(tmp_path / "abi_check.o"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
