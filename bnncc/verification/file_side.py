@@ -102,9 +102,9 @@ class FileCheck:
         """Load the file and what is cut out of it.  Returns the outputs of `layer_by_layer`."""
         reference, load = self.reference, partial(Variant, runtime=self.runtime)
         file, full = reference.file, reference.full
-        tensors = [point.operator.outputs[0] for point in reference.points]
+        tensors = [point.tensor for point in reference.points]
         floats = [first_input(point.operator) for point in reference.points if point.quantized]
-        others = [point.operator.outputs[0] for point in reference.points if not point.quantized]
+        others = [point.tensor for point in reference.points if not point.quantized]
         inputs, outputs = list(file.inputs), list(file.outputs)
         exposed = [*floats, *outputs]
         rounded = reference.comparison.rounded

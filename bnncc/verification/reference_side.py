@@ -63,6 +63,7 @@ class Point:
     value: ir.Value
     correspondence: Correspondence
     operator: Operator
+    tensor: Tensor
     layout: Layout
 
     @cached_property
@@ -260,25 +261,31 @@ class Reference:
         return layers
 
     def _find_points(self) -> list[Point]:
+        """The packed tensors that bits are made in; of signs that a pass has put in front of what moves elements, and
+        that no traced value is, what is moved.
+        """
         points = []
         traced = {value.name: value for node in self._traced.graph for value in node.outputs}
         traced.update({value.name: value for value in self._traced.graph.inputs})
+        unknown = set[int]()
         for operator in self.file.operators:
-            if operator.name not in ("LceQuantize", "LceBconv2d", "LceBMaxPool2d"):
+            moves_unknown = any(tensor is not None and tensor.index in unknown for tensor in operator.inputs)
+            if operator.name not in ("LceQuantize", "LceBconv2d", "LceBMaxPool2d") and not moves_unknown:
                 continue
-            name = operator.outputs[0].name
-            if not name.endswith(PACKED_SUFFIX) or operator.outputs[0].dtype != "int32":
-                continue
-            value = self._values.get(name.removesuffix(PACKED_SUFFIX))
-            if value is None:
-                continue
-            correspondence = Correspondence.of(value, traced) or _as_reshaped(value, traced)
-            if correspondence is None:
-                continue
-            producer = value.producer()
-            module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
-            layout = self._layouts.get(name, CHANNELS_LAST)
-            points.append(Point(module or value.name or "", value, correspondence, operator, layout))
+            for tensor in operator.outputs:
+                if tensor.dtype != "int32" or not tensor.name.endswith(PACKED_SUFFIX):
+                    continue
+                value = self._values.get(tensor.name.removesuffix(PACKED_SUFFIX))
+                correspondence = None
+                if value is not None:
+                    correspondence = Correspondence.of(value, traced) or _as_reshaped(value, traced)
+                if value is None or correspondence is None:
+                    unknown.add(tensor.index)
+                    continue
+                producer = value.producer()
+                module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
+                layout = self._layouts.get(tensor.name, CHANNELS_LAST)
+                points.append(Point(module or value.name or "", value, correspondence, operator, tensor, layout))
         return points
 
     def _find_steps(self) -> list[Step]:
