@@ -109,10 +109,10 @@ class Point:
         vanished = self.correspondence.vanished(values)
         return None if vanished is None else as_stored(self.value, self._shaped(vanished), self.layout, negates=False)
 
-    def bound_in(self, bounds: dict[ir.Value, Array]) -> Array | None:
+    def bound_in(self, values: dict[ir.Value, Array], bounds: dict[ir.Value, Array]) -> Array | None:
         """What rounding may amount to in `operand_in`, float64; None where the operand is not known."""
-        operand = self.correspondence.operand(bounds)
-        return None if operand is None else as_stored(self.value, self._shaped(operand), self.layout, negates=False)
+        bound = self.correspondence.operand_bound(values, bounds)
+        return None if bound is None else as_stored(self.value, self._shaped(bound), self.layout, negates=False)
 
     def _shaped(self, array: Array) -> Array:
         """The rows of a Linear as the maps of one pixel that the graph holds."""
@@ -166,7 +166,8 @@ class Expected:
     arrays: the network's inputs in PyTorch's order; feeds: as the file stores them.
     outputs: the traced graph's; network_outputs: PyTorch's, where there is one, else the same.
     packed: the packed input of each binary layer, int32; sums: its integer sums; results: its result in ONNX Runtime.
-    signs: of each point, int8; bits: the same, packed; operands: what each sign reads, None where that is not known.
+    signs: of each point, int8; bits: the same, packed; zeros: how many of them are 0 for PyTorch; operands: what each
+    sign reads, None where that is not known.
     steps: the value of each step; thresholds: where it jumps.
     output_bounds, operand_bounds: what rounding may amount to in `outputs` and `operands`.  vanished: where each sign
     reads a product that underflows, and the file's the other factor; None where it reads none.
@@ -181,6 +182,7 @@ class Expected:
     results: list[Array]
     signs: list[Array]
     bits: list[Array]
+    zeros: list[int]
     operands: list[Array | None]
     steps: list[Array]
     thresholds: list[Threshold | Choice]
@@ -324,6 +326,7 @@ class Reference:
         half = new_constant(self._traced.graph, np.array(0.5, np.float32), "half")
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
         found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
+        found += [one for point in self.points for one in point.correspondence.ternary]
         for signs in dict.fromkeys(found):
             node = signs.producer()
             if node is None:
@@ -450,13 +453,14 @@ class Reference:
             results=layer_results,
             signs=signs,
             bits=[bitpack(_without_zeros(array)) for array in signs],
+            zeros=[point.correspondence.zeros(values) for point in self.points],
             operands=[point.operand_in(values) for point in self.points],
             steps=[step.stored(values[step.result]) for step in self.steps],
             thresholds=[
                 threshold(step.traced, values, bounds, step.stored, step.layout.restore) for step in self.steps
             ],
             output_bounds=[self.compiled.as_stored(bounds[value]) for value in graph.outputs],
-            operand_bounds=[point.bound_in(bounds) for point in self.points],
+            operand_bounds=[point.bound_in(values, bounds) for point in self.points],
             vanished=[point.vanished_in(values) for point in self.points],
             arrays=list(arrays),
         )
