@@ -3,6 +3,9 @@
 Before:  x ─ Identity ─ Dropout ─ Cast(float32 → float32) ─ Expand(to its own shape) ─ y
 After:   x ─ y
 
+Before:  x [N, C, H, W] ─ Reshape(flat) ─ Reshape(to [N, C, H, W]) ─ y
+After:   x ─ y
+
 Before:  x [N, C, 1, 1] ─ Expand(to [N, C, H, W]) ─ Add(u [N, C, H, W]) ─ y          (expand_as)
 After:   x ─ Add(u) ─ y
 """
@@ -17,6 +20,7 @@ from bnncc.passes.each_node import rewrite_each
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
 SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+RESHAPES = SHAPE_ONLY - {"Expand"}
 # Operators of two operands that broadcast themselves.
 BROADCASTING = {"Add", "Sub", "Mul", "Div"}
 
@@ -33,6 +37,7 @@ def _drop(graph: ir.Graph, node: ir.Node) -> bool:
     if node.domain != "":
         return False
     dropped = node.op_type == "Concat" and _drop_empty_operands(node)
+    dropped |= node.op_type in RESHAPES and _skip_other_shapes(node)
     return (_passes_on(node) and _bypass(graph, node)) or dropped
 
 
@@ -45,6 +50,20 @@ def _drop_empty_operands(node: ir.Node) -> bool:
     for index, value in enumerate(kept):
         node.replace_input_with(index, value)
     node.resize_inputs(len(kept))
+    return True
+
+
+def _skip_other_shapes(node: ir.Node) -> bool:
+    """Let a Reshape read what had its result's shape before other Reshapes."""
+    shape, source = shape_of(node.outputs[0]), node.inputs[0]
+    while source is not None and shape is not None and shape_of(source) != shape:
+        before = source.producer()
+        if before is None or before.domain != "" or before.op_type not in RESHAPES:
+            return False
+        source = before.inputs[0]
+    if source is None or shape is None or source is node.inputs[0]:
+        return False
+    node.replace_input_with(0, source)
     return True
 
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.evaluate import run, skeleton
-from bnncc.ir.graph import TRACED_KEY, constant_of, new_constant, shape_of
+from bnncc.ir.evaluate import ancestors, run, skeleton
+from bnncc.ir.graph import THREE_VALUED_KEY, TRACED_KEY, constant_of, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, is_binary
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import spatial_pads
@@ -207,12 +207,19 @@ def _bit(graph: ir.Graph, node: ir.Node, x: ir.Value, found: FewLevels, bit: Bit
         chain.value.type = x.type
     chain.then(ops.sign(chain.value), "signs")
     between = found.levels.between
-    meaning = {
+    meaning: dict[str, object] = {
         "value": found.name,
         "scale": 1.0 if rises else -1.0,
         "offset": 0.0,
         "thresholds": [between[which] for which in bit.chosen],
     }
+    within = ancestors([found.value], [found.candidate.source])
+    ternary = [one.outputs[0].name for one in within if ops.is_sign(one) and THREE_VALUED_KEY in one.metadata_props]
+    if ternary:
+        meaning["zero_is_one"] = sorted(name for name in ternary if name is not None)
+    if not found.pools:
+        jumps = thresholds[:, list(bit.chosen)]
+        meaning |= {"source": x.name, "jumps": jumps[:1].tolist() if np.all(jumps == jumps[0]) else jumps.tolist()}
     chain.value.metadata_props[TRACED_KEY] = json.dumps(meaning)
     return chain.value
 

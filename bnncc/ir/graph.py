@@ -28,7 +28,9 @@ UNSHUFFLED_KEY = "bnncc.unshuffled"
 # On a BinaryConv that reads no input of a traced layer: the name of the traced value that it reads instead.
 LAYER_INPUT_KEY = "bnncc.layer_input"
 # On a binary value s that stands for another one, as JSON {"value": name, "scale": a, "offset": b}: s = a · traced + b,
-# with numbers or a list of one for each channel; with "thresholds", s = a · Π sign(traced - threshold);
+# with numbers or a list of one for each channel; with "thresholds", s = a · Π sign(traced - threshold),
+# and with "source" and "jumps", a list of numbers for each channel or for all, it changes where that value crosses one;
+# "zero_is_one" names the traced signs behind it that are taken as +1 at 0;
 # "pads" (ONNX's order) where the traced value is padded and s is not.
 TRACED_KEY = "bnncc.traced"
 # On a binary value: a JSON list of the channels that hold the traced value negated.

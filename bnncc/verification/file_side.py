@@ -102,9 +102,9 @@ class FileCheck:
         """Load the file and what is cut out of it.  Returns the outputs of `layer_by_layer`."""
         reference, load = self.reference, partial(Variant, runtime=self.runtime)
         file, full = reference.file, reference.full
-        tensors = [point.operator.outputs[0] for point in reference.points]
+        tensors = [point.tensor for point in reference.points]
         floats = [first_input(point.operator) for point in reference.points if point.quantized]
-        others = [point.operator.outputs[0] for point in reference.points if not point.quantized]
+        others = [point.tensor for point in reference.points if not point.quantized]
         inputs, outputs = list(file.inputs), list(file.outputs)
         exposed = [*floats, *outputs]
         rounded = reference.comparison.rounded
@@ -211,6 +211,8 @@ class FileCheck:
         points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
         for point, check, array, signs, operand, bound, vanished in points:
             self._check_sign(point, check, array, signs, operand, bound, vanished)
+        for check, zeros in zip(self.result.signs, expected.zeros, strict=True):
+            check.zeros += zeros
         for check, array, wanted, where in zip(self.result.steps, results[steps:], *expected.at_steps, strict=True):
             self._check_step(check, array, wanted, *where.at(array))
         self._check_floats(expected, results[end:last])
@@ -231,7 +233,6 @@ class FileCheck:
         vanished: Array | None,
     ) -> None:  # fmt: skip
         check.signs += signs.size
-        check.zeros += int(np.count_nonzero(signs == 0))
         flipped = (array < 0) != (signs < 0)
         near = array if operand is None else operand
         allowed = channel_scale(near) if bound is None else bound

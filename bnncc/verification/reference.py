@@ -46,7 +46,7 @@ from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.layout import Layout
 from bnncc.verification.error_bounds import ELEMENTWISE
 from bnncc.verification.steps import COMPARISONS
-from bnncc.verification.tolerance import FLUSHED
+from bnncc.verification.tolerance import CANCELLATION, FLUSHED
 
 # What stands between a comparison and the binary value that it decides, and how many of its inputs hold numbers.
 _BEHIND_COMPARISONS = {
@@ -60,12 +60,17 @@ class Meaning:
     """s = scale · traced + offset, per channel or for all; pads: what a Pad has added to the traced value.
 
     thresholds: with them s is one of the bits of a few levels: scale times the product of the signs of traced - these.
+    source: the traced value of which the levels are steps, if known; jumps: where s changes with it, [C or 1][n].
+    zero_is_one: the traced signs between the two that are 0 at 0, where the bits say +1.
     """
 
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
     pads: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    source: str | None = None
+    jumps: tuple[tuple[float, ...], ...] = ()
+    zero_is_one: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, entry: str) -> tuple[str, Meaning]:
@@ -76,7 +81,9 @@ class Meaning:
             for number in (content["scale"], content["offset"])
         )
         pads, thresholds = (tuple(content.get(key, ())) for key in ("pads", "thresholds"))
-        return content["value"], cls(scale, offset, pads, thresholds)
+        jumps = tuple(map(tuple, content.get("jumps", ())))
+        zero_is_one = tuple(content.get("zero_is_one", ()))
+        return content["value"], cls(scale, offset, pads, thresholds, content.get("source"), jumps, zero_is_one)
 
     @property
     def is_plain(self) -> bool:
@@ -90,6 +97,20 @@ class Meaning:
             return 0.0
         scale, offset = np.abs(np.asarray(self.scale)), np.abs(np.asarray(self.offset))
         return float(np.max((1 + offset) / np.where(scale == 0, np.inf, scale)))
+
+    def apart(self, source: Array) -> Array:
+        """How far `source` [N, C, …] is from the nearest of the jumps."""
+        jumps = np.asarray(self.jumps, np.float32)
+        shape = (1, -1, *(1,) * (source.ndim - 2))
+        distances = np.stack([source - jump.reshape(shape) for jump in jumps.T])
+        nearest = np.abs(distances).argmin(0)[np.newaxis]
+        found: Array = np.take_along_axis(distances, nearest, 0)[0]
+        return found
+
+    def rounding(self, source: Array) -> Array:
+        """What rounding may amount to between `source` and where the network decides for one level or the next."""
+        size: Array = np.abs(source).astype(np.float64) + np.abs(np.asarray(self.jumps)).max()
+        return CANCELLATION * size
 
     def signs(self, traced: Array) -> Array:
         """±1 (0 where PyTorch's sign is 0) from the traced value [N, C, …]."""
@@ -113,10 +134,11 @@ class Correspondence:
     """How a binary value follows from the traced network.
 
     traced: the traced value that `meaning` turns into ±1; None where the sign of `operand_value` is all there is.
-    operand_value: the traced value whose sign this is, if known.  keeps_operand: the compiled sign reads just that.
-    channels: which of the traced value's channels this one holds; empty for all.  is_three_valued: where only the
-    operand is known, whether PyTorch's sign of 0 is 0.  product: what the traced sign reads, where that is
-    `operand_value` times a factor that the compiled sign does not need, as a sigmoid.
+    operand_value: the traced value whose sign this is, or that a bit of its levels compares, if known.  keeps_operand:
+    the compiled sign reads just that.  channels: which of the traced value's channels this one holds; empty for all.
+    is_three_valued: where only the operand is known, whether PyTorch's sign of 0 is 0.  product: what the traced sign
+    reads, where that is `operand_value` times a factor that the compiled sign does not need, as a sigmoid.  ternary:
+    the traced signs that are 0 at 0, behind a bit of levels.
     """
 
     traced: ir.Value | None
@@ -126,6 +148,7 @@ class Correspondence:
     channels: tuple[int, ...] = ()
     is_three_valued: bool = True
     product: ir.Value | None = None
+    ternary: tuple[ir.Value, ...] = ()
 
     @classmethod
     def of(cls, value: ir.Value, traced: Mapping[str | None, ir.Value]) -> Correspondence | None:
@@ -137,6 +160,9 @@ class Correspondence:
         if entry:
             name, meaning = Meaning.read(entry)
             channels = tuple(json.loads(value.metadata_props.get(INPUT_CHANNELS_KEY, "[]")))
+            if name in traced and meaning.thresholds:
+                ternary = tuple(traced[one] for one in meaning.zero_is_one if one in traced)
+                return cls(traced[name], meaning, traced.get(meaning.source), False, channels, ternary=ternary)
             if name in traced:
                 known = same_operand or (_sign_operand(traced[name]) if meaning.is_plain and not channels else None)
                 return cls(traced[name], meaning, known, same_operand is not None, channels)
@@ -150,7 +176,7 @@ class Correspondence:
 
     def traced_values(self) -> list[ir.Value]:
         """The traced values that `signs` and `operand` need."""
-        return [value for value in (self.traced, self.operand_value, self.product) if value is not None]
+        return [v for v in (self.traced, self.operand_value, self.product, *self.ternary) if v is not None]
 
     def signs(self, values: Mapping[ir.Value, Array]) -> Array:
         """The reference's ±1, NCHW; 0 where PyTorch's sign is 0."""
@@ -161,9 +187,26 @@ class Correspondence:
         signs: Array = np.sign(values[self.operand_value])
         return signs if self.is_three_valued else np.where(signs == 0, np.float32(1), signs)
 
+    def zeros(self, values: Mapping[ir.Value, Array]) -> int:
+        """How many of the reference's signs are 0 where a bit is +1."""
+        signs = [values[value] for value in self.ternary] if self.meaning.thresholds else [self.signs(values)]
+        return sum(int(np.count_nonzero(array == 0)) for array in signs)
+
     def operand(self, values: Mapping[ir.Value, Array]) -> Array | None:
-        """The reference's value whose sign was taken, NCHW, where it is known."""
-        return None if self.operand_value is None else values[self.operand_value]
+        """The reference's value whose sign was taken, NCHW, where it is known; of a bit of levels less what it is
+        compared with.
+        """
+        if self.operand_value is None:
+            return None
+        found = values[self.operand_value]
+        return self.meaning.apart(found) if self.meaning.thresholds else found
+
+    def operand_bound(self, values: Mapping[ir.Value, Array], bounds: Mapping[ir.Value, Array]) -> Array | None:
+        """What rounding may amount to in `operand`, float64."""
+        if self.operand_value is None:
+            return None
+        bound = bounds[self.operand_value]
+        return bound + self.meaning.rounding(values[self.operand_value]) if self.meaning.thresholds else bound
 
     def vanished(self, values: Mapping[ir.Value, Array]) -> Array | None:
         """Where the factor of `product` underflows: of whatever sign the operand is, the traced sign reads a 0."""

@@ -63,6 +63,7 @@ class Point:
     value: ir.Value
     correspondence: Correspondence
     operator: Operator
+    tensor: Tensor
     layout: Layout
 
     @cached_property
@@ -108,10 +109,10 @@ class Point:
         vanished = self.correspondence.vanished(values)
         return None if vanished is None else as_stored(self.value, self._shaped(vanished), self.layout, negates=False)
 
-    def bound_in(self, bounds: dict[ir.Value, Array]) -> Array | None:
+    def bound_in(self, values: dict[ir.Value, Array], bounds: dict[ir.Value, Array]) -> Array | None:
         """What rounding may amount to in `operand_in`, float64; None where the operand is not known."""
-        operand = self.correspondence.operand(bounds)
-        return None if operand is None else as_stored(self.value, self._shaped(operand), self.layout, negates=False)
+        bound = self.correspondence.operand_bound(values, bounds)
+        return None if bound is None else as_stored(self.value, self._shaped(bound), self.layout, negates=False)
 
     def _shaped(self, array: Array) -> Array:
         """The rows of a Linear as the maps of one pixel that the graph holds."""
@@ -165,7 +166,8 @@ class Expected:
     arrays: the network's inputs in PyTorch's order; feeds: as the file stores them.
     outputs: the traced graph's; network_outputs: PyTorch's, where there is one, else the same.
     packed: the packed input of each binary layer, int32; sums: its integer sums; results: its result in ONNX Runtime.
-    signs: of each point, int8; bits: the same, packed; operands: what each sign reads, None where that is not known.
+    signs: of each point, int8; bits: the same, packed; zeros: how many of them are 0 for PyTorch; operands: what each
+    sign reads, None where that is not known.
     steps: the value of each step; thresholds: where it jumps.
     output_bounds, operand_bounds: what rounding may amount to in `outputs` and `operands`.  vanished: where each sign
     reads a product that underflows, and the file's the other factor; None where it reads none.
@@ -180,6 +182,7 @@ class Expected:
     results: list[Array]
     signs: list[Array]
     bits: list[Array]
+    zeros: list[int]
     operands: list[Array | None]
     steps: list[Array]
     thresholds: list[Threshold | Choice]
@@ -260,25 +263,31 @@ class Reference:
         return layers
 
     def _find_points(self) -> list[Point]:
+        """The packed tensors that bits are made in; of signs that a pass has put in front of what moves elements, and
+        that no traced value is, what is moved.
+        """
         points = []
         traced = {value.name: value for node in self._traced.graph for value in node.outputs}
         traced.update({value.name: value for value in self._traced.graph.inputs})
+        unknown = set[int]()
         for operator in self.file.operators:
-            if operator.name not in ("LceQuantize", "LceBconv2d", "LceBMaxPool2d"):
+            moves_unknown = any(tensor is not None and tensor.index in unknown for tensor in operator.inputs)
+            if operator.name not in ("LceQuantize", "LceBconv2d", "LceBMaxPool2d") and not moves_unknown:
                 continue
-            name = operator.outputs[0].name
-            if not name.endswith(PACKED_SUFFIX) or operator.outputs[0].dtype != "int32":
-                continue
-            value = self._values.get(name.removesuffix(PACKED_SUFFIX))
-            if value is None:
-                continue
-            correspondence = Correspondence.of(value, traced) or _as_reshaped(value, traced)
-            if correspondence is None:
-                continue
-            producer = value.producer()
-            module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
-            layout = self._layouts.get(name, CHANNELS_LAST)
-            points.append(Point(module or value.name or "", value, correspondence, operator, layout))
+            for tensor in operator.outputs:
+                if tensor.dtype != "int32" or not tensor.name.endswith(PACKED_SUFFIX):
+                    continue
+                value = self._values.get(tensor.name.removesuffix(PACKED_SUFFIX))
+                correspondence = None
+                if value is not None:
+                    correspondence = Correspondence.of(value, traced) or _as_reshaped(value, traced)
+                if value is None or correspondence is None:
+                    unknown.add(tensor.index)
+                    continue
+                producer = value.producer()
+                module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
+                layout = self._layouts.get(tensor.name, CHANNELS_LAST)
+                points.append(Point(module or value.name or "", value, correspondence, operator, tensor, layout))
         return points
 
     def _find_steps(self) -> list[Step]:
@@ -317,6 +326,7 @@ class Reference:
         half = new_constant(self._traced.graph, np.array(0.5, np.float32), "half")
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
         found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
+        found += [one for point in self.points for one in point.correspondence.ternary]
         for signs in dict.fromkeys(found):
             node = signs.producer()
             if node is None:
@@ -443,13 +453,14 @@ class Reference:
             results=layer_results,
             signs=signs,
             bits=[bitpack(_without_zeros(array)) for array in signs],
+            zeros=[point.correspondence.zeros(values) for point in self.points],
             operands=[point.operand_in(values) for point in self.points],
             steps=[step.stored(values[step.result]) for step in self.steps],
             thresholds=[
                 threshold(step.traced, values, bounds, step.stored, step.layout.restore) for step in self.steps
             ],
             output_bounds=[self.compiled.as_stored(bounds[value]) for value in graph.outputs],
-            operand_bounds=[point.bound_in(bounds) for point in self.points],
+            operand_bounds=[point.bound_in(values, bounds) for point in self.points],
             vanished=[point.vanished_in(values) for point in self.points],
             arrays=list(arrays),
         )

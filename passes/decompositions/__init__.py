@@ -4,8 +4,8 @@ A decomposition takes a `Builder` for the node, builds nodes, and returns a valu
 for one that nothing uses).  It raises `NotDecomposableError` where this node has none.
 
 In reading order: `builder`; `function_body` (ONNX's own definition, for operators that have one); `normalization`,
-`elementwise`, `indexing`, `windows`, `resize`,
-`grid_sample`, `recurrent`, `bitwise`, `small_integers`.
+`elementwise`, `indexing`, `windows`, `unpool`, `resize`, `grid_sample`,
+`recurrent`, `bitwise`, `small_integers`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A tensor of shape [a, b, c] is one row of a·b·c elements: element (i, j, k) is number (i·b + j)·c + k.  So a gather by
 several coordinates is a Gather from the flattened tensor, by one index that is their sum weighted with the strides.
 A scatter by constant indices is a gather as well: each element of the result comes from the data or from the updates.
+So is one by computed indices, where they are few: each position of the result compares itself with all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
+from bnncc.passes.decompositions.unpool import unpooled
 
 Indices = npt.NDArray[Any]
+# A scatter by a computed index compares each index with every position: so many at most.
+MOST_COMPARISONS = 1 << 22
 
 
 def gather_elements(build: Builder) -> Sequence[ir.Value | None]:
@@ -64,9 +68,11 @@ def gather_nd(build: Builder) -> Sequence[ir.Value | None]:
 
 def scatter_elements(build: Builder) -> Sequence[ir.Value | None]:
     """y = x, but y[i, index[i, j, k], k] = updates[i, j, k] for axis 1."""
-    x, index, updates = build.input(0), build.array(1, "the index"), build.input(2)
+    x, index, updates = build.input(0), constant_of(build.input(1)), build.input(2)
     shape = build.shape(x)
     axis = build.integer("axis", 0) % len(shape)
+    if index is None:
+        return [_scatter_along(build, axis)]
     positions = list(np.indices(index.shape))
     positions[axis] = index.astype(np.int64) % shape[axis]
     numbers = np.ravel_multi_index(tuple(positions), shape).reshape(-1)
@@ -77,10 +83,13 @@ def scatter_elements(build: Builder) -> Sequence[ir.Value | None]:
 
 def scatter_nd(build: Builder) -> Sequence[ir.Value | None]:
     """y = x, but y[index[i, 0], index[i, 1], …] = updates[i]."""
-    x, index, updates = build.input(0), build.array(1, "the index"), build.input(2)
+    x, index, updates = build.input(0), constant_of(build.input(1)), build.input(2)
     shape = build.shape(x)
-    depth = index.shape[-1]
+    depth = build.shape(build.input(1))[-1]
     outer, inner = shape[:depth], shape[depth:]
+    if index is None:
+        found = unpooled(build) if build.text("reduction", "none") == "none" else None
+        return [_scatter_rows(build, outer, inner) if found is None else found]
     coordinates = index.astype(np.int64).reshape(-1, depth) % np.asarray(outer)
     numbers = (coordinates * np.asarray(_strides(outer))).sum(-1)
     rows = build.reshape(x, (int(np.prod(outer)), *inner))
@@ -114,6 +123,68 @@ def _scatter(build: Builder, rows: ir.Value, updates: ir.Value, numbers: Indices
         rows = build.op(operator, rows, operand)
         waiting = np.setdiff1d(waiting, chosen)
     return rows
+
+
+def _scatter_along(build: Builder, axis: int) -> ir.Value:
+    """ScatterElements with a computed index: rows [R, m] of x take updates [R, n] where the indices [R, n] are."""
+    x, index, updates = build.input(0), build.input(1), build.input(2)
+    shape, chosen = build.shape(x), build.shape(index)
+    if any(chosen[other] != shape[other] for other in range(len(shape)) if other != axis):
+        raise NotDecomposableError("the index is not a constant, and leaves out a part of the other axes")
+    order = [*(other for other in range(len(shape)) if other != axis), axis]
+    moved = [build.transpose(value, order) for value in (x, _non_negative(build, index, shape[axis]), updates)]
+    sizes = [build.shape(value) for value in moved]
+    flat = [build.reshape(one, (int(np.prod(size[:-1])), size[-1])) for one, size in zip(moved, sizes, strict=True)]
+    y = build.reshape(_scatter_into(build, *flat), sizes[0])
+    return build.transpose(y, np.argsort(order).tolist())
+
+
+def _scatter_rows(build: Builder, outer: Sequence[int], inner: Sequence[int]) -> ir.Value:
+    """ScatterND with a computed index: a row of x is an update where the index is its number."""
+    x, index, updates = build.input(0), build.input(1), build.input(2)
+    *counts, depth = build.shape(index)
+    count, size = int(np.prod(outer)), int(np.prod(inner))
+    parts = [build.take(index, len(counts), position) for position in range(depth)]
+    numbers = build.sum(
+        [
+            _scaled_index(build, _non_negative(build, part, outer[position]), _strides(outer)[position])
+            for position, part in enumerate(parts)
+        ]
+    )
+    numbers = build.reshape(numbers, (1, int(np.prod(counts))))
+    given = build.reshape(updates, (int(np.prod(counts)), size))
+    rows = build.reshape(x, (count, size))
+    numbers = build.op("Expand", numbers, build.ints((size, 1))) if size > 1 else numbers
+    y = _scatter_into(build, build.transpose(rows, (1, 0)), numbers, build.transpose(given, (1, 0)))
+    return build.reshape(build.transpose(y, (1, 0)), build.shape(x))
+
+
+def _scatter_into(build: Builder, rows: ir.Value, index: ir.Value, updates: ir.Value) -> ir.Value:
+    """Rows [R, m] with the updates [R, n] at the indices [R, n], by comparing each with every position.
+
+    Of several for one position the last one wins, as in PyTorch on a processor.
+    """
+    (count, size), (_, given) = build.shape(rows), build.shape(index)
+    if count * size * given > MOST_COMPARISONS:
+        raise NotDecomposableError(
+            f"the index is not a constant, and has {given:,} elements for {size:,} places (a max-unpool has a form "
+            "where the windows of its max-pool do not overlap)"
+        )
+    column = build.reshape(index, (count, 1, given))
+    hit = build.op("Equal", column, build.ints(np.arange(size)[:, None]))
+    reduction = build.text("reduction", "none")
+    if reduction == "none":
+        places = build.op("Where", hit, build.ints(size + np.arange(given)), build.ints(np.arange(size)[:, None]))
+        source = build.reduce("ReduceMax", places, [2], keep=False)
+        flat = build.reshape(build.concat([rows, updates], 1), (count * (size + given),))
+        first = build.ints(np.arange(count)[:, None] * (size + given))
+        return build.op("Gather", flat, build.op("Add", source, first) if count > 1 else source, axis=0)
+    operator, reduced, ignored = {
+        "add": ("Add", "ReduceSum", 0.0), "mul": ("Mul", "ReduceProd", 1.0),
+        "max": ("Max", "ReduceMax", -np.inf), "min": ("Min", "ReduceMin", np.inf),
+    }[reduction]  # fmt: skip
+    each = build.op("Where", hit, build.reshape(updates, (count, 1, given)), build.scalar(ignored, rows))
+    return build.op(operator, rows, build.reduce(reduced, each, [2], keep=False))
 
 
 def one_hot(build: Builder) -> Sequence[ir.Value | None]:

@@ -6,7 +6,7 @@ combines the slices: a sum for a convolution, the operator itself along D for a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -164,6 +164,8 @@ def conv_transpose(build: Builder) -> Sequence[ir.Value | None]:
         pads = [0] * 2 * count
     attributes: dict[str, Any] = {"strides": strides, "dilations": dilations, "pads": pads}
     computed = constant_of(weight) is None or (bias is not None and constant_of(bias) is None)
+    if count == 3 and not computed:
+        return [_transposed_volumes(build, attributes, extra)]
     if not computed:
         if auto == "NOTSET" and not implied:
             raise NotDecomposableError
@@ -188,6 +190,47 @@ def conv_transpose(build: Builder) -> Sequence[ir.Value | None]:
     return [y]
 
 
+def _transposed_volumes(build: Builder, attributes: Mapping[str, Any], extra: Sequence[int]) -> ir.Value:
+    """ConvTranspose over (D, H, W) as one over (H, W) for each phase of D.
+
+    Along D, y[q - p] is the sum of x[i]·w[k] with s·i + d·k = q.  Of the outputs with q = s·m + r only the taps k count
+    for which t = (d·k - r) / s is whole: y[s·m + r - p] = Σ x[m - t]·w[k], of which the slices become input channels.
+    """
+    x, weight, bias = build.input(0), build.input(1), build.optional(2)
+    groups, wanted = build.integer("group", 1), build.shape(build.origin.outputs[0])
+    batch, _, depth, *_ = build.shape(x)
+    inputs, outputs, taps, *kernel = build.shape(weight)
+    stride, begin = attributes["strides"][0], attributes["pads"][0]
+    reach = [tap * attributes["dilations"][0] for tap in range(taps)]
+    positions = -(-(begin + wanted[2]) // stride)
+    most = reach[-1] // stride
+    behind = max(positions - depth, 0)
+    padded = build.op("Pad", x, build.ints([most, behind]), None, build.ints([2])) if most or behind else x
+    plane: dict[str, Any] = {key: [*whole[1:3], *whole[4:]] for key, whole in attributes.items()}
+    plane |= {"kernel_shape": kernel, "output_padding": list(extra[1:]), "group": groups}
+    phases = []
+    for phase in range(stride):
+        chosen = [tap for tap in range(taps) if reach[tap] >= phase and (reach[tap] - phase) % stride == 0]
+        starts = [most - (reach[tap] - phase) // stride for tap in chosen]
+        slices = [_as_planes(build, build.slice(padded, 2, start, start + positions)) for start in starts]
+        kernels = [build.take(weight, 2, tap) for tap in chosen]
+        if not chosen:  # of a stride that is longer than the kernel: the bias alone
+            nothing = np.zeros((inputs, outputs, *kernel), np.float32)
+            slices, kernels = [_as_planes(build, build.slice(padded, 2, 0, positions))], [build.constant(nothing)]
+        if groups == 1:
+            slices, kernels = [build.concat(slices, 1)], [build.concat(kernels, 0)]
+        given = [] if bias is None else [bias]
+        terms = [
+            build.op("ConvTranspose", part, own, *(given if not index else []), **plane)
+            for index, (part, own) in enumerate(zip(slices, kernels, strict=True))
+        ]
+        volume = _from_planes(build, build.sum(terms), batch)
+        phases.append(build.reshape(volume, (*build.shape(volume)[:3], 1, int(np.prod(wanted[3:])))))
+    y = build.concat(phases, 3)
+    y = build.reshape(y, (batch, wanted[1], positions * stride, *wanted[3:]))
+    return build.slice(y, 2, begin, begin + wanted[2])
+
+
 def _as_planes(build: Builder, x: ir.Value) -> ir.Value:
     """[N, C, D, H, W] as [N·D, C, H, W]."""
     batch, channels, depth, height, width = build.shape(x)
@@ -207,9 +250,9 @@ def max_pool(build: Builder) -> Sequence[ir.Value | None]:
     """
     x = build.input(0)
     kernel = build.integers("kernel_shape", ())
-    if build.has_output(1):
-        raise NotDecomposableError("the output Indices")
     axes = _axes(build, kernel, build.shape(build.origin.outputs[0])[2:])
+    if build.has_output(1):
+        return _max_pool_with_indices(build, axes)
     dilated = any(axis.dilation != 1 and axis.kernel != 1 for axis in axes)
     if len(axes) > 3 or (len(axes) < 3 and not dilated):
         raise NotDecomposableError
@@ -222,6 +265,42 @@ def max_pool(build: Builder) -> Sequence[ir.Value | None]:
             x = taps[0] if len(taps) == 1 else build.op("Max", *taps)
         return [x]
     return [_pool_by_axis(build, "MaxPool", x, axes, {})]
+
+
+def _max_pool_with_indices(build: Builder, axes: Sequence[_Axis]) -> Sequence[ir.Value | None]:
+    """The maximum, and the number of the first element of the window that equals it, in the order of the whole input.
+
+    The taps of the windows lie one after the other; an ArgMax chooses one, and a table has how far it is from the first
+    tap, of which the number is known.  storage_order: 1 where the numbers of a map run down its columns.
+    """
+    x = build.input(0)
+    if x.dtype != ir.DataType.FLOAT:
+        raise NotDecomposableError("only float32 has a kernel")
+    batch, channels, *sizes = build.shape(x)
+    lowest = float(np.finfo(np.float32).min)
+    taps = [x]
+    for position, axis in enumerate(axes, 2):
+        taps = [tap for part in taps for tap in _taps(build, part, position, axis, lowest)]
+    apart = [int(np.prod(sizes[axis + 1 :])) for axis in range(len(axes))]
+    if build.integer("storage_order", 0):
+        apart = [int(np.prod(sizes[:axis])) for axis in range(len(axes))]
+    starts = np.meshgrid(*(np.arange(a.outputs) * a.stride - a.begin for a in axes), indexing="ij")
+    number = sum((line * step for line, step in zip(starts, apart, strict=True)), np.zeros((), np.int64))
+    number = number + (np.arange(batch * channels) * int(np.prod(sizes))).reshape(batch, channels, *[1] * len(axes))
+    if len(taps) == 1:
+        return [taps[0], build.ints(number)]
+    kernel, dilations = [axis.kernel for axis in axes], [axis.dilation for axis in axes]
+    places = np.moveaxis(np.indices(kernel), 0, -1).reshape(-1, len(axes))
+    table = (places * dilations * np.asarray(apart)).sum(-1)
+    if batch == 1:
+        chosen = build.op("ArgMax", build.concat(taps, 0), axis=0)
+    else:
+        chosen = build.op("ArgMax", build.stack(taps, 0), axis=0, keepdims=0)
+    index = build.op("Gather", build.ints(table), chosen, axis=0)
+    return [
+        build.op("MaxPool", x, kernel_shape=kernel, **_attributes(axes)),
+        build.op("Add", index, build.ints(number)),
+    ]
 
 
 def _pool_by_axis(build: Builder, op_type: str, x: ir.Value, axes: Sequence[_Axis], others: dict[str, Any]) -> ir.Value:

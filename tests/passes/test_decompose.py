@@ -86,6 +86,33 @@ def test_scatters_take_updates_that_meet_one_after_the_other(reduction: str) -> 
     check_pass(build(body, f"{X}, float[3, 5, 7] u", i=rows), Decompose())
 
 
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+def test_scatters_by_a_computed_index(reduction: str) -> None:
+    """The indices of the three largest, and of the pair of the largest and the smallest."""
+    body = f'v, i = TopK<axis=1>(x, k) y = ScatterElements<axis=1, reduction="{reduction}">(x, i, u)'
+    check_pass(build(body, f"{X}, float[2, 3, 5, 7] u", k=ints(3)), Decompose())
+    if reduction in ("none", "add"):
+        body = f"""p = ReduceMean<keepdims=0>(x, a) l = ArgMax<axis=1>(p) s = ArgMin<axis=1>(p) b = Add(l, six)
+            i = Concat<axis=1>(b, s) j = Unsqueeze(i, last) r = Reshape(x, rows)
+            y = ScatterND<reduction="{reduction}">(r, j, u)"""
+        constants: dict[str, Any] = {
+            "a": ints(2, 3),
+            "six": ints(0, 6).reshape(2, 1),
+            "last": ints(-1),
+            "rows": ints(12, 35),
+        }
+        check_pass(build(body, f"{X}, float[2, 2, 35] u", **constants), Decompose())
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize(
+    "attributes", ["kernel_shape=[2, 2], strides=[2, 2]", "kernel_shape=[3, 2], pads=[1, 0, 1, 1], dilations=[1, 2]"]
+)
+def test_max_pools_with_indices(attributes: str, order: int) -> None:
+    check_pass(build(f"y, i = MaxPool<{attributes}, storage_order={order}>(x)", X, "y i"), Decompose())
+    check_pass(build("y, i = MaxPool<kernel_shape=[1, 1], strides=[2, 3]>(x)", X, "y i"), Decompose())
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -139,6 +166,23 @@ def test_three_dimensional_convolutions(attributes: str, groups: int) -> None:
     body = f"y = Conv<group={groups}{attributes}>(x, w, b)"
     model = build(body, "float[2, 4, 7, 6, 9] x", w=normal(8, 4 // groups, 3, 2, 3), b=normal(8))
     assert operators(check_pass(model, Decompose()))["Conv"] == (1 if groups == 1 else 3)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "",
+        ", strides=[2, 1, 2], pads=[1, 1, 0, 0, 0, 2], output_padding=[1, 0, 1]",
+        ", strides=[1, 2, 1], dilations=[2, 1, 1]",
+        ", strides=[3, 2, 2], dilations=[2, 1, 1]",
+        ", strides=[4, 2, 2]",
+    ],
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_three_dimensional_transposed_convolutions(attributes: str, groups: int) -> None:
+    body = f"y = ConvTranspose<group={groups}{attributes}>(x, w, b)"
+    model = build(body, "float[2, 4, 3, 5, 4] x", w=normal(4, 6 // groups, 3, 2, 3), b=normal(6))
+    check_pass(model, Decompose())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +251,7 @@ def test_a_function_body_may_hold_what_decomposes_further() -> None:
 
 
 def test_a_refusal_keeps_its_reason() -> None:
-    model = build("y = ScatterElements(x, i, x)", "float[7, 6, 5, 7] x, int64[7, 6, 5, 7] i")
+    model = build("y = ScatterElements(x, i, x)", "float[300, 300] x, int64[300, 300] i")
     assert not Decompose()(model).modified
     assert "the index is not a constant" in str(next(iter(model.graph)).metadata_props)
 

@@ -20,6 +20,7 @@ X = "float[2, 3, 5, 4] x"
         "m = Expand (r, ones)",
         "m = Reshape (r, shape)",
         "m = Reshape (r, inferred)",
+        "f = Flatten (r)\nm = Reshape (f, shape)",
         "m = Transpose <perm = [0, 1, 2, 3]> (r)",
         "m = Pad (r, nothing)",
         "m = Concat <axis = 1> (r)",

@@ -34,6 +34,15 @@ class BinaryLinear(nn.Linear):
         return F.linear(compared(x), compared(self.weight) * self.weight.abs().mean(1, keepdim=True))
 
 
+class TwoLevels(nn.Conv2d):
+    """The sign of the map, and half the sign of what it leaves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.sign(x)
+        levels = first + 0.5 * torch.sign(x - first)
+        return self._conv_forward(levels, compared(self.weight) * self.weight.abs().mean((1, 2, 3), keepdim=True), None)
+
+
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +65,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "a norm": lambda: chain(lambda: nn.BatchNorm2d(40), nn.Hardtanh),
     "a PReLU": lambda: chain(lambda: nn.PReLU(40)),
     "residual": Residual,
+    "a pixel shuffle": lambda: nn.Sequential(BinaryConv(32, 128, 3), nn.PixelShuffle(2), BinaryConv(32, 33, 3)),
+    "two levels": lambda: nn.Sequential(BinaryConv(32, 40, 3, 1, 1), TwoLevels(40, 40, 3), TwoLevels(40, 33, 3)),
     "linears": lambda: nn.Sequential(nn.Flatten(), BinaryLinear(3200, 64), BinaryLinear(64, 10)),
 }
 
