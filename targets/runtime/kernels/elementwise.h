@@ -136,7 +136,6 @@ void run_chain(const Operand& x, const ChainStep* steps, int count, int64_t pixe
   for (int64_t pixel = 0; pixel < pixels; ++pixel) {
     int64_t c = 0;
     for (; c + 8 * kLanes <= channels; c += 8 * kLanes) run_block<Floats, 8>(chain, pixel, c);
-    for (; c + 2 * kLanes <= channels; c += 2 * kLanes) run_block<Floats, 2>(chain, pixel, c);
     for (; c + kLanes <= channels; c += kLanes) run_block<Floats, 1>(chain, pixel, c);
     for (; c < channels; ++c) run_block<float, 1>(chain, pixel, c);
   }
