@@ -8,7 +8,8 @@ does, against the root of its figure: so the fit keeps the sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from benchmarks.watched import Watched, Watcher
 from bnncc.targets.costs import Cost, Range, Work
 from bnncc.targets.description import CORTEX_A53, CORTEX_A72, CORTEX_A76, Core
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.work import work
+from bnncc.targets.tflite.work import CHAINED, work
 from tests.networks.binarize import ScaledBinaryConv2d
 from tests.networks.randomize import randomize
 
@@ -92,9 +93,25 @@ def figures(watched: Mapping[int, Watched], core: str) -> dict[int, Cost]:
     return {index: Cost(operator.instructions, total(operator.blocks, of_block)) for index, operator in watched.items()}
 
 
+def chain_heads(file: TfliteFile, found: Container[int]) -> dict[int, int]:
+    """Of each operator, the one whose loop it is in: itself, where something was `found` of it."""
+    writers: dict[int, int] = {}
+    heads: dict[int, int] = {}
+    for operator in file.operators:
+        read = [writers.get(tensor.index, -1) for tensor in operator.inputs if tensor is not None]
+        before = max((index for index in read if index >= 0 and file.operators[index].name in CHAINED), default=-1)
+        is_chained = operator.name in CHAINED and before >= 0 and operator.index not in found
+        heads[operator.index] = heads[before] if is_chained else operator.index
+        writers.update((tensor.index, operator.index) for tensor in operator.outputs)
+    return heads
+
+
 def fit(file: TfliteFile, found: Mapping[int, Cost]) -> dict[Work, Cost]:
     """Costs of each kind of work.  SystemExit where the network lacks one."""
-    units = {operator.index: work(file, operator) or {} for operator in file.operators}
+    units: dict[int, Counter[Work]] = {operator.index: Counter() for operator in file.operators}
+    heads = chain_heads(file, found)
+    for operator in file.operators:
+        units[heads[operator.index]].update(work(file, operator) or {})
     rows = [index for index in units if units[index] and index in found]
     kinds = list(Work)
     amounts = np.array([[units[index].get(kind, 0) for kind in kinds] for index in rows], float)

@@ -24,13 +24,16 @@ from bnncc.inspect import DAMAGE
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range, Work
 from bnncc.targets.tflite.reader import Operator, TfliteFile
-from bnncc.targets.tflite.work import DELEGATED, POINTWISE, is_computed_once, work
+from bnncc.targets.tflite.work import DELEGATED, MOVES, PADS, POINTWISE, POOLS, is_computed_once, work
 from bnncc.targets.tflite.writer import Tensor
 
 # Of the last cache, what maps and weights are sure to have: the rest is code, tiles, and lines that meet in a set.
 SURE_SHARE = 1 / 3
-# Of the delegate's tiles on ARM (kTileBytes of runtime/partition.cc).
+# Of the delegate's tiles on ARM, whose cores do not say how large their caches are (`half_second_level_cache` of
+# runtime/kernels/dispatch.cc).
 TILE_BYTES = 128 * 1024
+# Units of a group that a thread has at least (kFewestUnits of runtime/partition.cc).
+FEWEST_UNITS = 7
 
 ASSUMPTIONS = (
     "predicted from counted instructions, not measured: one thread, a core at its full clock that does nothing else",
@@ -162,30 +165,136 @@ def dram_bytes(file: TfliteFile, cache_size: int) -> tuple[list[int], list[int]]
     The least: as if all operators that can run tile by tile did, in a cache that holds nothing else.  The most: only
     the delegate's do, in the sure part of the cache, and maps that are not needed any more are written to DRAM as well.
     """
-    least = _moved(file, _groups(file, {operator.name for operator in file.operators}), _Cache(cache_size, True))
-    most = _moved(file, _groups(file, DELEGATED), _Cache(SURE_SHARE * cache_size, False))
+    delegated = _delegated(file)
+    everything = {operator.index for operator in file.operators}
+    least = _moved(file, _groups(file, everything), delegated, _Cache(cache_size, True))
+    most = _moved(file, _groups(file, delegated), delegated, _Cache(SURE_SHARE * cache_size, False))
     return least, most
 
 
-def _groups(file: TfliteFile, names: Set[str]) -> list[list[Operator]]:
-    """Neighbours of these names that can run on one tile of pixels after the other, as the delegate forms them
-    (runtime/partition.cc): their outputs have as many pixels, and they need of each other's their own pixel only.
+def _delegated(file: TfliteFile) -> set[int]:
+    """The operators that the delegate claims: LCE's, and those of its own that are connected with them by maps, by
+    others of its own (runtime/claim.cc).
     """
-    groups: list[list[Operator]] = []
-    for operator in file.operators:
-        if groups and {operator.name, groups[-1][0].name} <= names and _joins(operator, groups[-1]):
-            groups[-1].append(operator)
+    maps = {
+        operator.index: {tensor.index for tensor in _tensors([operator]) if file.data(tensor) is None}
+        for operator in file.operators
+        if operator.name in DELEGATED
+    }
+    found: set[int] = set()
+    reached = {index for index in maps if file.operators[index].name.startswith("Lce")}
+    while reached:
+        found |= reached
+        touched = set().union(*(maps[index] for index in reached))
+        reached = {index for index in maps.keys() - found if maps[index] & touched}
+    return found
+
+
+class _Group:
+    """Operators that run on one tile of pixels after the other, as the delegate forms them (runtime/partition.cc).
+
+    Each has a unit, the pixels of its output that it computes at least at a time; the output has so many units.
+    """
+
+    def __init__(self, first: Operator) -> None:
+        self.operators = [first]
+        self.units = _pixels(first)
+        self._unit = {first.index: 1}
+        self._writers = {tensor.index: first for tensor in first.outputs}
+
+    def add(self, file: TfliteFile, operator: Operator) -> bool:
+        """Whether it can run in the group, of whose results it then needs those of its own tile only."""
+        sources = [(x, self._writers[x.index]) for x in operator.inputs if x is not None and x.index in self._writers]
+        pixels = _pixels(operator)
+        if not sources:
+            last = self.operators[-1]
+            if pixels != _pixels(last):
+                return False
+            unit = self._unit[last.index]
         else:
-            groups.append([operator])
-    return groups
+            read, written = _locality(file, operator)
+            if not written or any(math.prod(x.shape[:-1]) * written != pixels * read for x, _ in sources):
+                return False
+            _, source = sources[-1]
+            if not self._enlarge_units(read // math.gcd(self._unit[source.index], read)):
+                return False
+            unit = self._unit[source.index] // read * written
+        self.operators.append(operator)
+        self._unit[operator.index] = unit
+        self._writers.update((tensor.index, operator) for tensor in operator.outputs)
+        return True
+
+    def _enlarge_units(self, factor: int) -> bool:
+        """False where units would be too large for the cache, or too few."""
+        if factor == 1:
+            return True
+        if self.units % factor or self.units // factor < FEWEST_UNITS:
+            return False
+        for operator in self.operators:
+            pixels = self._unit[operator.index] * factor
+            if any(_bytes(y) * pixels > TILE_BYTES // 2 * _pixels(operator) for y in operator.outputs):
+                return False
+        self._unit = {index: unit * factor for index, unit in self._unit.items()}
+        self.units //= factor
+        return True
 
 
-def _joins(operator: Operator, group: Sequence[Operator]) -> bool:
-    if _pixels(operator) != _pixels(group[0]):
-        return False
-    written = {tensor.index for other in group for tensor in other.outputs}
-    reads = any(tensor is not None and tensor.index in written for tensor in operator.inputs)
-    return operator.name in POINTWISE or _is_pointwise_convolution(operator) or not reads
+def _groups(file: TfliteFile, joined: Set[int]) -> list[list[Operator]]:
+    """All operators in order; those `joined` are together with their neighbours where they can run tile by tile."""
+    groups: list[_Group] = []
+    for operator in file.operators:
+        together = groups and {operator.index, groups[-1].operators[0].index} <= joined
+        if not (together and groups[-1].add(file, operator)):
+            groups.append(_Group(operator))
+    return [group.operators for group in groups]
+
+
+def _locality(file: TfliteFile, operator: Operator) -> tuple[int, int]:
+    """Of each input that is no constant, pixels which are all that so many pixels of the output need; (0, 0) where
+    that is the whole input.
+    """
+    if operator.name in POINTWISE or _is_pointwise_convolution(operator):
+        return 1, 1
+    *others, last = (tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None)
+    x, y = last.shape, operator.outputs[0].shape
+    if others or len(x) < 2 or len(y) < 2:
+        return 0, 0
+    if operator.name in POOLS:
+        return _locality_of_pool(file.options(operator), x, y)
+    if operator.name in ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH"):
+        return x[1] // math.gcd(x[1], y[1]) * x[2], y[1] // math.gcd(x[1], y[1]) * y[2]
+    if operator.name == "RESHAPE":
+        common = math.gcd(x[-1], y[-1])
+        return (y[-1] // common, x[-1] // common) if common in (x[-1], y[-1]) else (0, 0)
+    if operator.name not in MOVES | PADS:
+        return 0, 0
+    kept = _kept_axes(file, operator, x, y)
+    return (math.prod(x[kept:-1]), math.prod(y[kept:-1])) if math.prod(x[:kept]) > 1 else (0, 0)
+
+
+def _locality_of_pool(options: object, x: Sequence[int], y: Sequence[int]) -> tuple[int, int]:
+    """Lines of windows that do not overlap."""
+    height, stride = getattr(options, "filterHeight", 1), getattr(options, "strideH", 1)
+    is_local = height <= stride and y[1] * stride == x[1]
+    return (stride * x[2], y[2]) if is_local else (0, 0)
+
+
+def _kept_axes(file: TfliteFile, operator: Operator, x: Sequence[int], y: Sequence[int]) -> int:
+    """How many axes, the outermost ones and never the last, an operator that moves elements leaves as they are."""
+    order = np.arange(len(x))
+    if operator.name in ("REVERSE_V2", "TRANSPOSE"):
+        second = operator.inputs[1]
+        axes = None if second is None else file.data(second)
+        if axes is None:
+            return 0
+        if operator.name == "TRANSPOSE":
+            order = np.ravel(axes)
+        else:
+            order[np.ravel(axes)] = -1
+    count = 0
+    while count < min(len(x), len(y)) - 1 and x[count] == y[count] and order[count] == count:
+        count += 1
+    return count
 
 
 def _pixels(operator: Operator) -> int:
@@ -205,7 +314,7 @@ def _is_pointwise_convolution(operator: Operator) -> bool:
     )
 
 
-def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], cache: _Cache) -> list[int]:
+def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Set[int], cache: _Cache) -> list[int]:
     """Bytes that each operator moves in the second of two inferences."""
     last_group = {tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group)}
     kept = {tensor.index for tensor in (*file.inputs, *file.outputs)}
@@ -214,7 +323,7 @@ def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], cache: _Cache
         for place, group in enumerate(groups):
             written = {tensor.index for operator in group for tensor in operator.outputs}
             inside = {index for index in written if last_group[index] == place and index not in kept}
-            tiles = _tiles(group, inside)
+            tiles = _tiles(group, inside) if group[0].index in delegated else 1
             for operator in group:
                 cache.moved = 0
                 for tensor, writes in _uses(file, operator):
@@ -238,7 +347,7 @@ def _tiles(group: Sequence[Operator], inside: Set[int]) -> int:
         filters = operator.inputs[1] if operator.name == "LceBconv2d" else None
         patches = 0 if filters is None else _pixels(operator) * _bytes(filters) // filters.shape[0]
         most = max(most, held + patches)
-    return max(1, -(-most // TILE_BYTES)) if group[0].name in DELEGATED else 1
+    return max(1, -(-most // TILE_BYTES))
 
 
 def _tensors(group: Iterable[Operator]) -> Iterator[Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click.testing
@@ -16,11 +18,12 @@ from benchmarks.runtime import convolution_files
 from bnncc.cli import main
 from bnncc.errors import InputError
 from bnncc.latency import dram_bytes, predict
+from bnncc.runtime.build import source_folder
 from bnncc.targets import TARGETS, Target, find_target
 from bnncc.targets.costs import Work
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.work import work
-from bnncc.targets.tflite.writer import ModelWriter
+from bnncc.targets.tflite.work import DELEGATED, work
+from bnncc.targets.tflite.writer import ModelWriter, Tensor
 from tests.networks import randomize
 from tests.test_inspect import Net
 
@@ -93,6 +96,49 @@ def test_what_fits_the_cache_does_not_move_and_what_does_not_moves_as_worked_out
     # The most: a third of 8 MB holds one map.  The first operator's input pushes the last output out, so 2 MB are read
     # and 2 written; its own output is fetched.  The second finds that, fetches its output, and pushes the other out.
     assert dram_bytes(file, 8 * MB)[1] == [6 * MB, 4 * MB]
+
+
+def test_the_delegate_claims_what_the_model_takes_it_to_claim() -> None:
+    source = (source_folder() / "operator.cc").read_text()
+    builtin, lce = re.findall(r"abi::kBuiltin(\w+), create", source), re.findall(r'{"(Lce\w+)", create', source)
+    assert len(builtin) > len(lce) > 0
+    assert {name.lower() for name in builtin + lce} == {name.replace("_", "").lower() for name in DELEGATED}
+
+
+def after_a_binary_convolution(write: Callable[[ModelWriter, Tensor], Sequence[Tensor]]) -> TfliteFile:
+    """An LceDequantize of a map of 32x32 pixels and 256 channels, 1 MB, and what `write` makes of it."""
+    writer = ModelWriter("test")
+    x, y = writer.tensor("x", (1, 32, 32, 8), np.int32), writer.tensor("y", (1, 32, 32, 256), np.float32)
+    writer.custom("LceDequantize", [x], [y], b"")
+    outputs = write(writer, y)
+    return TfliteFile(writer.finish([x], outputs, ["x"], [f"out{i}" for i in range(len(outputs))]))
+
+
+def pool(kernel: int) -> Callable[[ModelWriter, Tensor], Sequence[Tensor]]:
+    """A pool of stride 2, and a ReLU behind it."""
+
+    def write(writer: ModelWriter, y: Tensor) -> Sequence[Tensor]:
+        options = schema.Pool2DOptionsT()
+        options.strideH = options.strideW = 2
+        options.filterHeight = options.filterWidth = kernel
+        pooled, z = (writer.tensor(name, (1, 16, 16, 256), np.float32) for name in ("pooled", "z"))
+        writer.operator(schema.BuiltinOperator.MAX_POOL_2D, [y], [pooled], options)
+        writer.operator(schema.BuiltinOperator.RELU, [pooled], [z])
+        return [z]
+
+    return write
+
+
+@pytest.mark.parametrize(("kernel", "is_joined"), [(2, True), (3, False)])
+def test_windows_that_do_not_overlap_run_tile_by_tile_with_what_they_read(kernel: int, is_joined: bool) -> None:
+    moved = dram_bytes(after_a_binary_convolution(pool(kernel)), MB // 4)[1]
+    # Where it is one group, only the input of 32 kB and the output of 256 kB move.
+    assert (sum(moved) < MB) == is_joined
+
+
+def test_without_an_operator_of_lce_nothing_runs_tile_by_tile() -> None:
+    relu = schema.BuiltinOperator.RELU
+    assert sum(dram_bytes(chain(relu, MB), MB // 4)[1]) > 4 * MB
 
 
 def test_weights_that_no_cache_holds_are_read_for_every_tile() -> None:

@@ -34,11 +34,17 @@ MOVES = {
 }  # fmt: skip
 PADS = {"MIRROR_PAD", "PAD", "PADV2"}
 # Those whose output needs of each input that is no constant the same pixel only: they can run on what is in a cache.
-POINTWISE = {*ELEMENTWISE, *FUNCTIONS, "CONCATENATION", "LceDequantize", "LceQuantize", "SPLIT", "SPLIT_V"}
-# Those that the delegate runs (runtime/claim.cc), and so does tile by tile.
+POINTWISE = {*ELEMENTWISE, *FUNCTIONS, "CONCATENATION", "LceDequantize", "LceQuantize"}
+# Those that the delegate runs (runtime/operator.cc) where they are connected with operators of LCE's, and then tile by
+# tile.
 DELEGATED = {
-    "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "LceBMaxPool2d", "LceBconv2d", "LceDequantize", "LceQuantize", "PRELU",
+    "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTH_TO_SPACE", "DIV", "LEAKY_RELU",
+    "LceBMaxPool2d", "LceBconv2d", "LceDequantize", "LceQuantize", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "MUL", "NEG",
+    "PAD", "PADV2", "PRELU", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE", "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT",
+    "SPLIT_V", "STRIDED_SLICE", "SUB", "TRANSPOSE",
 }  # fmt: skip
+# Of these, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
+CHAINED = DELEGATED & {*ELEMENTWISE, "CONCATENATION"}
 
 LANES = 4  # of a vector of floats or words
 
