@@ -25,8 +25,8 @@ def test_every_offset_is_tensorflow_lite_s(machine: str, tmp_path: Path) -> None
     includes = [f"-I{folder}" for folder in folders]
     with_library = {"cc": "c++"}  # of C++, which TensorFlow Lite's headers include
     command = [
-        *(with_library.get(word, word) for word in compiler(target)), "-std=c++17", "-Wno-invalid-offsetof", *includes, "-c",
-        str(Path(__file__).with_name("abi_check.cc")), "-o", str(tmp_path / "abi_check.o"),
+        *(with_library.get(word, word) for word in compiler(target)), "-std=c++17", "-Wno-invalid-offsetof", *includes,
+        "-c", str(Path(__file__).with_name("abi_check.cc")), "-o", str(tmp_path / "abi_check.o"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
