@@ -51,20 +51,6 @@ class Transposed(nn.ConvTranspose2d):
         return F.conv_transpose2d(torch.sign(x), weight, None, self.stride, self.padding)
 
 
-class Spikes(nn.Module):
-    """Neurons that fire seldom: a mean near 0 of what the file has as ±½ and ½."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.binary, self.linear = BinaryConv(32, 32, 3), nn.Linear(32, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        potential = self.binary(x)
-        spikes = (potential > 0).float()
-        rare = (potential - spikes > 3 * potential.abs().mean()).float()
-        return self.linear(rare.mean((2, 3))) + self.linear(spikes.mean((2, 3)))
-
-
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +77,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "a transposed convolution": lambda: nn.Sequential(
         BinaryConv(32, 40, 3), Transposed(40, 32, 4, 2, 1), nn.BatchNorm2d(32), Transposed(32, 33, 4, 2, 1)
     ),
-    "spikes": Spikes,
     "two levels": lambda: nn.Sequential(BinaryConv(32, 40, 3, 1, 1), TwoLevels(40, 40, 3), TwoLevels(40, 33, 3)),
     "linears": lambda: nn.Sequential(nn.Flatten(), BinaryLinear(3200, 64), BinaryLinear(64, 10)),
 }
