@@ -92,6 +92,20 @@ def test_an_untrained_network_is_proven(name: str) -> None:
     assert sum(sign.flipped for sign in result.signs) == sum(sign.explained for sign in result.signs) > 0
 
 
+def test_zeros_that_two_bits_of_a_map_read_are_one_problem() -> None:
+    class Levels(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            first = torch.sign(x)
+            return self._conv_forward(first + 0.5 * torch.sign(x - first), torch.sign(self.weight), None)
+
+    torch.manual_seed(0)
+    network = nn.Sequential(BinaryConv(8, 8, 1), Levels(8, 8, 1))
+    network[0].weight.data.sign_()
+    compiled = bnncc.compile(network.eval(), input_shapes=["1x8x10x10"])
+    result = verify(compiled, [[normal(1, 8, 10, 10)]])
+    assert result.zero_problems == len(result.problems) == 1, result.problems
+
+
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("integers", [False, True])
 def test_a_comparison_behind_a_pad_is_no_torch_sign(strict: bool, integers: bool) -> None:
