@@ -2,7 +2,8 @@
 
 They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
-`fake_quantize`, and `logsigmoid`, which the exporter writes as log(sigmoid(x)), -∞ from -104 down.
+`fake_quantize`, bags of equally many embeddings, which the exporter writes as a Loop, and `logsigmoid`, which it writes
+as log(sigmoid(x)), -∞ from -104 down.
 """
 
 from __future__ import annotations
@@ -20,13 +21,50 @@ aten = torch.ops.aten
 
 def replace_operators(program: ExportedProgram) -> ExportedProgram:
     """The program with each such operator replaced; the same one where it has none."""
-    called = {node.target for module in program.graph_module.modules() for node in _nodes(module)}
+    nodes = [node for module in program.graph_module.modules() for node in _nodes(module)]
+    called = {node.target for node in nodes}
     table = {operator: function for operator, function in REPLACEMENTS.items() if operator in called}
+    if not all(_has_equal_bags(node) for node in nodes if node.target is aten.embedding_bag.padding_idx):
+        del table[aten.embedding_bag.padding_idx]
     return program.run_decompositions(table) if table else program
 
 
 def _nodes(module: torch.nn.Module) -> list[torch.fx.Node]:
     return list(module.graph.nodes) if isinstance(module, torch.fx.GraphModule) else []
+
+
+def _has_equal_bags(node: torch.fx.Node) -> bool:
+    """True where the offsets of an `embedding_bag` are those that PyTorch gives indices [bags, size]."""
+    offsets = node.args[2]
+    return isinstance(offsets, torch.fx.Node) and offsets.target is aten.arange.start_step and not any(node.args[7:8])
+
+
+def _bags_of_embeddings(
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The sum (mode 0), mean (1) or maximum (2) of the rows of each bag, without those at `padding_idx`; 0 of none."""
+    indices = indices.reshape(offsets.shape[0], -1)
+    rows = weight[indices]
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(*indices.shape, 1)
+    if padding_idx is None:
+        result = (rows.sum(1), rows.mean(1), rows.amax(1))[mode]
+        return result, offsets, offsets, offsets
+    kept = (indices != padding_idx % weight.shape[0]).unsqueeze(2)
+    count = kept.to(rows.dtype).sum(1)
+    if mode == 2:
+        largest = torch.where(kept, rows, torch.finfo(rows.dtype).min).amax(1)
+        return torch.where(count > 0, largest, 0.0), offsets, offsets, offsets
+    total = torch.where(kept, rows, 0.0).sum(1)
+    return total / count.clamp(min=1) if mode else total, offsets, offsets, offsets
 
 
 def _copysign(x: Tensor, other: Tensor | float) -> Tensor:
@@ -139,6 +177,7 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.fake_quantize_per_tensor_affine.default: _fake_quantize,
     aten.fake_quantize_per_tensor_affine.tensor_qparams: _fake_quantize,
     aten.fake_quantize_per_channel_affine.default: _fake_quantize_channels,
+    aten.embedding_bag.padding_idx: _bags_of_embeddings,
     aten.__rshift__.Scalar: _right,
     aten.bitwise_right_shift.Tensor_Scalar: _right,
     aten.__lshift__.Scalar: _left,

@@ -132,7 +132,7 @@ def _pad(node: ir.Node) -> bool:
     if amounts is None or any(min(pair) < 0 for pair in amounts) or any(amounts[1]):
         return False
     mode = pad_mode(node)
-    if mode == "reflect":
+    if mode in ("reflect", "edge", "wrap"):
         return len(amounts) <= 4
     if mode != "constant":
         return False

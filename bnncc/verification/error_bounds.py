@@ -71,6 +71,7 @@ _MOVES = {
     "Reshape", "Flatten", "Transpose", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile",
     "DepthToSpace", "SpaceToDepth", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Split",
 }  # fmt: skip
+_MEANS = ("ReduceMean", "GlobalAveragePool", "AveragePool")
 _MONOTONE = {
     "Relu", "Clip", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Exp", "Softplus",
     "Softsign", "Atan",
@@ -89,15 +90,19 @@ _STEPS = {
 
 
 def add_error_bounds(
-    model: ir.Model, wanted: Sequence[ir.Value], exact: Mapping[ir.Value, float]
+    model: ir.Model,
+    wanted: Sequence[ir.Value],
+    exact: Mapping[ir.Value, float],
+    sizes: Mapping[ir.Value, float] | None = None,
 ) -> Mapping[ir.Value, ir.Value]:
     """Add nodes to the graph that compute the bound of each value of `wanted` that rounding can reach.
 
     exact: values that are given, and have no error; by each the largest magnitude that its elements are known to have
-    in the file whatever they are here (the bits of {0, 1} are ±½ and ½), or 0.  Returns a float32 value of the value's
-    shape, or one that broadcasts to it, for each of `wanted` that has an error at all.
+    in the file whatever they are here (the bits of {0, 1} are ±½ and ½), or 0.  sizes: the same magnitude of values of
+    which float operators read what the bits stand for.  Returns a float32 value of the value's shape, or one that
+    broadcasts to it, for each of `wanted` that has an error at all.
     """
-    analysis = _Analysis(model.graph, exact)
+    analysis = _Analysis(model.graph, exact, sizes or {})
     needed = ancestors(wanted, exact)
     for node in list(model.graph):
         if node in needed:
@@ -116,9 +121,10 @@ class _Analysis:
     """The nodes that are added.  `computed` has each value's bound; `bound` what its consumers see: None where it is
     exact."""
 
-    def __init__(self, graph: ir.Graph, exact: Mapping[ir.Value, float]) -> None:
+    def __init__(self, graph: ir.Graph, exact: Mapping[ir.Value, float], sizes: Mapping[ir.Value, float]) -> None:
         self.graph = graph
         self.exact = exact
+        self.sizes = sizes
         self.computed: dict[ir.Value, ir.Value | None] = {}
         self._scalars: dict[float, ir.Value] = {}
         self._magnitudes: dict[ir.Value, ir.Value] = {}
@@ -228,9 +234,18 @@ class _Analysis:
 
     def summand(self, value: ir.Value) -> ir.Value:
         """The magnitude with which an element goes into a sum, here or in the file."""
-        known = self.exact.get(value, 0.0)
+        known = max(self.exact.get(value, 0.0), self._size(value))
         terms = self._terms_of_byte(value) or self.magnitude(value)
         return self.node("Max", terms, self.constant(known)) if known else terms
+
+    def _size(self, value: ir.Value) -> float:
+        """The largest magnitude of what the file has in place of a value of `sizes`, of its mean or of its elements."""
+        while value not in self.sizes:
+            node = value.producer()
+            if node is None or node.op_type not in (*_MOVES, *_MEANS) or node.inputs[0] is None:
+                return 0.0
+            value = node.inputs[0]
+        return self.sizes[value]
 
     def _terms_of_byte(self, value: ir.Value) -> ir.Value | None:
         """Of a·q + b, q an input of 8-bit integers: |a|·|q| + |b|.  The file may have b in the bias, and sum up a·q."""
@@ -451,7 +466,7 @@ def _linear_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Boun
     count = max(_size(x) / max(_size(y), 1), 1.0)
     if node.op_type == "AveragePool":
         count = float(np.prod(node.attributes["kernel_shape"].as_ints()))
-    own = analysis.times(analysis.magnitude(x), count * UNIT + ELEMENTWISE)
+    own = analysis.times(analysis.summand(x), count * UNIT + ELEMENTWISE)
     operand = analysis.sized(analysis.sum(bounds[0], own), x)
     return analysis.nodes(node.op_type, [operand, *node.inputs[1:]], node.attributes, 1)
 

@@ -153,8 +153,7 @@ class FileCheck:
                     "and the file takes them for the other side"
                 )
             if check.vanished > CHANCE_OF_TIE * check.signs:
-                self.result.vanishing_problems += 1
-                self._problem(
+                self.result.vanishing_problems += self._problem(
                     f"sign '{check.module}': {check.vanished:,} of {check.signs:,} values are 0 because the positive "
                     "factor in front of it underflows, and the file takes the sign of what that factor scales"
                 )
@@ -162,8 +161,7 @@ class FileCheck:
             return
         for check in self.result.signs:
             if check.zeros > CHANCE_OF_ZERO * check.signs:
-                self.result.zero_problems += 1
-                self._problem(
+                self.result.zero_problems += self._problem(
                     f"sign '{check.module}': {check.zeros:,} of {check.signs:,} values are exactly 0, where PyTorch's "
                     "sign is 0 and a bit says +1"
                 )
@@ -376,9 +374,12 @@ class FileCheck:
             for point in self.reference.points
         ]
 
-    def _problem(self, text: str) -> None:
-        if text not in self.result.problems:
+    def _problem(self, text: str) -> bool:
+        """True where it is a new one."""
+        is_new = text not in self.result.problems
+        if is_new:
             self.result.problems.append(text)
+        return is_new
 
 
 def _place(wrong: Array) -> str:

@@ -14,7 +14,7 @@ from bnncc.ir import ops
 from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
-from bnncc.ir.value_facts import cancels, granularity
+from bnncc.ir.value_facts import MOVES, cancels, granularity
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.emit import emit, stored_layouts
@@ -264,7 +264,7 @@ class Reference:
 
     def _find_points(self) -> list[Point]:
         """The packed tensors that bits are made in; of signs that a pass has put in front of what moves elements, and
-        that no traced value is, what is moved.
+        that are no traced value themselves, what is moved.
         """
         points = []
         traced = {value.name: value for node in self._traced.graph for value in node.outputs}
@@ -284,6 +284,8 @@ class Reference:
                 if value is None or correspondence is None:
                     unknown.add(tensor.index)
                     continue
+                if correspondence.traced is None:  # the network's own sign is that of what is moved
+                    unknown.add(tensor.index)
                 producer = value.producer()
                 module = producer.metadata_props.get(MODULE_KEY) if producer is not None else None
                 layout = self._layouts.get(tensor.name, CHANNELS_LAST)
@@ -319,7 +321,9 @@ class Reference:
         operands = [point.correspondence.operand_value for point in self.points]
         operands += [value for step in self.steps for value in step.operands]
         wanted = [*self._traced.graph.outputs, *(value for value in operands if value is not None)]
-        return add_error_bounds(self._traced, wanted, exact)
+        known = [point.correspondence for point in self.points]
+        sizes = {one.traced: one.meaning.largest for one in known if one.traced is not None}
+        return add_error_bounds(self._traced, wanted, exact, sizes)
 
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
@@ -327,6 +331,8 @@ class Reference:
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
         found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
         found += [one for point in self.points for one in point.correspondence.ternary]
+        moved = [p.correspondence for p in self.points if p.correspondence.traced is None]
+        found += [one for c in moved if c.is_three_valued for one in self._signs_behind(c.operand_value)]
         for signs in dict.fromkeys(found):
             node = signs.producer()
             if node is None:
@@ -339,6 +345,20 @@ class Reference:
                 if user is not shifted:
                     user.replace_input_with(index, renewed.outputs[0])
             self._traced.graph.insert_after(node, [shifted, renewed])
+
+    def _signs_behind(self, operand: ir.Value | None) -> Iterator[ir.Value]:
+        """The traced signs of `operand`, and of what only moves its elements, that are no signs of three values in the
+        file.
+        """
+        for use in () if operand is None else operand.uses():
+            result = use.node.outputs[0]
+            if use.node.domain == "" and use.node.op_type in MOVES and use.node.op_type != "MaxPool":
+                yield from self._signs_behind(result)
+            elif _is_sign(use.node):
+                held = self._values.get(result.name)
+                producer = None if held is None else held.producer()
+                if producer is None or not _is_sign(producer):
+                    yield result
 
     def _take_zero_weights_as_one(self) -> None:
         """Give the reference the weights that --zero-weights plus-one asked for: +α in place of an exact 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,14 @@ import bnncc
 from tests.frontend.proven import file_outputs
 
 Function = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
+
+
+def bags(x: Tensor, mode: str, **arguments: Any) -> Tensor:
+    """Of a table of six rows of eighths, by the places of the largest."""
+    table = torch.arange(-9.0, 15.0).reshape(6, 4) / 8
+    return F.embedding_bag(x[0].argmax(2), table, mode=mode, **arguments)
+
+
 EXACT: dict[str, Function] = {
     "copysign": lambda x: torch.copysign(x.flip(1), x),
     "copysign of a number": lambda x: torch.copysign(x, -1.0),
@@ -34,6 +43,11 @@ EXACT: dict[str, Function] = {
         x, torch.tensor(0.7), torch.tensor(0, dtype=torch.int32), -1, 0
     ),
     "left shift": lambda x: ((9 * x).to(torch.int32) << 3).float(),
+    "bags of sums": lambda x: bags(x, "sum"),
+    "bags of means without padding": lambda x: bags(x, "mean", padding_idx=0),
+    "bags of maxima": lambda x: bags(x, "max"),
+    "bags of maxima without padding": lambda x: bags(x, "max", padding_idx=-6),
+    "bags of weighted sums": lambda x: bags(x, "sum", per_sample_weights=torch.arange(1.0, 8.0).repeat(5, 1)),
 }
 ROUNDED: dict[str, Function] = {
     "fake quantisation of channels": lambda x: torch.fake_quantize_per_channel_affine(
@@ -84,6 +98,14 @@ def test_an_operator_without_a_form_is_named_with_its_line(function: Function, o
     assert lines[1].endswith(f"PyTorch's exporter has no ONNX form for {operator}")
     assert "test_without_onnx_form.py" in lines[2]
     assert "without Python values" not in lines[-1]
+
+
+def test_bags_of_sizes_that_an_input_tells_are_refused() -> None:
+    def forward(x: Tensor) -> Tensor:
+        return F.embedding_bag(x[0].argmax(2).flatten(), torch.ones(6, 4), x[0, :, 0, 0].argsort())
+
+    with pytest.raises(bnncc.BnnccError, match=r"test_without_onnx_form\.py:\d+"):
+        bnncc.compile(Net(forward), input_shapes=["1x5x7x6"])
 
 
 def test_an_operator_whose_form_fails_is_named_with_its_line() -> None:

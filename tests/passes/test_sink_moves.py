@@ -69,6 +69,7 @@ SUNK = [
     ("r = Relu (x)\nq = Sub (r, fill)\nt = Concat <axis = 1> (x, q)", 128, {"CONCATENATION": 1}),
     ("t = Pad (x, frame, fill)", 64, {"PADV2": 1}),
     ('t = Pad <mode = "reflect"> (x, frame)', 64, {"MIRROR_PAD": 1}),
+    ('t = Pad <mode = "wrap"> (x, frame)', 64, {"GATHER": 2}),
     ("t = Tile (x, wide)", 64, {"TILE": 1}),
     ("t = Gather <axis = 2> (x, rows)", 64, {"GATHER": 1}),
     ("t = Reshape (x, flat_map)", 64, {"RESHAPE": 1}),

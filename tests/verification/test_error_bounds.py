@@ -88,6 +88,18 @@ def test_values_that_are_given_have_no_error_behind_them() -> None:
     assert list(add_error_bounds(model, model.graph.outputs, given)) == []
 
 
+def test_a_mean_of_seldom_ones_is_rounded_as_that_of_the_halves_that_the_file_adds_up() -> None:
+    """s of {0, 1} is ½ + b/2 in the file: where all are 0 a layer behind the mean adds up ½ and -½ all the same."""
+    model, feeds = with_bound("a = Relu(x)  m = GlobalAveragePool(a)  k = GlobalAveragePool(w)  y = Conv(m, k)")
+    (ones,) = (value for node in model.graph for value in node.outputs if value.name == "a")
+    (output,) = model.graph.outputs
+    (bound,) = add_error_bounds(model, [output], {ones: 0.0}, {ones: 1.0}).values()
+    feeds["x"] = -np.abs(feeds["x"])
+    value, allowed = run(skeleton(model, [output, bound]), feeds).values()
+    assert not value.any()
+    assert np.all(allowed > UNIT)
+
+
 class SmallLogits(nn.Module):
     """Sums of 4,096 products through a batch norm of variance 1, of which a function lets little through."""
 

@@ -43,6 +43,14 @@ class TwoLevels(nn.Conv2d):
         return self._conv_forward(levels, compared(self.weight) * self.weight.abs().mean((1, 2, 3), keepdim=True), None)
 
 
+class Transposed(nn.ConvTranspose2d):
+    """A crop stands between it and a sign behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = compared(self.weight) * self.weight.abs().mean((0, 2, 3), keepdim=True)
+        return F.conv_transpose2d(torch.sign(x), weight, None, self.stride, self.padding)
+
+
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -66,6 +74,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "a PReLU": lambda: chain(lambda: nn.PReLU(40)),
     "residual": Residual,
     "a pixel shuffle": lambda: nn.Sequential(BinaryConv(32, 128, 3), nn.PixelShuffle(2), BinaryConv(32, 33, 3)),
+    "a transposed convolution": lambda: nn.Sequential(
+        BinaryConv(32, 40, 3), Transposed(40, 32, 4, 2, 1), nn.BatchNorm2d(32), Transposed(32, 33, 4, 2, 1)
+    ),
     "two levels": lambda: nn.Sequential(BinaryConv(32, 40, 3, 1, 1), TwoLevels(40, 40, 3), TwoLevels(40, 33, 3)),
     "linears": lambda: nn.Sequential(nn.Flatten(), BinaryLinear(3200, 64), BinaryLinear(64, 10)),
 }
@@ -79,6 +90,20 @@ def test_an_untrained_network_is_proven(name: str) -> None:
     result = verify(compiled, [[normal(1, 32, 10, 10, seed=seed)] for seed in range(3)])
     assert result.passed, result.problems
     assert sum(sign.flipped for sign in result.signs) == sum(sign.explained for sign in result.signs) > 0
+
+
+def test_zeros_that_two_bits_of_a_map_read_are_one_problem() -> None:
+    class Levels(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            first = torch.sign(x)
+            return self._conv_forward(first + 0.5 * torch.sign(x - first), torch.sign(self.weight), None)
+
+    torch.manual_seed(0)
+    network = nn.Sequential(BinaryConv(8, 8, 1), Levels(8, 8, 1))
+    network[0].weight.data.sign_()
+    compiled = bnncc.compile(network.eval(), input_shapes=["1x8x10x10"])
+    result = verify(compiled, [[normal(1, 8, 10, 10)]])
+    assert result.zero_problems == len(result.problems) == 1, result.problems
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -89,13 +89,21 @@ def _slice(node: ir.Node, context: LoweringContext) -> None:
 
 
 def _pad(node: ir.Node, context: LoweringContext) -> None:
-    """PAD with 0 for +1, PADV2 with all bits set for -1, MIRROR_PAD."""
+    """PAD with 0 for +1, PADV2 with all bits set for -1, MIRROR_PAD; what repeats an edge or goes round is gathered."""
     y, amounts = node.outputs[0], bit_moves.pad_amounts(node)
     source, result = _source(node, context), packed_output(y, context)
     if amounts is None:
         raise UnsupportedError("its amounts are not constant")
     stored = [amounts[axis] for axis in CHANNELS_LAST.permutation(len(amounts))]
-    if bit_moves.pad_mode(node) == "reflect":
+    mode = bit_moves.pad_mode(node)
+    if mode in ("edge", "wrap"):
+        padded = [axis for axis, pair in enumerate(stored) if any(pair)]
+        for axis in padded:
+            positions = np.arange(source.shape[axis])
+            positions = np.pad(positions, stored[axis], mode="edge" if mode == "edge" else "wrap")
+            source = gather(source, positions, axis, context, result if axis == padded[-1] else None)
+        result = source
+    elif mode == "reflect":
         check_reflects(source, stored)
         mirror_pad(source, integers(context, stored, "paddings"), schema.MirrorPadMode.REFLECT, result, context)
     else:

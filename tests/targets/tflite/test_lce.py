@@ -156,6 +156,8 @@ MOVES = [
     ("t = Pad (s, frame, one)", 37, 37, {"PAD": 1}),
     ("t = Pad (s, frame, minus)", 64, 64, {"PADV2": 1}),
     ('t = Pad <mode = "reflect"> (s, frame)', 37, 37, {"MIRROR_PAD": 1}),
+    ('t = Pad <mode = "wrap"> (s, frame)', 37, 37, {"GATHER": 2}),
+    ('t = Pad <mode = "edge"> (s, frame)', 37, 37, {"GATHER": 2}),
     ("t = Transpose <perm = [0, 1, 3, 2]> (s)", 37, 37, {"TRANSPOSE": 1}),
     ("t = Reshape (s, flat_map)", 37, 37, {"RESHAPE": 1}),
     ("t = Tile (s, twice)", 64, 128, {"TILE": 1}),
