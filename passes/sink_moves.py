@@ -8,6 +8,11 @@ The sign works on each element alone, so it commutes with every move; a Pad then
 `bnncc.ir.bit_moves` says which moves can be done in words.  A move that drops elements lets the sign read more than
 before; it goes below only where that is less than what the float move read and wrote.
 
+What cannot be done in words goes the other way, so that its result is packed and not what it reads:
+
+    Before:  x [N, H, W, C] ─ Sign ─ Transpose ─ BinaryConv ─ y
+    After:   x ─ Transpose ─ Sign ─ BinaryConv ─ y                          free where the file is channels last
+
 Two moves disappear in the weights of the convolutions that read them:
 
     Before:  x ─ pixel_unshuffle ─ Sign ─ BinaryConv(s) ─ y       channels (c, row, column)
@@ -19,15 +24,18 @@ Two moves disappear in the weights of the convolutions that read them:
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words
+from bnncc.ir.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words, reads_bits
 from bnncc.ir.graph import (
     INPUT_CHANNELS_KEY,
     NEGATED_KEY,
+    TRACED_KEY,
     constant_of,
     element_count,
     inherit_source,
@@ -61,7 +69,7 @@ def _step(graph: ir.Graph, node: ir.Node) -> bool:
         return _absorb_flatten(graph, node)
     if _absorb_unshuffle(graph, node):
         return True
-    return _can_sink(graph, node) and _sink(graph, node)
+    return (_can_sink(graph, node) and _sink(graph, node)) or _raise(graph, node)
 
 
 # Below the sign
@@ -125,6 +133,43 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
         take_over(y, value)
         graph.remove(sign, safe=True)
     return True
+
+
+def _raise(graph: ir.Graph, node: ir.Node) -> bool:
+    """Let a Transpose or Reshape that moves no words move the floats, where packed operators alone read the signs."""
+    if node.domain != "" or node.op_type not in ("Transpose", *RESHAPES) or moves_words(node):
+        return False
+    moved, signs = node.outputs[0], node.inputs[0]
+    sign = signs.producer() if signs is not None else None
+    if signs is None or sign is None or not ops.is_sign(sign) or sole_consumer(graph, signs) is None:
+        return False
+    if not _is_described_alike(signs, node) or moved.metadata_props or moved in graph.outputs or not moved.uses():
+        return False
+    if not all(reads_bits(use.node) for use in moved.uses()):
+        return False
+    node.replace_input_with(0, sign.inputs[0])
+    renewed = ops.sign(moved)
+    inherit_source([renewed], sign)
+    for use in list(moved.uses()):
+        if use.node is not renewed:
+            use.node.replace_input_with(use.idx, renewed.outputs[0])
+    renewed.outputs[0].metadata_props.update(signs.metadata_props)
+    name = moved.name
+    moved.name = f"{name}/unsigned"
+    renewed.outputs[0].name, renewed.outputs[0].shape, renewed.outputs[0].type = name, moved.shape, moved.type
+    graph.insert_after(node, renewed)
+    graph.remove(sign, safe=True)
+    return True
+
+
+def _is_described_alike(signs: ir.Value, move: ir.Node) -> bool:
+    """True where all that is known of signs is true of them when they are moved as well: no channel has its own."""
+    if not signs.metadata_props:
+        return True
+    if set(signs.metadata_props) != {TRACED_KEY} or move.op_type not in RESHAPES:
+        return False
+    meaning = json.loads(signs.metadata_props[TRACED_KEY])
+    return set(meaning) == {"value", "scale", "offset"} and not any(isinstance(one, list) for one in meaning.values())
 
 
 def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:

@@ -6,18 +6,21 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bnncc
 from bnncc.ir.graph import INPUT_CHANNELS_KEY, NEGATED_KEY
 from bnncc.ir.modes import Padding
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.options import Options
 from bnncc.passes import PIPELINE
 from bnncc.passes.sink_moves import SinkMoves
+from bnncc.verification import verify
 from tests.networks.vgg_small import BinaryConv2d
-from tests.passes.helpers import Array, build, check_pass, export, node_of, operators, signs
+from tests.passes.helpers import Array, build, check_pass, export, node_of, normal, operators, signs
 from tests.passes.networks import assert_equals_torch, compile_randomized
+from tests.passes.proof import operators_in_file
 from tests.targets.tflite.test_lce import assert_equal_in_lce
 
 CONV = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [0, 0, 0, 0], pad_value = 0.0>"
@@ -275,3 +278,39 @@ def test_halves_of_whole_words_are_concatenated_packed(width: int, quantized: in
     assert found["CONCATENATION"] == 1
     assert operators(compiled.graph)["bnncc.BinaryConvSign"] == (2 if quantized == 1 else 0)
     assert_equals_torch(module, compiled)
+
+
+class ChannelsLast(nn.Module):
+    """Signs of [N, H, W, C], as a network that was ported from TensorFlow has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.from_numpy(normal(3, 3, 40, 33)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = F.pad(torch.where(x >= 0, 1.0, -1.0).permute(0, 3, 1, 2), (1, 1, 1, 1), value=1.0)
+        return F.conv2d(signs, torch.sign(self.kernel).permute(3, 2, 0, 1)).permute(0, 2, 3, 1)
+
+
+class ScaledRows(nn.Module):
+    """Rows [N, L, C] of ±0.7, times ±1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.sign(x + 0.1) * 0.7, torch.sign(self.linear.weight), self.linear.bias)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"), [(ChannelsLast(), (1, 7, 6, 40)), (ScaledRows(), (1, 16, 64))], ids=["transpose", "reshape"]
+)
+def test_what_moves_no_words_moves_floats_in_front_of_the_sign(network: nn.Module, shape: tuple[int, ...]) -> None:
+    compiled = bnncc.compile(network.eval(), input_shapes=[shape])
+    operators = operators_in_file(compiled)
+    assert operators["LceQuantize"] == 1
+    assert "LceDequantize" not in operators
+    found = verify(compiled, [[normal(*shape)]])
+    assert found.passed, found.problems
+    assert [sign.signs for sign in found.signs] == [np.prod(shape)]
