@@ -99,9 +99,10 @@ def work(compiled: CompiledModel) -> str:
     split = sum("split into" in clause for clause in clauses)
     packed = [o.name for o in file.operators if o.inputs and o.inputs[0] is not None and o.inputs[0].dtype == "int32"]
     parts = []
-    if merged:
-        repeated = repetitions(file)
-        parts.append(f"RepConv: {merged} merged into filters" + (f", {repeated} repeated" if repeated else ""))
+    counts = {"merged into filters": merged, "repeated": repetitions(file)}
+    copies = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    if copies:
+        parts.append(f"RepConv: {copies}")
     if split:
         parts.append(f"groups: {split} layers split by words")
     if "SPACE_TO_DEPTH" in names:
