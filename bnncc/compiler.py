@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 from torch import nn
 
 from bnncc._version import __version__
 from bnncc.boundary import with_boundary
+from bnncc.calibration import FEWEST_INPUTS, METHODS, Calibration, integer_plan, measure
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
@@ -41,6 +42,8 @@ from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
@@ -63,6 +66,9 @@ def compile(
     check_inputs: Sequence[Sequence[Array]] = (),
     freeze_branches: bool = False,
     options: Options | None = None,
+    calibrate: Any = None,
+    calibration: str = METHODS[0],
+    keep_float: Sequence[str] = (),
 ) -> CompiledModel:
     """Compile a network.
 
@@ -78,6 +84,8 @@ def compile(
     freeze_branches: where forward decides in Python by its input (`if x.max() > 1`), keep for all inputs what the first
     of `check_inputs`, or a random one, leads to; `CompiledModel.traced.frozen` and the file's metadata name it.  An
     error otherwise.
+    calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
+    run in int8.  calibration: "min-max", "percentile" or "mse".  keep_float: module paths of layers that stay in float.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -104,7 +112,41 @@ def compile(
             freeze_branches=freeze_branches,
             check_inputs=check_inputs,
         )
-    return compile_traced(traced, device, options or Options())
+    options = options or Options()
+    if calibrate is None:
+        if keep_float:
+            raise InputError("keep_float goes with calibrate")
+        return compile_traced(traced, device, options)
+    return compile_in_int8(traced, device, options, Calibration(calibrate, tuple(keep_float), calibration))
+
+
+def compile_in_int8(
+    traced: TracedModel,
+    target: Target,
+    options: Options,
+    calibration: Calibration,
+    progress: Callable[[int, int], None] | None = None,
+) -> CompiledModel:
+    """`compile_traced`, with the float layers in int8.
+
+    progress: told (how many inputs were run, how many there are).  Raises InputError where the data do not fit, a
+    layer to be kept in float is none, or no layer can run in int8.
+    """
+    options = replace(options, integers=Integers(calibration.keep_float))
+    floats = compile_traced(traced, target, options)
+    file = TfliteFile(floats.content)
+    found = integer_plan(file, floats.graph.graph, calibration.keep_float)
+    inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
+    start = time.perf_counter()
+    integers = measure(file, found, options, inputs, calibration.method, progress)
+    if integers.inputs < FEWEST_INPUTS:
+        floats.traced.warnings.append(
+            f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or more"
+        )
+    seconds = {**floats.seconds, "calibrate": time.perf_counter() - start}
+    options = replace(options, integers=integers)
+    content = _emit(floats.graph, floats.traced, target, options)
+    return replace(floats, content=content, options=options, seconds=seconds)
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
@@ -130,7 +172,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     )
     runner.run(model, _enabled(steps, options))
     runner.run(model, _enabled(legalization(model, options.padding), options))
-    if options.weights_precision is WeightsPrecision.INT8:
+    if options.weights_precision is WeightsPrecision.INT8 or options.integers is not None:
         runner.run(model, _enabled([balancing(SMALLEST_ROUNDED)], options))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
@@ -145,14 +187,26 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
 
     Raises InputError where it would not be right on `options.min_runtime`.
     """
-    emitted = partial(
-        emit,
-        model,
-        channels_last=options.channels_last,
-        precision=options.weights_precision,
-        append=archive(options.classes) if has_labels(traced, options) else None,
-    )
-    content = emitted(metadata=_metadata(traced, target, options, ORDINARY))
+    append = archive(options.classes) if has_labels(traced, options) else None
+
+    def emitted(oldest_runtime: str) -> bytes:
+        content = emit(
+            model,
+            channels_last=options.channels_last,
+            precision=options.weights_precision,
+            metadata=_metadata(traced, target, options, oldest_runtime),
+            append=append,
+        )
+        if options.integers is None or not options.integers.ranges:
+            return content
+        file = TfliteFile(content)
+        found = integer_plan(file, model.graph, options.integers.keep_float)
+        try:
+            return as_integers(file, found, options.integers.ranges, append)
+        except KeyError as error:
+            raise InputError(f"the ranges of activations lack that of {error}: calibrate again") from error
+
+    content = emitted(ORDINARY)
     file = TfliteFile(content)
     found = needs(file)
     missed = [] if options.min_runtime is None else beyond(found, options.min_runtime)
@@ -161,7 +215,7 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
         raise InputError("\n".join([f"with --min-runtime {options.min_runtime} this network does not go:", *lines]))
     if not beyond(found, ORDINARY):
         return content
-    return emitted(metadata=_metadata(traced, target, options, oldest(found)))
+    return emitted(oldest(found))
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:

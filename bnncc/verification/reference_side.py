@@ -20,6 +20,7 @@ from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.emit import emit, stored_layouts
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
+from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -31,9 +32,6 @@ from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
 LOCAL_ELEMENTS = 1 << 21
-
-# An operator that is an activation itself, not one with an activation of its own.
-CLIPS = ("RELU", "RELU6", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM")
 
 
 @dataclass(eq=False)
@@ -227,7 +225,7 @@ class Reference:
             self.full = TfliteFile(emit(compiled.graph, channels_last=compiled.options.channels_last))
         self.comparison = compare(self.file, self.full)
         self._traced = compiled.traced.model.clone()
-        self._values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
+        self._values = values_by_name(compiled.graph.graph)
         self.layers = self._find_layers()
         self._layouts = stored_layouts(compiled.graph, channels_last=compiled.options.channels_last)
         self.points = self._find_points()
@@ -401,14 +399,7 @@ class Reference:
 
     def module_of(self, operator: Operator) -> str:
         """The module path of the layer that an operator of the file belongs to, else its output's name."""
-        name = operator.outputs[0].name
-        value = self._values.get(name) or self._values.get(name.removesuffix(PACKED_SUFFIX))
-        node = value.producer() if value is not None else None
-        before = node.inputs[0].producer() if node is not None and node.inputs[0] is not None else None
-        if node is not None and before is not None and node.op_type in ("Relu", "Clip") and operator.name not in CLIPS:
-            node = before  # the operator applies the activation itself
-        module = node.metadata_props.get(MODULE_KEY) if node is not None else None
-        return module or name
+        return module_of(operator, self._values)
 
     def title_of(self, node: ir.Node) -> str:
         """How a problem names a float operator: with weights, or the activation behind such, it is a layer."""

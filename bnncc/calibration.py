@@ -1,0 +1,213 @@
+"""`--calibrate`: between which numbers the activations lie that are to be int8, measured on the user's data.
+
+The float32 file runs by itself, as it would on the device, on inputs spread evenly over the data.
+
+    min-max      the lowest and the highest number that was seen
+    percentile   without the `TAIL` of the numbers that lie lowest, and highest
+    mse          the bounds whose int8 is nearest to what was seen: the mean square of rounding and clipping is least
+
+The latter two run the file twice: a histogram needs its bounds first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from bnncc.data import BadImageError, DataSource, Preprocessing, stack
+from bnncc.errors import InputError
+from bnncc.inference.runners import first_runtime
+from bnncc.ir.arrays import Array
+from bnncc.ir.input_spec import InputSpec
+from bnncc.options import Options
+from bnncc.targets.tflite.integer_plan import Plan, plan, weighted
+from bnncc.targets.tflite.integers import Integers, Range, dequantized, parameters, quantized
+from bnncc.targets.tflite.modules import module_of, values_by_name
+from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.targets.tflite.writer import Tensor
+
+METHODS = ("min-max", "percentile", "mse")
+# So many inputs are run at most, and fewer than these tell little of the ranges.
+MOST_INPUTS, FEWEST_INPUTS = 500, 100
+# Of all numbers of an activation, those on one side that `percentile` leaves out.
+TAIL = 5e-5
+BINS = 2048
+# How far `mse` draws the bounds in: these shares of them are tried.
+SHARES = np.linspace(0.3, 1.0, 36)
+
+# Told as it goes on: (how much is done, how much there is).
+Progress = Callable[[int, int], None]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `--quantize int8` is given.
+
+    data: as `DataSource` takes it.  keep_float: module paths of layers that stay in float.  method: one of METHODS.
+    """
+
+    data: Any
+    keep_float: tuple[str, ...] = ()
+    method: str = METHODS[0]
+    skip_bad_images: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"--calibration: {self.method!r} is none of {', '.join(METHODS)}")
+
+    def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Sequence[list[Array]]:
+        """Those that are run, each read when it is asked for.  Raises InputError where the data do not fit."""
+        source = self.data if isinstance(self.data, DataSource) else DataSource(self.data)
+        try:
+            return _Inputs(source, specs, preprocessing, self.skip_bad_images)
+        except InputError as error:
+            raise InputError(str(error).replace("--data", "--calibrate", 1)) from error
+
+
+class _Inputs(Sequence[list[Array]]):
+    """Batches of the data, one array [N, …] for each input of the network."""
+
+    def __init__(
+        self, source: DataSource, specs: Sequence[InputSpec], preprocessing: Preprocessing, skip_bad: bool
+    ) -> None:
+        self._dataset = source.open(specs, preprocessing)
+        self._size = specs[0].shape[0]
+        self._skip_bad = skip_bad
+        count = min(len(self._dataset), MOST_INPUTS * self._size)
+        self._rows = np.linspace(0, len(self._dataset) - 1, count).round().astype(int)
+        # That there is one is known at once.
+        self._dataset.batches(1, skip_bad)
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._size)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+    def __iter__(self) -> Iterator[list[Array]]:
+        samples: list[list[Array]] = []
+        for row in self._rows:
+            try:
+                samples.append(self._dataset.sample(int(row))[0])
+            except BadImageError:
+                if not self._skip_bad:
+                    raise
+                continue
+            if len(samples) == self._size:
+                yield stack(samples, self._size)
+                samples = []
+        if samples:
+            yield stack(samples, self._size)
+
+
+def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -> Plan:
+    """What of a float32 file, lowered from `graph`, runs in int8.
+
+    Raises InputError, with the layers that there are, where one of `keep_float` is none, and where nothing is left.
+    """
+    values = values_by_name(graph)
+    modules = {operator.index: module_of(operator, values) for operator in weighted(file)}
+    named = [{index for index, module in modules.items() if _is_in(module, name)} for name in keep_float]
+    known = ", ".join(dict.fromkeys(modules.values())) or "none"
+    for name, found in zip(keep_float, named, strict=True):
+        if not found:
+            raise InputError(f"--keep-float: there is no float layer '{name}'; there are {known}")
+    result = plan(file, set().union(*named))
+    if not result.layers:
+        reasons = "; ".join(f"'{modules[index]}': {reason}" for index, reason in result.kept.items())
+        raise InputError(f"--quantize int8: no layer can run in int8: {reasons or 'there is no float layer'}")
+    return result
+
+
+def _is_in(module: str, name: str) -> bool:
+    """True for a layer and for what lies in it: layer4 has layer4.0.downsample."""
+    return module == name or module.startswith(f"{name}.")
+
+
+def measure(
+    file: TfliteFile,
+    found: Plan,
+    options: Options,
+    inputs: Sequence[list[Array]],
+    method: str,
+    progress: Progress | None = None,
+) -> Integers:
+    """The ranges of the plan's tensors in `file`, whose inputs the network's are `options.as_stored`.
+
+    Raises InputError where an activation is no finite number.
+    """
+    run = _Run(file, found.tensors, options)
+    passes = 1 if method == "min-max" else 2
+    lows, highs = (np.full(len(run.tensors), sign * np.inf) for sign in (1, -1))
+    done = 0
+    for arrays in inputs:
+        for index, array in enumerate(run(arrays)):
+            lows[index] = min(lows[index], array.min(initial=np.inf))
+            highs[index] = max(highs[index], array.max(initial=-np.inf))
+        done = _told(progress, done, passes * len(inputs))
+    for tensor, low, high in zip(run.tensors, lows, highs, strict=True):
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise InputError(f"--calibrate: '{tensor.name}' is not finite on these data")
+    bounds = list(zip(lows.tolist(), highs.tolist(), strict=True))
+    count = done
+    if passes == 2:
+        edges = [np.linspace(low, high if high > low else low + 1, BINS + 1) for low, high in bounds]
+        counts = [np.zeros(BINS, np.int64) for _ in edges]
+        for arrays in inputs:
+            for total, array, own in zip(counts, run(arrays), edges, strict=True):
+                total += np.histogram(array, own)[0]
+            done = _told(progress, done, passes * len(inputs))
+        narrowed = _percentile if method == "percentile" else _least_error
+        bounds = [narrowed(*one) for one in zip(counts, edges, strict=True)]
+    ranges: Mapping[str, Range] = {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}
+    assert options.integers is not None
+    return Integers(options.integers.keep_float, ranges, method, count)
+
+
+class _Run:
+    """A file that yields some of its tensors."""
+
+    def __init__(self, file: TfliteFile, tensors: Sequence[Tensor], options: Options) -> None:
+        self.tensors = list(tensors)
+        self._given = {tensor.index: place for place, tensor in enumerate(file.inputs)}
+        self._computed = [tensor for tensor in tensors if tensor.index not in self._given]
+        self._options = options
+        content = file.variant(file.inputs, self._computed)
+        self._runner = first_runtime().load(content, fastest=True) if self._computed else None
+
+    def __call__(self, arrays: Sequence[Array]) -> Iterator[Array]:
+        fed = [self._options.as_stored(array) for array in arrays]
+        results = iter(self._runner.run(fed) if self._runner is not None else ())
+        for tensor in self.tensors:
+            place = self._given.get(tensor.index)
+            yield next(results) if place is None else fed[place]
+
+
+def _told(progress: Progress | None, done: int, total: int) -> int:
+    if progress is not None:
+        progress(done + 1, total)
+    return done + 1
+
+
+def _percentile(counts: Counts, edges: npt.NDArray[np.float64]) -> Range:
+    below = np.cumsum(counts) / counts.sum()
+    first, last = np.searchsorted(below, TAIL), np.searchsorted(below, 1 - TAIL)
+    return float(edges[first]), float(edges[min(last, BINS - 1) + 1])
+
+
+def _least_error(counts: Counts, edges: npt.NDArray[np.float64]) -> Range:
+    low, high = float(edges[0]), float(edges[-1])
+    middles = (edges[:-1] + edges[1:]) / 2
+
+    def error(share: float) -> float:
+        scale = parameters(share * low, share * high)
+        return float(np.sum(counts * np.square(dequantized(quantized(middles, scale), scale) - middles)))
+
+    best = min(SHARES[::-1], key=error)
+    return float(best * low), float(best * high)
