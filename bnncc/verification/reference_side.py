@@ -25,6 +25,7 @@ from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
+from bnncc.verification.integer_file import compare_integers
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
 from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, results_of, threshold
@@ -206,8 +207,8 @@ class Reference:
 
     Attributes:
         file: what is verified.
-        rounds: weights of float layers are rounded in it.
-        full: the float32 file of the same graph, emitted anew where weights are rounded, else `file`.
+        rounds: weights of float layers are rounded in it, or they run in int8.
+        full: the float32 file of the same graph, emitted anew where the file is another, else `file`.
         comparison: how the two differ.
         layers: the binary convolutions.
         points: the packed tensors.
@@ -219,11 +220,12 @@ class Reference:
     def __init__(self, compiled: CompiledModel) -> None:
         self.compiled = compiled
         self.file = TfliteFile(compiled.content)
-        self.rounds = compiled.options.weights_precision is not WeightsPrecision.FLOAT32
+        integers = compiled.options.integers is not None
+        self.rounds = integers or compiled.options.weights_precision is not WeightsPrecision.FLOAT32
         self.full = self.file
         if self.rounds:
             self.full = TfliteFile(emit(compiled.graph, channels_last=compiled.options.channels_last))
-        self.comparison = compare(self.file, self.full)
+        self.comparison = (compare_integers if integers else compare)(self.file, self.full)
         self._traced = compiled.traced.model.clone()
         self._values = values_by_name(compiled.graph.graph)
         self.layers = self._find_layers()

@@ -110,6 +110,8 @@ class _Planner:
                 self._readers.setdefault(tensor.index, []).append(operator)
         self._outputs = {tensor.index for tensor in file.outputs}
         self._plan = Plan()
+        self._behind = set[int]()
+        self._before = set[int]()
 
     def plan(self) -> Plan:
         found = self._plan
@@ -162,17 +164,21 @@ class _Planner:
         return getattr(options, "fusedActivationFunction", ActivationFunctionType.NONE) in _CLAMPS
 
     def _find_operators(self) -> None:
-        """The most operators for each of which the rules hold: begin with all, take out what breaks one."""
-        operators = self._plan.operators
-        operators |= self._plan.layers
-        operators |= {operator.index for operator in self._file.operators if self._may_run(operator)}
+        """The most operators for each of which the rules hold: begin with all, take out what breaks one.
+
+        `_behind` are those that int8 layers or bytes feed, `_before` moves that feed nothing else than int8 layers: so
+        that each has a layer, or bytes, for a reason.
+        """
+        may_run = {operator.index for operator in self._file.operators if self._may_run(operator)}
+        self._behind = set(may_run)
+        self._before = {index for index in may_run if self._file.operators[index].name in MOVES}
         changed = True
         while changed:
-            broken = {
-                index for index in operators - self._plan.layers if not self._belongs(self._file.operators[index])
-            }
-            operators -= broken
-            changed = bool(broken)
+            self._plan.operators = self._plan.layers | self._behind | self._before
+            behind = {index for index in self._behind if self._is_behind(self._file.operators[index])}
+            before = {index for index in self._before if self._is_before(self._file.operators[index])}
+            changed = (behind, before) != (self._behind, self._before)
+            self._behind, self._before = behind, before
 
     def _may_run(self, operator: Operator) -> bool:
         """True for an operator of floats that has an int8 form, wherever it is."""
@@ -185,15 +191,27 @@ class _Planner:
         finite = all(data is None or np.all(np.isfinite(data)) for data in constants)
         return bool(self._activations(operator)) and finite and all(tensor.dtype == "float32" for tensor in floats)
 
-    def _belongs(self, operator: Operator) -> bool:
+    def _is_behind(self, operator: Operator) -> bool:
         inputs, output = self._activations(operator), operator.outputs[0]
-        fed = all(self._is_integer(tensor) and not self._is_read_as_floats(tensor) for tensor in inputs)
+        producers = [self._producer.get(tensor.index) for tensor in inputs]
+        fed = all(
+            one is not None and (one.index in self._plan.layers | self._behind or self._is_bytes(one))
+            for one in producers
+        )
+        if not fed or any(map(self._is_read_as_floats, inputs)):
+            return False
+        if operator.name in EXACT:
+            return True
         readers = self._readers.get(output.index, [])
-        feeds = bool(readers) and output.index not in self._outputs and all(map(self._runs, readers))
-        if operator.name in ROUNDING:
-            is_decided = any(reader.name in _JUMPS for reader in readers)
-            return fed and not is_decided and (feeds or any(map(self._is_of_layer, inputs)))
-        return fed or (operator.name in MOVES and feeds)
+        feeds = output.index not in self._outputs and all(map(self._runs, readers))
+        is_decided = any(reader.name in _JUMPS for reader in readers)
+        return not is_decided and (feeds or any(map(self._is_of_layer, inputs)))
+
+    def _is_before(self, operator: Operator) -> bool:
+        output = operator.outputs[0]
+        readers = self._readers.get(output.index, [])
+        is_inner = bool(readers) and output.index not in self._outputs
+        return is_inner and all(reader.index in self._plan.layers | self._before for reader in readers)
 
     def _runs(self, operator: Operator) -> bool:
         return operator.index in self._plan.operators
