@@ -11,6 +11,7 @@ The latter two run the file twice: a histogram needs its bounds first.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +62,34 @@ class Calibration:
         if self.method not in METHODS:
             raise InputError(f"--calibration: {self.method!r} is none of {', '.join(METHODS)}")
 
+    @property
+    def source(self) -> DataSource:
+        """The data."""
+        return self.data if isinstance(self.data, DataSource) else DataSource(self.data)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what is read."""
+        return self.source.files
+
+    def check_exists(self) -> None:
+        """Raise InputError now for data that are not there."""
+        with _naming_the_option():
+            self.source.check_exists()
+
     def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Sequence[list[Array]]:
         """Those that are run, each read when it is asked for.  Raises InputError where the data do not fit."""
-        source = self.data if isinstance(self.data, DataSource) else DataSource(self.data)
-        try:
-            return _Inputs(source, specs, preprocessing, self.skip_bad_images)
-        except InputError as error:
-            raise InputError(str(error).replace("--data", "--calibrate", 1)) from error
+        with _naming_the_option():
+            return _Inputs(self.source, specs, preprocessing, self.skip_bad_images)
+
+
+@contextlib.contextmanager
+def _naming_the_option() -> Iterator[None]:
+    """What is wrong with these data is wrong with --calibrate."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(str(error).replace("--data", "--calibrate", 1)) from error
 
 
 class _Inputs(Sequence[list[Array]]):
@@ -94,7 +116,8 @@ class _Inputs(Sequence[list[Array]]):
         samples: list[list[Array]] = []
         for row in self._rows:
             try:
-                samples.append(self._dataset.sample(int(row))[0])
+                with _naming_the_option():
+                    samples.append(self._dataset.sample(int(row))[0])
             except BadImageError:
                 if not self._skip_bad:
                     raise

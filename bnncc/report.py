@@ -16,6 +16,8 @@ from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.system.names import shown
 from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.integer_plan import LAYERS
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
@@ -60,6 +62,8 @@ def print_compilation(
     precision = compiled.options.weights_precision
     if precision is not WeightsPrecision.FLOAT32:
         table.add_row("float weights", _rounded_weights(file, precision.value))
+    for name, text in _integer_rows(file, compiled.options.integers):
+        table.add_row(name, text)
     table.add_row("operators", _operators(file))
     if verifications:
         verification = verifications[0]
@@ -136,6 +140,15 @@ def print_layers(console: Console, verification: Verification) -> None:
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
     print_table(console, signs)
+    if verification.integers:
+        integers = table_of(("int8 layer", "operator"), ("values", "differ by 1", "wrong", "signal to\nnoise"))
+        for one in verification.integers:
+            decibels = one.decibels
+            integers.add_row(
+                one.module, one.operator, f"{one.values:,}", f"{one.differing - one.wrong:,}", f"{one.wrong:,}",
+                "" if decibels is None else f"{decibels:.1f} dB",
+            )  # fmt: skip
+        print_table(console, integers)
     if verification.steps:
         steps = table_of(("rounding", "operator"), ("values", "ties", "differ", "explained", "differ free-\nrunning"))
         for step in verification.steps:
@@ -292,12 +305,19 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),
         ("largest error", f"{found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"),
     ]
-    if found.rounded:
+    if found.rounded or found.integers:
         rounded = sum(sign.rounded_flips for sign in found.signs)
         largest = max((sign.largest_rounded_flip for sign in found.signs), default=0.0)
         moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
         effect = f"{rounded:,} of {signs:,} signs flipped{moved}; outputs off by {found.rounded_error:.1e}"
-        rows[3:3] = [("the weights' rounding", effect)]
+        rows[3:3] = [("int8's rounding" if found.integers else "the weights' rounding", effect)]
+    if found.integers:
+        values, differing, wrong = (
+            sum(getattr(one, field) for one in found.integers) for field in ("values", "differing", "wrong")
+        )
+        text = f"{values - differing:,} of {values:,} are the specification's"
+        text += f", {differing - wrong:,} differ by 1, which it allows" if differing > wrong else ""
+        rows[3:3] = [("int8 operators", text + (f", {wrong:,} are wrong" if wrong else ""))]
     if found.steps:
         values, differing, explained, ties, alone = (
             sum(getattr(step, field) for step in found.steps)
@@ -326,6 +346,35 @@ def _rounded_weights(file: TfliteFile, dtype: str) -> str:
         for kind in ("float32", dtype)
     }
     return f"{dtype}: {size_text(sizes[dtype])}; {size_text(sizes['float32'])} stay float32"
+
+
+def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple[str, str]]:
+    """(name, text) of what runs in int8 and what of the layers does not."""
+    if integers is None:
+        return
+    layers = [operator for operator in file.operators if operator.name in LAYERS]
+    count = sum(operator.outputs[0].dtype == "int8" for operator in layers)
+    sizes = {
+        kind: sum(
+            data.nbytes
+            for tensor in file.tensors
+            if tensor.dtype == kind and (data := file.data(tensor)) is not None
+        )
+        for kind in ("float32", "int8")
+    }
+    borders = Counter(operator.name for operator in file.operators if operator.name in ("QUANTIZE", "DEQUANTIZE"))
+    yield (
+        "in int8",
+        f"{count} of {len(layers)} float layers, with {size_text(sizes['int8'])} of weights; "
+        f"{size_text(sizes['float32'])} of constants stay float32",
+    )
+    yield (
+        "ranges",
+        f"{len(integers.ranges)}, {integers.method}, of {integers.inputs:,} inputs; {borders['QUANTIZE']} QUANTIZE and "
+        f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts stay",
+    )
+    if integers.keep_float:
+        yield "kept in float", ", ".join(integers.keep_float)
 
 
 def _operators(file: TfliteFile) -> str:
