@@ -12,8 +12,8 @@ The latter two run the file twice: a histogram needs its bounds first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from bnncc.errors import InputError
 from bnncc.inference.runners import first_runtime
 from bnncc.ir.arrays import Array
 from bnncc.ir.input_spec import InputSpec
+from bnncc.model import CompiledModel
 from bnncc.options import Options
+from bnncc.passes.balance_channels import convolutions, exponents_of
 from bnncc.targets.tflite.integer_plan import Plan, plan, weighted
 from bnncc.targets.tflite.integers import Integers, Range, dequantized, parameters, quantized
 from bnncc.targets.tflite.modules import module_of, values_by_name
@@ -40,6 +42,8 @@ TAIL = 5e-5
 BINS = 2048
 # How far `mse` draws the bounds in: these shares of them are tried.
 SHARES = np.linspace(0.3, 1.0, 36)
+# Decibels of rounding for which one more product of a map is computed: half a bit.
+WORTH = 3.0
 
 # Told as it goes on: (how much is done, how much there is).
 Progress = Callable[[int, int], None]
@@ -153,44 +157,101 @@ def _is_in(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
 
-def measure(
-    file: TfliteFile,
-    found: Plan,
-    options: Options,
-    inputs: Sequence[list[Array]],
-    method: str,
-    progress: Progress | None = None,
-) -> Integers:
-    """The ranges of the plan's tensors in `file`, whose inputs the network's are `options.as_stored`.
+def passes_over(method: str) -> int:
+    """How often `ranges_of` runs all inputs."""
+    return 1 if method == METHODS[0] else 2
 
+
+def ranges_of(
+    compiled: CompiledModel, inputs: Sequence[list[Array]], method: str, progress: Progress | None = None
+) -> Integers:
+    """The integers of a file that is float32 yet, with the ranges of the activations that are to be int8.
+
+    progress: told (how many inputs have been run, how many there are), of each pass over them anew behind the last.
     Raises InputError where an activation is no finite number.
     """
-    run = _Run(file, found.tensors, options)
-    passes = 1 if method == "min-max" else 2
-    lows, highs = (np.full(len(run.tensors), sign * np.inf) for sign in (1, -1))
-    done = 0
-    for arrays in inputs:
-        for index, array in enumerate(run(arrays)):
-            lows[index] = min(lows[index], array.min(initial=np.inf))
-            highs[index] = max(highs[index], array.max(initial=-np.inf))
-        done = _told(progress, done, passes * len(inputs))
-    for tensor, low, high in zip(run.tensors, lows, highs, strict=True):
-        if not np.isfinite(low) or not np.isfinite(high):
-            raise InputError(f"--calibrate: '{tensor.name}' is not finite on these data")
-    bounds = list(zip(lows.tolist(), highs.tolist(), strict=True))
-    count = done
-    if passes == 2:
+    assert compiled.options.integers is not None
+    file = TfliteFile(compiled.content)
+    found = integer_plan(file, compiled.graph.graph, compiled.options.integers.keep_float)
+    run = _Run(file, found.tensors, compiled.options)
+    lows, highs, count = _extremes(run, inputs, progress)
+    bounds = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
+    if method != METHODS[0]:
         edges = [np.linspace(low, high if high > low else low + 1, BINS + 1) for low, high in bounds]
         counts = [np.zeros(BINS, np.int64) for _ in edges]
-        for arrays in inputs:
+        for index, arrays in enumerate(inputs):
             for total, array, own in zip(counts, run(arrays), edges, strict=True):
                 total += np.histogram(array, own)[0]
-            done = _told(progress, done, passes * len(inputs))
+            if progress is not None:
+                progress(len(inputs) + index + 1, len(inputs))
         narrowed = _percentile if method == "percentile" else _least_error
         bounds = [narrowed(*one) for one in zip(counts, edges, strict=True)]
-    ranges: Mapping[str, Range] = {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}
-    assert options.integers is not None
-    return Integers(options.integers.keep_float, ranges, method, count)
+    ranges = {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}
+    return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
+
+
+def channel_exponents(
+    compiled: CompiledModel, inputs: Sequence[list[Array]], progress: Progress | None = None
+) -> dict[str, tuple[int, ...]]:
+    """For `balance-channels`: of each convolution that is to run in int8 and whose result is read as floats, where
+    balanced channels make the rounding of their one scale smaller by `WORTH` decibels.
+    """
+    assert compiled.options.integers is not None
+    file = TfliteFile(compiled.content)
+    found = integer_plan(file, compiled.graph.graph, compiled.options.integers.keep_float)
+    layers = {file.operators[index].outputs[0].name for index in found.layers}
+    ends = {}
+    for node, end in convolutions(compiled.graph.graph):
+        names = {value.name for value in (node.outputs[0], end)} | {use.node.outputs[0].name for use in node.outputs[0].uses()}
+        tensor = file.by_name.get(end.name or "")
+        if names & layers and tensor is not None and not _feeds_integers(file, found, tensor):
+            ends[node.outputs[0].name or ""] = tensor
+    run = _Run(file, list(dict.fromkeys(ends.values())), compiled.options)
+    lows, highs, _ = _extremes(run, inputs, progress, by_channel=True)
+    largest = {
+        tensor: np.maximum(np.abs(low), np.abs(high)) for tensor, low, high in zip(run.tensors, lows, highs, strict=True)
+    }
+    found_exponents = {}
+    for name, tensor in ends.items():
+        exponents = exponents_of(largest[tensor])
+        if _gain(largest[tensor], exponents) >= WORTH:
+            found_exponents[name] = tuple(exponents)
+    return found_exponents
+
+
+def _gain(largest: npt.NDArray[np.float64], exponents: Sequence[int]) -> float:
+    """Decibels by which rounding becomes smaller against each channel's own size, which is what signs read."""
+    known = largest > 0
+    noise = np.square(1 / largest[known])
+    return float(10 * np.log10(noise.sum() / (noise * np.exp2(2.0 * np.array(exponents)[known])).sum())) if known.any() else 0.0
+
+
+def _feeds_integers(file: TfliteFile, found: Plan, tensor: Tensor) -> bool:
+    """True where an operator in int8 reads a tensor."""
+    return any(tensor in file.operators[index].inputs for index in found.operators)
+
+
+def _extremes(
+    run: _Run, inputs: Sequence[list[Array]], progress: Progress | None, by_channel: bool = False
+) -> tuple[list[Any], list[Any], int]:
+    """(the lowest, the highest number of each tensor, or of each of its channels; on how many inputs).
+
+    Raises InputError where one is not finite.
+    """
+    lows, highs = ([sign * np.inf for _ in run.tensors] for sign in (1, -1))
+    count = 0
+    for arrays in inputs:
+        for index, array in enumerate(run(arrays)):
+            axes = tuple(range(array.ndim - 1)) if by_channel else None
+            lows[index] = np.minimum(lows[index], array.min(axis=axes))
+            highs[index] = np.maximum(highs[index], array.max(axis=axes))
+        count += 1
+        if progress is not None:
+            progress(count, len(inputs))
+    for tensor, low, high in zip(run.tensors, lows, highs, strict=True):
+        if not np.all(np.isfinite(low)) or not np.all(np.isfinite(high)):
+            raise InputError(f"--calibrate: '{tensor.name}' is not finite on these data")
+    return lows, highs, count
 
 
 class _Run:
@@ -210,12 +271,6 @@ class _Run:
         for tensor in self.tensors:
             place = self._given.get(tensor.index)
             yield next(results) if place is None else fed[place]
-
-
-def _told(progress: Progress | None, done: int, total: int) -> int:
-    if progress is not None:
-        progress(done + 1, total)
-    return done + 1
 
 
 def _percentile(counts: Counts, edges: npt.NDArray[np.float64]) -> Range:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ from torch import nn
 
 from bnncc._version import __version__
 from bnncc.boundary import with_boundary
-from bnncc.calibration import FEWEST_INPUTS, METHODS, Calibration, integer_plan, measure
+from bnncc.calibration import (
+    FEWEST_INPUTS,
+    METHODS,
+    Calibration,
+    Progress,
+    channel_exponents,
+    integer_plan,
+    passes_over,
+    ranges_of,
+)
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
@@ -26,6 +35,7 @@ from bnncc.ir.value_facts import mark_inputs
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
+from bnncc.passes.balance_channels import BALANCE_CHANNELS, balancing_channels
 from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.decompose import Decompose, is_product
@@ -125,7 +135,7 @@ def compile_in_int8(
     target: Target,
     options: Options,
     calibration: Calibration,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CompiledModel:
     """`compile_traced`, with the float layers in int8.
 
@@ -134,19 +144,33 @@ def compile_in_int8(
     """
     options = replace(options, integers=Integers(calibration.keep_float))
     floats = compile_traced(traced, target, options)
-    file = TfliteFile(floats.content)
-    found = integer_plan(file, floats.graph.graph, calibration.keep_float)
     inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
+    count = passes_over(calibration.method)
+    exponents = {}
     start = time.perf_counter()
-    integers = measure(file, found, options, inputs, calibration.method, progress)
+    if BALANCE_CHANNELS not in options.disabled_passes:
+        exponents = channel_exponents(floats, inputs, _part(progress, 0, count + 1))
+    measured = time.perf_counter() - start
+    if exponents:
+        options = replace(options, integers=Integers(calibration.keep_float, exponents=exponents))
+        floats = compile_traced(traced, target, options)
+    start = time.perf_counter()
+    integers = ranges_of(floats, inputs, calibration.method, _part(progress, 1, count + 1))
     if integers.inputs < FEWEST_INPUTS:
         floats.traced.warnings.append(
             f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or more"
         )
-    seconds = {**floats.seconds, "calibrate": time.perf_counter() - start}
+    seconds = {**floats.seconds, "calibrate": measured + time.perf_counter() - start}
     options = replace(options, integers=integers)
     content = _emit(floats.graph, floats.traced, target, options)
     return replace(floats, content=content, options=options, seconds=seconds)
+
+
+def _part(progress: Progress | None, passed: int, passes: int) -> Progress | None:
+    """What is told of the passes over the data that come behind the first `passed` of so many."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(passed * total + done, passes * total)
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
@@ -174,6 +198,8 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     runner.run(model, _enabled(legalization(model, options.padding), options))
     if options.weights_precision is WeightsPrecision.INT8 or options.integers is not None:
         runner.run(model, _enabled([balancing(SMALLEST_ROUNDED)], options))
+    if options.integers is not None and options.integers.exponents:
+        runner.run(model, _enabled([balancing_channels(options.integers.exponents)], options))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = _emit(model, traced, target, options)
@@ -237,7 +263,7 @@ def _with_products_as_layers(traced: TracedModel) -> TracedModel:
 
 def _check_disabled(options: Options) -> None:
     """Raises InputError for a name that is no pass, or one of a pass that no file can do without."""
-    names = dict.fromkeys([*(step.name for step in PIPELINE), *OPTIONAL, "balance-rows"])
+    names = dict.fromkeys([*(step.name for step in PIPELINE), *OPTIONAL, "balance-rows", BALANCE_CHANNELS])
     for name in options.disabled_passes:
         if name == REQUIRED:
             raise InputError(f"--disable-pass: without '{name}', LCE would pad wrongly where it says zero padding")

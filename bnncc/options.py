@@ -246,6 +246,7 @@ def _integers_entry(integers: Integers) -> dict[str, Any]:
         "method": integers.method,
         "inputs": integers.inputs,
         "ranges": {name: list(bounds) for name, bounds in integers.ranges.items()},
+        "exponents": {name: list(exponents) for name, exponents in integers.exponents.items()},
     }
 
 
@@ -253,7 +254,8 @@ def _integers(entry: Mapping[str, Any]) -> Integers:
     ranges = {str(name): (float(low), float(high)) for name, (low, high) in dict(entry["ranges"]).items()}
     if not all(math.isfinite(bound) for bounds in ranges.values() for bound in bounds):
         raise ValueError("ranges are finite")
-    return Integers(_texts(entry, "keep_float"), ranges, str(entry["method"]), int(entry["inputs"]))
+    exponents = {str(name): tuple(map(int, numbers)) for name, numbers in dict(entry["exponents"]).items()}
+    return Integers(_texts(entry, "keep_float"), ranges, exponents, str(entry["method"]), int(entry["inputs"]))
 
 
 def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:

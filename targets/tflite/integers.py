@@ -39,11 +39,14 @@ class Integers:
     keep_float: module paths of layers that stay in float, each with all that is in it.
     ranges: (lowest, highest) of each activation, by the name of the float32 file's tensor; empty before they are
     measured, and the file is that float32 one then.
+    exponents: by which powers of two the channels of a convolution are divided, by the name of what it yields, before
+    they are int8.
     method: how `ranges` came of what was seen; inputs: on how many inputs.
     """
 
     keep_float: tuple[str, ...] = ()
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     method: str = "min-max"
     inputs: int = 0
 
