@@ -6,6 +6,8 @@ The float32 file runs by itself, as it would on the device, on inputs spread eve
     percentile   without the `TAIL` of the numbers that lie lowest, and highest
     mse          the bounds whose int8 is nearest to what was seen: the mean square of rounding and clipping is least
 
+`mse` is the default: of Fashion-MNIST's network half as many signs flip with it as with min-max.
+
 The latter two run the file twice: a histogram needs its bounds first.
 """
 
@@ -34,7 +36,8 @@ from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
-METHODS = ("min-max", "percentile", "mse")
+MIN_MAX = "min-max"
+METHODS = ("mse", MIN_MAX, "percentile")
 # So many inputs are run at most, and fewer than these tell little of the ranges.
 MOST_INPUTS, FEWEST_INPUTS = 500, 100
 # Of all numbers of an activation, those on one side that `percentile` leaves out.
@@ -159,7 +162,7 @@ def _is_in(module: str, name: str) -> bool:
 
 def passes_over(method: str) -> int:
     """How often `ranges_of` runs all inputs."""
-    return 1 if method == METHODS[0] else 2
+    return 1 if method == MIN_MAX else 2
 
 
 def ranges_of(
@@ -176,7 +179,7 @@ def ranges_of(
     run = _Run(file, found.tensors, compiled.options)
     lows, highs, count = _extremes(run, inputs, progress)
     bounds = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
-    if method != METHODS[0]:
+    if method != MIN_MAX:
         edges = [np.linspace(low, high if high > low else low + 1, BINS + 1) for low, high in bounds]
         counts = [np.zeros(BINS, np.int64) for _ in edges]
         for index, arrays in enumerate(inputs):
@@ -202,14 +205,17 @@ def channel_exponents(
     layers = {file.operators[index].outputs[0].name for index in found.layers}
     ends = {}
     for node, end in convolutions(compiled.graph.graph):
-        names = {value.name for value in (node.outputs[0], end)} | {use.node.outputs[0].name for use in node.outputs[0].uses()}
+        names = {value.name for value in (node.outputs[0], end)} | {
+            use.node.outputs[0].name for use in node.outputs[0].uses()
+        }
         tensor = file.by_name.get(end.name or "")
         if names & layers and tensor is not None and not _feeds_integers(file, found, tensor):
             ends[node.outputs[0].name or ""] = tensor
     run = _Run(file, list(dict.fromkeys(ends.values())), compiled.options)
     lows, highs, _ = _extremes(run, inputs, progress, by_channel=True)
     largest = {
-        tensor: np.maximum(np.abs(low), np.abs(high)) for tensor, low, high in zip(run.tensors, lows, highs, strict=True)
+        tensor: np.maximum(np.abs(low), np.abs(high))
+        for tensor, low, high in zip(run.tensors, lows, highs, strict=True)
     }
     found_exponents = {}
     for name, tensor in ends.items():
@@ -223,7 +229,11 @@ def _gain(largest: npt.NDArray[np.float64], exponents: Sequence[int]) -> float:
     """Decibels by which rounding becomes smaller against each channel's own size, which is what signs read."""
     known = largest > 0
     noise = np.square(1 / largest[known])
-    return float(10 * np.log10(noise.sum() / (noise * np.exp2(2.0 * np.array(exponents)[known])).sum())) if known.any() else 0.0
+    return (
+        float(10 * np.log10(noise.sum() / (noise * np.exp2(2.0 * np.array(exponents)[known])).sum()))
+        if known.any()
+        else 0.0
+    )
 
 
 def _feeds_integers(file: TfliteFile, found: Plan, tensor: Tensor) -> bool:
@@ -275,7 +285,7 @@ class _Run:
 
 def _percentile(counts: Counts, edges: npt.NDArray[np.float64]) -> Range:
     below = np.cumsum(counts) / counts.sum()
-    first, last = np.searchsorted(below, TAIL), np.searchsorted(below, 1 - TAIL)
+    first, last = int(np.searchsorted(below, TAIL)), int(np.searchsorted(below, 1 - TAIL))
     return float(edges[first]), float(edges[min(last, BINS - 1) + 1])
 
 

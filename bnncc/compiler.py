@@ -95,7 +95,7 @@ def compile(
     of `check_inputs`, or a random one, leads to; `CompiledModel.traced.frozen` and the file's metadata name it.  An
     error otherwise.
     calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
-    run in int8.  calibration: "min-max", "percentile" or "mse".  keep_float: module paths of layers that stay in float.
+    run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -158,7 +158,8 @@ def compile_in_int8(
     integers = ranges_of(floats, inputs, calibration.method, _part(progress, 1, count + 1))
     if integers.inputs < FEWEST_INPUTS:
         floats.traced.warnings.append(
-            f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or more"
+            f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or "
+            "more"
         )
     seconds = {**floats.seconds, "calibrate": measured + time.perf_counter() - start}
     options = replace(options, integers=integers)

@@ -356,9 +356,7 @@ def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple
     count = sum(operator.outputs[0].dtype == "int8" for operator in layers)
     sizes = {
         kind: sum(
-            data.nbytes
-            for tensor in file.tensors
-            if tensor.dtype == kind and (data := file.data(tensor)) is not None
+            data.nbytes for tensor in file.tensors if tensor.dtype == kind and (data := file.data(tensor)) is not None
         )
         for kind in ("float32", "int8")
     }

@@ -5,7 +5,8 @@
 
 A batch norm that is folded into a convolution leaves channels of unequal size.  In steps of one scale the small ones
 have few steps, and a sign that reads them few to tell its threshold by.  Behind this pass the largest numbers of all
-channels are less than a factor of two apart.  Powers of two divide without rounding: the floats are the same to the bit.
+channels are less than a factor of two apart.  Powers of two divide without rounding: the floats are the same to the
+bit.
 
 How large channels become only data can tell: `bnncc.calibration` measures the exponents k.
 """

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 VERIFICATION_INPUTS = 4
 # `bnncc.options.ValueType`, said again because importing it takes PyTorch.
 VALUE_TYPES = ("float32", "uint8", "int8")
+# `bnncc.calibration.METHODS`.
+CALIBRATIONS = ("mse", "min-max", "percentile")
 # So many of the user's own inputs go through the check of the trace, besides the random ones.
 TRACE_CHECK_INPUTS = 2
 
@@ -79,10 +81,10 @@ def _compile_options(
     if (quantize == "none") != (calibrate is None):
         missing, given = ("--quantize int8", "--calibrate") if quantize == "none" else ("--calibrate", "--quantize")
         raise InputError(f"{given} goes with {missing}: data tell between which numbers activations lie")
-    if quantize == "none" and (keep_float or calibration != "min-max"):
+    if quantize == "none" and (keep_float or calibration != CALIBRATIONS[0]):
         raise InputError("--keep-float and --calibration go with --quantize int8")
     if quantize != "none" and weights_precision != "float32":
-        raise InputError("--quantize int8 and --weights-precision: the layers that --quantize leaves in float are float32")
+        raise InputError("--quantize int8 and --weights-precision: what --quantize leaves in float is float32")
     input_type, byte_inputs = _input_type(input_types)
     options = Options(
         input_type=ValueType(input_type),
@@ -151,19 +153,17 @@ compile_options = as_one(
         choice_option(
             "--quantize",
             ("none", "int8"),
-            "int8: float layers run in 8-bit integers, in the ranges that --calibrate finds; binary layers stay as they "
-            "are.",
+            "int8: float layers run in 8-bit integers, in ranges that --calibrate finds; binary ones stay as they are.",
         ),
         click.option(
             "--calibrate",
             metavar="DATA",
-            help="Images that show what lies in which range, 100 to 500 of them; as --data, often a part of the training "
-            "set.",
+            help="Images that show in which ranges numbers lie, 100 to 500; as --data, a part of the training set.",
         ),
         choice_option(
             "--calibration",
-            ("min-max", "percentile", "mse"),
-            "Ranges: from the lowest to the highest number, without a few on either side, or with the least error.",
+            CALIBRATIONS,
+            "Ranges: those of the least error, from the lowest to the highest number, or without a few on either side.",
         ),
         click.option(
             "--keep-float",

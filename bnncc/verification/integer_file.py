@@ -59,7 +59,9 @@ class _Comparing:
         """What is wrong with an operator; what its outputs stand for is noted."""
         result = self._result
         stand = [self._stand(tensor) for tensor in operator.outputs]
-        if any(tensor is None or tensor.shape != own.shape for tensor, own in zip(stand, operator.outputs, strict=True)):
+        if any(
+            tensor is None or tensor.shape != own.shape for tensor, own in zip(stand, operator.outputs, strict=True)
+        ):
             yield "it is no operator of the float32 file"
             return
         values = [tensor for tensor in stand if tensor is not None]
@@ -102,7 +104,9 @@ class _Comparing:
         if known == other:
             return True
         producer = self._producer.get(other.index)
-        return known is not None and producer is not None and producer.name == "DEQUANTIZE" and producer.inputs[0] == known
+        return (
+            known is not None and producer is not None and producer.name == "DEQUANTIZE" and producer.inputs[0] == known
+        )
 
     def _is_border(self, operator: Operator, value: Tensor) -> bool:
         """True for a QUANTIZE or DEQUANTIZE between two forms of one value, that the float32 file does not have."""
@@ -156,7 +160,7 @@ class _Comparing:
         expected = None if weight is None else self._full.data(weight)
         if data is None or data.dtype != np.int8 or x is None or x.quantization is None or scales is None:
             return False
-        if expected is None or any(scales.zero_points) or np.any(data < -LARGEST_INT8):
+        if expected is None or any(scales.zero_points) or data.min(initial=0).item() < -LARGEST_INT8:
             return False
         axis = LAYERS[operator.name]
         shares = len(scales.scales) == 1 and data.shape[axis] != 1

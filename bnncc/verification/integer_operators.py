@@ -1,8 +1,8 @@
 """TensorFlow Lite's int8 operators in NumPy, by its specification: sums of products are exact, factors in fixed point.
 
 A factor M > 0 is m·2^e with an integer m of 31 bits.  `x·M` is x·m·2⁻³¹, rounded to the nearest with ties away from 0,
-then divided by 2^-e, rounded so again: as the reference kernels do it.  Others round once, or multiply by a float32, and
-may differ by 1 where x·M is near a tie.
+then divided by 2^-e, rounded so again: as the reference kernels do it.  Others round once, or multiply by a float32,
+and may differ by 1 where x·M is near a tie.
 
 All arrays are the file's: [N, H, W, C], int8.
 """
@@ -161,7 +161,7 @@ def _view(
         pads.append((total // 2, total - total // 2))
         reaches.append(reach)
     padded = np.pad(x, [*pads, (0, 0)], constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=(1, 2))
+    view: Any = np.lib.stride_tricks.sliding_window_view(padded, tuple(reaches), axis=(1, 2))  # type: ignore[call-overload]
     view = view[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]]
     result: Integers = view[:, : sizes[0], : sizes[1]].transpose(0, 1, 2, 4, 5, 3)
     return result

@@ -44,8 +44,8 @@ class SignCheck:
     in the reference, and the file reads what it scales.  error: the largest error of x, relative to its channel's
     largest magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones
     on inputs on which no sign before this one differed.
-    Of a file with rounded weights or integer layers, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
-    the largest |x| of those, relative to its channel's largest.
+    Of a file with rounded weights or integer layers, fed the reference's signs: rounded_flips, signs that differ;
+    largest_rounded_flip, the largest |x| of those, relative to its channel's largest.
     """
 
     module: str

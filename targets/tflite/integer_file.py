@@ -183,7 +183,9 @@ class _Rewriting:
 
     def _define(self, tensor: Tensor) -> int:
         """A new int8 tensor for an activation."""
-        self._integers[tensor.index] = self._add(tensor.name + SUFFIX, tensor.shape, "int8", 0, self._scales[tensor.index])
+        self._integers[tensor.index] = self._add(
+            tensor.name + SUFFIX, tensor.shape, "int8", 0, self._scales[tensor.index]
+        )
         return self._integers[tensor.index]
 
     def _constant(self, name: str, array: npt.NDArray[np.generic], quantization: Quantization) -> int:

@@ -1,4 +1,6 @@
-"""The numbers of TensorFlow Lite's 8-bit quantisation specification (ai.google.dev/edge/litert/models/quantization_spec).
+"""The numbers of TensorFlow Lite's 8-bit quantisation specification.
+
+Source: ai.google.dev/edge/litert/models/quantization_spec.
 
     activation   x ≈ s_x·(q − z)        one s_x and z a tensor, q from -128 to 127; 0 is one of the numbers
     weight       w_o ≈ s_o·q            one s_o an output channel o (FULLY_CONNECTED: one for all), q from -127 to 127
@@ -47,7 +49,7 @@ class Integers:
     keep_float: tuple[str, ...] = ()
     ranges: Mapping[str, Range] = field(default_factory=dict)
     exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    method: str = "min-max"
+    method: str = ""
     inputs: int = 0
 
 
@@ -65,7 +67,7 @@ def quantized(array: npt.ArrayLike, quantization: Quantization) -> npt.NDArray[n
     """Numbers in steps of one scale, ties to even, saturated."""
     (scale,), (zero_point,) = quantization.scales, quantization.zero_points
     steps = np.rint(np.asarray(array, np.float64) / scale) + zero_point
-    return np.clip(steps, LOWEST, HIGHEST).astype(np.int8)
+    return np.asarray(np.clip(steps, LOWEST, HIGHEST), np.int8)
 
 
 def dequantized(array: npt.NDArray[np.generic], quantization: Quantization) -> Floats:
@@ -88,7 +90,7 @@ def quantized_layer(
     needed = (largest_bias.max(initial=0.0) if shares_scale else largest_bias) / (LARGEST_BIAS * scale)
     steps = np.atleast_1d(np.maximum(largest / LARGEST_INT8, needed))
     scales = np.where(steps < np.finfo(np.float32).tiny, 1.0, steps).astype(np.float32)
-    quotients = weight / along(scales.astype(np.float64), None if shares_scale else axis, weight.ndim)
+    quotients = weight / np.asarray(along(scales, None if shares_scale else axis, weight.ndim), np.float64)
     integers = np.clip(np.rint(quotients), -LARGEST_INT8, LARGEST_INT8).astype(np.int8)
     bias_scales = (np.float32(scale) * scales).astype(np.float32)
     bias_integers = np.rint(bias / bias_scales.astype(np.float64)).astype(np.int32)
