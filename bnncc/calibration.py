@@ -187,8 +187,7 @@ def ranges_of(
                 total += np.histogram(array, own)[0]
             if progress is not None:
                 progress(len(inputs) + index + 1, len(inputs))
-        narrowed = _percentile if method == "percentile" else _least_error
-        bounds = [narrowed(*one) for one in zip(counts, edges, strict=True)]
+        bounds = [narrowed(method, *one) for one in zip(counts, edges, strict=True)]
     ranges = {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}
     return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
 
@@ -281,6 +280,13 @@ class _Run:
         for tensor in self.tensors:
             place = self._given.get(tensor.index)
             yield next(results) if place is None else fed[place]
+
+
+def narrowed(method: str, counts: Counts, edges: npt.NDArray[np.float64]) -> Range:
+    """The range of numbers of which so many lie between edges, by one of METHODS."""
+    if method == MIN_MAX:
+        return float(edges[0]), float(edges[-1])
+    return (_percentile if method == "percentile" else _least_error)(counts, edges)
 
 
 def _percentile(counts: Counts, edges: npt.NDArray[np.float64]) -> Range:

@@ -248,7 +248,8 @@ class _Planner:
     def _find_scales(self, read: Iterable[int]) -> None:
         """Bring tensors together that have one scale, and name those whose ranges give it.
 
-        Of a group these are the tensors that something else reads: a MAX_POOL_2D drops the lowest values.
+        Of a group these are the tensors that something else reads than what only moves elements or takes the largest:
+        a MAX_POOL_2D drops the lowest values.
         """
         found, groups = self._plan, _Groups()
         integers = set(read) | {self._file.operators[index].outputs[0].index for index in found.operators}
@@ -258,7 +259,8 @@ class _Planner:
             if operator.name in SAME_SCALE:
                 (x,), y = self._activations(operator), operator.outputs[0]
                 groups.join(x.index, y.index)
-                inside.add((x.index, index))
+                if operator.name in EXACT:
+                    inside.add((x.index, index))
         by_index = {tensor.index: tensor for tensor in self._file.tensors}
         members: dict[int, list[int]] = {}
         for tensor in sorted(integers):
