@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -215,12 +215,22 @@ def _notes(file: TfliteFile) -> Iterator[str]:
     yield from _needs(file)
     entries = _metadata(file)
     yield from (f"frozen for all inputs: {line}" for line in entries.pop("frozen_branches", ()))
+    yield from _ranges(entries.pop("int8", {}))
     if entries:
         yield ", ".join(f"{key} {value}" for key, value in entries.items())
     yield from _public_metadata(file)
     for side, tensor, scale, point in _quantized(file):
         yield f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"
     yield from (f"packed: {name}, {size_text(len(packed))}" for name, packed in packed_files(file.content).items())
+
+
+def _ranges(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What the metadata say of a file's int8 layers."""
+    ranges = entry.get("ranges", {})
+    if ranges:
+        kept = f"; kept in float: {', '.join(entry['keep_float'])}" if entry.get("keep_float") else ""
+        yield f"int8: {len(ranges)} ranges, {entry.get('method')}, of {entry.get('inputs'):,} inputs{kept}"
+    yield from (f"int8 range of {name}: {low:.6g} to {high:.6g}" for name, (low, high) in ranges.items())
 
 
 def _needs(file: TfliteFile) -> list[str]:
@@ -269,7 +279,8 @@ def _metadata(file: TfliteFile) -> dict[str, Any]:
     try:
         entries = dict(json.loads(content))
         entries["frozen_branches"] = list(entries.get("frozen_branches", ()))
-    except (ValueError, TypeError, RecursionError) as error:
+        list(_ranges(entries.get("int8", {})))  # that it can be shown
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InputError(f"its metadata '{METADATA_NAME}' are damaged: {error}") from error
     return entries
 

@@ -1,8 +1,8 @@
 """TensorFlow Lite's int8 operators in NumPy, by its specification: sums of products are exact, factors in fixed point.
 
-A factor M > 0 is m·2^e with an integer m of 31 bits.  `x·M` is x·m·2⁻³¹, rounded to the nearest with ties upwards,
-then divided by 2^-e, rounded with ties away from 0: as the reference kernels do it.  Others round once, or multiply by a float32,
-and may differ by 1 where x·M is near a tie.
+A factor M > 0 is m·2^e with an integer m of 31 bits.  `x·M` is x·m·2⁻³¹, rounded to the nearest with ties upwards, then
+divided by 2^-e, rounded with ties away from 0: as the reference kernels do it.  Others round once, or multiply by a
+float32, and may differ by 1 where x·M is near a tie.
 
 All arrays are the file's: [N, H, W, C], int8.
 """

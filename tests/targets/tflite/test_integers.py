@@ -59,7 +59,7 @@ def test_a_channel_without_weights_keeps_its_bias() -> None:
     weight, bias = normal(3, 4), np.float32([1e-3, 7.25, -2.0])
     weight[1] = 0
     x = parameters(-1.0, 1.0)
-    integers, scales, offsets, steps = quantized_layer(weight, bias, 0, x, shares_scale=False)
+    integers, _, offsets, steps = quantized_layer(weight, bias, 0, x, shares_scale=False)
     np.testing.assert_allclose(offsets * np.array(steps.scales), bias, rtol=0, atol=np.array(steps.scales).max())
     assert abs(offsets[1] * steps.scales[1] - 7.25) < 1e-7
     assert np.all(np.abs(offsets) <= LARGEST_BIAS)
@@ -158,7 +158,7 @@ def test_bncc_s_own_interpreter_refuses_them() -> None:
     for name in BODIES:
         model = model_of(BODIES[name])
         content = in_int8(model, draw(model.graph.inputs[0], np.random.default_rng(1)))
-        with pytest.raises(RuntimeError, match="does not take this type|do not|must"):
+        with pytest.raises(RuntimeError, match=r"does not take this type|do not|must"):
             InterpreterRunner(content)
 
 
@@ -166,7 +166,8 @@ def test_bncc_s_own_interpreter_refuses_them() -> None:
 
 PLANS = {
     "conv ─ max pool ─ add of floats": (
-        "c = Conv(x, w) a = MaxPool<kernel_shape=[2, 2]>(c) e = Exp(x) f = MaxPool<kernel_shape=[2, 2]>(e) y = Add(a, f)",
+        "c = Conv(x, w) a = MaxPool<kernel_shape=[2, 2]>(c) e = Exp(x) f = MaxPool<kernel_shape=[2, 2]>(e) "
+        "y = Add(a, f)",
         ["CONV_2D", "MAX_POOL_2D"],
     ),
     # The sum is read as floats, and so would be what the pool reads.
