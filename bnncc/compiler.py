@@ -126,6 +126,8 @@ def compile(
     if calibrate is None:
         if keep_float:
             raise InputError("keep_float goes with calibrate")
+        if options.integers is not None and not options.integers.ranges:
+            raise InputError("options.integers has no ranges: they come of calibrate=")
         return compile_traced(traced, device, options)
     return compile_in_int8(traced, device, options, Calibration(calibrate, tuple(keep_float), calibration))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,6 +53,8 @@ _CHOICES: dict[str, type[Enum]] = {
     "sign_of_zero": SignOfZero,
     "weights_precision": WeightsPrecision,
 }
+# Of an int8 file's metadata: half of what a float32 holds, and what divides no float32 that far.
+LARGEST_BOUND, SMALLEST_EXPONENT = 1e38, -100
 # Of what files by older versions do not name.
 _DEFAULTS = {"input_type": "float32", "output_type": "float32", "head": "none"}
 
@@ -252,9 +253,11 @@ def _integers_entry(integers: Integers) -> dict[str, Any]:
 
 def _integers(entry: Mapping[str, Any]) -> Integers:
     ranges = {str(name): (float(low), float(high)) for name, (low, high) in dict(entry["ranges"]).items()}
-    if not all(math.isfinite(bound) for bounds in ranges.values() for bound in bounds):
+    if not all(abs(bound) <= LARGEST_BOUND for bounds in ranges.values() for bound in bounds):
         raise ValueError("ranges are finite")
     exponents = {str(name): tuple(map(int, numbers)) for name, numbers in dict(entry["exponents"]).items()}
+    if not all(SMALLEST_EXPONENT <= exponent <= 0 for numbers in exponents.values() for exponent in numbers):
+        raise ValueError("exponents are small and not positive")
     return Integers(_texts(entry, "keep_float"), ranges, exponents, str(entry["method"]), int(entry["inputs"]))
 
 

@@ -21,6 +21,8 @@ from bnncc.inference.runners import Runtime, available_runtimes
 from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
+from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integer_plan import plan
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
@@ -28,6 +30,8 @@ from bnncc.verification import verify, verify_in
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference
 from tests.networks import randomize
+from tests.networks.full_size import compiled as compiled_full_size
+from tests.networks.full_size import shares
 from tests.targets.tflite.test_precision import Net
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist"
@@ -251,6 +255,22 @@ def test_options_that_do_not_go_together_are_errors(folder: Path, options: list[
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "share"),
+    [
+        pytest.param("reactnet_a", 0.62, marks=shares("reactnet_a")),
+        pytest.param("bireal_net_18", 0.52, marks=shares("bireal_net_18")),
+    ],
+)
+def test_full_size_networks_are_smaller(network: str, share: float) -> None:
+    full = compiled_full_size(network)
+    file = TfliteFile(full.content)
+    found = plan(file)
+    content = as_integers(file, found, {tensor.name: (-1.0, 1.0) for tensor in found.tensors})
+    assert len(content) <= share * len(full.content)
+
+
+@pytest.mark.slow
 def test_the_example_keeps_its_accuracy() -> None:
     """On the 1,000 images of the repository; what 10,000 give is in the documentation."""
     images = np.load(EXAMPLE / "test_images.npz")
@@ -267,9 +287,19 @@ def test_the_example_keeps_its_accuracy() -> None:
     assert all(one.passed for one in verify_in(available_runtimes(), found, inputs))
 
 
-def test_ranges_that_are_no_numbers_are_the_file_s_error(integers: CompiledModel) -> None:
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("ranges", {"stem": [0, float("nan")]}),
+        ("ranges", {"stem": [0, 1e300]}),
+        ("ranges", [1]),
+        ("exponents", {"stem": [10**30]}),
+        ("inputs", "many"),
+    ],
+)
+def test_metadata_that_are_no_ranges_are_the_file_s_error(integers: CompiledModel, what: str, value: object) -> None:
     entry = json.loads(FileMetadata.read(TfliteFile(integers.content)).as_bytes())
-    entry["int8"]["ranges"]["stem"] = [0, float("nan")]
+    entry["int8"][what] = value
 
     class File:
         def metadata(self) -> dict[str, bytes]:
