@@ -5,14 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 from torch import nn
 
 from bnncc._version import __version__
 from bnncc.boundary import with_boundary
+from bnncc.calibration import (
+    FEWEST_INPUTS,
+    METHODS,
+    Calibration,
+    Progress,
+    channel_exponents,
+    integer_plan,
+    passes_over,
+    ranges_of,
+)
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, WeightsChoice, input_specs, trace, trace_module
 from bnncc.ir import ops
@@ -25,6 +35,7 @@ from bnncc.ir.value_facts import mark_inputs
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
+from bnncc.passes.balance_channels import BALANCE_CHANNELS, balancing_channels
 from bnncc.passes.balance_rows import balancing
 from bnncc.passes.configure import configured
 from bnncc.passes.decompose import Decompose, is_product
@@ -41,6 +52,8 @@ from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
@@ -63,6 +76,9 @@ def compile(
     check_inputs: Sequence[Sequence[Array]] = (),
     freeze_branches: bool = False,
     options: Options | None = None,
+    calibrate: Any = None,
+    calibration: str = METHODS[0],
+    keep_float: Sequence[str] = (),
 ) -> CompiledModel:
     """Compile a network.
 
@@ -78,6 +94,8 @@ def compile(
     freeze_branches: where forward decides in Python by its input (`if x.max() > 1`), keep for all inputs what the first
     of `check_inputs`, or a random one, leads to; `CompiledModel.traced.frozen` and the file's metadata name it.  An
     error otherwise.
+    calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
+    run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -104,7 +122,58 @@ def compile(
             freeze_branches=freeze_branches,
             check_inputs=check_inputs,
         )
-    return compile_traced(traced, device, options or Options())
+    options = options or Options()
+    if calibrate is None:
+        if keep_float:
+            raise InputError("keep_float goes with calibrate")
+        if options.integers is not None and not options.integers.ranges:
+            raise InputError("options.integers has no ranges: they come of calibrate=")
+        return compile_traced(traced, device, options)
+    return compile_in_int8(traced, device, options, Calibration(calibrate, tuple(keep_float), calibration))
+
+
+def compile_in_int8(
+    traced: TracedModel,
+    target: Target,
+    options: Options,
+    calibration: Calibration,
+    progress: Progress | None = None,
+) -> CompiledModel:
+    """`compile_traced`, with the float layers in int8.
+
+    progress: told (how many inputs were run, how many there are).  Raises InputError where the data do not fit, a
+    layer to be kept in float is none, or no layer can run in int8.
+    """
+    options = replace(options, integers=Integers(calibration.keep_float))
+    floats = compile_traced(traced, target, options)
+    inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
+    count = passes_over(calibration.method)
+    exponents = {}
+    start = time.perf_counter()
+    if BALANCE_CHANNELS not in options.disabled_passes:
+        exponents = channel_exponents(floats, inputs, _part(progress, 0, count + 1))
+    measured = time.perf_counter() - start
+    if exponents:
+        options = replace(options, integers=Integers(calibration.keep_float, exponents=exponents))
+        floats = compile_traced(traced, target, options)
+    start = time.perf_counter()
+    integers = ranges_of(floats, inputs, calibration.method, _part(progress, 1, count + 1))
+    if integers.inputs < FEWEST_INPUTS:
+        floats.traced.warnings.append(
+            f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or "
+            "more"
+        )
+    seconds = {**floats.seconds, "calibrate": measured + time.perf_counter() - start}
+    options = replace(options, integers=integers)
+    content = _emit(floats.graph, floats.traced, target, options)
+    return replace(floats, content=content, options=options, seconds=seconds)
+
+
+def _part(progress: Progress | None, passed: int, passes: int) -> Progress | None:
+    """What is told of the passes over the data that come behind the first `passed` of so many."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(passed * total + done, passes * total)
 
 
 def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
@@ -130,8 +199,10 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     )
     runner.run(model, _enabled(steps, options))
     runner.run(model, _enabled(legalization(model, options.padding), options))
-    if options.weights_precision is WeightsPrecision.INT8:
+    if options.weights_precision is WeightsPrecision.INT8 or options.integers is not None:
         runner.run(model, _enabled([balancing(SMALLEST_ROUNDED)], options))
+    if options.integers is not None and options.integers.exponents:
+        runner.run(model, _enabled([balancing_channels(options.integers.exponents)], options))
     layers = binary_layers(model.graph)
     passed = time.perf_counter()
     content = _emit(model, traced, target, options)
@@ -145,14 +216,26 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
 
     Raises InputError where it would not be right on `options.min_runtime`.
     """
-    emitted = partial(
-        emit,
-        model,
-        channels_last=options.channels_last,
-        precision=options.weights_precision,
-        append=archive(options.classes) if has_labels(traced, options) else None,
-    )
-    content = emitted(metadata=_metadata(traced, target, options, ORDINARY))
+    append = archive(options.classes) if has_labels(traced, options) else None
+
+    def emitted(oldest_runtime: str) -> bytes:
+        content = emit(
+            model,
+            channels_last=options.channels_last,
+            precision=options.weights_precision,
+            metadata=_metadata(traced, target, options, oldest_runtime),
+            append=append,
+        )
+        if options.integers is None or not options.integers.ranges:
+            return content
+        file = TfliteFile(content)
+        found = integer_plan(file, model.graph, options.integers.keep_float)
+        try:
+            return as_integers(file, found, options.integers.ranges, append)
+        except KeyError as error:
+            raise InputError(f"the ranges of activations lack that of {error}: calibrate again") from error
+
+    content = emitted(ORDINARY)
     file = TfliteFile(content)
     found = needs(file)
     missed = [] if options.min_runtime is None else beyond(found, options.min_runtime)
@@ -161,7 +244,7 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
         raise InputError("\n".join([f"with --min-runtime {options.min_runtime} this network does not go:", *lines]))
     if not beyond(found, ORDINARY):
         return content
-    return emitted(metadata=_metadata(traced, target, options, oldest(found)))
+    return emitted(oldest(found))
 
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
@@ -183,7 +266,7 @@ def _with_products_as_layers(traced: TracedModel) -> TracedModel:
 
 def _check_disabled(options: Options) -> None:
     """Raises InputError for a name that is no pass, or one of a pass that no file can do without."""
-    names = dict.fromkeys([*(step.name for step in PIPELINE), *OPTIONAL, "balance-rows"])
+    names = dict.fromkeys([*(step.name for step in PIPELINE), *OPTIONAL, "balance-rows", BALANCE_CHANNELS])
     for name in options.disabled_passes:
         if name == REQUIRED:
             raise InputError(f"--disable-pass: without '{name}', LCE would pad wrongly where it says zero padding")

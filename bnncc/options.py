@@ -17,6 +17,7 @@ from bnncc.errors import InputError
 from bnncc.ir.arrays import Array
 from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
 from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
@@ -52,6 +53,8 @@ _CHOICES: dict[str, type[Enum]] = {
     "sign_of_zero": SignOfZero,
     "weights_precision": WeightsPrecision,
 }
+# Of an int8 file's metadata: half of what a float32 holds, and what divides no float32 that far.
+LARGEST_BOUND, SMALLEST_EXPONENT = 1e38, -100
 # Of what files by older versions do not name.
 _DEFAULTS = {"input_type": "float32", "output_type": "float32", "head": "none"}
 
@@ -69,6 +72,7 @@ class Options:
     zero_weights: what becomes of a layer of ±α some of whose weights are exactly 0.
     sign_of_zero: what torch.sign makes of zeros by design: pixels, what a ReLU or a round yields.
     weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
+    integers: which float layers run in int8, and in which ranges; None where none does.
     min_runtime: one of `bnncc.targets.tflite.runtimes.RUNTIMES`: compiling fails where the file would not be right on
     it and on all later ones.
     preprocessing: what turns a picture into the network's input; classes: their names, by label.  Both are kept in the
@@ -89,6 +93,7 @@ class Options:
     zero_weights: ZeroWeights = ZeroWeights.EXACT
     sign_of_zero: SignOfZero = SignOfZero.ZERO
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
+    integers: Integers | None = None
     min_runtime: str | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
@@ -107,6 +112,8 @@ class Options:
             except ValueError:
                 words = ", ".join(repr(choice.value) for choice in choices)
                 raise InputError(f"{name}: {given!r} is none of {words}") from None
+        if self.integers is not None and self.weights_precision is not WeightsPrecision.FLOAT32:
+            raise InputError("with --quantize the layers that stay in float are float32: leave --weights-precision out")
         if self.min_runtime is not None:
             check_name(self.min_runtime)
         names: tuple[object, ...] = self.classes  # of a file, they may be anything
@@ -188,6 +195,8 @@ class FileMetadata:
         }
         if options.sign_of_zero is not SignOfZero.ZERO:
             entry["sign_of_zero"] = options.sign_of_zero.value
+        if options.integers is not None:
+            entry["int8"] = _integers_entry(options.integers)
         if options.min_runtime is not None:
             entry["min_runtime"] = options.min_runtime
         if self.oldest_runtime != ORDINARY:
@@ -220,6 +229,7 @@ def _options(entry: Mapping[str, Any]) -> Options:
         zero_weights=ZeroWeights(entry["zero_weights"]),
         sign_of_zero=SignOfZero(entry.get("sign_of_zero", SignOfZero.ZERO.value)),
         weights_precision=WeightsPrecision(entry["weights_precision"]),
+        integers=_integers(entry["int8"]) if "int8" in entry else None,
         min_runtime=entry.get("min_runtime"),
         preprocessing=Preprocessing.from_json(entry.get("preprocessing", {})),
         classes=_texts(entry, "classes"),
@@ -229,6 +239,26 @@ def _options(entry: Mapping[str, Any]) -> Options:
         head=Head(entry.get("head", _DEFAULTS["head"])),
         output_type=ValueType(entry.get("output_type", _DEFAULTS["output_type"])),
     )
+
+
+def _integers_entry(integers: Integers) -> dict[str, Any]:
+    return {
+        "keep_float": list(integers.keep_float),
+        "method": integers.method,
+        "inputs": integers.inputs,
+        "ranges": {name: list(bounds) for name, bounds in integers.ranges.items()},
+        "exponents": {name: list(exponents) for name, exponents in integers.exponents.items()},
+    }
+
+
+def _integers(entry: Mapping[str, Any]) -> Integers:
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in dict(entry["ranges"]).items()}
+    if not all(abs(bound) <= LARGEST_BOUND for bounds in ranges.values() for bound in bounds):
+        raise ValueError("ranges are finite")
+    exponents = {str(name): tuple(map(int, numbers)) for name, numbers in dict(entry["exponents"]).items()}
+    if not all(SMALLEST_EXPONENT <= exponent <= 0 for numbers in exponents.values() for exponent in numbers):
+        raise ValueError("exponents are small and not positive")
+    return Integers(_texts(entry, "keep_float"), ranges, exponents, str(entry["method"]), int(entry["inputs"]))
 
 
 def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:

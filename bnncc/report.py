@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from bnncc.latency import Latency
 from bnncc.system.names import shown
 from bnncc.targets.costs import Range
 from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.integer_plan import LAYERS
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
@@ -62,6 +64,8 @@ def print_compilation(
     precision = compiled.options.weights_precision
     if precision is not WeightsPrecision.FLOAT32:
         table.add_row("float weights", _rounded_weights(file, precision.value))
+    for name, text in _integer_rows(file, compiled.options.integers):
+        table.add_row(name, text)
     table.add_row("operators", _operators(file))
     if verifications:
         verification = verifications[0]
@@ -138,6 +142,15 @@ def print_layers(console: Console, verification: Verification) -> None:
             f"{sign.zeros:,}", f"{sign.free_running_flips:,}",
         )  # fmt: skip
     print_table(console, signs)
+    if verification.integers:
+        integers = table_of(("int8 layer", "operator"), ("values", "differ by 1", "wrong", "signal to\nnoise"))
+        for one in verification.integers:
+            decibels = one.decibels
+            integers.add_row(
+                one.module, one.operator, f"{one.values:,}", f"{one.differing - one.wrong:,}", f"{one.wrong:,}",
+                "" if decibels is None else f"{decibels:.1f} dB",
+            )  # fmt: skip
+        print_table(console, integers)
     if verification.steps:
         steps = table_of(("rounding", "operator"), ("values", "ties", "differ", "explained", "differ free-\nrunning"))
         for step in verification.steps:
@@ -250,12 +263,22 @@ def _notes(file: TfliteFile) -> Iterator[str]:
     yield from _needs(file)
     entries = _metadata(file)
     yield from (f"frozen for all inputs: {line}" for line in entries.pop("frozen_branches", ()))
+    yield from _ranges(entries.pop("int8", {}))
     if entries:
         yield ", ".join(f"{key} {value}" for key, value in entries.items())
     yield from _public_metadata(file)
     for side, tensor, scale, point in _quantized(file):
         yield f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"
     yield from (f"packed: {name}, {size_text(len(packed))}" for name, packed in packed_files(file.content).items())
+
+
+def _ranges(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What the metadata say of a file's int8 layers."""
+    ranges = entry.get("ranges", {})
+    if ranges:
+        kept = f"; kept in float: {', '.join(entry['keep_float'])}" if entry.get("keep_float") else ""
+        yield f"int8: {len(ranges)} ranges, {entry.get('method')}, of {entry.get('inputs'):,} inputs{kept}"
+    yield from (f"int8 range of {name}: {low:.6g} to {high:.6g}" for name, (low, high) in ranges.items())
 
 
 def _needs(file: TfliteFile) -> list[str]:
@@ -304,7 +327,8 @@ def _metadata(file: TfliteFile) -> dict[str, Any]:
     try:
         entries = dict(json.loads(content))
         entries["frozen_branches"] = list(entries.get("frozen_branches", ()))
-    except (ValueError, TypeError, RecursionError) as error:
+        list(_ranges(entries.get("int8", {})))  # that it can be shown
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InputError(f"its metadata '{METADATA_NAME}' are damaged: {error}") from error
     return entries
 
@@ -340,12 +364,19 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),
         ("largest error", f"{found.output_error:.1e} layer by layer, {found.free_error:.1e} free-running"),
     ]
-    if found.rounded:
+    if found.rounded or found.integers:
         rounded = sum(sign.rounded_flips for sign in found.signs)
         largest = max((sign.largest_rounded_flip for sign in found.signs), default=0.0)
         moved = f", where |x| was up to {largest:.1%} of its channel's largest" if rounded else ""
         effect = f"{rounded:,} of {signs:,} signs flipped{moved}; outputs off by {found.rounded_error:.1e}"
-        rows[3:3] = [("the weights' rounding", effect)]
+        rows[3:3] = [("int8's rounding" if found.integers else "the weights' rounding", effect)]
+    if found.integers:
+        values, differing, wrong = (
+            sum(getattr(one, field) for one in found.integers) for field in ("values", "differing", "wrong")
+        )
+        text = f"{values - differing:,} of {values:,} are the specification's"
+        text += f", {differing - wrong:,} differ by 1, which it allows" if differing > wrong else ""
+        rows[3:3] = [("int8 operators", text + (f", {wrong:,} are wrong" if wrong else ""))]
     if found.steps:
         values, differing, explained, ties, alone = (
             sum(getattr(step, field) for step in found.steps)
@@ -374,6 +405,33 @@ def _rounded_weights(file: TfliteFile, dtype: str) -> str:
         for kind in ("float32", dtype)
     }
     return f"{dtype}: {size_text(sizes[dtype])}; {size_text(sizes['float32'])} stay float32"
+
+
+def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple[str, str]]:
+    """(name, text) of what runs in int8 and what of the layers does not."""
+    if integers is None:
+        return
+    layers = [operator for operator in file.operators if operator.name in LAYERS]
+    count = sum(operator.outputs[0].dtype == "int8" for operator in layers)
+    sizes = {
+        kind: sum(
+            data.nbytes for tensor in file.tensors if tensor.dtype == kind and (data := file.data(tensor)) is not None
+        )
+        for kind in ("float32", "int8")
+    }
+    borders = Counter(operator.name for operator in file.operators if operator.name in ("QUANTIZE", "DEQUANTIZE"))
+    yield (
+        "in int8",
+        f"{count} of {len(layers)} float layers, with {size_text(sizes['int8'])} of weights; "
+        f"{size_text(sizes['float32'])} of constants stay float32",
+    )
+    yield (
+        "ranges",
+        f"{len(integers.ranges)}, {integers.method}, of {integers.inputs:,} inputs; {borders['QUANTIZE']} QUANTIZE and "
+        f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts stay",
+    )
+    if integers.keep_float:
+        yield "kept in float", ", ".join(integers.keep_float)
 
 
 def _operators(file: TfliteFile) -> str:

@@ -47,16 +47,23 @@ class BalanceRows(ir.passes.InPlacePass):
 
 
 def _balance(graph: ir.Graph, node: ir.Node, weight: Floats) -> bool:
-    output = node.outputs[0]
-    added = node.inputs[2] if len(node.inputs) > 2 else None
-    offset = _floats(added)
-    if weight.ndim != 2 or (offset is None and added is not None):
-        return False
     axis = 0 if node.attributes.get_int("transB", 0) else 1
+    return weight.ndim == 2 and divide_rows(graph, node, axis, _factors(weight, axis), node.outputs[0])
+
+
+def divide_rows(graph: ir.Graph, node: ir.Node, axis: int, factors: Floats, end: ir.Value) -> bool:
+    """Divide the weights and the bias of a layer by factors, one for each index of the weights' `axis`, and multiply by
+    them behind `end`, what the layer yields or what is computed of that alone.
+
+    False, and nothing done, where the quotients are not exact, or the factors all the same.
+    """
+    weight, offset = (_floats(value) for value in (*node.inputs[1:], None)[:2])
+    added = node.inputs[2] if len(node.inputs) > 2 else None
+    if weight is None or (offset is None and added is not None):
+        return False
     if offset is not None and offset.size not in (1, weight.shape[axis]):
         return False
-    factors = _factors(weight, axis)
-    along = factors[:, None] if axis == 0 else factors
+    along = factors.reshape([-1 if index == axis else 1 for index in range(weight.ndim)])
     with np.errstate(over="ignore"):
         balanced = {1: weight / along}
         if offset is not None:
@@ -66,15 +73,24 @@ def _balance(graph: ir.Graph, node: ir.Node, weight: Floats) -> bool:
     if offset is not None and not _divides_exactly(balanced[2], factors, offset.reshape(-1)):
         return False
     for index, array in balanced.items():
-        node.replace_input_with(index, new_constant(graph, array, f"{output.name}/balanced"))
-    product = ir.node("Mul", [output, new_constant(graph, factors, f"{output.name}/factors")])
+        node.replace_input_with(index, new_constant(graph, array, f"{node.outputs[0].name}/balanced"))
+    _multiply_behind(graph, end, factors.reshape(-1, *(1,) * max(weight.ndim - 2, 0)))
+    if end is not node.outputs[0]:
+        node.outputs[0].name = unique_name(graph, f"{node.outputs[0].name}/rows")
+    return True
+
+
+def _multiply_behind(graph: ir.Graph, end: ir.Value, factors: Floats) -> None:
+    """Let what reads `end` read its product with the factors, which takes its name."""
+    node = end.producer()
+    assert node is not None
+    product = ir.node("Mul", [end, new_constant(graph, factors, f"{end.name}/factors")])
     inherit_source([product], node)
     graph.insert_after(node, product)
-    name, shape, dtype = output.name, output.shape, output.type
-    take_over(output, product.outputs[0])
-    product.replace_input_with(0, output)
-    output.name, output.shape, output.type = unique_name(graph, f"{name}/rows"), shape, dtype
-    return True
+    name, shape, dtype = end.name, end.shape, end.type
+    take_over(end, product.outputs[0])
+    product.replace_input_with(0, end)
+    end.name, end.shape, end.type = unique_name(graph, f"{name}/rows"), shape, dtype
 
 
 def _floats(value: ir.Value | None) -> Floats | None:

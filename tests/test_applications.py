@@ -4,6 +4,7 @@ proven on both runtimes and on emulated ARM.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import bnncc
@@ -31,3 +32,15 @@ def test_every_binary_layer_is_bits_and_the_file_is_the_network_on_every_runtime
         assert len(found.layers) >= application.binary
         assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)
         assert all(sign.flipped == sign.explained for sign in found.signs)
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_file_is_proven_with_its_float_layers_in_int8(name: str) -> None:
+    source, shapes = f"tests.networks.applications:{name}", [APPLICATIONS[name].input]
+    full = bnncc.compile(source, input_shapes=shapes)
+    inputs = [random_inputs(full.traced.model, seed) for seed in range(3)]
+    compiled = bnncc.compile(source, input_shapes=shapes, calibrate=np.concatenate([arrays[0] for arrays in inputs]))
+    assert len(compiled.content) < len(full.content)
+    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs[:1]):
+        assert found.passed, (found.runtime.title, found.problems)
+        assert sum(check.values for check in found.integers) > 0

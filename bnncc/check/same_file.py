@@ -9,7 +9,7 @@ import numpy as np
 
 from bnncc.ir.graph import MODULE_KEY
 from bnncc.model import CompiledModel
-from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
+from bnncc.targets.tflite.modules import names_of_value
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 
@@ -96,7 +96,7 @@ def _modules(compiled: CompiledModel) -> dict[str, str]:
 
 def _title(operator: Operator, modules: dict[str, str]) -> str:
     name = operator.outputs[0].name
-    module = modules.get(name) or modules.get(name.removesuffix(PACKED_SUFFIX))
+    module = next((modules[one] for one in names_of_value(name) if modules.get(one)), "")
     return f"{operator.name} of layer '{module}'" if module else f"{operator.name} '{name}'"
 
 

@@ -29,6 +29,7 @@ from bnncc.cli.terminal import warn
 from bnncc.errors import InputError, VerificationError
 
 if TYPE_CHECKING:
+    from bnncc.calibration import Calibration
     from bnncc.frontend import NetworkSource
     from bnncc.options import Options
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 VERIFICATION_INPUTS = 4
 # `bnncc.options.ValueType`, said again because importing it takes PyTorch.
 VALUE_TYPES = ("float32", "uint8", "int8")
+# `bnncc.calibration.METHODS`.
+CALIBRATIONS = ("mse", "min-max", "percentile")
 # So many of the user's own inputs go through the check of the trace, besides the random ones.
 TRACE_CHECK_INPUTS = 2
 
@@ -47,6 +50,10 @@ def _compile_options(
     zero_weights: str,
     sign_of_zero: str,
     weights_precision: str,
+    quantize: str,
+    calibrate: str | None,
+    calibration: str,
+    keep_float: Sequence[str],
     min_runtime: str | None,
     input_types: Sequence[str],
     output_type: str,
@@ -60,7 +67,9 @@ def _compile_options(
     dump_dir: Path | None,
     verify_passes: bool,
     disabled_passes: Sequence[str],
-) -> Options:
+) -> tuple[Options, Calibration | None]:
+    from bnncc.calibration import Calibration
+    from bnncc.data import DataSource
     from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
     from bnncc.options import Head, Options, ValueType
     from bnncc.targets.tflite.precision import WeightsPrecision
@@ -69,8 +78,15 @@ def _compile_options(
 
     if softmax and argmax:
         raise InputError("--softmax and --argmax: the largest probability is that of the largest logit; give one")
+    if (quantize == "none") != (calibrate is None):
+        missing, given = ("--quantize int8", "--calibrate") if quantize == "none" else ("--calibrate", "--quantize")
+        raise InputError(f"{given} goes with {missing}: data tell between which numbers activations lie")
+    if quantize == "none" and (keep_float or calibration != CALIBRATIONS[0]):
+        raise InputError("--keep-float and --calibration go with --quantize int8")
+    if quantize != "none" and weights_precision != "float32":
+        raise InputError("--quantize int8 and --weights-precision: what --quantize leaves in float is float32")
     input_type, byte_inputs = _input_type(input_types)
-    return Options(
+    options = Options(
         input_type=ValueType(input_type),
         byte_inputs=byte_inputs,
         output_type=ValueType(output_type),
@@ -87,6 +103,9 @@ def _compile_options(
         weights_precision=WeightsPrecision(weights_precision),
         min_runtime=min_runtime,
     )
+    if calibrate is None:
+        return options, None
+    return options, Calibration(DataSource(calibrate), tuple(keep_float), calibration)
 
 
 def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -102,7 +121,7 @@ def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 compile_options = as_one(
-    "options",
+    "chosen",
     _compile_options,
     (
         choice_option("--input-layout", ("nhwc", "nchw"), "Layout of 4-D inputs and outputs in the file."),
@@ -130,6 +149,28 @@ compile_options = as_one(
             "--weights-precision",
             ("float32", "float16", "int8"),
             "Type in which the file holds the weights of float layers; binary layers stay as they are.",
+        ),
+        choice_option(
+            "--quantize",
+            ("none", "int8"),
+            "int8: float layers run in 8-bit integers, in ranges that --calibrate finds; binary ones stay as they are.",
+        ),
+        click.option(
+            "--calibrate",
+            metavar="DATA",
+            help="Images that show in which ranges numbers lie, 100 to 500; as --data, a part of the training set.",
+        ),
+        choice_option(
+            "--calibration",
+            CALIBRATIONS,
+            "Ranges: those of the least error, from the lowest to the highest number, or without a few on either side.",
+        ),
+        click.option(
+            "--keep-float",
+            "keep_float",
+            multiple=True,
+            metavar="LAYER",
+            help="A layer that --quantize leaves in float, with all in it (layer4 has layer4.0.conv); repeatable.",
         ),
         click.option(
             "--min-runtime",
@@ -207,7 +248,7 @@ def compile_command(
     target: str,
     output: Path,
     data: DataOptions,
-    options: Options,
+    chosen: tuple[Options, Calibration | None],
     explain: bool,
     verifies: bool,
     count: int,
@@ -222,7 +263,7 @@ def compile_command(
     """
     from bnncc import report
     from bnncc.check.report import print_figures
-    from bnncc.compiler import compile_traced
+    from bnncc.compiler import compile_in_int8, compile_traced
     from bnncc.frontend import trace_source
     from bnncc.ir.evaluate import random_inputs
     from bnncc.system.files import check_writable, keep_apart
@@ -230,19 +271,27 @@ def compile_command(
     from bnncc.verification import verify_in
 
     console = standard_output()
+    options, calibration = chosen
     runtimes = chosen_runtimes(runtime) if verifies or data.source is not None else ()
     device = find_target(target)
     check_writable(output)
-    keep_apart({"-o": output}, (*network.files, *data.files))
+    keep_apart({"-o": output}, (*network.files, *data.files, *(calibration.files if calibration else ())))
     if data.source is not None:
         data.source.check_exists()
+    if calibration is not None:
+        calibration.check_exists()
+        calibration = replace(calibration, skip_bad_images=data.skip_bad_images)
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
     # What is frozen is what the user's own images lead to, where there are any.
     examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
     with working("tracing the network"):
         traced = trace_source(network, check_inputs=examples)
-    with working("compiling"):
-        compiled = compile_traced(traced, device, options)
+    if calibration is None:
+        with working("compiling"):
+            compiled = compile_traced(traced, device, options)
+    else:
+        with progress_bars() as progress:
+            compiled = compile_in_int8(traced, device, options, calibration, partial(progress, "calibrating"))
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):

@@ -164,7 +164,7 @@ class DataOptions:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of what is read: the data or the code that returns them, the names of the classes."""
-        source = () if self.source is None else (self.source.name, self.source.name.rpartition(":")[0])
+        source = () if self.source is None else self.source.files
         return (*source, *(() if self.classes_file is None else (str(self.classes_file),)))
 
     def batches(self, specs: Sequence[InputSpec], count: int) -> list[list[Array]]:

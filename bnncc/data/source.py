@@ -38,6 +38,11 @@ class DataSource:
         """For a report."""
         return str(self.data) if isinstance(self.data, str | Path) else f"a {type(self.data).__name__}"
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """The names of what is read: the data, or the code that returns them."""
+        return self.name, self.name.rpartition(":")[0]
+
     def check_exists(self) -> None:
         """Raise InputError now for a file that is not there, so that nobody waits for a compilation in vain."""
         if isinstance(self.data, str | Path) and ":" not in str(self.data):

@@ -20,6 +20,11 @@ file's own input, and must be within the bound that `bnncc.targets.tflite.precis
 same rounded weights.  How many signs the rounding flips is counted and reported: fed the reference's signs,
 and free-running.
 
+Where float layers run in int8 (`--quantize`), it is the same: 3. takes the float32 file, and the file must be that one
+with the constants of some operators in steps of a scale (`integer_file.py`).  Each operator in int8 is then run against
+the same integer arithmetic in NumPy, fed the file's own values: exact sums, and a factor in fixed point; kernels that
+multiply by a float32 instead may differ by 1 (`integer_side.py`).
+
 The reference is the traced network in ONNX Runtime, which the frontend has compared with PyTorch, and PyTorch itself.
 A bit cannot say 0, which is PyTorch's sign of 0.  Such zeros are counted, and 1. to 3. take the network in which the
 sign of 0 is +1, so that zeros hide nothing else; 4. compares with PyTorch as it is.
@@ -36,6 +41,9 @@ In reading order:
 - `steps.py`            where roundings, comparisons and choices jump
 - `tolerance.py`        errors in units of what is allowed
 - `rounded_weights.py`  a file whose float weights are rounded
+- `integer_file.py`     a file whose float layers run in int8
+- `integer_operators.py` int8 operators by their specification
+- `integer_side.py`     what a file computes in int8
 - `file_side.py`        what the file computes, in one runtime
 - `passes.py`           `--verify-passes`: each pass by itself
 """
@@ -51,12 +59,21 @@ from bnncc.model import CompiledModel
 from bnncc.system.memory import release_unused, return_free_pages
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference, network_outputs
-from bnncc.verification.result import CHANCE_OF_ZERO, LayerCheck, RoundedCheck, SignCheck, StepCheck, Verification
+from bnncc.verification.result import (
+    CHANCE_OF_ZERO,
+    IntegerCheck,
+    LayerCheck,
+    RoundedCheck,
+    SignCheck,
+    StepCheck,
+    Verification,
+)
 from bnncc.verification.tolerance import CANCELLATION, output_error
 
 __all__ = [
     "CANCELLATION",
     "CHANCE_OF_ZERO",
+    "IntegerCheck",
     "LayerCheck",
     "Progress",
     "RoundedCheck",

@@ -15,6 +15,7 @@ from bnncc.options import Head
 from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
+from bnncc.verification.integer_side import IntegerSide, as_floats
 from bnncc.verification.reference_side import BinaryLayer, Expected, Point, Reference, first_input
 from bnncc.verification.result import (
     CHANCE_OF_TIE,
@@ -70,7 +71,7 @@ class FileCheck:
         """Load the file.  True, with the problem, where the runtime does not take it or yields other shapes."""
         comparison = self.reference.comparison
         if comparison.structural is not None:
-            self._problem(f"the weights are rounded, and {comparison.structural}")
+            self._problem(f"the file is rounded, and {comparison.structural}")
             return True
         for operator, difference in comparison.problems:
             self._problem(f"layer '{self.reference.module_of(operator)}': {operator.name}: {difference}")
@@ -114,8 +115,10 @@ class FileCheck:
         fed, computed = [*inputs, *tensors, *steps], [*others, *steps]
         computed_in_full = self._in_full(computed)
         self.layer_by_layer = load(full.variant(self._in_full(fed), in_full, split=computed_in_full))
+        self.integers = IntegerSide(reference, self.runtime)
+        self.result.integers = self.integers.checks
         if reference.rounds:
-            self.layer_by_layer_rounded = load(file.variant(fed, exposed, split=others))
+            self.layer_by_layer_rounded = load(file.variant(fed, [*exposed, *self.integers.tensors], split=others))
         if rounded:
             # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
             own = list(dict.fromkeys(_activation(entry.operator) for entry in rounded))
@@ -224,7 +227,7 @@ class FileCheck:
         if self.result.rounded:
             self._check_rounded_operators(results[last:packed])
         if self.reference.rounds:
-            self._count_rounded_flips(expected)
+            self._check_rounded_file(expected, results[end:last])
 
     def _check_sign(
         self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None, bound: Array | None,
@@ -298,12 +301,26 @@ class FileCheck:
                     "what rounding its input explains"
                 )
 
-    def _count_rounded_flips(self, expected: Expected) -> None:
-        """What rounded weights do to signs and outputs, fed the reference's signs: counted, no problem."""
+    def _check_rounded_file(self, expected: Expected, full: Sequence[Array]) -> None:
+        """The file with its rounding, fed the reference's signs.
+
+        full: what the float32 file has for each of the reference's `floats`.
+        """
         results = self.layer_by_layer_rounded.run(expected.fed)
         floats = sum(point.quantized for point in self.reference.points)
         end = floats + len(expected.outputs)
-        by_point = self._by_point(results[:floats], results[end:])
+        last = end + len(self.integers.tensors)
+        self._count_rounded_flips(expected, [*results[:floats], *results[last:]], results[floats:end])
+        tensors = [*self.reference.file.inputs, *self.integers.tensors]
+        values = {t.index: array for t, array in zip(tensors, [*expected.feeds, *results[end:last]], strict=True)}
+        known = {t.index: array for t, array in zip(self.reference.floats.values(), full, strict=True)}
+        for problem in self.integers.check(values, known):
+            self._problem(problem)
+
+    def _count_rounded_flips(self, expected: Expected, at_points: Sequence[Array], outputs: Sequence[Array]) -> None:
+        """What rounding does to signs and outputs: counted, no problem."""
+        floats = sum(point.quantized for point in self.reference.points)
+        by_point = self._by_point(at_points[:floats], at_points[floats:])
         for check, array, signs, operand in zip(
             self.result.signs, by_point, expected.signs, expected.operands, strict=True
         ):
@@ -316,10 +333,10 @@ class FileCheck:
                 largest = near.max(axis=tuple(range(near.ndim - 1)), keepdims=True)
                 distance = float((near / np.where(largest == 0, 1, largest))[flipped].max())
                 check.largest_rounded_flip = max(check.largest_rounded_flip, distance)
-        error = max(map(output_error, results[floats:end], expected.outputs))
+        error = max(map(output_error, outputs, expected.outputs))
         self.result.rounded_error = max(self.result.rounded_error, error)
         if not np.isfinite(error):
-            self._problem("with rounded weights the outputs are no numbers")
+            self._problem("with what is rounded the outputs are no numbers")
 
     # Free-running
 
@@ -334,7 +351,7 @@ class FileCheck:
         for _, check, array, signs, operand, bound, vanished in points:
             flipped = (array < 0) != (signs < 0)
             count = int(np.count_nonzero(flipped))
-            # Rounded weights move every float: how far is known for each operator, not for all of them together.
+            # Rounding moves every float: how far is known for each operator, not for all of them together.
             if count and not any_flips and not self.reference.rounds:
                 near = array if operand is None else operand
                 allowed = channel_scale(near) if bound is None else np.broadcast_to(bound, near.shape)
@@ -368,7 +385,9 @@ class FileCheck:
 
     def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
         """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""
-        from_floats, from_bits = iter(floats), iter(packed)
+        tensors = [first_input(point.operator) for point in self.reference.points if point.quantized]
+        full = self._in_full(tensors)
+        from_floats, from_bits = map(as_floats, tensors, full, floats), iter(packed)
         return [
             next(from_floats) if point.quantized else unpack(next(from_bits), point.channels)
             for point in self.reference.points

@@ -20,10 +20,12 @@ from bnncc.targets.tflite.bitpack import bitpack
 from bnncc.targets.tflite.emit import emit, stored_layouts
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
+from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.error_bounds import add_error_bounds
+from bnncc.verification.integer_file import compare_integers
 from bnncc.verification.reference import Correspondence, LayerReference, Meaning, as_stored, find_layers
 from bnncc.verification.rounded_weights import compare
 from bnncc.verification.steps import STEPS, Choice, Threshold, operands_of, results_of, threshold
@@ -31,9 +33,6 @@ from bnncc.verification.unvarying import fold_unvarying
 
 # So many elements of float values are compared at a time: a map of 112 by 112 by 64 has 802,816.
 LOCAL_ELEMENTS = 1 << 21
-
-# An operator that is an activation itself, not one with an activation of its own.
-CLIPS = ("RELU", "RELU6", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM")
 
 
 @dataclass(eq=False)
@@ -211,8 +210,8 @@ class Reference:
 
     Attributes:
         file: what is verified.
-        rounds: weights of float layers are rounded in it.
-        full: the float32 file of the same graph, emitted anew where weights are rounded, else `file`.
+        rounds: weights of float layers are rounded in it, or they run in int8.
+        full: the float32 file of the same graph, emitted anew where the file is another, else `file`.
         comparison: how the two differ.
         layers: the binary convolutions.
         points: the packed tensors.
@@ -224,13 +223,14 @@ class Reference:
     def __init__(self, compiled: CompiledModel) -> None:
         self.compiled = compiled
         self.file = TfliteFile(compiled.content)
-        self.rounds = compiled.options.weights_precision is not WeightsPrecision.FLOAT32
+        integers = compiled.options.integers is not None
+        self.rounds = integers or compiled.options.weights_precision is not WeightsPrecision.FLOAT32
         self.full = self.file
         if self.rounds:
             self.full = TfliteFile(emit(compiled.graph, channels_last=compiled.options.channels_last))
-        self.comparison = compare(self.file, self.full)
+        self.comparison = (compare_integers if integers else compare)(self.file, self.full)
         self._traced = compiled.traced.model.clone()
-        self._values = {value.name: value for node in compiled.graph.graph for value in node.outputs}
+        self._values = values_by_name(compiled.graph.graph)
         self.layers = self._find_layers()
         self._layouts = stored_layouts(compiled.graph, channels_last=compiled.options.channels_last)
         self.points = self._find_points()
@@ -431,14 +431,7 @@ class Reference:
 
     def module_of(self, operator: Operator) -> str:
         """The module path of the layer that an operator of the file belongs to, else its output's name."""
-        name = operator.outputs[0].name
-        value = self._values.get(name) or self._values.get(name.removesuffix(PACKED_SUFFIX))
-        node = value.producer() if value is not None else None
-        before = node.inputs[0].producer() if node is not None and node.inputs[0] is not None else None
-        if node is not None and before is not None and node.op_type in ("Relu", "Clip") and operator.name not in CLIPS:
-            node = before  # the operator applies the activation itself
-        module = node.metadata_props.get(MODULE_KEY) if node is not None else None
-        return module or name
+        return module_of(operator, self._values)
 
     def title_of(self, node: ir.Node) -> str:
         """How a problem names a float operator: with weights, or the activation behind such, it is a layer."""

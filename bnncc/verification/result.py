@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from bnncc.inference.runners import Runtime
@@ -43,8 +44,8 @@ class SignCheck:
     in the reference, and the file reads what it scales.  error: the largest error of x, relative to its channel's
     largest magnitude.  free_running_flips: signs that differ when the file runs by itself; started: of those, the ones
     on inputs on which no sign before this one differed.
-    Of a file with rounded weights, fed the reference's signs: rounded_flips, signs that differ; largest_rounded_flip,
-    the largest |x| of those, relative to its channel's largest.
+    Of a file with rounded weights or integer layers, fed the reference's signs: rounded_flips, signs that differ;
+    largest_rounded_flip, the largest |x| of those, relative to its channel's largest.
     """
 
     module: str
@@ -95,14 +96,37 @@ class RoundedCheck:
 
 
 @dataclass
+class IntegerCheck:
+    """One operator in int8, or between int8 and another type.
+
+    values: how many integers (or floats of a DEQUANTIZE) it yields; differing: from those of its specification's
+    arithmetic on the same inputs; wrong: by more than the 1 that kernels may differ in.
+    signal, noise: sums of squares of the float32 file's own numbers, and of what these lack of them.
+    """
+
+    module: str
+    operator: str
+    values: int = 0
+    differing: int = 0
+    wrong: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def decibels(self) -> float | None:
+        """Signal to noise; None where the float32 numbers are not known, or there is no noise."""
+        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else None
+
+
+@dataclass
 class Verification:
     """What was found.  All counts are over all inputs.
 
     output_error: largest error of the outputs fed the reference's signs, relative to their largest magnitude.
     free_error: the same, free-running, against PyTorch itself (ONNX Runtime for a .onnx file).
     agreeing: inputs of which both name the same classes (None where the first output is no row of logits).
-    rounded: float operators with float16 or int8 weights.  rounded_error: as output_error, of the file with these
-    weights (output_error is then the float32 file's).
+    rounded: float operators with float16 or int8 weights.  integers: operators in int8.  rounded_error: as
+    output_error, of the file with these (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.  zero_problems: how many of them are signs that read
     more zeros than chance explains, vanishing_problems: signs in front of which a factor underflows.
     runtime: what ran the file.
@@ -113,6 +137,7 @@ class Verification:
     layers: list[LayerCheck] = field(default_factory=list)
     signs: list[SignCheck] = field(default_factory=list)
     rounded: list[RoundedCheck] = field(default_factory=list)
+    integers: list[IntegerCheck] = field(default_factory=list)
     rounded_error: float = 0.0
     output_error: float = 0.0
     free_error: float = 0.0

@@ -51,12 +51,14 @@ class Comparison:
 
     twins: for each operator of the file (by index) that is no DEQUANTIZE of a constant, the float32 file's.
     tensors: the float32 file's tensor for each of the file's, by index.
+    integers: operators that compute in int8 what the float32 file computes in floats, and those between the two.
     problems: (the operator, what differs).  structural: the files do not go together at all.
     """
 
     twins: dict[int, Operator] = field(default_factory=dict)
     tensors: dict[int, Tensor] = field(default_factory=dict)
     rounded: list[RoundedOperator] = field(default_factory=list)
+    integers: list[Operator] = field(default_factory=list)
     problems: list[tuple[Operator, str]] = field(default_factory=list)
     structural: str | None = None
 
@@ -109,10 +111,7 @@ def _differences(
     result: Comparison,
 ) -> Iterator[str]:
     """What differs between an operator and its float32 twin; rounded weights are added to `result`."""
-    if file.custom_options(operator) != full.custom_options(twin):
-        yield "its options differ"
-    if _options(file, operator) != _options(full, twin):
-        yield "its options differ"
+    yield from differing_options(file, operator, full, twin)
     if len(operator.inputs) != len(twin.inputs):
         yield "its inputs differ"
         return
@@ -138,6 +137,12 @@ def _differences(
             elif index == 1 and operator.name in _WEIGHTED:
                 axis = source.quantization.axis if source.quantization is not None else 0
                 result.rounded.append(RoundedOperator(operator, twin, data.dtype.name, weight, axis))
+
+
+def differing_options(file: TfliteFile, operator: Operator, full: TfliteFile, twin: Operator) -> Iterator[str]:
+    """That the options of two operators differ, but for how rounded kernels treat their inputs."""
+    if file.custom_options(operator) != full.custom_options(twin) or _options(file, operator) != _options(full, twin):
+        yield "its options differ"
 
 
 # Operators whose input 1 is a filter.

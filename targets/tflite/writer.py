@@ -227,10 +227,7 @@ class ModelWriter:
         entry.name, entry.shape, entry.type, entry.buffer = unique, list(shape), TENSOR_TYPES[dtype], buffer
         entry.hasRank = True
         if quantization is not None:
-            entry.quantization = schema.QuantizationParametersT()
-            entry.quantization.scale = np.asarray(quantization.scales, np.float32)
-            entry.quantization.zeroPoint = np.asarray(quantization.zero_points, np.int64)
-            entry.quantization.quantizedDimension = quantization.axis
+            entry.quantization = quantization_parameters(quantization)
         self._tensors.append(entry)
         return Tensor(len(self._tensors) - 1, unique, shape, dtype, quantization)
 
@@ -261,6 +258,15 @@ class ModelWriter:
         operator.outputs = [tensor.index for tensor in outputs]
         self._operators.append(operator)
         return operator
+
+
+def quantization_parameters(quantization: Quantization) -> schema.QuantizationParametersT:
+    """As a tensor of the schema has it."""
+    entry = schema.QuantizationParametersT()
+    entry.scale = np.asarray(quantization.scales, np.float32)
+    entry.zeroPoint = np.asarray(quantization.zero_points, np.int64)
+    entry.quantizedDimension = quantization.axis
+    return entry
 
 
 def pack(model: schema.ModelT, append: Callable[[bytes], bytes] | None = None) -> bytes:
