@@ -355,7 +355,7 @@ class Reference:
             if use.node.domain == "" and use.node.op_type in MOVES and use.node.op_type != "MaxPool":
                 yield from self._signs_behind(result)
             elif _is_sign(use.node):
-                held = self._values.get(result.name)
+                held = self._values.get(result.name or "")
                 producer = None if held is None else held.producer()
                 if producer is None or not _is_sign(producer):
                     yield result
