@@ -164,7 +164,7 @@ def conv_transpose(build: Builder) -> Sequence[ir.Value | None]:
         pads = [0] * 2 * count
     attributes: dict[str, Any] = {"strides": strides, "dilations": dilations, "pads": pads}
     computed = constant_of(weight) is None or (bias is not None and constant_of(bias) is None)
-    if count == 3 and not computed:
+    if count == 3:
         return [_transposed_volumes(build, attributes, extra)]
     if not computed:
         if auto == "NOTSET" and not implied:

@@ -183,6 +183,7 @@ def test_three_dimensional_transposed_convolutions(attributes: str, groups: int)
     body = f"y = ConvTranspose<group={groups}{attributes}>(x, w, b)"
     model = build(body, "float[2, 4, 3, 5, 4] x", w=normal(4, 6 // groups, 3, 2, 3), b=normal(6))
     check_pass(model, Decompose())
+    check_pass(build(body, f"float[2, 4, 3, 5, 4] x, float[4, {6 // groups}, 3, 2, 3] w, float[6] b"), Decompose())
 
 
 @pytest.mark.parametrize(
