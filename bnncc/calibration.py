@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -84,10 +84,10 @@ class Calibration:
         with _naming_the_option():
             self.source.check_exists()
 
-    def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Sequence[list[Array]]:
+    def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Inputs:
         """Those that are run, each read when it is asked for.  Raises InputError where the data do not fit."""
         with _naming_the_option():
-            return _Inputs(self.source, specs, preprocessing, self.skip_bad_images)
+            return _Batches(self.source, specs, preprocessing, self.skip_bad_images)
 
 
 @contextlib.contextmanager
@@ -99,8 +99,16 @@ def _naming_the_option() -> Iterator[None]:
         raise type(error)(str(error).replace("--data", "--calibrate", 1)) from error
 
 
-class _Inputs(Sequence[list[Array]]):
-    """Batches of the data, one array [N, …] for each input of the network."""
+class Inputs(Protocol):
+    """What is run: one array [N, …] for each input of the network, as often as they are gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[Array]]: ...
+
+
+class _Batches:
+    """`Inputs` that are batches of the data."""
 
     def __init__(
         self, source: DataSource, specs: Sequence[InputSpec], preprocessing: Preprocessing, skip_bad: bool
@@ -115,9 +123,6 @@ class _Inputs(Sequence[list[Array]]):
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._size)
-
-    def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
 
     def __iter__(self) -> Iterator[list[Array]]:
         samples: list[list[Array]] = []
@@ -165,9 +170,7 @@ def passes_over(method: str) -> int:
     return 1 if method == MIN_MAX else 2
 
 
-def ranges_of(
-    compiled: CompiledModel, inputs: Sequence[list[Array]], method: str, progress: Progress | None = None
-) -> Integers:
+def ranges_of(compiled: CompiledModel, inputs: Inputs, method: str, progress: Progress | None = None) -> Integers:
     """The integers of a file that is float32 yet, with the ranges of the activations that are to be int8.
 
     progress: told (how many inputs have been run, how many there are), of each pass over them anew behind the last.
@@ -193,7 +196,7 @@ def ranges_of(
 
 
 def channel_exponents(
-    compiled: CompiledModel, inputs: Sequence[list[Array]], progress: Progress | None = None
+    compiled: CompiledModel, inputs: Inputs, progress: Progress | None = None
 ) -> dict[str, tuple[int, ...]]:
     """For `balance-channels`: of each convolution that is to run in int8 and whose result is read as floats, where
     balanced channels make the rounding of their one scale smaller by `WORTH` decibels.
@@ -241,7 +244,7 @@ def _feeds_integers(file: TfliteFile, found: Plan, tensor: Tensor) -> bool:
 
 
 def _extremes(
-    run: _Run, inputs: Sequence[list[Array]], progress: Progress | None, by_channel: bool = False
+    run: _Run, inputs: Inputs, progress: Progress | None, by_channel: bool = False
 ) -> tuple[list[Any], list[Any], int]:
     """(the lowest, the highest number of each tensor, or of each of its channels; on how many inputs).
 

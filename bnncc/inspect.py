@@ -52,11 +52,7 @@ def _summaries(file: TfliteFile) -> list[OperatorSummary]:
         OperatorSummary(
             operator.index,
             operator.name,
-            tuple(
-                _describe(tensor, channels)
-                for tensor in operator.inputs
-                if tensor is not None and file.data(tensor) is None
-            ),
+            tuple(_describe(tensor, channels) for tensor in file.activations(operator)),
             tuple(_describe(tensor, channels) for tensor in operator.outputs),
             sum(_bytes(file, tensor) for tensor in operator.inputs if tensor is not None),
             _weight_type(file, operator),

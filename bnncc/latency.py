@@ -255,7 +255,7 @@ def _locality(file: TfliteFile, operator: Operator) -> tuple[int, int]:
     """
     if operator.name in POINTWISE or _is_pointwise_convolution(operator):
         return 1, 1
-    *others, last = (tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None)
+    *others, last = file.activations(operator)
     x, y = last.shape, operator.outputs[0].shape
     if others or len(x) < 2 or len(y) < 2:
         return 0, 0

@@ -100,8 +100,7 @@ def time_operators(model: Model, runtimes: Iterable[Runtime], threads: int, kern
 def _time_operator(
     file: TfliteFile, operator: Operator, runtimes: Sequence[Runtime], threads: int, kernel: str
 ) -> OperatorTiming:
-    fed = [tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None]
-    inputs = tuple({tensor.index: tensor for tensor in fed}.values())
+    inputs = tuple({tensor.index: tensor for tensor in file.activations(operator)}.values())
     content = file.variant(inputs, operator.outputs)
     arrays = random_arrays(inputs)
     runs: dict[Runtime, Callable[[], object]] = {}

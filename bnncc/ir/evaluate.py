@@ -17,6 +17,7 @@ import onnx_ir as ir
 from bnncc.errors import InputError
 from bnncc.ir.arrays import Array as Array  # most that name it run graphs, and have it from here
 from bnncc.ir.arrays import random_array
+from bnncc.ir.graph import known_array
 from bnncc.system.onnx_runtime import onnxruntime
 
 # Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
@@ -150,6 +151,18 @@ def constant_values(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, Ar
     """Values of the main graph that no graph input reaches, by name."""
     proto = skeleton(model, values)
     return run(proto, weights_of(model, proto))
+
+
+def computed_constant(value: ir.Value) -> Array | None:
+    """A value that no graph input reaches: traced graphs hold constants as nodes, and compute with them."""
+    array = known_array(value)
+    if array is not None:
+        return array
+    node = value.producer()
+    if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
+        return None
+    model = ir.Model(node.graph, ir_version=10)
+    return constant_values(model, [value])[value.name or ""]
 
 
 @contextlib.contextmanager

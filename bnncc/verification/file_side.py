@@ -90,7 +90,7 @@ class FileCheck:
     def _misshapen(self, operator: Operator) -> str | None:
         """How the shapes that the interpreter gives one operator's outputs differ from those in the file."""
         file = self.reference.file
-        inputs = [tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None]
+        inputs = file.activations(operator)
         name = f"{operator.name} '{operator.outputs[0].name}'"
         try:
             found = self.runtime.load(file.variant(list(dict.fromkeys(inputs)), operator.outputs)).output_shapes

@@ -20,7 +20,7 @@ from bnncc.targets.tflite.integers import HIGHEST, LARGEST_BIAS, LOWEST
 from bnncc.targets.tflite.precision import LARGEST_INT8, along
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Quantization, Tensor
-from bnncc.verification.rounded_weights import SCALE_ROUNDING, Comparison, differing_options
+from bnncc.verification.rounded_weights import SCALE_ROUNDING, Comparison, differing_options, paired_inputs
 
 # Half a step, and what float32 scales add to it.
 HALF = 0.5 + SCALE_ROUNDING
@@ -78,14 +78,11 @@ class _Comparing:
         if self._is_integer(operator):
             result.integers.append(operator)
         yield from differing_options(self._file, operator, self._full, twin)
-        if len(operator.inputs) != len(twin.inputs):
+        pairs, agree = paired_inputs(operator, twin)
+        if not agree:
             yield "its inputs differ"
-            return
-        for index, (tensor, other) in enumerate(zip(operator.inputs, twin.inputs, strict=True)):
-            if tensor is None or other is None:
-                if tensor is not other:
-                    yield "its inputs differ"
-            elif not self._is_input(operator, index, tensor, other):
+        for index, tensor, other in pairs:
+            if not self._is_input(operator, index, tensor, other):
                 yield f"its input {index} is not that of the float32 file"
 
     def _stand(self, tensor: Tensor) -> Tensor | None:
@@ -207,8 +204,3 @@ def _is_rounded(data: Array, expected: Array, quantization: Quantization, axis: 
 
 def _described(tensor: Tensor) -> tuple[object, ...]:
     return tensor.name, tensor.shape, tensor.dtype, tensor.quantization
-
-
-def activations(file: TfliteFile, operator: Operator) -> list[Tensor]:
-    """What an operator reads that is computed."""
-    return [tensor for tensor in operator.inputs if tensor is not None and file.data(tensor) is None]

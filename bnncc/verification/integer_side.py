@@ -12,7 +12,6 @@ from bnncc.targets.tflite.integer_plan import EXACT
 from bnncc.targets.tflite.integers import HIGHEST, LOWEST, dequantized
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
-from bnncc.verification.integer_file import activations
 from bnncc.verification.integer_operators import COMPUTED, expected
 from bnncc.verification.reference_side import Reference
 from bnncc.verification.result import IntegerCheck
@@ -37,13 +36,13 @@ class IntegerSide:
             IntegerCheck(reference.module_of(reference.comparison.twins.get(one.index, one)), one.name)
             for one in self._operators
         ]
-        touched = [tensor for one in self._operators for tensor in (*activations(file, one), *one.outputs)]
+        touched = [tensor for one in self._operators for tensor in (*file.activations(one), *one.outputs)]
         given = {tensor.index for tensor in file.inputs}
         self.tensors = [tensor for tensor in dict.fromkeys(touched) if tensor.index not in given]
         # What only moves elements is what the float32 file's operator makes of the numbers that they stand for.
         self._exact = [one for one in self._operators if one.name in EXACT]
         twins = [reference.comparison.twins[one.index] for one in self._exact]
-        self._exact_inputs = list(dict.fromkeys(activations(full, twin)[0] for twin in twins))
+        self._exact_inputs = list(dict.fromkeys(full.activations(twin)[0] for twin in twins))
         outputs = [twin.outputs[0] for twin in twins]
         self._moves = full.variant(self._exact_inputs, (), split=outputs) if twins else None
 
@@ -54,7 +53,7 @@ class IntegerSide:
         """
         moved = self._moved(values)
         for operator, check in zip(self._operators, self.checks, strict=True):
-            x, output = activations(self._reference.file, operator), operator.outputs[0]
+            x, output = self._reference.file.activations(operator), operator.outputs[0]
             found = values[output.index]
             wanted = moved.get(operator.index)
             if wanted is None:
@@ -90,8 +89,8 @@ class IntegerSide:
         by_twin = {}
         for operator in self._exact:
             twin = self._reference.comparison.twins[operator.index]
-            (x,) = activations(self._reference.file, operator)
-            by_twin[activations(self._reference.full, twin)[0]] = _numbers(x, values[x.index])
+            (x,) = self._reference.file.activations(operator)
+            by_twin[self._reference.full.activations(twin)[0]] = _numbers(x, values[x.index])
         results = self._runtime.load(self._moves).run([by_twin[tensor] for tensor in self._exact_inputs])
         found = {}
         for operator, numbers in zip(self._exact, results, strict=True):

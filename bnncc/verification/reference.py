@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from bnncc.ir import ops
-from bnncc.ir.evaluate import Array, constant_values, input_dependent
+from bnncc.ir.evaluate import Array, computed_constant
 from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
@@ -264,7 +264,7 @@ def _difference(comparison: ir.Node) -> ir.Value | None:
     graph = comparison.graph
     if left is None or right is None or not isinstance(graph, ir.Graph) or left.dtype != ir.DataType.FLOAT:
         return None
-    number = _computed_constant(right)
+    number = computed_constant(right)
     if number is not None and not np.any(number):
         return left
     name = f"{comparison.outputs[0].name}/difference"
@@ -526,7 +526,7 @@ def _padded_by(value: ir.Value) -> tuple[int, int]:
     if node is None or node.op_type != "Pad":
         return 0, 0
     amounts, given = (
-        None if operand is None else _computed_constant(operand)
+        None if operand is None else computed_constant(operand)
         for operand in (node.inputs[1], node.inputs[3] if len(node.inputs) > 3 else None)
     )
     if amounts is None:
@@ -535,18 +535,6 @@ def _padded_by(value: ir.Value) -> tuple[int, int]:
     axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given]
     begins = dict(zip(axes, map(int, amounts), strict=False))
     return (begins.get(2, 0), begins.get(3, 0)) if rank == 4 else (0, begins.get(2, 0))
-
-
-def _computed_constant(value: ir.Value) -> Array | None:
-    """A value that no graph input reaches: traced graphs hold constants as nodes, and compute with them."""
-    array = known_array(value)
-    if array is not None:
-        return array
-    node = value.producer()
-    if node is None or not isinstance(node.graph, ir.Graph) or value in input_dependent(node.graph):
-        return None
-    model = ir.Model(node.graph, ir_version=10)
-    return constant_values(model, [value])[value.name or ""]
 
 
 def _frame_of_padding(signs: Array, shape: Sequence[int], begins: tuple[int, int]) -> tuple[int, int, int, int]:

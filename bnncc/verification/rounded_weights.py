@@ -112,14 +112,10 @@ def _differences(
 ) -> Iterator[str]:
     """What differs between an operator and its float32 twin; rounded weights are added to `result`."""
     yield from differing_options(file, operator, full, twin)
-    if len(operator.inputs) != len(twin.inputs):
+    pairs, agree = paired_inputs(operator, twin)
+    if not agree:
         yield "its inputs differ"
-        return
-    for index, (tensor, other) in enumerate(zip(operator.inputs, twin.inputs, strict=True)):
-        if tensor is None or other is None:
-            if tensor is not other:
-                yield "its inputs differ"
-            continue
+    for index, tensor, other in pairs:
         source = stored.get(tensor.index) or tensor
         data, expected = file.data(source), full.data(other)
         if data is None or expected is None:
@@ -143,6 +139,15 @@ def differing_options(file: TfliteFile, operator: Operator, full: TfliteFile, tw
     """That the options of two operators differ, but for how rounded kernels treat their inputs."""
     if file.custom_options(operator) != full.custom_options(twin) or _options(file, operator) != _options(full, twin):
         yield "its options differ"
+
+
+def paired_inputs(operator: Operator, twin: Operator) -> tuple[list[tuple[int, Tensor, Tensor]], bool]:
+    """((number, input, the twin's input) of those that both have, whether both lack the same ones)."""
+    if len(operator.inputs) != len(twin.inputs):
+        return [], False
+    pairs = list(enumerate(zip(operator.inputs, twin.inputs, strict=True)))
+    present = [(index, one, other) for index, (one, other) in pairs if one is not None and other is not None]
+    return present, all((one is None) == (other is None) for _, (one, other) in pairs)
 
 
 # Operators whose input 1 is a filter.

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir.evaluate import constant_values, input_dependent, inputs_of
-from bnncc.ir.graph import set_constant, shape_of
+from bnncc.ir.graph import element_count, set_constant, shape_of
 from bnncc.system.memory import return_free_pages
 
 # So many elements are computed at a time: the weights of a layer of 512 to 512 channels have 2,359,296.
@@ -51,8 +50,8 @@ def _frontier(graph: ir.Graph) -> list[ir.Value]:
         value = pending.pop()
         if _is_at_hand(value):
             continue
-        node = value.producer()
-        if node is not None and _size(value) >= LARGE and _source_size(value, sizes) * SPREAD <= _size(value):
+        node, size = value.producer(), element_count(value)
+        if node is not None and size >= LARGE and _source_size(value, sizes) * SPREAD <= size:
             pending += inputs_of(node)
         else:
             found[value] = None
@@ -71,15 +70,10 @@ def _source_size(value: ir.Value, sizes: dict[ir.Value, int]) -> int:
             pending += missing
             continue
         narrowest = [sum(sizes[operand] for operand in operands)] if operands else []
-        narrowest += [_size(one)] if not operands or shape_of(one) is not None else []
+        narrowest += [element_count(one)] if not operands or shape_of(one) is not None else []
         sizes[one] = min(narrowest)
         pending.pop()
     return sizes[value]
-
-
-def _size(value: ir.Value) -> int:
-    """Its elements; 1 where its shape is not known."""
-    return int(np.prod(shape_of(value) or ()))
 
 
 def _is_at_hand(value: ir.Value) -> bool:
@@ -95,7 +89,7 @@ def _parts(values: list[ir.Value]) -> Iterator[list[ir.Value]]:
     part: list[ir.Value] = []
     elements = 0
     for value in values:
-        size = _size(value)
+        size = element_count(value)
         if size >= LARGE and elements >= ELEMENTS:
             yield part
             part, elements = [], 0

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.ir.evaluate import constant_values, input_dependent
+from bnncc.ir.evaluate import computed_constant
 from bnncc.ir.graph import constant_of, shape_of
 from bnncc.passes.decompositions.builder import Builder
 
@@ -45,7 +45,8 @@ class _Choice:
 
 def unpooled(build: Builder) -> ir.Value | None:
     """The result of a ScatterND into zeros whose index was chosen among constants; None where it is no such unpool."""
-    index, maps, zeros = _choice(build, build.input(1)), _shape_behind(build.origin.outputs[0]), _known(build, 0)
+    index, maps = _choice(build, build.input(1)), _shape_behind(build.origin.outputs[0])
+    zeros = computed_constant(build.input(0))
     if index is None or maps is None or zeros is None or np.any(zeros):
         return None
     shape, updates = build.shape(index.chosen), build.input(2)
@@ -107,11 +108,11 @@ def _choice(build: Builder, value: ir.Value) -> _Choice | None:
         return _Choice(chosen, tuple(np.full(shape, one) for one in table))
     if node.op_type in _ARITHMETIC:
         compute, (left, right) = _ARITHMETIC[node.op_type], operands
-        array = _known_value(build, right)
+        array = computed_constant(right)
         if array is not None:
             found = _choice(build, left)
             return None if found is None else found.map(lambda one: compute(one, array))
-        first, found = _known_value(build, left), _choice(build, right)
+        first, found = computed_constant(left), _choice(build, right)
         return None if first is None or found is None else found.map(lambda one: compute(first, one))
     found = _choice(build, operands[0])
     if found is None:
@@ -122,19 +123,6 @@ def _choice(build: Builder, value: ir.Value) -> _Choice | None:
         order = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
         return found.map(lambda one: one.transpose(order))
     return found if node.op_type == "Expand" and shape_of(operands[0]) == shape else None
-
-
-def _known(build: Builder, index: int) -> Indices | None:
-    return _known_value(build, build.input(index))
-
-
-def _known_value(build: Builder, value: ir.Value) -> Indices | None:
-    """The array of a value that no input of the graph reaches."""
-    array = constant_of(value)
-    node = value.producer()
-    if array is not None or node is None or value in input_dependent(build.graph):
-        return array
-    return constant_values(ir.Model(build.graph, ir_version=10), [value])[value.name or ""]
 
 
 def _shape_behind(value: ir.Value) -> tuple[int, ...] | None:

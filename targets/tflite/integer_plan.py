@@ -106,7 +106,7 @@ class _Planner:
         self._producer = {tensor.index: operator for operator in file.operators for tensor in operator.outputs}
         self._readers: dict[int, list[Operator]] = {}
         for operator in file.operators:
-            for tensor in self._activations(operator):
+            for tensor in file.activations(operator):
                 self._readers.setdefault(tensor.index, []).append(operator)
         self._outputs = {tensor.index for tensor in file.outputs}
         self._plan = Plan()
@@ -126,15 +126,12 @@ class _Planner:
             if operator.name == "LceQuantize" and self._is_integer(operator.inputs[0]):
                 found.signs.add(operator.index)
         reading = (self._file.operators[index] for index in found.operators | found.signs)
-        read = {tensor.index for operator in reading for tensor in self._activations(operator)}
+        read = {tensor.index for operator in reading for tensor in self._file.activations(operator)}
         found.bytes = {
             index: operator for index, operator in self._producer.items() if index in read and self._is_bytes(operator)
         }
         self._find_scales(read)
         return found
-
-    def _activations(self, operator: Operator) -> list[Tensor]:
-        return [tensor for tensor in operator.inputs if tensor is not None and self._file.data(tensor) is None]
 
     def _why_float(self, operator: Operator) -> str | None:
         """Why an operator with weights stays float; None where it need not."""
@@ -184,15 +181,15 @@ class _Planner:
         """True for an operator of floats that has an int8 form, wherever it is."""
         if operator.name not in EXACT | ROUNDING or operator.index in self._keep or not self._clamps(operator):
             return False
-        floats = [*operator.outputs, *self._activations(operator)]
+        floats = [*operator.outputs, *self._file.activations(operator)]
         constants = [self._file.data(tensor) for tensor in operator.inputs[1:] if tensor is not None]
         if operator.name == "PRELU" and constants[0] is None:
             return False
         finite = all(data is None or np.all(np.isfinite(data)) for data in constants)
-        return bool(self._activations(operator)) and finite and all(tensor.dtype == "float32" for tensor in floats)
+        return bool(self._file.activations(operator)) and finite and all(tensor.dtype == "float32" for tensor in floats)
 
     def _is_behind(self, operator: Operator) -> bool:
-        inputs, output = self._activations(operator), operator.outputs[0]
+        inputs, output = self._file.activations(operator), operator.outputs[0]
         producers = [self._producer.get(tensor.index) for tensor in inputs]
         fed = all(
             one is not None and (one.index in self._plan.layers | self._behind or self._is_bytes(one))
@@ -226,7 +223,7 @@ class _Planner:
         producer = self._producer.get(tensor.index)
         if producer is None or not self._runs(producer):
             return False
-        return producer.index in self._plan.layers or any(map(self._is_of_layer, self._activations(producer)))
+        return producer.index in self._plan.layers or any(map(self._is_of_layer, self._file.activations(producer)))
 
     def _is_read_as_floats(self, tensor: Tensor) -> bool:
         readers = self._readers.get(tensor.index, [])
@@ -235,9 +232,9 @@ class _Planner:
 
     def _is_bytes(self, operator: Operator) -> bool:
         """True for a DEQUANTIZE of an activation of 8-bit integers with one scale, which has its zero point in int8."""
-        if operator.name != "DEQUANTIZE" or not self._activations(operator):
+        if operator.name != "DEQUANTIZE" or not self._file.activations(operator):
             return False
-        (x,) = self._activations(operator)
+        (x,) = self._file.activations(operator)
         return (
             x.dtype in ("uint8", "int8")
             and operator.outputs[0].dtype == "float32"
@@ -257,7 +254,7 @@ class _Planner:
         for index in found.operators:
             operator = self._file.operators[index]
             if operator.name in SAME_SCALE:
-                (x,), y = self._activations(operator), operator.outputs[0]
+                (x,), y = self._file.activations(operator), operator.outputs[0]
                 groups.join(x.index, y.index)
                 if operator.name in EXACT:
                     inside.add((x.index, index))

@@ -84,6 +84,10 @@ class TfliteFile:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
+    def activations(self, operator: Operator) -> list[Tensor]:
+        """What an operator reads that is computed, in order."""
+        return [tensor for tensor in operator.inputs if tensor is not None and self.data(tensor) is None]
+
     def data(self, tensor: Tensor) -> npt.NDArray[np.generic] | None:
         """The array of a constant tensor, None for an activation."""
         index = self._subgraph.tensors[tensor.index].buffer

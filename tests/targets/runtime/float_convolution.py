@@ -10,10 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.bitpack import words
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
-from tests.targets.runtime.models import SAME, VALID
+from tests.targets.runtime.models import CLAMPS, SAME, VALID, sums, windows
 
 Builtin = schema.BuiltinOperator
-BOUNDS = {0: (-np.inf, np.inf), 1: (0, np.inf), 2: (-1, 1), 3: (0, 6)}  # of TensorFlow Lite's fused activations
 TOLERANCE = 2e-6  # of the largest sum of the products' magnitudes
 
 
@@ -48,14 +47,9 @@ class FloatConv:
             dilations, padding, int(rng.integers(0, 4)), bool(rng.integers(2)), int(rng.integers(2**31)),
         )  # fmt: skip
 
-    def axes(self) -> list[tuple[int, int]]:
-        """Height and width of the output, and the padding before it."""
-        found = []
-        for n, k, s, d in zip(self.size, self.kernel, self.strides, self.dilations, strict=True):
-            reach = (k - 1) * d + 1
-            out = -(-n // s) if self.padding == SAME else (n - reach) // s + 1
-            found.append((out, max((out - 1) * s + reach - n, 0) // 2 if self.padding == SAME else 0))
-        return found
+    def windows(self) -> list[tuple[int, int]]:
+        """(outputs, padding before) of both axes."""
+        return windows(self.size, self.kernel, self.strides, self.dilations, self.padding)
 
     def arrays(self) -> tuple[Array, Array, Array]:
         """Input, filters and bias."""
@@ -71,7 +65,7 @@ class FloatConv:
         options.padding, options.fusedActivationFunction = self.padding, self.activation
         options.strideH, options.strideW = self.strides
         options.dilationHFactor, options.dilationWFactor = self.dilations
-        (height, _), (width, _) = self.axes()
+        (height, _), (width, _) = self.windows()
         y = writer.tensor("y", (self.batch, height, width, self.filters), np.float32)
         constants = [writer.constant("w", weight), writer.constant("b", bias) if self.has_bias else None]
         writer.operator(Builtin.CONV_2D, [x, *constants], [y], options)
@@ -88,20 +82,10 @@ class FloatConv:
         """The output in float64, and the largest sum of the products' magnitudes."""
         x, weight, bias = (array.astype(np.float64) for array in self.arrays())
         y, magnitude = self._sum(x, weight) + bias, self._sum(np.abs(x), np.abs(weight)) + np.abs(bias)
-        return np.clip(y, *BOUNDS[self.activation]), float(magnitude.max())
+        return np.clip(y, *CLAMPS[self.activation]), float(magnitude.max())
 
     def _sum(self, x: Array, weight: Array) -> Array:
-        (height, top), (width, left) = self.axes()
-        y = np.zeros((self.batch, height, width, self.filters))
-        room = [s * out + k * d for s, (out, _), k, d in
-                zip(self.strides, self.axes(), self.kernel, self.dilations, strict=True)]  # fmt: skip
-        padded = np.pad(x, ((0, 0), (top, room[0]), (left, room[1]), (0, 0)))
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                rows = i * self.dilations[0] + self.strides[0] * np.arange(height)
-                columns = j * self.dilations[1] + self.strides[1] * np.arange(width)
-                y += padded[:, rows][:, :, columns] @ weight[:, i, j].T
-        return y
+        return sums(x, weight, self.windows(), self.strides, self.dilations)
 
 
 def quantize(writer: ModelWriter, x: Tensor) -> Tensor:

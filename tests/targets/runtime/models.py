@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,54 @@ INT8_SCALE, INT8_ZERO_POINT = 0.37, -3
 def quantized(writer: ModelWriter, name: str, shape: tuple[int, ...]) -> Tensor:
     """An int8 activation tensor with INT8_SCALE and INT8_ZERO_POINT."""
     return writer._add(name, shape, "int8", 0, Quantization((INT8_SCALE,), (INT8_ZERO_POINT,), 0))
+
+
+def windows(
+    size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], padding: int
+) -> list[tuple[int, int]]:
+    """(outputs, padding before) of both axes, after TensorFlow."""
+    found = []
+    for n, taps, stride, dilation in zip(size, kernel, strides, dilations, strict=True):
+        reach = (taps - 1) * dilation + 1
+        if padding == VALID:
+            found.append(((n - reach) // stride + 1, 0))
+        else:
+            outputs = -(-n // stride)
+            found.append((outputs, max((outputs - 1) * stride + reach - n, 0) // 2))
+    return found
+
+
+def sums(
+    x: Array,
+    weights: Array,
+    windows: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    *,
+    filling: float = 0.0,
+    groups: int = 1,
+) -> Array:
+    """A convolution [N, OH, OW, O] in float64.
+
+    x: [N, H, W, C]; weights: [O, KH, KW, C / groups]; windows: of `windows`; filling: what pads.
+    """
+    (height, top), (width, left) = windows
+    batch, *size, channels = x.shape
+    filters, *kernel, depth = weights.shape
+    found = np.zeros((batch, height, width, filters))
+    axes = zip(windows, kernel, strides, dilations, strict=True)
+    room = [stride * outputs + taps * dilation for (outputs, _), taps, stride, dilation in axes]
+    padded = np.full((batch, size[0] + top + room[0], size[1] + left + room[1], channels), filling)
+    padded[:, top : top + size[0], left : left + size[1]] = x
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            rows = i * dilations[0] + np.arange(height) * strides[0]
+            columns = j * dilations[1] + np.arange(width) * strides[1]
+            taps = padded[:, rows][:, :, columns]
+            for group in range(groups):
+                part = slice(group * filters // groups, (group + 1) * filters // groups)
+                found[..., part] += taps[..., group * depth : (group + 1) * depth] @ weights[part, i, j].T
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,16 +158,8 @@ class Conv:
         return bitpack(rng.choice([-1.0, 1.0], (self.batch, *self.size, self.channels)))
 
     def windows(self) -> list[tuple[int, int]]:
-        """(outputs, padding before) of both axes, after TensorFlow."""
-        found = []
-        for size, kernel, stride, dilation in zip(self.size, self.kernel, self.strides, self.dilations, strict=True):
-            reach = (kernel - 1) * dilation + 1
-            if self.padding == VALID:
-                found.append(((size - reach) // stride + 1, 0))
-            else:
-                outputs = -(-size // stride)
-                found.append((outputs, max((outputs - 1) * stride + reach - size, 0) // 2))
-        return found
+        """(outputs, padding before) of both axes."""
+        return windows(self.size, self.kernel, self.strides, self.dilations, self.padding)
 
     def file(self) -> bytes:
         """The .tflite file."""
@@ -157,23 +198,9 @@ class Conv:
 
     def sums(self) -> Array:
         """The integer sums [N, OH, OW, O], padding included, in float64."""
-        signs = self.weights()["signs"].astype(np.float64)
-        x = unpack(self.input(), self.channels).astype(np.float64)
-        (height, top), (width, left) = self.windows()
-        depth, filters = self.channels // self.groups, self.filters // self.groups
-        sums = np.zeros((self.batch, height, width, self.filters))
+        x, signs = unpack(self.input(), self.channels), self.weights()["signs"]
         filling = float(self.pad_values)
-        padded = np.full((self.batch, self.size[0] + 64, self.size[1] + 64, self.channels), filling)
-        padded[:, top : top + self.size[0], left : left + self.size[1]] = x
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                rows = i * self.dilations[0] + np.arange(height) * self.strides[0]
-                columns = j * self.dilations[1] + np.arange(width) * self.strides[1]
-                taps = padded[:, rows][:, :, columns]
-                for group in range(self.groups):
-                    part = slice(group * filters, (group + 1) * filters)
-                    sums[..., part] += taps[..., group * depth : (group + 1) * depth] @ signs[part, i, j].T
-        return sums
+        return sums(x, signs, self.windows(), self.strides, self.dilations, filling=filling, groups=self.groups)
 
     def expected(self) -> Array:
         """The output, floats in float64."""

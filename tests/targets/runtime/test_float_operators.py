@@ -55,7 +55,7 @@ def test_not_a_number_meets_only_its_own_pixels() -> None:
     conv = FloatConv(1, (12, 40), 3, 20, (3, 3), (2, 2), (1, 1), SAME, 1, True, 0)
     x = conv.arrays()[0].copy()
     x[0, 5, 20, 1] = np.nan
-    (height, top), (width, left) = conv.axes()
+    (height, top), (width, left) = conv.windows()
     rows, columns = (np.arange(n)[:, None] * 2 - before + np.arange(3) for n, before in ((height, top), (width, left)))
     meets = (rows == 5).any(1)[:, None] & (columns == 20).any(1)
     for kernel in kernels():

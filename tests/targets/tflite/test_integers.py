@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnncc.calibration import METHODS, narrowed
+from bnncc.cli.compile import CALIBRATIONS
 from bnncc.inference.graph_runner import OrtRunner
 from bnncc.inference.runners import LceRunner
 from bnncc.runtime import LitertRunner
@@ -23,7 +24,6 @@ from bnncc.targets.tflite.integer_plan import plan
 from bnncc.targets.tflite.integers import LARGEST_BIAS, parameters, quantized, quantized_layer
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Quantization
-from bnncc.verification.integer_file import activations
 from bnncc.verification.integer_operators import COMPUTED, expected, scaled
 from tests.targets.interpreter.native import InterpreterRunner
 from tests.targets.tflite.compare import draw, from_file, node_model, normal, operators, to_file
@@ -77,6 +77,10 @@ def test_a_factor_in_fixed_point_is_the_product_rounded_twice_at_most(x: int, fa
 def test_ties_are_rounded_as_the_reference_kernels_do(x: int, wanted: int) -> None:
     """By hand, from gemmlowp's SaturatingRoundingDoublingHighMul and RoundingDivideByPOT."""
     assert scaled(np.int64([x]), 0.25)[0] == wanted
+
+
+def test_the_command_line_offers_the_methods_that_there_are() -> None:
+    assert CALIBRATIONS == METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -141,7 +145,7 @@ def test_int8_operators_compute_what_the_network_does_in_steps_and_what_the_spec
     assert last.outputs[0].dtype == "int8"
     assert operators(content)["QUANTIZE"] == operators(content)["DEQUANTIZE"] == 1
     (wanted,) = OrtRunner(model).run([x])
-    inner = file.variant(file.inputs, [*activations(file, last), last.outputs[0]])
+    inner = file.variant(file.inputs, [*file.activations(last), last.outputs[0]])
     for runner in (LceRunner, LitertRunner):
         found = from_file(runner(content).run([to_file(x)])[0])
         # Most of it is the input's rounding: 72 and more products of steps of 1/255 of its range.
