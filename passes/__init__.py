@@ -5,7 +5,8 @@ aside), and keeps the name of every value that keeps its meaning: verification f
 the target.  Behind them, `legalize` chooses how padding is expressed.
 
 To read: `PIPELINE` below, each step the file of its name; then `legalize.py` with `trim_kernels.py`, `mirror_frame.py`
-and `pad_with_ones.py`; `balance_rows.py`, for int8 weights.  What they share, from the general to the particular:
+and `pad_with_ones.py`; `balance_rows.py`, for int8 weights, and `balance_channels.py`, for int8 activations.  What they
+share, from the general to the particular:
 
 - `each_node.py`              go through a graph while it is rewritten
 - `insertion.py`              put a node into a graph

@@ -137,7 +137,6 @@ class Verification:
     layers: list[LayerCheck] = field(default_factory=list)
     signs: list[SignCheck] = field(default_factory=list)
     rounded: list[RoundedCheck] = field(default_factory=list)
-    integers: list[IntegerCheck] = field(default_factory=list)
     rounded_error: float = 0.0
     output_error: float = 0.0
     free_error: float = 0.0
@@ -147,6 +146,7 @@ class Verification:
     vanishing_problems: int = 0
     runtime: Runtime = Runtime.LCE
     steps: list[StepCheck] = field(default_factory=list)
+    integers: list[IntegerCheck] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
