@@ -93,7 +93,6 @@ class Options:
     zero_weights: ZeroWeights = ZeroWeights.EXACT
     sign_of_zero: SignOfZero = SignOfZero.ZERO
     weights_precision: WeightsPrecision = WeightsPrecision.FLOAT32
-    integers: Integers | None = None
     min_runtime: str | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple[str, ...] = ()
@@ -102,6 +101,7 @@ class Options:
     head: Head = Head.NONE
     output_type: ValueType = ValueType.FLOAT32
     information: Information = field(default_factory=Information)
+    integers: Integers | None = None
 
     def __post_init__(self) -> None:
         """Take the command line's words too; raises InputError for any other."""
