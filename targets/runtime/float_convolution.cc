@@ -21,7 +21,9 @@ void FloatConvolution::plan(int64_t tile) {
   block_ = is_direct() ? columns_.output : round_up(fitting, tile);
 }
 
-bool FloatConvolution::is_direct() const { return channels_ <= kFewChannels && columns_.dilation == 1; }
+bool FloatConvolution::is_direct() const {
+  return channels_ <= kFewChannels && columns_.dilation == 1 && width_ == channels_;
+}
 
 // The first of the pixels [begin, end), as far as they lie in one line.
 FloatConvolution::Piece FloatConvolution::piece(int64_t begin, int64_t end) const {
@@ -43,9 +45,20 @@ int64_t FloatConvolution::scratch_floats(int64_t pixels) const {
 
 void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t first, int64_t last, float* scratch,
                            float* y) const {
+  const int64_t panels = matrix_.panels();
+  for (int64_t group = first / panels; group * panels < last; ++group) {
+    const int64_t before = group * panels;
+    run_group(x + group * width_, begin, end, group, max<int64_t>(first - before, 0), min(last - before, panels), scratch,
+              y);
+  }
+}
+
+// Panels [first, last) of one group, whose channels begin at x.
+void FloatConvolution::run_group(const float* x, int64_t begin, int64_t end, int64_t group, int64_t first, int64_t last,
+                                 float* scratch, float* y) const {
   const int64_t depth = matrix_.depth();
   if (is_pointwise()) {
-    matrix_.multiply({x, depth, end - begin, 1, 0, depth}, first, last, clamp_, y);
+    matrix_.multiply({x, channels_, end - begin, 1, 0, depth}, first, last, clamp_, y, group);
     return;
   }
   while (begin < end) {
@@ -53,7 +66,7 @@ void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t f
     if (is_direct()) {
       const Piece line = piece(begin, end);
       count = line.count;
-      matrix_.multiply(copy_window(x, line, scratch), first, last, clamp_, y);
+      matrix_.multiply(copy_window(x, line, scratch), first, last, clamp_, y, group);
     } else {
       count = min(block_, end - begin);
       for (int64_t pixel = 0; pixel < count;) {
@@ -61,7 +74,7 @@ void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t f
         gather(x, line, scratch + pixel * depth);
         pixel += line.count;
       }
-      matrix_.multiply({scratch, depth, count, 1, 0, depth}, first, last, clamp_, y);
+      matrix_.multiply({scratch, depth, count, 1, 0, depth}, first, last, clamp_, y, group);
     }
     begin += count;
     y += count * matrix_.outputs();
@@ -95,9 +108,9 @@ void FloatConvolution::copy_line(const float* line, int64_t position, int64_t si
   clear(to + before + inside, size - before - inside);
 }
 
-// The patches of the piece's pixels, [pixels, KH, KW, C].
+// The patches of the piece's pixels, [pixels, KH, KW, C / groups], of the group whose channels begin at x.
 void FloatConvolution::gather(const float* x, const Piece& piece, float* patches) const {
-  const int64_t run = columns_.kernel * channels_;
+  const int64_t run = columns_.kernel * width_;
   for (int64_t i = 0; i < rows_.kernel; ++i, patches += run) {
     const int64_t row = rows_.position(piece.row, i);
     const float* const line = x + (piece.image * rows_.input + row) * columns_.input * channels_;
@@ -114,9 +127,13 @@ void FloatConvolution::gather(const float* x, const Piece& piece, float* patches
 
 // The pixels of a line that one row of the kernel meets, the first at `position`.
 void FloatConvolution::gather_line(const float* line, int64_t position, float* to) const {
-  if (columns_.dilation == 1) return copy_line(line, position, columns_.kernel * channels_, to);
-  for (int64_t j = 0; j < columns_.kernel; ++j, position += columns_.dilation, to += channels_) {
-    copy_line(line, position, channels_, to);
+  if (columns_.dilation == 1 && width_ == channels_) return copy_line(line, position, columns_.kernel * channels_, to);
+  for (int64_t j = 0; j < columns_.kernel; ++j, position += columns_.dilation, to += width_) {
+    if (columns_.holds(position)) {
+      copy(line + position * channels_, width_, to);
+    } else {
+      clear(to, width_);
+    }
   }
 }
 
