@@ -66,7 +66,8 @@ class FloatConvolution {
   Piece piece(int64_t begin, int64_t end) const;
   int64_t window_floats(int64_t columns) const;
   FloatRows copy_window(const float* x, const Piece& piece, float* window) const;
-  void copy_line(const float* line, int64_t position, int64_t size, float* to) const;
+  void copy_line(const float* line, int64_t position, int64_t pixels, float* to) const;
+  void copy_parts(const float* from, int64_t pixels, float* to) const;
   void gather(const float* x, const Piece& piece, float* patches) const;
   void gather_line(const float* line, int64_t position, float* to) const;
 
