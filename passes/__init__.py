@@ -69,6 +69,7 @@ from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.fuse_pad import FusePad
 from bnncc.passes.fuse_unshuffle import FuseUnshuffle
 from bnncc.passes.gather_bits import GatherBits
+from bnncc.passes.join_groups import JoinGroups
 from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.merge_clips import MergeClips
 from bnncc.passes.merge_duplicates import MergeDuplicates
@@ -137,6 +138,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("split-groups", SplitGroups, "a grouped convolution becomes one for each group"),
     Step("sink-moves", SinkMoves, "what only moves data moves bits"),
     Step("binary-max-pool", BinaryMaxPool, "max-pools pool bits"),
+    Step("join-groups", JoinGroups, "convolutions of the parts of a map, side by side, are one in groups"),
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),

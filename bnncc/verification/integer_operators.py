@@ -9,6 +9,7 @@ All arrays are the file's: [N, H, W, C], int8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,13 +104,16 @@ def _away(number: float) -> int:
 
 def _conv_2d(options: Any, operands: Sequence[Operand], y: Quantization, operator: Operator) -> npt.NDArray[np.int8]:
     x, (filters, weight) = operands[0], operands[1]
-    windows = _windows(_steps(x), weight.shape[1:3], options, operator)
-    count, rows, columns = windows.shape[:3]
     # float64 holds these sums exactly, and BLAS multiplies no integers.
-    sums = windows.reshape(count * rows * columns, -1).astype(np.float64) @ weight.reshape(len(weight), -1).T.astype(
-        np.float64
-    )
-    return _layer(sums.reshape(count, rows, columns, -1), operands, filters, y, options)
+    windows = _windows(_steps(x), weight.shape[1:3], options, operator).astype(np.float64)
+    groups = windows.shape[-1] // weight.shape[-1]
+    sums = [
+        part.reshape(math.prod(windows.shape[:3]), -1) @ rows.reshape(len(rows), -1).T
+        for part, rows in zip(
+            np.split(windows, groups, axis=-1), np.split(weight.astype(np.float64), groups), strict=True
+        )
+    ]
+    return _layer(np.concatenate(sums, axis=1).reshape(*windows.shape[:3], -1), operands, filters, y, options)
 
 
 def _depthwise_conv_2d(

@@ -21,7 +21,7 @@ void FloatConvolution::plan(int64_t tile) {
   block_ = is_direct() ? columns_.output : round_up(fitting, tile);
 }
 
-bool FloatConvolution::is_direct() const { return channels_ <= kFewChannels && columns_.dilation == 1; }
+bool FloatConvolution::is_direct() const { return width_ <= kFewChannels && columns_.dilation == 1; }
 
 // The first of the pixels [begin, end), as far as they lie in one line.
 FloatConvolution::Piece FloatConvolution::piece(int64_t begin, int64_t end) const {
@@ -32,7 +32,7 @@ FloatConvolution::Piece FloatConvolution::piece(int64_t begin, int64_t end) cons
 
 // Of one line of the window that so many output columns read.
 int64_t FloatConvolution::window_floats(int64_t columns) const {
-  return checked_product(checked_sum(checked_product(columns - 1, columns_.stride), columns_.kernel), channels_);
+  return checked_product(checked_sum(checked_product(columns - 1, columns_.stride), columns_.kernel), width_);
 }
 
 int64_t FloatConvolution::scratch_floats(int64_t pixels) const {
@@ -43,9 +43,20 @@ int64_t FloatConvolution::scratch_floats(int64_t pixels) const {
 
 void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t first, int64_t last, float* scratch,
                            float* y) const {
+  const int64_t panels = matrix_.panels();
+  for (int64_t group = first / panels; group * panels < last; ++group) {
+    const int64_t before = group * panels;
+    run_group(x + group * width_, begin, end, group, max<int64_t>(first - before, 0), min(last - before, panels), scratch,
+              y);
+  }
+}
+
+// Panels [first, last) of one group, whose channels begin at x.
+void FloatConvolution::run_group(const float* x, int64_t begin, int64_t end, int64_t group, int64_t first, int64_t last,
+                                 float* scratch, float* y) const {
   const int64_t depth = matrix_.depth();
   if (is_pointwise()) {
-    matrix_.multiply({x, depth, end - begin, 1, 0, depth}, first, last, clamp_, y);
+    matrix_.multiply({x, channels_, end - begin, 1, 0, depth}, first, last, clamp_, y, group);
     return;
   }
   while (begin < end) {
@@ -53,7 +64,7 @@ void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t f
     if (is_direct()) {
       const Piece line = piece(begin, end);
       count = line.count;
-      matrix_.multiply(copy_window(x, line, scratch), first, last, clamp_, y);
+      matrix_.multiply(copy_window(x, line, scratch), first, last, clamp_, y, group);
     } else {
       count = min(block_, end - begin);
       for (int64_t pixel = 0; pixel < count;) {
@@ -61,7 +72,7 @@ void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t f
         gather(x, line, scratch + pixel * depth);
         pixel += line.count;
       }
-      matrix_.multiply({scratch, depth, count, 1, 0, depth}, first, last, clamp_, y);
+      matrix_.multiply({scratch, depth, count, 1, 0, depth}, first, last, clamp_, y, group);
     }
     begin += count;
     y += count * matrix_.outputs();
@@ -76,28 +87,43 @@ FloatRows FloatConvolution::copy_window(const float* x, const Piece& piece, floa
     float* const to = window + i * size;
     if (rows_.holds(row)) {
       const float* const line = x + (piece.image * rows_.input + row) * columns_.input * channels_;
-      copy_line(line, columns_.position(piece.column, 0), size, to);
+      copy_line(line, columns_.position(piece.column, 0), size / width_, to);
     } else {
       clear(to, size);
     }
   }
-  return {window, columns_.stride * channels_, piece.count, rows_.kernel, size, columns_.kernel * channels_};
+  return {window, columns_.stride * width_, piece.count, rows_.kernel, size, columns_.kernel * width_};
 }
 
-// `size` numbers of a line from a position on, which may lie outside.
-void FloatConvolution::copy_line(const float* line, int64_t position, int64_t size, float* to) const {
-  const int64_t end = columns_.input * channels_;
-  const int64_t begin = position * channels_;
-  const int64_t before = min(max<int64_t>(-begin, 0), size);
-  const int64_t inside = max<int64_t>(min(begin + size, end) - (begin + before), 0);
-  clear(to, before);
-  if (inside > 0) copy(line + begin + before, inside, to + before);
-  clear(to + before + inside, size - before - inside);
+// So many pixels of a line from a position on, which may lie outside.
+void FloatConvolution::copy_line(const float* line, int64_t position, int64_t pixels, float* to) const {
+  const int64_t before = min(max<int64_t>(-position, 0), pixels);
+  const int64_t inside = max<int64_t>(min(position + pixels, columns_.input) - (position + before), 0);
+  const float* const from = line + (position + before) * channels_;
+  clear(to, before * width_);
+  to += before * width_;
+  if (width_ == channels_) {
+    if (inside > 0) copy(from, inside * channels_, to);
+  } else {
+    copy_parts(from, inside, to);
+  }
+  clear(to + inside * width_, (pixels - before - inside) * width_);
 }
 
-// The patches of the piece's pixels, [pixels, KH, KW, C].
+// Of so many pixels the first channels, those of a group.
+void FloatConvolution::copy_parts(const float* from, int64_t pixels, float* to) const {
+  for (int64_t pixel = 0; pixel < pixels; ++pixel, from += channels_, to += width_) {
+    if (width_ == kFewChannels) {
+      copy(from, kFewChannels, to);
+    } else {
+      copy(from, width_, to);
+    }
+  }
+}
+
+// The patches of the piece's pixels, [pixels, KH, KW, C / groups], of the group whose channels begin at x.
 void FloatConvolution::gather(const float* x, const Piece& piece, float* patches) const {
-  const int64_t run = columns_.kernel * channels_;
+  const int64_t run = columns_.kernel * width_;
   for (int64_t i = 0; i < rows_.kernel; ++i, patches += run) {
     const int64_t row = rows_.position(piece.row, i);
     const float* const line = x + (piece.image * rows_.input + row) * columns_.input * channels_;
@@ -114,9 +140,9 @@ void FloatConvolution::gather(const float* x, const Piece& piece, float* patches
 
 // The pixels of a line that one row of the kernel meets, the first at `position`.
 void FloatConvolution::gather_line(const float* line, int64_t position, float* to) const {
-  if (columns_.dilation == 1) return copy_line(line, position, columns_.kernel * channels_, to);
-  for (int64_t j = 0; j < columns_.kernel; ++j, position += columns_.dilation, to += channels_) {
-    copy_line(line, position, channels_, to);
+  if (columns_.dilation == 1) return copy_line(line, position, columns_.kernel, to);
+  for (int64_t j = 0; j < columns_.kernel; ++j, position += columns_.dilation, to += width_) {
+    copy_line(line, position, 1, to);
   }
 }
 

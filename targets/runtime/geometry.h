@@ -37,4 +37,11 @@ inline bool slide(PaddingMode mode, int64_t input, int64_t kernel, int64_t strid
   return true;
 }
 
+// How many groups a convolution has whose filters meet so many of the channels; 0 where these are no equal parts of the
+// channels, or of the outputs.
+inline int64_t groups_of(int64_t channels, int64_t of_filter, int64_t outputs) {
+  if (of_filter == 0 || channels % of_filter != 0 || outputs % (channels / of_filter) != 0) return 0;
+  return channels / of_filter;
+}
+
 }  // namespace bnncc

@@ -221,10 +221,15 @@ class LoweringContext:
         if floats.size < SMALLEST_ROUNDED:
             return self.constant(floats, name)
         scaled = None if shares_scale else axis
-        if self._precision is WeightsPrecision.INT8 and hybrid and fits_int8(floats, scaled):
+        if hybrid and self.rounds_to_int8(floats, scaled):
             quotients, scales = quantize(floats, scaled)
             return self.writer.constant(name, quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, axis))
         return self._half(floats, name, axis)
+
+    def rounds_to_int8(self, floats: npt.NDArray[np.float32], axis: int | None) -> bool:
+        """True where `weight` makes them int8, with one scale for each index of `axis`, or one for all."""
+        is_asked = self._precision is WeightsPrecision.INT8 and floats.size >= SMALLEST_ROUNDED
+        return is_asked and fits_int8(floats, axis)
 
     def _half(self, array: npt.NDArray[np.float32], name: str, axis: int | None = None) -> Tensor:
         """A constant by way of float16, if that is asked for and the numbers suit."""

@@ -38,7 +38,7 @@ _SAME = 0
 
 @dataclass(frozen=True)
 class Need:
-    """Operator `index` is right from `runtime` on; `what` says what it is, "CONV_2D with groups"."""
+    """Operator `index` is right from `runtime` on; `what` says what it is, "PRELU with one slope"."""
 
     runtime: str
     index: int

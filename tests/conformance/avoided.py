@@ -86,23 +86,11 @@ def _weights() -> list[AvoidedForm]:
     stored = (quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, 0))
     name, wanted = "FULLY_CONNECTED with one int8 scale a channel", x @ weight.T + bias
     linear = _form(name, x, wanted, BuiltinOperator.FULLY_CONNECTED, [stored, bias], options, 9, 0.03)
-    image, kernel = normal(1, 6, 5, 4), normal(6, 3, 3, 2, seed=2)
-    grouped = _convolution(image, kernel, 2, (1, 1), (1, 1, 1, 1))
-    convolution = schema.Conv2DOptionsT()
-    convolution.strideH = convolution.strideW = convolution.dilationHFactor = convolution.dilationWFactor = 1
-    groups = _form(
-        "CONV_2D with groups",
-        image,
-        grouped,
-        BuiltinOperator.CONV_2D,
-        [kernel, np.zeros(6, np.float32)],
-        convolution,
-        1,
-    )
+    image = normal(1, 6, 5, 4)
     narrow, tall = normal(1, 8, 8, 3), normal(4, 3, 1, 3, seed=2)
     stepped = schema.Conv2DOptionsT()
     stepped.strideH, stepped.strideW, stepped.dilationHFactor, stepped.dilationWFactor = 1, 2, 1, 1
-    skipped = _convolution(narrow, tall, 1, (1, 2), (0, 0, 1, 1))
+    skipped = _convolution(narrow, tall, (1, 2), (0, 0, 1, 1))
     same = _form("CONV_2D, SAME, that leaves positions unread", narrow, skipped, BuiltinOperator.CONV_2D,
                  [tall, np.zeros(4, np.float32)], stepped)  # fmt: skip
     slope = np.full((1, 1, 1), 0.25, np.float32)
@@ -112,16 +100,16 @@ def _weights() -> list[AvoidedForm]:
     tiny, square = normal(2, 2, 2, 3), normal(4, 2, 2, 3, seed=2)
     unit = schema.Conv2DOptionsT()
     unit.strideH = unit.strideW = unit.dilationHFactor = unit.dilationWFactor = 1
-    filling = _convolution(tiny, square, 1, (1, 1), (0, 1, 0, 1))
+    filling = _convolution(tiny, square, (1, 1), (0, 1, 0, 1))
     filled = _form("CONV_2D, SAME, with a kernel of the map's size", tiny, filling, BuiltinOperator.CONV_2D,
                    [square, np.zeros(4, np.float32)], unit)  # fmt: skip
-    return [linear, groups, same, filled, prelu]
+    return [linear, same, filled, prelu]
 
 
-def _convolution(x: Array, kernel: Array, groups: int, strides: tuple[int, int], pads: tuple[int, ...]) -> Array:
+def _convolution(x: Array, kernel: Array, strides: tuple[int, int], pads: tuple[int, ...]) -> Array:
     """x [N, H, W, C], kernel [O, KH, KW, I]; pads as of `functional.pad`: left, right, top, bottom."""
     image, weight = (torch.from_numpy(array.astype(np.float64)).permute(0, 3, 1, 2) for array in (x, kernel))
-    y = functional.conv2d(functional.pad(image, pads), weight, stride=strides, groups=groups)
+    y = functional.conv2d(functional.pad(image, pads), weight, stride=strides)
     return np.ascontiguousarray(y.permute(0, 2, 3, 1).numpy())
 
 
@@ -148,7 +136,7 @@ def _half() -> AvoidedForm:
     """A convolution's float16 weights beside a float32 bias."""
     x, kernel = normal(1, 6, 5, 16), normal(32, 3, 3, 16, seed=2).astype(np.float16).astype(np.float32)
     offsets = normal(32, seed=3)
-    wanted = np.asarray(_convolution(x, kernel, 1, (1, 1), (1, 1, 1, 1)) + offsets, np.float32)
+    wanted = np.asarray(_convolution(x, kernel, (1, 1), (1, 1, 1, 1)) + offsets, np.float32)
     options = schema.Conv2DOptionsT()
     options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
 

@@ -29,10 +29,12 @@ class Conv2d final : public Operator {
     const Value& filters = preparation.value(inputs[1]);
     if (!is_float_map(x) || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
     const float* const weights = preparation.constant<float>(inputs[1], abi::kFloat32, filters.shape.elements());
-    if (weights == nullptr || filters.shape.rank != 4 || filters.shape.channels() != x.shape.channels()) {
-      return preparation.fail("its filters are not a constant float32 tensor of 4 axes with the input's channels");
+    if (weights == nullptr || filters.shape.rank != 4) {
+      return preparation.fail("its filters are not a constant float32 tensor of 4 axes");
     }
     const int outputs = filters.shape.dims[0];
+    const int64_t groups = groups_of(x.shape.channels(), filters.shape.channels(), outputs);
+    if (groups == 0) return preparation.fail("its filters have not the channels of an equal part of the input's");
     const bool has_bias = input_count == 3 && inputs[2] >= 0;
     const float* const bias = has_bias ? preparation.constant<float>(inputs[2], abi::kFloat32, outputs) : nullptr;
     if (has_bias && bias == nullptr) return preparation.fail("its bias is not one constant float32 a filter");
@@ -40,7 +42,7 @@ class Conv2d final : public Operator {
     if (!slide_windows(x.shape, filters.shape, axes)) return preparation.fail("its filters do not fit its input");
     const int64_t depth = filters.shape.elements() / outputs;
     const auto weight = [=](int64_t o, int64_t k) { return weights[o * depth + k]; };
-    if (!convolution_.prepare(preparation.kernels(), x.shape.channels(), axes, outputs, weight, bias, clamp_)) {
+    if (!convolution_.prepare(preparation.kernels(), x.shape.channels(), axes, outputs, groups, weight, bias, clamp_)) {
       return preparation.fail("out of memory");
     }
     return preparation.set_shape(output, {4,

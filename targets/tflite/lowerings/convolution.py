@@ -35,7 +35,10 @@ HYBRID_DEPTHWISE_VERSION = 6
 
 
 def lower_conv(node: ir.Node, context: LoweringContext) -> None:
-    """y = conv(x, w) + b, with one group, as many groups as channels (depthwise), or any number between."""
+    """y = conv(x, w) + b, with one group, as many groups as channels (depthwise), or any number between.
+
+    A CONV_2D has as many groups as its filters' channels fit into the input's.
+    """
     weight = _weight(node, context)
     windows = windows_of(node, context, weight.shape[2:])
     weight = _as_2d(weight)
@@ -48,7 +51,9 @@ def lower_conv(node: ir.Node, context: LoweringContext) -> None:
         _depthwise_conv_2d(tensor, weight, bias, result, context, windows, padding, activation)
     else:
         convolve = partial(_conv_2d, context=context, windows=windows, padding=padding, activation=activation)
-        _in_groups(convolve, groups, tensor, weight, bias, result, context)
+        # With int8 weights and a float32 map, interpreters have no kernel for several groups.
+        parts = groups if context.rounds_to_int8(weight, axis=0) else 1
+        _in_groups(convolve, parts, tensor, weight, bias, result, context)
     finish_spatial(output, result, context)
 
 

@@ -174,7 +174,9 @@ def test_convolutions(seed: int, most_channels: int) -> None:
         builtin = BuiltinOperator.DEPTHWISE_CONV_2D
     else:
         options = schema.Conv2DOptionsT()
-        weight = floats(rng, (filters, *kernel, channels))
+        groups = int(rng.choice([n for n in (1, 2, 3, 5) if channels % n == 0]))
+        filters *= groups
+        weight = floats(rng, (filters, *kernel, channels // groups))
         builtin = BuiltinOperator.CONV_2D
     options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
     size, outputs = windows(rng, options, kernel, dilates=True)

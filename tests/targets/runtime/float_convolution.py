@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -31,6 +31,7 @@ class FloatConv:
     activation: int
     has_bias: bool
     seed: int
+    groups: int = 1
 
     @classmethod
     def draw(cls, rng: np.random.Generator, channels: int) -> FloatConv:
@@ -45,7 +46,11 @@ class FloatConv:
         return cls(
             int(rng.integers(1, 3)), size, channels, int(rng.choice([1, 7, 16, 33, 64, 70])), kernel, pair(1, 2, 3),
             dilations, padding, int(rng.integers(0, 4)), bool(rng.integers(2)), int(rng.integers(2**31)),
-        )  # fmt: skip
+        ).in_groups(int(rng.choice([n for n in (1, 1, 2, 3, 4, 5, 10) if channels % n == 0])))  # fmt: skip
+
+    def in_groups(self, groups: int) -> FloatConv:
+        """With a number of filters that so many groups share equally."""
+        return replace(self, groups=groups, filters=-(-self.filters // groups) * groups)
 
     def windows(self) -> list[tuple[int, int]]:
         """(outputs, padding before) of both axes."""
@@ -54,7 +59,8 @@ class FloatConv:
     def arrays(self) -> tuple[Array, Array, Array]:
         """Input, filters and bias."""
         rng = np.random.default_rng(self.seed)
-        shapes = (self.filters, *self.kernel, self.channels), (self.filters,), (self.batch, *self.size, self.channels)
+        filters = (self.filters, *self.kernel, self.channels // self.groups)
+        shapes = filters, (self.filters,), (self.batch, *self.size, self.channels)
         weight, bias, x = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
         return x, weight, bias if self.has_bias else np.zeros_like(bias)
 
@@ -85,7 +91,7 @@ class FloatConv:
         return np.clip(y, *CLAMPS[self.activation]), float(magnitude.max())
 
     def _sum(self, x: Array, weight: Array) -> Array:
-        return sums(x, weight, self.windows(), self.strides, self.dilations)
+        return sums(x, weight, self.windows(), self.strides, self.dilations, groups=self.groups)
 
 
 def quantize(writer: ModelWriter, x: Tensor) -> Tensor:

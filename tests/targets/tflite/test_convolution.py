@@ -34,7 +34,8 @@ def test_groups_dilation_and_uneven_padding(attributes, group, bias):
     content = assert_same(conv(6, 12, (3, 2), (9, 10), attributes, group=group, bias=bias))
     counts = operators(content)
     assert counts["DEPTHWISE_CONV_2D"] == (group == 6)
-    assert counts["CONV_2D"] == (0 if group == 6 else group)
+    assert counts["CONV_2D"] == (group != 6)
+    assert counts["SPLIT"] == counts["CONCATENATION"] == 0
 
 
 def test_depthwise_with_a_channel_multiplier_dilation_and_padding():

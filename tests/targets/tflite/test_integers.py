@@ -103,6 +103,7 @@ BODIES = {
     "strided": "y = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(x, w, b)",
     "dilated, with relu": "a = Conv<dilations=[2, 2]>(x, w, b) y = Relu(a)",
     "with relu6": "a = Conv(x, w, b) y = Clip(a, zero, six)",
+    "in groups": "a = Conv(x, w, b) y = Conv<group=3, pads=[1, 1, 1, 1]>(a, g, b)",
     "depthwise": "a = Conv(x, w, b) y = Conv<group=24, pads=[1, 1, 1, 1]>(a, d)",
     "max pool": "a = Conv(x, w, b) y = MaxPool<kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]>(a)",
     "average pool": "a = Conv(x, w, b) y = AveragePool<kernel_shape=[2, 2], strides=[2, 2]>(a)",
@@ -114,7 +115,7 @@ BODIES = {
 CONSTANTS = {
     "w": W, "b": B, "d": normal(24, 1, 3, 3, seed=1), "v": normal(24, 8, 3, 3, seed=2), "k": normal(24, 1, 1, seed=3),
     "p": np.abs(normal(24, 1, 1, seed=4)), "l": normal(8 * 9 * 9, 40, seed=5), "m": normal(40, seed=6),
-    "zero": np.float32(0), "six": np.float32(6),
+    "g": normal(24, 8, 3, 3, seed=7), "zero": np.float32(0), "six": np.float32(6),
 }  # fmt: skip
 
 

@@ -24,7 +24,6 @@ from tests.targets.tflite.compare import assert_same, node_model, normal, operat
     [
         ("REVERSE_V2 of two axes", "litert-1.0"),
         ("FULLY_CONNECTED with one int8 scale a channel", "litert-1.0"),
-        ("CONV_2D with groups", "tflite-2.11"),
         ("CONV_2D, SAME, that leaves positions unread", "litert-2.2"),
         ("CONV_2D, SAME, with a kernel of the map's size", runtimes.NONE),
         ("PRELU with one slope", "litert-1.0"),

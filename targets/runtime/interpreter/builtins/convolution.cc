@@ -16,7 +16,8 @@ class Convolution : public Builtin {
     const Shape filter = setup.shape(1);
     if (setup.type(0) != abi::kFloat32) return setup.fail("it does not take this type");
     if (x.rank != 4 || filter.rank != 4) return setup.fail(kNoMap);
-    if (filter.dims[3] != x.dims[3]) return setup.fail("its filters have not the input's channels");
+    const int64_t groups = groups_of(x.dims[3], filter.dims[3], filter.dims[0]);
+    if (groups == 0) return setup.fail("its filters have not the channels of an equal part of the input's");
     const FlatbufferTable& options = setup.options();
     const Windows windows(options, filter, 4);
     Clamp clamp;
@@ -30,7 +31,7 @@ class Convolution : public Builtin {
     const int64_t depth = filter.elements() / filter.dims[0];
     const auto weight = [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); };
     pixels_ = y.elements() / y.dims[3];
-    return (convolution_.prepare(setup.kernels(), x.dims[3], axes, filter.dims[0], weight, bias.data(), clamp) &&
+    return (convolution_.prepare(setup.kernels(), x.dims[3], axes, filter.dims[0], groups, weight, bias.data(), clamp) &&
             plan(team, setup.kernels()->float_rows)) ||
            setup.fail("out of memory");
   }
