@@ -22,15 +22,8 @@ from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
 from tests.bundle import example
+from tests.bundle.elf import MACHINES, elf
 from tests.needs import debian, need_zig, needs
-
-# By ABI: ELF's number of the machine, and whether its words have 64 bits.
-MACHINES = {
-    "aarch64-linux-gnu": (183, True),
-    "arm-linux-gnueabihf": (40, False),
-    "arm64-v8a": (183, True),
-    "armeabi-v7a": (40, False),
-}
 
 
 def invoke(*arguments: object) -> click.testing.Result:
@@ -42,12 +35,6 @@ def invoke(*arguments: object) -> click.testing.Result:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return example.write_model(tmp_path_factory.mktemp("file"))
-
-
-def elf(path: Path) -> tuple[int, bool]:
-    header = path.read_bytes()[:20]
-    assert header[:4] == b"\x7fELF"
-    return int.from_bytes(header[18:20], "little"), header[4] == 2
 
 
 def stand_in(folder: Path, name: str, status: int = 0) -> Path:
@@ -107,29 +94,6 @@ def test_the_file_s_own_target_is_the_default(file: Path, tmp_path: Path) -> Non
     need_zig()
     assert invoke(file, "-o", tmp_path / "bundle").exit_code == 0
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["target"] == "raspberry-pi-4"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["android-arm64", "android-armv7"])
-def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(
-    file: Path, tmp_path: Path, target: str
-) -> None:
-    need_zig()
-    folder, abi = tmp_path / "bundle", TARGETS[target].abi
-    result = invoke(file, "--target", target, "-o", folder)
-    assert result.exit_code == 0, result.output
-    library = folder / "jniLibs" / abi / "libbnncc_runtime.so"
-    assert elf(library) == MACHINES[abi]
-    kotlin = (folder / "BnnccDelegate.kt").read_text()
-    package = re.search(r"^package ([\w.]+)$", kotlin, re.MULTILINE)
-    assert package is not None
-    prefix = f"Java_{package[1].replace('.', '_')}_BnnccDelegate_00024Companion_"
-    for function in re.findall(r"external fun (\w+)", kotlin):
-        assert f"{prefix}{function}\0".encode() in library.read_bytes()
-    program = folder / "bnncc_run"
-    assert elf(program) == MACHINES[abi]
-    assert program.stat().st_mode & 0o111
-    assert "adb push bnncc_run model.tflite check_images.npy" in (folder / "README.md").read_text()
 
 
 def test_a_folder_with_something_in_it_stays(file: Path, tmp_path: Path) -> None:

@@ -6,21 +6,25 @@ BNNCC_SYSROOTS; what else a device would have is put there too (Pillow by pip, T
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click.testing
 import numpy as np
 import pytest
 
 from bnncc.bundle import android_toolchain, write_bundle
 from bnncc.bundle.android import SHELL_FILES
+from bnncc.cli import main
 from bnncc.ir.modes import Padding
 from bnncc.runtime import Platform
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
+from tests.bundle.elf import MACHINES, elf
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
 from tests.targets.runtime import sysroot
 from tests.wheels.quick_wheel import write_wheel
@@ -117,7 +121,8 @@ def test_a_32_bit_raspberry_pi_computes_the_same(tmp_path: Path) -> None:
 class Phone:
     """An emulated phone.
 
-    folder: what `bnncc deploy --adb` pushes; delegate: the bundle's for apps; libraries: Android's; root: for qemu.
+    folder: what `bnncc deploy --adb` pushes; delegate: the bundle's for apps; libraries: Android's; root: for qemu;
+    bundle: the whole of it.
     """
 
     abi: str
@@ -125,6 +130,7 @@ class Phone:
     delegate: Path
     libraries: Path
     root: Path
+    bundle: Path
 
     def run(self, *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         program = (folder or self.folder) / "bnncc_run"
@@ -137,13 +143,30 @@ def phone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     need(shutil.which("mmdebstrap"), debian("mmdebstrap"))
     target = find_target(request.param)
     made, pushed, libraries = (tmp_path_factory.mktemp(name) for name in ("made", "pushed", "libraries"))
-    bundle = made / "bundle"
-    write_bundle(example.model(), target, bundle, data=str(example.IMAGES))
+    bundle, file = made / "bundle", example.write_model(made)
+    arguments = ["bundle", str(file), "--target", target.name, "--data", str(example.IMAGES), "-o", str(bundle)]
+    result = click.testing.CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
     for path in filter(Path.is_file, (bundle / name for name in SHELL_FILES)):
         shutil.copy(path, pushed / path.name)
     android_emulation.make_libraries(target.abi, libraries)
     delegate = bundle / "jniLibs" / target.abi / "libbnncc_runtime.so"
-    return Phone(target.abi, pushed, delegate, libraries, android_emulation.make_glibc(sysroots(), target.abi))
+    root = android_emulation.make_glibc(sysroots(), target.abi)
+    return Phone(target.abi, pushed, delegate, libraries, root, bundle)
+
+
+def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(phone: Phone) -> None:
+    assert elf(phone.delegate) == MACHINES[phone.abi]
+    kotlin = (phone.bundle / "BnnccDelegate.kt").read_text()
+    package = re.search(r"^package ([\w.]+)$", kotlin, re.MULTILINE)
+    assert package is not None
+    prefix = f"Java_{package[1].replace('.', '_')}_BnnccDelegate_00024Companion_"
+    for function in re.findall(r"external fun (\w+)", kotlin):
+        assert f"{prefix}{function}\0".encode() in phone.delegate.read_bytes()
+    program = phone.bundle / "bnncc_run"
+    assert elf(program) == MACHINES[phone.abi]
+    assert program.stat().st_mode & 0o111
+    assert "adb push bnncc_run model.tflite check_images.npy" in (phone.bundle / "README.md").read_text()
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
