@@ -125,6 +125,7 @@ def _builtins(abi: Abi, zig: Path, folder: Path) -> Path:
     """The archive of what a compiler calls where the processor has no instruction."""
     library = folder / "libbuiltins.a"
     options = ["-target", abi.zig_target, f"-mcpu={abi.zig_processor}", "-O", "ReleaseFast", f"-femit-bin={library}"]
+    options.append("-fPIC")  # the default up to zig 0.15 alone
     call([*ZIG, "build-lib", str(zig / "compiler_rt.zig"), *options], folder)
     return library
 
