@@ -1,9 +1,9 @@
 """The delegate for Android's apps: an AAR, and the folder of a Maven repository that Gradle takes it from.
 
-    dist/maven/dev/bnncc/bnncc-runtime/0.1.0/
-        bnncc-runtime-0.1.0.aar         AndroidManifest.xml, classes.jar, jni/ABI/libbnncc_runtime.so, …
-        bnncc-runtime-0.1.0.pom
-        *.md5 *.sha1 *.sha256 *.sha512
+dist/maven/dev/bnncc/bnncc-runtime/0.1.0/
+    bnncc-runtime-0.1.0.aar         AndroidManifest.xml, classes.jar, jni/ABI/libbnncc_runtime.so, …
+    bnncc-runtime-0.1.0.pom
+    *.md5 *.sha1 *.sha256 *.sha512
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POM = f"""\
   <version>{__version__}</version>
   <packaging>aar</packaging>
   <name>{ARTIFACT}</name>
-  <description>A delegate for TensorFlow Lite (2.14 or later) and LiteRT: binary networks compiled by bnncc</description>
+  <description>A delegate for TensorFlow Lite and LiteRT: binary networks compiled by bnncc</description>
   <licenses>
     <license>
       <name>Apache-2.0</name>
