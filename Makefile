@@ -13,7 +13,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,11 +105,14 @@ bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 bench-growth: $(VENV)/installed-base ## measure each pass on 25 to 200 blocks: what is linear takes the same time a block
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 
-# The revision that `make bench-against` compares with.
+# The revision that `make bench-against` and `make bench-install` compare with.
 REV ?= 6a908d8
 
 bench-against: $(VENV)/installed-dev ## measure whole networks beside an earlier revision's, in turns: make bench-against REV=6a908d8
 	$(BIN)/python benchmarks/against.py $(REV)
+
+bench-install: $(VENV)/bin/python ## measure an installation's size and the CPU time of bnncc inspect beside an earlier revision's: make bench-install REV=6a908d8
+	$(BIN)/python benchmarks/installed.py $(REV)
 
 bench-lce: $(VENV)/installed-base ## compare larq-zoo's networks, compiled by bnncc, with LCE's own converter's files (fetches TensorFlow)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lce/compare.py

@@ -8,14 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bnncc.bundle.android_toolchain import API_LEVEL, FILES, compile_for_android
+from bnncc.bundle.android_toolchain import (
+    API_LEVEL,
+    FILES,
+    KOTLIN,
+    LIBRARY,
+    compile_app_library,
+    compile_for_android,
+)
 from bnncc.bundle.check_data import CheckData
 from bnncc.inference import Model
 from bnncc.runtime.build import program_sources, sources
 from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
 
-LIBRARY, PROGRAM = "libbnncc_runtime.so", "bnncc_run"
+PROGRAM = "bnncc_run"
 # What the program in `adb shell` needs beside it, itself included.
 SHELL_FILES = (PROGRAM, "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
 
@@ -56,9 +63,8 @@ def write_android(model: Model, target: Target, compiler: str, check: CheckData,
     """
     libraries = folder / "jniLibs" / target.abi
     libraries.mkdir(parents=True)
-    code = [*sources(), FILES / "jni.cc"]
-    compile_for_android(target.abi, compiler, code, libraries / LIBRARY, exports=FILES / "exports.map")
-    shutil.copyfile(FILES / "BnnccDelegate.kt", folder / "BnnccDelegate.kt")
+    compile_app_library(target.abi, compiler, libraries / LIBRARY)
+    shutil.copyfile(KOTLIN, folder / KOTLIN.name)
     for name, array in (("images", check.images), ("outputs", check.outputs)):
         content = io.BytesIO()
         np.save(content, array)

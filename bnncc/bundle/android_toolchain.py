@@ -16,11 +16,13 @@ from pathlib import Path
 
 from bnncc.bundle.toolchain import check_zig
 from bnncc.runtime import BuildError
-from bnncc.runtime.build import MACHINE_FLAGS, ZIG, call, flags
+from bnncc.runtime.build import MACHINE_FLAGS, ZIG, call, flags, sources
 
 # Android 7.0.
 API_LEVEL = 24
 FILES = Path(__file__).parent / "files" / "android"
+# The library of an app, and the class that loads it.
+LIBRARY, KOTLIN = "libbnncc_runtime.so", FILES / "BnnccDelegate.kt"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ STUBS = {
 }  # fmt: skip
 # Headers of 16 KiB pages, which newer phones have; they fit smaller ones.
 LINKER_FLAGS = ("--hash-style=both", "-z", "max-page-size=16384", "-z", "defs", "-s")
+
+
+def compile_app_library(abi: str, compiler: str, output: Path) -> None:
+    """Write the delegate of an app, which `KOTLIN` loads, to `output`.  BuildError as of `compile_for_android`."""
+    compile_for_android(abi, compiler, [*sources(), FILES / "jni.cc"], output, exports=FILES / "exports.map")
 
 
 def compile_for_android(
@@ -124,7 +131,9 @@ def _stub(name: str, symbols: Sequence[str], target: Sequence[str], folder: Path
 def _builtins(abi: Abi, zig: Path, folder: Path) -> Path:
     """The archive of what a compiler calls where the processor has no instruction."""
     library = folder / "libbuiltins.a"
-    options = ["-target", abi.zig_target, f"-mcpu={abi.zig_processor}", "-O", "ReleaseFast", f"-femit-bin={library}"]
+    # Code for a library, which is the default up to zig 0.15 alone.
+    options = ["-target", abi.zig_target, f"-mcpu={abi.zig_processor}", "-O", "ReleaseFast", "-fPIC"]
+    options.append(f"-femit-bin={library}")
     call([*ZIG, "build-lib", str(zig / "compiler_rt.zig"), *options], folder)
     return library
 

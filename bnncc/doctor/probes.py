@@ -29,7 +29,11 @@ def probe_lce() -> list[Row]:
         return [Row(RUNTIMES, Runtime.LCE.title, State.MISSING, missing)]
     from importlib.metadata import version
 
-    return [_run_tiny_file(Runtime.LCE.value, f"larq-compute-engine {version('larq-compute-engine')}")]
+    from bnncc.inference.lce_process import PYTHON_VARIABLE
+
+    python = os.environ.get(PYTHON_VARIABLE)
+    name = f"in {python}" if python else f"larq-compute-engine {version('larq-compute-engine')}"
+    return [_run_tiny_file(Runtime.LCE.value, name)]
 
 
 def probe_litert() -> list[Row]:

@@ -3,6 +3,8 @@
 In reading order:
 
 - `graph_runner.py`  a graph in ONNX Runtime
+- `lce.py`           LCE's interpreter, here or as a program of another Python
+- `lce_process.py`   that program, from here
 - `runners.py`       a file in either interpreter
 - `classes.py`       which outputs name a class
 - `model.py`         the file as its user meets it

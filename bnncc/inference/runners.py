@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
 from bnncc.errors import InputError
+from bnncc.inference import lce
+from bnncc.inference.lce_process import PYTHON_VARIABLE, DistantInterpreter, why_not_there
 from bnncc.ir.arrays import Array
 from bnncc.runtime import BuildError, LitertRunner, library_path
 from bnncc.system.standard_error import without_info
-
-# LCE 0.16's interpreter is built against it; with NumPy 2 it refuses every input ("Expected N bytes but got 0").
-NUMPY_OF_LCE = 1
 
 
 class FileRunner(Protocol):
@@ -98,40 +94,33 @@ def _available() -> Iterator[Runtime]:
 
 
 def _why_lce_is_missing() -> str | None:
-    if importlib.util.find_spec("larq_compute_engine") is None:
-        return "larq-compute-engine is not installed: pip install 'bnncc[lce]' (x86-64, Python 3.10 to 3.12)"
-    if int(np.__version__.split(".")[0]) > NUMPY_OF_LCE:
-        return f"larq-compute-engine takes arrays of NumPy {NUMPY_OF_LCE}, and NumPy {np.__version__} is installed"
-    return None
+    python = os.environ.get(PYTHON_VARIABLE)
+    if python:
+        return why_not_there(python)
+    reason = lce.why_not_here()
+    if reason is None:
+        return None
+    return (
+        f"{reason}: pip install 'bnncc[lce]' (x86-64, Python 3.10 to 3.12, NumPy 1), or let {PYTHON_VARIABLE} name a "
+        "Python that has both, as of an environment with larq-compute-engine and numpy<2"
+    )
 
 
 class LceRunner:
-    """A .tflite file in LCE's own interpreter (x86-64), loaded without TensorFlow."""
+    """A .tflite file in LCE's own interpreter (x86-64): here, or in the Python that BNNCC_LCE_PYTHON names."""
 
     def __init__(self, content: bytes, threads: int = 1, *, fastest: bool = False) -> None:
         """`fastest` turns on LCE's indirect kernel and XNNPACK for the float operators; the default is LCE's own."""
-        wrapper = _wrapper()
+        python = os.environ.get(PYTHON_VARIABLE)
         with without_info():
-            # reference bconv, indirect bgemm, XNNPACK
-            self._interpreter = wrapper.LiteInterpreter(content, threads, False, fastest, fastest)
+            self._interpreter = (
+                DistantInterpreter(python, content, threads, fastest)
+                if python
+                else lce.open_interpreter(content, threads, fastest)
+            )
         self.input_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.input_shapes]
         self.output_shapes: list[tuple[int, ...]] = [tuple(shape) for shape in self._interpreter.output_shapes]
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """One array for each input, in the file's shapes and types, in; the outputs out."""
         return [np.asarray(output) for output in self._interpreter.predict([np.asarray(x, order="C") for x in inputs])]
-
-
-@functools.cache
-def _wrapper() -> ModuleType:
-    """LCE's interpreter extension alone: importing the package `larq_compute_engine` would import TensorFlow."""
-    spec = importlib.util.find_spec("larq_compute_engine")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("larq-compute-engine is not installed")
-    path = Path(spec.submodule_search_locations[0]) / "tflite" / "python" / "interpreter_wrapper_lite.so"
-    extension = importlib.util.spec_from_file_location("interpreter_wrapper_lite", path)
-    if extension is None or extension.loader is None:
-        raise ImportError(f"{path} cannot be loaded")
-    module = importlib.util.module_from_spec(extension)
-    extension.loader.exec_module(module)
-    return module

@@ -49,12 +49,15 @@ Sign (x) => (y)
 }
 """
 
+# Behind an Identity ONNX Runtime's inference of shapes does not look for the amounts: up to 1.23, the last for Python
+# 3.10, it takes a Constant of integers in a function for a tensor without axes, and refuses the Pad.
 _BINARY_CONV_BODY = """
 BinaryConv <strides, dilations, group, pads, pad_value, sum_min: float = -16777216.0, sum_max: float = 16777216.0>
     (x, weight, multiplier, bias) => (y)
 {
     axes = Constant <value_ints = [2, 3]> ()
-    amounts = Constant <value_ints: ints = @pads> ()
+    ints = Constant <value_ints: ints = @pads> ()
+    amounts = Identity (ints)
     value = Constant <value_float: float = @pad_value> ()
     padded = Pad (x, amounts, value, axes)
     sums = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (padded, weight)
@@ -73,7 +76,8 @@ _BINARY_CONV_SIGN_BODY = """
 BinaryConvSign <strides, dilations, group, pads, pad_value> (x, weight, threshold) => (y)
 {
     axes = Constant <value_ints = [2, 3]> ()
-    amounts = Constant <value_ints: ints = @pads> ()
+    ints = Constant <value_ints: ints = @pads> ()
+    amounts = Identity (ints)
     value = Constant <value_float: float = @pad_value> ()
     padded = Pad (x, amounts, value, axes)
     sums = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (padded, weight)

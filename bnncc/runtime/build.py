@@ -35,6 +35,9 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 # glibc's names of what Linux runs on.
 ZIG_TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7": "arm-linux-gnueabihf"}
 MACHINE_FLAGS = {"armv7": ["-mfpu=neon"]}
+# Clang's: `operator delete` is the library's own, and would stand in for that of the whole process.  Elsewhere the
+# linker is told what to export.  (The flag has a newer name, which clang before LLVM 18 does not know.)
+SYSTEM_FLAGS = {"macos": ["-fvisibility-global-new-delete-hidden"]}
 # Where the delegate's sources and headers lie, below `source_folder`.
 LIBRARY_FOLDERS = (".", "operators", "kernels")
 INTERPRETER_FOLDERS = ("interpreter", "interpreter/builtins")
@@ -141,6 +144,10 @@ def flags() -> list[str]:
     return (source_folder() / "flags.txt").read_text().split()
 
 
+def _source_flags(target: Platform) -> list[str]:
+    return [*flags(), *SYSTEM_FLAGS.get(target.system, [])]
+
+
 def compiler(target: Platform) -> list[str]:
     """The command that compiles for `target`: $CXX, the system's c++, g++ or clang++, or ziglang.
 
@@ -179,12 +186,12 @@ def zig(target: Platform) -> list[str]:
 
 def fingerprint(target: Platform) -> str:
     """Changes with whatever changes the delegate that is built here: sources, flags, compiler, target."""
-    return _digest(LIBRARY_FOLDERS, str(target), *compiler(target), *flags())
+    return _digest(LIBRARY_FOLDERS, str(target), *compiler(target), *_source_flags(target))
 
 
 def stamp(target: Platform) -> str:
     """Changes with whatever the sources say of the library of a wheel: one of another stamp is another version's."""
-    return _digest((*LIBRARY_FOLDERS, *INTERPRETER_FOLDERS, "c_api"), str(target), *flags())
+    return _digest((*LIBRARY_FOLDERS, *INTERPRETER_FOLDERS, "c_api"), str(target), *_source_flags(target))
 
 
 def _digest(folders: Sequence[str], *words: str) -> str:
@@ -244,7 +251,7 @@ def compile_program(command: list[str], target: Platform, output: Path) -> None:
 
 
 def _flags(target: Platform) -> list[str]:
-    return [*flags(), *MACHINE_FLAGS.get(target.machine, []), "-nodefaultlibs", "-s"]
+    return [*_source_flags(target), *MACHINE_FLAGS.get(target.machine, []), "-nodefaultlibs", "-s"]
 
 
 def _libraries(command: list[str], target: Platform, *before: str) -> list[str]:

@@ -1,10 +1,11 @@
-"""Makes the wheels and sdists of bnncc and bnncc-runtime.
+"""Makes the wheels and sdists of bnncc and bnncc-runtime, and the AAR for Android.
 
     python -m bnncc.wheels [--output dist] [PLATFORM …]      PLATFORM: as of --list; all without one
 
 For every platform the native code is compiled with ziglang, once for these sources (`build/wheels`).  bnncc has a wheel
 for each platform that its own requirements have wheels for, and one of Python alone, which compiles the delegate when
-it is first needed; bnncc-runtime has one for each platform.
+it is first needed; bnncc-runtime has one for each platform.  The AAR needs kotlinc as well: without it, and without a
+PLATFORM, all else is made.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bnncc.runtime.build import PLATFORMS, BuildError, Platform
+from bnncc.wheels.android import write_maven
 from bnncc.wheels.contents import write_platform_wheel
+from bnncc.wheels.kotlin import why_no_kotlin
 from bnncc.wheels.native import compile_native, files_of_library
 from bnncc.wheels.platforms import COMPILER_PLATFORMS, WITHOUT_LITERT, tag
 
@@ -26,6 +31,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 RUNTIME = REPOSITORY / "targets" / "bnncc_runtime"
 NATIVE = REPOSITORY / "build" / "wheels"
 BY_NAME = {str(target).replace(" ", "-"): target for target in PLATFORMS}
+ANDROID = "android"
 
 
 def build_pure(project: Path, output: Path, *options: str) -> Path:
@@ -70,24 +76,45 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the platforms")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "dist", help="the folder of the wheels (dist)")
     arguments = parser.parse_args()
+    names = [*BY_NAME, ANDROID]
     if arguments.list:
-        print("\n".join(BY_NAME))
+        print("\n".join(names))
         return
-    unknown = sorted(set(arguments.platforms) - set(BY_NAME))
+    unknown = sorted(set(arguments.platforms) - set(names))
     if unknown:
-        parser.error(f"no such platform: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
+        parser.error(f"no such platform: {', '.join(unknown)}; there are {', '.join(names)}")
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     try:
-        compiler, runtime = build_pure(REPOSITORY, output), build_runtime(output)
-        print(f"{compiler.name}, which compiles the delegate, and both sdists")
-        for name in arguments.platforms or BY_NAME:
-            started = time.perf_counter()
-            for path in write_wheels(BY_NAME[name], compiler, runtime, output):
-                print(f"{path.name}  {path.stat().st_size / 1e3:,.0f} kB  ({time.perf_counter() - started:.0f} s)")
-        runtime.unlink()  # without a library it is of no use: pip takes the sdist
+        make_wheels([name for name in arguments.platforms or names if name != ANDROID], output)
+        if ANDROID in arguments.platforms or (not arguments.platforms and why_no_kotlin() is None):
+            with timed() as written:
+                written.append(write_maven(output, NATIVE))
+        elif not arguments.platforms:
+            print(f"no AAR for Android: {why_no_kotlin()}", file=sys.stderr)
     except BuildError as error:
         sys.exit(str(error))
+
+
+def make_wheels(names: Sequence[str], output: Path) -> None:
+    """The sdists and wheels for the platforms of these names; nothing where there is none."""
+    if not names:
+        return
+    compiler, runtime = build_pure(REPOSITORY, output), build_runtime(output)
+    print(f"{compiler.name}, which compiles the delegate, and both sdists", flush=True)
+    for name in names:
+        with timed() as written:
+            written.extend(write_wheels(BY_NAME[name], compiler, runtime, output))
+    runtime.unlink()  # without a library it is of no use: pip takes the sdist
+
+
+@contextmanager
+def timed() -> Iterator[list[Path]]:
+    """Print a line for each path that is put into the list, with its size and how long that took."""
+    started, written = time.perf_counter(), list[Path]()
+    yield written
+    for path in written:
+        print(f"{path.name}  {path.stat().st_size / 1e3:,.0f} kB  ({time.perf_counter() - started:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

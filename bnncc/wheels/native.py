@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
+from bnncc.bundle import android_toolchain
+from bnncc.bundle.android_toolchain import FILES
 from bnncc.runtime.build import (
     GLIBC,
     BuildError,
@@ -28,12 +31,13 @@ def compile_native(target: Platform, folder: Path) -> tuple[Path, Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     library, program = folder / target.library, folder / target.program
-    if not _is_current(library, target):
+    made_of = _digest(stamp(target), program_sources())
+    if not is_current(library, made_of):
         compile_library(zig(target), target, library, interpreter=True)
-        _sign(library, target)
-    if not _is_current(program, target):
+        sign(library, made_of)
+    if not is_current(program, made_of):
         compile_program(zig(target), target, program)
-        _sign(program, target)
+        sign(program, made_of)
     for path in (library, program):
         check_glibc(path)
     return library, program
@@ -50,22 +54,30 @@ def _sources_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sources")
 
 
-def _sources(target: Platform) -> str:
-    """Of what a file is made: the stamp, and the program's own sources."""
-    digest = hashlib.sha256(stamp(target).encode())
-    for source in program_sources():
-        digest.update(source.read_bytes())
+def app_sources(abi: str) -> str:
+    """Of what the library of Android's apps is made."""
+    files = [Path(android_toolchain.__file__), *(path for path in FILES.iterdir() if path.suffix in {".cc", ".map"})]
+    return _digest(f"{abi} {stamp(Platform('aarch64'))}", sorted(files))
+
+
+def _digest(first: str, files: Iterable[Path]) -> str:
+    """Of a stamp, and of what it does not cover; of the compiler's version too, which writes other code."""
+    digest = hashlib.sha256(f"{first} ziglang {version('ziglang')}".encode())
+    for path in files:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _is_current(path: Path, target: Platform) -> bool:
+def is_current(path: Path, made_of: str) -> bool:
+    """True where the file is there, made of these sources (a digest), and as it was built."""
     noted = _sources_path(path)
-    return noted.is_file() and noted.read_text() == _sources(target) and is_as_built(path)
+    return noted.is_file() and noted.read_text() == made_of and is_as_built(path)
 
 
-def _sign(path: Path, target: Platform) -> None:
+def sign(path: Path, made_of: str) -> None:
+    """Note beside the file what it was made of, and its own digest."""
     digest_path(path).write_text(f"{digest_of(path)}\n")
-    _sources_path(path).write_text(_sources(target))
+    _sources_path(path).write_text(made_of)
 
 
 def files_of_library(library: Path, target: Platform) -> Iterator[tuple[str, bytes]]:

@@ -8,20 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bnncc.bundle.android import FILES
+from bnncc.bundle.android_toolchain import FILES
 from bnncc.runtime import Platform
 from bnncc.runtime.build import compiler, flags, sources
+from bnncc.wheels.kotlin import compile_kotlin
 
 TOOLS = ("kotlinc", "javac", "java")
 LIBRARIES = Path("/usr/share/java")
-# The interface of org.tensorflow.lite, as far as an app implements it.
-DELEGATE = """\
-package org.tensorflow.lite;
-public interface Delegate extends java.io.Closeable {
-  long getNativeHandle();
-  @Override default void close() {}
-}
-"""
 MAIN = """\
 import dev.bnncc.BnnccDelegate
 
@@ -52,11 +45,10 @@ def test_the_class_makes_and_destroys_delegates(tmp_path: Path) -> None:
     code = [*sources(), FILES / "jni.cc"]
     script = f"-Wl,--version-script={FILES / 'exports.map'}"
     call(*compiler(Platform.here()), *flags(), "-shared", *code, script, "-o", tmp_path / "libbnncc_runtime.so")
-    (tmp_path / "Delegate.java").write_text(DELEGATE)
     (tmp_path / "Main.kt").write_text(MAIN)
     classes = tmp_path / "classes"
+    compile_kotlin(classes, tmp_path / "Main.kt")
     call("javac", "-d", classes, tmp_path / "Delegate.java")
-    call("kotlinc", "-cp", classes, "-d", classes, FILES / "BnnccDelegate.kt", tmp_path / "Main.kt")
     path = ":".join(map(str, [classes, *LIBRARIES.glob("kotlin-stdlib*.jar")]))
     problem = "bnncc: threads must be a number from 0 to 64"
     shown = call("java", f"-Djava.library.path={tmp_path}", "-cp", path, "MainKt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.cli import main
 from bnncc.errors import InputError
-from bnncc.inference import runners
-from bnncc.inference.runners import Runtime, available_runtimes, first_runtime
+from bnncc.inference import lce, runners
+from bnncc.inference.lce_process import PYTHON_VARIABLE
+from bnncc.inference.runners import LceRunner, Runtime, available_runtimes, first_runtime
 from bnncc.runtime import BuildError
 from bnncc.verification import verify
 from tests.passes.helpers import normal
@@ -81,7 +83,7 @@ def test_litert_proves_files_where_lce_is_not_installed(tmp_path: Path) -> None:
 
 def test_lce_is_not_run_beside_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first_runtime() is Runtime.LCE
-    monkeypatch.setattr(runners, "NUMPY_OF_LCE", 0)
+    monkeypatch.setattr(lce, "NUMPY_OF_LCE", 0)
     assert first_runtime() is Runtime.LITERT
     reason = Runtime.LCE.why_missing
     assert reason is not None
@@ -104,3 +106,56 @@ def test_without_any_the_message_says_what_to_install(monkeypatch: pytest.Monkey
     unproven = click.testing.CliRunner().invoke(main, [*command, "--no-verify"])
     assert unproven.exit_code == 0, unproven.output
     assert (tmp_path / "net.tflite").exists()
+
+
+def test_lce_in_a_python_of_its_own_yields_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compiled = bnncc.compile(Net().eval(), input_shapes=["1x32x6x6"])
+    x = compiled.as_stored(normal(1, 32, 6, 6))
+    (expected,) = LceRunner(compiled.content).run([x])
+    monkeypatch.setattr(lce, "NUMPY_OF_LCE", 0)
+    assert Runtime.LCE.why_missing is not None
+    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
+    assert Runtime.LCE.why_missing is None
+    first, second = (LceRunner(compiled.content, fastest=fastest) for fastest in (False, True))
+    assert first.input_shapes == [x.shape]
+    assert first.output_shapes == [expected.shape]
+    with pytest.raises(RuntimeError, match="Expected 6 for dimension 1 but found 3"):
+        first.run([x[:, :3]])
+    for runner in (first, second, first):
+        (found,) = runner.run([x])
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    del first
+    np.testing.assert_array_equal(second.run([x])[0], expected)
+    with pytest.raises(RuntimeError):
+        LceRunner(b"no file")
+    assert "INFO" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (None, "which cannot be run: No such file"),
+        ("exit 3", "whose process ended"),
+        ("echo nonsense", "whose process ended"),
+        (
+            """echo '{"error": "NumPy 2 is installed", "arrays": []}'""",
+            "in which LCE's interpreter does not run: NumPy 2",
+        ),
+    ],
+)
+def test_a_python_that_does_not_run_lce_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, reason: str
+) -> None:
+    python = tmp_path / "python"
+    if program is not None:
+        python.write_text(f"#!/bin/sh\n{program}\n")
+        python.chmod(0o755)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(python))
+    missing = Runtime.LCE.why_missing
+    assert missing is not None
+    assert f"BNNCC_LCE_PYTHON names {python}" in missing
+    assert reason in missing
+    assert first_runtime() is Runtime.LITERT
