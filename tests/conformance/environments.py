@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.needs import SYSROOTS
@@ -25,7 +25,8 @@ class Environment:
     """A runtime.  kind: as served.py takes it.  python, packages: of its virtual environment, none for this one's own.
 
     machine: of `sysroot.MACHINES`, where it is emulated.  has_xnnpack: it can be turned on and off.  delegate: LCE's
-    operators run in bnncc's.
+    operators run in bnncc's.  claims: all files have signs beside them, so that the delegate computes what it can.
+    home: the environment whose virtual environment it shares.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Environment:
     machine: str = ""
     has_xnnpack: bool = True
     delegate: bool = False
+    claims: bool = False
+    home: str = ""
 
 
 def _tflite(version: str, python: str) -> Environment:
@@ -49,7 +52,11 @@ def _litert(version: str) -> Environment:
     return Environment(f"litert-{version}", "ai_edge_litert", "3.11", packages, delegate=True)
 
 
-ENVIRONMENTS = (
+def _claiming(environment: Environment) -> Environment:
+    return replace(environment, name=f"{environment.name} + delegate", claims=True, home=environment.name)
+
+
+_STOCK = (
     Environment("tensorflow-2.2.0", "tensorflow", "3.8", ("tensorflow-cpu==2.2.0", "protobuf<3.21", "numpy<1.24"),
                 has_xnnpack=False),
     *(_tflite(version, python) for version, python in TFLITE.items()),
@@ -60,6 +67,9 @@ ENVIRONMENTS = (
     Environment("litert-2.3.0 aarch64", "ai_edge_litert", machine="aarch64", delegate=True),
     Environment("tflite-2.14 armv7", "tflite_runtime", machine="armv7", delegate=True),
 )  # fmt: skip
+# The oldest and the newest interpreter of each processor, and the one between TensorFlow Lite's and LiteRT's packages.
+_CLAIMING = ("tflite-2.14", "litert-1.0.1", "litert-2.3.0", "litert-2.3.0 aarch64", "tflite-2.14 armv7")
+ENVIRONMENTS = (*_STOCK, *(_claiming(one) for one in _STOCK if one.name in _CLAIMING))
 
 
 def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
@@ -87,7 +97,7 @@ def variables(environment: Environment) -> dict[str, str]:
 def _python(environment: Environment, folder: Path) -> Path:
     if not environment.packages:
         return Path(sys.executable)
-    place = folder / environment.name
+    place = folder / (environment.home or environment.name)
     ready, python = place / "ok", place / "bin" / "python"
     if not ready.exists():
         subprocess.run([_interpreter(environment.python), "-m", "venv", str(place)], check=True)

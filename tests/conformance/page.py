@@ -16,6 +16,8 @@ Results = Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
 
 # Those that run LCE's operators, by themselves or by the delegate.
 WITH_LCE = {one.name for one in ENVIRONMENTS if one.delegate or one.kind in ("lce", "bnncc")}
+# Those in which the delegate takes what it can.
+CLAIMING = {one.name for one in ENVIRONMENTS if one.claims}
 # So many forms of a group are named.
 NAMED = 4
 
@@ -26,10 +28,12 @@ Made by `make conformance`; not by hand.  Each form is a file of one operator (o
 emitter wrote.  It ran in each runtime in a process and a virtual environment of its own, with XNNPACK and without, on
 one thread and on two.  What is right was computed in float64 by ONNX's reference evaluator, and by PyTorch where that
 evaluator is wrong itself (`tests/conformance/reference_operators.py`).  The runtimes named aarch64 and armv7 ran under
-qemu.
+qemu.  Where a name ends in "+ delegate", each file has signs of its inputs and outputs beside what it computes, so that
+bnncc's delegate takes all that it can, as it does in a binary network.
 
 - **right**: the float32 next to the reference, in every element;
-- **rounded**: within 1e-5 of the largest element (int8 weights 3e-2, float16 2e-3), or a denormal that became 0;
+- **rounded**: within 1e-5 of the largest element (int8 weights 3e-2, float16 2e-3), or a denormal that became 0; of
+  operators in int8, which are right at the nearest step, half a step further for each that rounds;
 - **clamped**: the largest number where it should be infinite (x / 0): the built-in arithmetic has no infinity;
 - **refused**: the runtime says that it does not take the file; **wrong**: it says nothing; **ends**: the process ends.
 
@@ -67,10 +71,14 @@ not overflow between the terms."""
 def page(cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results) -> str:
     """The page, in Markdown."""
     operators = {name for case in cases for name in case.operators}
-    cells = len(cases) * sum(len(configurations) for configurations in results.values())
+    cells = sum(len(forms) for configurations in results.values() for forms in configurations.values()) - sum(
+        len(others) * len(configurations) for configurations in results.values()
+    )
     parts = [
         HEAD.format(forms=len(cases), operators=len(operators), runtimes=len(results), cells=cells),
         "## Ordinary numbers, ties and zeros\n\n" + "\n".join(_totals(cases, results)),
+        "## Operators of the file format\n\nWith the types of what they yield; of what they read, where that has 8 "
+        "bits.\n\n" + "\n".join(_types(cases)),
         "## By operator\n\nForms that are right or rounded in all configurations, of how many; what the others are.\n\n"
         + "\n".join(_by_operator(cases, results)),
         "## Every form that some runtime does not compute\n\nOn ordinary numbers, ties and zeros; LCE's operators need "
@@ -94,8 +102,19 @@ def worst(configurations: Mapping[str, Mapping[str, Mapping[str, int]]], title: 
 
 
 def _takes(runtime: str, case: Case, results: Results) -> bool:
-    """False where a runtime was given LCE's operators without the delegate."""
+    """False where a runtime was given LCE's operators without the delegate, or a form that has no sign beside it."""
+    if runtime in CLAIMING:
+        return case.beside is not None
     return not case.needs_lce or runtime in WITH_LCE
+
+
+def _types(cases: Sequence[Case]) -> Iterator[str]:
+    by_operator: dict[str, set[str]] = defaultdict(set)
+    for operator, dtype in sorted(pair for case in cases for pair in case.types):
+        by_operator[operator].add(dtype)
+    yield "| operator | types |"
+    yield "| --- | --- |"
+    yield from (f"| {operator} | {', '.join(sorted(by_operator[operator]))} |" for operator in sorted(by_operator))
 
 
 def _totals(cases: Sequence[Case], results: Results) -> Iterator[str]:
