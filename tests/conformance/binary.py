@@ -110,7 +110,8 @@ def _clipped() -> Iterator[Form]:
         constants: dict[str, Array | float] = {"w": signs(33, inside, 3, 3), "m": normal(33), "b": normal(33, seed=2)}
         name = f"{activation} [1,{inside},5,4] pads {brackets(pads)} of {value:+g}"
         body = f"s = bnncc.Sign (x) y = bnncc.BinaryConv <{attributes}> (s, w, m, b)"
-        yield Form("BinaryConv", name, body, floats("x", 1, inside, 5, 4), constants=constants)
+        # LCE multiplies a count of products, and adds m·K + b to it, of K products.
+        yield Form("BinaryConv", name, body, floats("x", 1, inside, 5, 4), constants=constants, reach=9.0 * inside)
 
 
 def _pools() -> Iterator[Form]:

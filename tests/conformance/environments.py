@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("served.py")
 ROOT = Path(__file__).parents[2]
 # TensorFlow Lite's Python package, by version, with a Python of its time.
 TFLITE = {"2.11": "3.9", "2.12": "3.9", "2.13": "3.9", "2.14": "3.11"}
-LITERT = ("1.0.1", "1.2.0", "1.3.0", "1.4.0", "2.0.3", "2.1.0", "2.1.6", "2.2.0", "2.3.0")
+LITERT = ("1.0.1", "1.1.2", "1.2.0", "1.3.0", "1.4.0", "2.0.3", "2.1.0", "2.1.6", "2.2.0", "2.3.0")
 
 
 @dataclass(frozen=True)

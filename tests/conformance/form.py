@@ -34,6 +34,7 @@ class Form:
     domain: "any", "positive" or "nonzero"; kinds: those of `values.KINDS` that have a meaning here, None for all.
     given: inputs that are no random numbers (indices), by name.
     integers: the file's layers, and what is between them, run in int8, in the ranges of `given`.
+    reach: how much larger than what it yields the numbers are that it adds.
     """
 
     operator: str
@@ -49,6 +50,7 @@ class Form:
     precision: WeightsPrecision = WeightsPrecision.FLOAT32
     opset: int = 18
     integers: bool = False
+    reach: float = 1.0
 
     @property
     def title(self) -> str:
@@ -58,7 +60,7 @@ class Form:
     @property
     def tolerance(self) -> float:
         """How far a right result may be off, relative to the largest one."""
-        return {
+        return self.reach * {
             WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
             WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
             WeightsPrecision.INT8: INT8_TOLERANCE,
