@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bnncc.targets.released import RUNTIMES
 from tests.needs import SYSROOTS
 from tests.targets.runtime import sysroot
 
@@ -38,6 +39,11 @@ class Environment:
     delegate: bool = False
     claims: bool = False
     home: str = ""
+
+    def is_older_than(self, runtime: str) -> bool:
+        """Whether it is older than one of `bnncc.targets.released.RUNTIMES`; never, where it is none of those."""
+        own = ".".join(self.name.split(" ")[0].split(".")[:2])
+        return own in RUNTIMES and RUNTIMES.index(own) < RUNTIMES.index(runtime)
 
 
 def _tflite(version: str, python: str) -> Environment:
@@ -70,6 +76,16 @@ _STOCK = (
 # The oldest and the newest interpreter of each processor, and the one between TensorFlow Lite's and LiteRT's packages.
 _CLAIMING = ("tflite-2.14", "litert-1.0.1", "litert-2.3.0", "litert-2.3.0 aarch64", "tflite-2.14 armv7")
 ENVIRONMENTS = (*_STOCK, *(_claiming(one) for one in _STOCK if one.name in _CLAIMING))
+# Where networks are run as well: the other interpreters that pip gives on 64-bit ARM, the oldest ones.
+_OLDEST = (("tflite-2.14 aarch64", "tflite_runtime", "tflite-runtime==2.14.0"),
+           ("litert-1.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==1.1.0"))  # fmt: skip
+OF_NETWORKS = (
+    *(one for one in _STOCK if one.delegate or one.kind in ("lce", "bnncc")),
+    *(Environment(name, kind, packages=(wheel, "numpy==1.26.4"), machine="aarch64", delegate=True)
+      for name, kind, wheel in _OLDEST),
+)  # fmt: skip
+# Of the wheels on ARM that are older than those of the machine's own packages.
+_PLATFORMS = ("manylinux_2_34_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
 
 
 def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
@@ -83,7 +99,8 @@ def command(environment: Environment, folder: Path, xnnpack: bool, threads: int,
     """served.py's command line up to FORMS; makes the virtual environment in `folder` where it is not there."""
     arguments = [environment.kind, str(int(xnnpack)), str(threads), library]
     if environment.machine:
-        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments])
+        packages = _emulated_packages(environment, folder) if environment.packages else None
+        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments], packages=packages)
     return [str(_python(environment, folder)), str(SCRIPT), *arguments]
 
 
@@ -104,6 +121,13 @@ def _python(environment: Environment, folder: Path) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *environment.packages], check=True)
         ready.touch()
     return python
+
+
+def _emulated_packages(environment: Environment, folder: Path) -> Path:
+    place = folder / environment.name.replace(" ", "-")
+    if not place.is_dir():
+        sysroot.install(place, _PLATFORMS, environment.packages)
+    return place
 
 
 def _interpreter(version: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from bnncc.targets.released import title
 from tests.conformance.avoided import AvoidedForm
 from tests.conformance.environments import ENVIRONMENTS
 from tests.conformance.matrix import ALL, Case
@@ -106,6 +108,24 @@ def _takes(runtime: str, case: Case, results: Results) -> bool:
     if runtime in CLAIMING:
         return case.beside is not None
     return not case.needs_lce or runtime in WITH_LCE
+
+
+def networks_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Of each network the share of its classes that are the reference's, by runtime; of a file that asks for a newer
+    runtime, nothing.
+    """
+    results = found["results"]
+    yield f"| network | right from | {' | '.join(results)} |"
+    yield f"| --- | --- |{' --- |' * len(results)}"
+    for network, oldest in found["oldest"].items():
+        cells = [_share(results[runtime].get(network)) for runtime in results]
+        yield f"| {network} | {title(oldest)} | {' | '.join(cells)} |"
+
+
+def _share(found: float | str | None) -> str:
+    if found is None or isinstance(found, str):
+        return found or "–"
+    return "✓" if found == 1 else f"{found:.2%}"
 
 
 def _types(cases: Sequence[Case]) -> Iterator[str]:
