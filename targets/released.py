@@ -13,6 +13,19 @@ NEWEST = RUNTIMES[-1]
 # The oldest one that takes the delegate: what a file's metadata do not say.
 ORDINARY = "tflite-2.14"
 
+# Of each the version in which every form, and every network, was run: docs/conformance.md.
+PROVEN = {
+    "tflite-2.11": "2.11.0", "tflite-2.12": "2.12.0", "tflite-2.13": "2.13.0", "tflite-2.14": "2.14.0",
+    "litert-1.0": "1.0.1", "litert-1.1": "1.1.2", "litert-1.2": "1.2.0", "litert-1.3": "1.3.0", "litert-1.4": "1.4.0",
+    "litert-2.0": "2.0.3", "litert-2.1": "2.1.0", "litert-2.2": "2.2.0", "litert-2.3": "2.3.0",
+}  # fmt: skip
+_PACKAGES = {"tflite": "tflite-runtime", "litert": "ai-edge-litert"}
+
+
+def package(runtime: str) -> tuple[str, str]:
+    """The package in Python's index that has it, and the version of `PROVEN`."""
+    return _PACKAGES[runtime.partition("-")[0]], PROVEN[runtime]
+
 
 def title(runtime: str) -> str:
     """As people call it: "LiteRT 1.4", "TensorFlow Lite 2.14"."""

@@ -76,9 +76,11 @@ _STOCK = (
 # The oldest and the newest interpreter of each processor, and the one between TensorFlow Lite's and LiteRT's packages.
 _CLAIMING = ("tflite-2.14", "litert-1.0.1", "litert-2.3.0", "litert-2.3.0 aarch64", "tflite-2.14 armv7")
 ENVIRONMENTS = (*_STOCK, *(_claiming(one) for one in _STOCK if one.name in _CLAIMING))
-# Where networks are run as well: the other interpreters that pip gives on 64-bit ARM, the oldest ones.
+# Where networks are run as well: the other interpreters that pip gives on 64-bit ARM, the oldest ones, and that of
+# Raspberry Pi OS Bullseye.
 _OLDEST = (("tflite-2.14 aarch64", "tflite_runtime", "tflite-runtime==2.14.0"),
-           ("litert-1.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==1.1.0"))  # fmt: skip
+           ("litert-1.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==1.1.0"),
+           ("litert-2.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==2.1.0"))  # fmt: skip
 OF_NETWORKS = (
     *(one for one in _STOCK if one.delegate or one.kind in ("lce", "bnncc")),
     *(Environment(name, kind, packages=(wheel, "numpy==1.26.4"), machine="aarch64", delegate=True)
