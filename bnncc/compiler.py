@@ -50,6 +50,7 @@ from bnncc.public_notes import has_labels, public_metadata
 from bnncc.system.memory import release_unused
 from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
+from bnncc.targets.released import NEWEST, ORDINARY, span_text
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.integer_file import as_integers
@@ -57,7 +58,6 @@ from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.released import NEWEST, ORDINARY, span_text
 from bnncc.targets.tflite.runtimes import MISREADS_HALF, beyond, needs, oldest
 
 DEFAULT_TARGET = "raspberry-pi-4"

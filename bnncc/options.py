@@ -16,12 +16,12 @@ from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
 from bnncc.ir.arrays import Array
 from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
+from bnncc.targets.released import ORDINARY, check_name
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.released import ORDINARY, check_name
 
 
 class ValueType(Enum):

@@ -8,9 +8,9 @@ One core's bandwidth is what others measured on boards, not the memory's peak, w
 - Pi 4, at 1.5 GHz: copies 2.5, fills 3.2 to 3.4 (the same); STREAM moves 4.8 to 5.6 (sci-pi.org.uk/bench/stream.html).
 - Pi 5: copies 5.6 to 6.2, reads 9.1 to 9.4 (github.com/raspberrypi/firmware/issues/1876).
 
-Interpreters: what pip gives with the Python of Raspberry Pi OS.  64-bit: ai-edge-litert, 2.1.0 on Bullseye (Python 3.9),
-2.3.0 on Bookworm (3.11) and Trixie (3.13).  32-bit: tflite-runtime 2.14.0 on Bullseye and Bookworm, and none on Trixie,
-where bnncc's own interpreter runs the file.
+Interpreters: what pip gives with the Python of Raspberry Pi OS.  64-bit: ai-edge-litert, 2.1.0 on Bullseye (Python
+3.9), 2.3.0 on Bookworm (3.11) and Trixie (3.13).  32-bit: tflite-runtime 2.14.0 for Python 3.11 at most, so none on
+Trixie, where bnncc's own interpreter runs the file.
 """
 
 from bnncc.targets.costs import Range
@@ -21,6 +21,7 @@ PI_3 = (1.2e9, Range(1.5e9, 2.5e9))
 PI_4 = (1.5e9, Range(3.2e9, 5.6e9))
 PI_5 = (2.4e9, Range(9.1e9, 12.3e9))
 ZERO_2_W = (1.0e9, Range(1.6e9, 2.6e9))
+
 
 def _wide(name: str, title: str, core: Core, hertz: float, bandwidth: Range) -> Target:
     return Target(

@@ -16,8 +16,7 @@ from bnncc.targets.released import package
 FILES = Path(__file__).parent / "files" / "raspberry_pi"
 LIBRARY = "libbnncc_runtime.so"
 REQUIREMENTS = "requirements.txt"
-# Beside the interpreter.  tflite-runtime is LiteRT's older name; it alone has wheels for 32-bit ARM, built against NumPy
-# 1.
+# Beside the interpreter.  tflite-runtime, the older name of LiteRT, has wheels for 32-bit ARM; its NumPy is version 1.
 PACKAGES = {"aarch64": f"-r {REQUIREMENTS} numpy pillow", "armv7": f'-r {REQUIREMENTS} "numpy<2" pillow'}
 # Of two versions, the older one is for Pythons that the newer one has no wheel for: Raspberry Pi OS Bullseye's.
 OLDER, NEWER = 'python_version < "3.10"', 'python_version >= "3.10"'

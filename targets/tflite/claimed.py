@@ -41,7 +41,11 @@ def _maps(file: TfliteFile, operator: Operator) -> list[Tensor]:
 
 def _is_taken(file: TfliteFile, operator: Operator) -> bool:
     tensors = [tensor for tensor in (*operator.inputs, *operator.outputs) if tensor is not None]
-    is_known = operator.name in _TAKEN and bool(operator.outputs) and all(len(tensor.shape) <= _MOST_AXES for tensor in tensors)
+    is_known = (
+        operator.name in _TAKEN
+        and bool(operator.outputs)
+        and all(len(tensor.shape) <= _MOST_AXES for tensor in tensors)
+    )
     return is_known and _TAKEN[operator.name](file, operator)
 
 

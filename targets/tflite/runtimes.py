@@ -85,7 +85,7 @@ def _age(runtime: str) -> int:
 
 
 def _needs_of(file: TfliteFile, operator: Operator) -> Iterator[Need]:
-    for runtime, what, reason, *since in (
+    for said in (
         *_custom(operator),
         *_versions(file, operator),
         *_moves(file, operator),
@@ -93,7 +93,8 @@ def _needs_of(file: TfliteFile, operator: Operator) -> Iterator[Need]:
         *_padding(file, operator),
         *_ranks(operator),
     ):
-        yield Need(runtime, operator.index, what, reason, *since)
+        runtime, what, reason, since = (*said, RUNTIMES[0])[:4]
+        yield Need(runtime, operator.index, what, reason, since)
 
 
 # (runtime, what, reason), and since when where it is not always.

@@ -57,7 +57,10 @@ def run(folder: Path, *arguments: object, flags: tuple[str, ...] = ()) -> subpro
 def test_a_check_says_where_the_interpreter_is_another_one_than_the_file_was_proven_for(folder: Path) -> None:
     installed = version("ai-edge-litert")
     manifest = json.loads((folder / MANIFEST).read_text())
-    for proven, said in (([installed], ""), (["1.2.3", "1.2.4"], "the file was proven for 1.2.3 and 1.2.4: pip install -r")):
+    for proven, said in (
+        ([installed], ""),
+        (["1.2.3", "1.2.4"], "the file was proven for 1.2.3 and 1.2.4: pip install -r"),
+    ):
         (folder / MANIFEST).write_text(json.dumps(manifest | {"proven": {"ai-edge-litert": proven}}))
         done = run(folder, "--check")
         assert done.returncode == 0, done.stderr

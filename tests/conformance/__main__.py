@@ -3,8 +3,8 @@
     python -m tests.conformance FOLDER [RUNTIME …]
 
 FOLDER keeps virtual environments and results; a runtime whose results are there for the same files, and the same
-sources of the delegate and of bnncc's interpreter where it has them, is not run again.  Without names, all runtimes, two
-at a time; the emulated ones where BNNCC_SYSROOTS names what they need.
+sources of the delegate and of bnncc's interpreter where it has them, is not run again.  Without names, all runtimes,
+two at a time; the emulated ones where BNNCC_SYSROOTS names what they need.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.targets.interpreter import native
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 AT_ONCE = 2
+# What `tests.conformance.networks` leaves in the folder.
+NETWORKS = "networks.json"
 
 
 def main() -> int:
@@ -57,7 +59,9 @@ def main() -> int:
         found = json.loads(path.read_text()) if path.exists() else {"digest": ""}
         if found["digest"] == digest(environment):
             results[environment.name] = found["results"]
-    PAGE.write_text(page(cases, others, results), encoding="utf-8")
+    path = folder / NETWORKS
+    networks = json.loads(path.read_text()) if path.exists() else None
+    PAGE.write_text(page(cases, others, results, networks), encoding="utf-8")
     return 0
 
 

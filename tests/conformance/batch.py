@@ -50,9 +50,7 @@ def run_batch(
     return outcomes
 
 
-def _serve(
-    command: Sequence[str], outcomes: list[Outcome], environment: dict[str, str] | None, seconds: float
-) -> None:
+def _serve(command: Sequence[str], outcomes: list[Outcome], environment: dict[str, str] | None, seconds: float) -> None:
     """One process, until it ends; appends an outcome for each form that it began."""
     environment = {**(environment or os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
     with (

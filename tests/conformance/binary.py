@@ -134,9 +134,13 @@ def _moves() -> Iterator[Form]:
                 key: value if isinstance(value, float) else np.asarray(value, np.int64)
                 for key, value in constants.items()
             }
-            inside = {"Slice of channels": 32, "Split of channels": 32, "Concat of channels": 128, "SpaceToDepth": 256, "DepthToSpace": 32}.get(
-                name, 64
-            )
+            inside = {
+                "Slice of channels": 32,
+                "Split of channels": 32,
+                "Concat of channels": 128,
+                "SpaceToDepth": 256,
+                "DepthToSpace": 32,
+            }.get(name, 64)
             attributes = _attributes(1, 1, 1, (0, 0, 0, 0), 0.0)
             body = f"s = bnncc.Sign (x) {move} y = bnncc.BinaryConv <{attributes}> (t, w, m, c)"
             given |= {"w": signs(3, inside, 1, 1), "m": normal(3), "c": normal(3, seed=2)}

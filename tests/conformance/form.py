@@ -60,11 +60,14 @@ class Form:
     @property
     def tolerance(self) -> float:
         """How far a right result may be off, relative to the largest one."""
-        return self.reach * {
-            WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
-            WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
-            WeightsPrecision.INT8: INT8_TOLERANCE,
-        }[self.precision]
+        return (
+            self.reach
+            * {
+                WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
+                WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
+                WeightsPrecision.INT8: INT8_TOLERANCE,
+            }[self.precision]
+        )
 
     def model(self) -> ir.Model:
         """The graph, in NCHW, its shapes known."""
@@ -136,9 +139,7 @@ def _in_int8(form: Form, model: ir.Model, content: bytes) -> bytes:
     values = Reference(model).values(form.given)
     # A PAD of the emitter's own adds zeros, which are in every range.
     ranges = {tensor.name: values[tensor.name.removesuffix("/pad")] for tensor in found.tensors}
-    return as_integers(
-        file, found, {name: (float(array.min()), float(array.max())) for name, array in ranges.items()}
-    )
+    return as_integers(file, found, {name: (float(array.min()), float(array.max())) for name, array in ranges.items()})
 
 
 def floats(name: str, *shape: int) -> str:

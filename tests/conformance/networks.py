@@ -30,6 +30,7 @@ from bnncc.runtime.library import built_library
 from bnncc.targets.tflite import runtimes
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance import environments
+from tests.conformance.__main__ import NETWORKS as NETWORKS_FOUND
 from tests.conformance.batch import Outcome, run_batch
 from tests.conformance.environments import Environment
 from tests.conformance.page import networks_table
@@ -40,7 +41,6 @@ from tests.targets.interpreter import native
 from tests.targets.runtime import named_networks
 from tests.test_papers import SMALL
 
-RESULTS = "networks.json"
 INPUTS = 2
 # Under emulation, beside others.
 SECONDS_A_NETWORK = 600.0
@@ -119,9 +119,7 @@ def is_right(subject: Subject, found: float | str) -> bool:
 def chosen(names: set[str]) -> list[Environment]:
     """The environments that run LCE's operators, but for those of the matrix that take signs beside each form."""
     return [
-        one
-        for one in environments.OF_NETWORKS
-        if (one.name in names or not names) and (SYSROOTS or not one.machine)
+        one for one in environments.OF_NETWORKS if (one.name in names or not names) and (SYSROOTS or not one.machine)
     ]
 
 
@@ -154,7 +152,7 @@ def main() -> int:
     sources = native.hash_of(*(path for path in source_folder().rglob("*") if path.suffix in {".cc", ".h"}))
     digest = hashlib.sha256(b"".join(one.content for one in given) + sources.encode()).hexdigest()
     print(f"{len(given)} networks", flush=True)
-    path = folder / RESULTS
+    path = folder / NETWORKS_FOUND
     kept = json.loads(path.read_text()) if path.exists() else {}
     results = kept["results"] if kept.get("digest") == digest else {}
     with ThreadPoolExecutor(2) as pool:

@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bnncc.targets.released import title
+from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance.avoided import AvoidedForm
+from tests.conformance.beside import with_signs
 from tests.conformance.environments import ENVIRONMENTS
 from tests.conformance.matrix import ALL, Case
 from tests.conformance.values import FINITE, KINDS
@@ -47,7 +50,9 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - bnncc's files with LCE's operators run from TensorFlow Lite 2.14 on (the delegate); what a file needs beyond that, its
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
   float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.2 and 1.3 reads the float32 bias as float16, and refuses
-  a depthwise convolution) and a transpose of packed bits (LiteRT 1.0: XNNPACK of 2.14 refuses the file).
+  a depthwise convolution).  For a target that may have those, as phones do, they stay float32.
+- Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often;
+  bnncc_run has no kernels for them and refuses the file.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
@@ -63,6 +68,13 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 """
 
 
+NETWORKS = """\
+All networks of tests/networks and examples/papers, by `python -m tests.conformance.networks`, on two inputs each; with
+XNNPACK and two threads, and without it and one, the worse counts.  ✓: every class is the reference's (the traced
+network in ONNX Runtime), else how many; a class is the largest element of a row of logits, of a pixel of a map, of a
+token.  –: the file asks for a later runtime."""
+
+
 SPECIAL = """\
 How many forms are wrong where a third of the input is denormal (1e-45, 6e-39), of the largest numbers (3.4e38, 1e38),
 infinite or not a number.  No lowering promises anything of them, but for an attention mask of -∞ (Softmax).  The
@@ -70,8 +82,10 @@ reference hands a NaN on through maxima, which ONNX does not ask for, and sums i
 not overflow between the terms."""
 
 
-def page(cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results) -> str:
-    """The page, in Markdown."""
+def page(
+    cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results, networks: Mapping[str, Any] | None = None
+) -> str:
+    """The page, in Markdown.  networks: what `tests.conformance.networks` found."""
     operators = {name for case in cases for name in case.operators}
     cells = sum(len(forms) for configurations in results.values() for forms in configurations.values()) - sum(
         len(others) * len(configurations) for configurations in results.values()
@@ -86,9 +100,12 @@ def page(cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results)
         "## Every form that some runtime does not compute\n\nOn ordinary numbers, ties and zeros; LCE's operators need "
         "the delegate and have no row for runtimes without it.\n\n" + "\n".join(_exceptions(cases, results)),
         "## Forms that are avoided\n\nAs other converters write them, and `bnncc inspect` names them.  What is not "
-        "listed is right.\n\n" + "\n".join(_avoided(others, results)),
+        "listed is right.  In a binary network the delegate computes some of them itself, whatever the interpreter "
+        "would make of them (`targets/tflite/claimed.py`).\n\n" + "\n".join(_avoided(others, results)),
         "## Special numbers\n\n" + SPECIAL + "\n\n" + "\n".join(_special(cases, results)),
     ]
+    if networks is not None:
+        parts.insert(1, "## Networks\n\n" + NETWORKS + "\n\n" + "\n".join(networks_table(networks)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -191,19 +208,33 @@ def _exceptions(cases: Sequence[Case], results: Results) -> Iterator[str]:
 
 
 def _avoided(others: Sequence[AvoidedForm], results: Results) -> Iterator[str]:
-    yield "| form | in which runtimes |"
-    yield "| --- | --- |"
+    yield "| form | in which runtimes | beside signs, with the delegate |"
+    yield "| --- | --- | --- |"
+    stock, claiming = (
+        {name: found for name, found in results.items() if (name in CLAIMING) == claims} for claims in (False, True)
+    )
     for form in others:
-        found = []
-        for runtime, configurations in results.items():
-            bad = {name: Verdict(forms[form.name][ALL]) for name, forms in configurations.items()}
-            bad = {name: verdict for name, verdict in bad.items() if verdict is not Verdict.RIGHT}
-            verdict = Verdict(max(bad.values(), default=0))
-            paths = {name.split(",")[0] for name in bad}
-            if bad:
-                how = "" if len(paths) > 1 or len(configurations) < 3 else f" with {paths.pop()} kernels"
-                found.append(f"{runtime}: {verdict.title}{how.replace('XNNPACK kernels', 'XNNPACK')}")
-        yield f"| {form.name} | {'; '.join(found) or 'right in all'} |"
+        content = with_signs(form.content)
+        operator = form.name.split(" ")[0].rstrip(",")
+        file = TfliteFile(content or form.content)
+        taken = any(file.operators[index].name == operator for index in claimed(file))
+        beside = "; ".join(_bad(form, claiming)) or "right in all"
+        yield (
+            f"| {form.name} | {'; '.join(_bad(form, stock)) or 'right in all'} | "
+            f"{'computed by it' if taken else 'left to the interpreter'}: {beside} |"
+        )
+
+
+def _bad(form: AvoidedForm, results: Results) -> Iterator[str]:
+    """The runtimes that do not compute it rightly, and how."""
+    for runtime, configurations in results.items():
+        bad = {name: Verdict(forms[form.name][ALL]) for name, forms in configurations.items()}
+        bad = {name: verdict for name, verdict in bad.items() if verdict is not Verdict.RIGHT}
+        verdict = Verdict(max(bad.values(), default=0))
+        paths = {name.split(",")[0] for name in bad}
+        if bad:
+            how = "" if len(paths) > 1 or len(configurations) < 3 else f" with {paths.pop()} kernels"
+            yield f"{runtime}: {verdict.title}{how.replace('XNNPACK kernels', 'XNNPACK')}"
 
 
 def _special(cases: Sequence[Case], results: Results) -> Iterator[str]:

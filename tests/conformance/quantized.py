@@ -92,8 +92,9 @@ def _borders() -> Iterator[Form]:
     for dtype, shape in product(TYPES, SHAPES):
         scale, point = TYPES[dtype]
         constants: dict[str, Array | float] = {"s": float(scale), "z": np.asarray(point, dtype)}
-        yield Form("DequantizeLinear", f"{dtype} {brackets(shape)}", "y = DequantizeLinear (x, s, z)",
-                   typed(dtype, "x", *shape), constants=constants, given={"x": steps_of(shape, dtype)}, opset=OPSET)  # fmt: skip
+        given, body = {"x": steps_of(shape, dtype)}, "y = DequantizeLinear (x, s, z)"
+        yield Form("DequantizeLinear", f"{dtype} {brackets(shape)}", body, typed(dtype, "x", *shape),
+                   constants=constants, given=given, opset=OPSET)  # fmt: skip
         yield Form("QuantizeLinear", f"{dtype} {brackets(shape)}", "y = QuantizeLinear (x, s, z)",
                    floats("x", *shape), constants=constants,
                    kinds=("ordinary", "ties", "zeros", "denormal", "largest", "infinite"), opset=OPSET)  # fmt: skip
@@ -143,7 +144,9 @@ def _behind_layers() -> Iterator[Form]:
     for kind, (kernel, stride, pad), size in product(("MaxPool", "AveragePool"), POOLS, MAPS):
         if min(size) + 2 * pad < kernel:
             continue
-        body = f"y = {kind} <kernel_shape = [{kernel}, {kernel}], strides = [{stride}, {stride}], pads = {[pad] * 4}> (a)"
+        body = (
+            f"y = {kind} <kernel_shape = [{kernel}, {kernel}], strides = [{stride}, {stride}], pads = {[pad] * 4}> (a)"
+        )
         name = f"{brackets((2, 3, *size))} kernel {kernel} stride {stride} pad {pad}"
         yield _of_bytes(kind, name, layer + body, (2, 3, *size), "uint8", constants)
     other = "c = Conv (x, v, b) "
@@ -184,9 +187,7 @@ def _signs() -> Iterator[Form]:
         shape = (2, channels, *size)
         body = "y = bnncc.Sign (x)"
         yield _of_bytes("Sign", f"bnncc {brackets(shape)}", body, shape, dtype, exact=True)
-        attributes = (
-            "strides = [1, 1], dilations = [1, 1], group = 1, pads = [1, 1, 1, 1], pad_value = 1.0"
-        )
+        attributes = "strides = [1, 1], dilations = [1, 1], group = 1, pads = [1, 1, 1, 1], pad_value = 1.0"
         constants: dict[str, Array | float] = {
             "w": signs(5, channels, 3, 3), "m": grid(5), "c": grid(5, seed=2)
         }  # fmt: skip

@@ -73,7 +73,9 @@ def test_every_operator_that_the_emitter_writes_has_forms() -> None:
 
 def test_every_runtime_that_is_named_was_run() -> None:
     run = _names("Ordinary numbers, ties and zeros")
-    assert {f"{name.partition('-')[0]}-{version}" for name, version in PROVEN.items() if "tflite" not in name} <= set(run)
+    assert {f"{name.partition('-')[0]}-{version}" for name, version in PROVEN.items() if "tflite" not in name} <= set(
+        run
+    )
     assert {name for name in PROVEN if "tflite" in name} <= set(run)
     assert list(PROVEN) == list(RUNTIMES)
 

@@ -153,7 +153,9 @@ def command(
     # NumPy's own packages keep BLAS and LAPACK in folders of their own.
     folders = [root / "lib" / triplet, *(root / "usr" / "lib" / triplet / part for part in ("", "blas", "lapack"))]
     search = ":".join(map(str, folders))
-    path = ":".join([str(packages or folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")])
+    path = ":".join(
+        [str(packages or folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")]
+    )
     return [
         *(emulator or [MACHINES[name].qemu]), "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}",
         "-E", f"PYTHONPATH={path}", "-E", f"PYTHONHOME={root / 'usr'}", str(root / "usr" / "bin" / "python3.11"),

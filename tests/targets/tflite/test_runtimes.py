@@ -180,7 +180,10 @@ def test_what_is_said_of_the_delegate_is_what_it_does(form: avoided.AvoidedForm)
     is_claimed = {operator.index for operator in file.operators} == claimed(file)
     assert (partitions == 1) == is_claimed
     needed = [need for need in runtimes.needs(file) if need.what != "LCE's operators"]
-    assert all(need.by_delegate == is_claimed for need in runtimes.beyond(needed, ORDINARY) + [one for one in needed if one.by_delegate])
+    assert all(
+        need.by_delegate == is_claimed
+        for need in runtimes.beyond(needed, ORDINARY) + [one for one in needed if one.by_delegate]
+    )
     assert form.is_right(runner.run([form.x]))
 
 
