@@ -54,7 +54,8 @@ onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node te
 # Which runtimes `make conformance` runs, all by default: make conformance RUNTIMES="litert-1.4.0 bnncc"
 RUNTIMES ?=
 
-conformance: sysroots ## run every form of every operator in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; 10 minutes)
+conformance: sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; half an hour)
+	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.networks build/conformance $(RUNTIMES)
 	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
 
 docs: $(VENV)/installed-docs ## build the pages into build/docs, with warnings as errors

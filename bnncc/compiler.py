@@ -50,6 +50,7 @@ from bnncc.public_notes import has_labels, public_metadata
 from bnncc.system.memory import release_unused
 from bnncc.system.names import shown
 from bnncc.targets import Target, find_target
+from bnncc.targets.released import NEWEST, ORDINARY, span_text
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.integer_file import as_integers
@@ -57,7 +58,7 @@ from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs, oldest
+from bnncc.targets.tflite.runtimes import MISREADS_HALF, beyond, needs, oldest
 
 DEFAULT_TARGET = "raspberry-pi-4"
 
@@ -214,9 +215,13 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
 def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options) -> bytes:
     """The file, whose metadata name the oldest runtime on which it is right, where that is no ordinary one.
 
-    Raises InputError where it would not be right on `options.min_runtime`.
+    It takes the form that is right on `options.min_runtime` and all later ones, or on the target's own.  Raises
+    InputError where there is none.
     """
     append = archive(options.classes) if has_labels(traced, options) else None
+
+    half_convolutions = True
+    span = target.runtimes if options.min_runtime is None else (options.min_runtime, NEWEST)
 
     def emitted(oldest_runtime: str) -> bytes:
         content = emit(
@@ -225,6 +230,7 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
             precision=options.weights_precision,
             metadata=_metadata(traced, target, options, oldest_runtime),
             append=append,
+            half_convolutions=half_convolutions,
         )
         if options.integers is None or not options.integers.ranges:
             return content
@@ -237,11 +243,20 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
 
     content = emitted(ORDINARY)
     file = TfliteFile(content)
+    if any(need.since == MISREADS_HALF for need in beyond(needs(file), *span)):
+        half_convolutions = False
+        content = emitted(ORDINARY)
+        file = TfliteFile(content)
     found = needs(file)
-    missed = [] if options.min_runtime is None else beyond(found, options.min_runtime)
+    missed = beyond(found, *span)
     if missed:
         lines = [f"  '{shown(file.operators[need.index].outputs[0].name)}' {need}" for need in missed]
-        raise InputError("\n".join([f"with --min-runtime {options.min_runtime} this network does not go:", *lines]))
+        head = (
+            f"{target.name} may have {span_text(span)} (--min-runtime names others), on which"
+            if options.min_runtime is None
+            else f"with --min-runtime {options.min_runtime}"
+        )
+        raise InputError("\n".join([f"{head} this network does not go:", *lines]))
     if not beyond(found, ORDINARY):
         return content
     return emitted(oldest(found))

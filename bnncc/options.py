@@ -16,12 +16,12 @@ from bnncc.data.preprocessing import Preprocessing
 from bnncc.errors import InputError
 from bnncc.ir.arrays import Array
 from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
+from bnncc.targets.released import ORDINARY, check_name
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.runtimes import ORDINARY, check_name
 
 
 class ValueType(Enum):
@@ -73,8 +73,8 @@ class Options:
     sign_of_zero: what torch.sign makes of zeros by design: pixels, what a ReLU or a round yields.
     weights_precision: in which type the file holds the weights of float layers; binary layers stay as they are.
     integers: which float layers run in int8, and in which ranges; None where none does.
-    min_runtime: one of `bnncc.targets.tflite.runtimes.RUNTIMES`: compiling fails where the file would not be right on
-    it and on all later ones.
+    min_runtime: one of `bnncc.targets.released.RUNTIMES`: the file is right on it and on all later ones, or
+    compiling fails; None for those that the target may have.
     preprocessing: what turns a picture into the network's input; classes: their names, by label.  Both are kept in the
     file's metadata, and neither changes what it computes where it takes floats.
     input_type: of pictures.  With UINT8 the file takes the pixels as they are decoded, with INT8 128 less, and what

@@ -16,14 +16,16 @@ from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.latency import Latency
 from bnncc.system.names import shown
+from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range
+from bnncc.targets.released import ORDINARY, span_text, title
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.integer_plan import LAYERS
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.runtimes import ORDINARY, beyond, needs
+from bnncc.targets.tflite.runtimes import NONE, beyond, needs, oldest
 from bnncc.targets.tflite.writer import Tensor
 
 if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
@@ -67,6 +69,7 @@ def print_compilation(
     for name, text in _integer_rows(file, compiled.options.integers):
         table.add_row(name, text)
     table.add_row("operators", _operators(file))
+    table.add_row("right on", _right_on(file, compiled.target, compiled.options.min_runtime))
     if verifications:
         verification = verifications[0]
         reference = "ONNX Runtime" if compiled.traced.run_module is None else "PyTorch"
@@ -262,6 +265,7 @@ def _notes(file: TfliteFile) -> Iterator[str]:
     """What is said below the table: which runtimes it needs, what metadata and tensors mean, what is packed."""
     yield from _needs(file)
     entries = _metadata(file)
+    yield f"right on {_right_on(file, TARGETS.get(str(entries.get('target'))), entries.get('min_runtime'))}"
     yield from (f"frozen for all inputs: {line}" for line in entries.pop("frozen_branches", ()))
     yield from _ranges(entries.pop("int8", {}))
     if entries:
@@ -281,9 +285,22 @@ def _ranges(entry: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"int8 range of {name}: {low:.6g} to {high:.6g}" for name, (low, high) in ranges.items())
 
 
+def _right_on(file: TfliteFile, target: Target | None, min_runtime: str | None) -> str:
+    """From which runtime on the file is right, and which ones are meant."""
+    least = oldest(needs(file))
+    own = "no released runtime" if least == NONE else f"{title(least)} and later"
+    if min_runtime is not None:
+        return f"{own}; asked for: {title(min_runtime)} and later"
+    return own if target is None else f"{own}; {target.name}: {span_text(target.runtimes)}"
+
+
 def _needs(file: TfliteFile) -> list[str]:
-    """What the file holds that older runtimes than the ordinary ones compute wrongly or refuse."""
-    return [str(need) for need in beyond(needs(file), ORDINARY)]
+    """What the file holds that older runtimes than the ordinary ones compute wrongly or refuse, and what some would if
+    the delegate did not compute it.
+    """
+    found = needs(file)
+    missed = beyond(found, ORDINARY)
+    return [str(need) for need in found if need in missed or need.by_delegate]
 
 
 def _public_metadata(file: TfliteFile) -> list[str]:

@@ -2,6 +2,8 @@
 
 Clock and memory are assumed: 1.3 GHz; LPDDR3-1600 (64-bit) and LPDDR3-1066 (32-bit), 32 bits wide, of whose peak one
 core moves a quarter to a half.
+
+Interpreters: an app brings its own, of any age; TensorFlow Lite 2.14 is the oldest that takes the delegate.
 """
 
 from bnncc.targets.costs import Range

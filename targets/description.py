@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bnncc.targets.core_costs import COSTS
 from bnncc.targets.costs import Cost, Range, Work
+from bnncc.targets.released import NEWEST, ORDINARY
 
 # A guess at what calling an operator and setting up a matrix multiplication costs; it decides only between tiny layers.
 OPERATOR_SECONDS = 5e-6
@@ -84,6 +85,8 @@ class Target:
     bandwidth: bytes a second that one core moves to and from DRAM.
     grouped_bconv: the binary convolution kernel takes groups of a multiple of 32 channels.  LCE's indirect kernel does,
     its default one does not.
+    runtimes: the oldest and the newest interpreter that it may have (`bnncc.targets.released`): a file
+    for it is right on both and all between them, unless `--min-runtime` says otherwise.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Target:
     hertz: float
     bandwidth: Range
     grouped_bconv: bool = False
+    runtimes: tuple[str, str] = (ORDINARY, NEWEST)
 
     @property
     def core(self) -> str:

@@ -21,8 +21,12 @@ from bnncc.inference import Model
 from bnncc.runtime.build import program_sources, sources
 from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
+from bnncc.targets.released import PROVEN, RUNTIMES, title
+from bnncc.targets.tflite.runtimes import needs, oldest
 
 PROGRAM = "bnncc_run"
+# Maven's names of TensorFlow Lite and LiteRT.
+_LIBRARIES = {"tflite": "org.tensorflow:tensorflow-lite", "litert": "com.google.ai.edge.litert:litert"}
 # What the program in `adb shell` needs beside it, itself included.
 SHELL_FILES = (PROGRAM, "model.tflite", "check_images.npy", "check_outputs.npy", "labels.txt")
 
@@ -36,7 +40,12 @@ program for the shell that needs nothing else.  Android 7.0 (API level {api_leve
 
 1. `jniLibs/` goes to `app/src/main/jniLibs/`, `BnnccDelegate.kt` to `app/src/main/java/dev/bnncc/`, `model.tflite` to
    `app/src/main/assets/`, with `androidResources {{ noCompress += "tflite" }}` in the app's `build.gradle.kts`.
-2. Add the delegate to the Interpreter:
+2. The interpreter in exactly the version that this file was proven for, in `dependencies` of `build.gradle.kts`; later
+   ones up to {newest} have computed the same on Linux:
+
+       implementation("{dependency}")
+
+3. Add the delegate to the Interpreter:
 
        val delegate = BnnccDelegate(threads = 4)
        val interpreter = Interpreter(model, Interpreter.Options().addDelegate(delegate).setNumThreads(4))
@@ -86,6 +95,8 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
         already=less if spec.is_bytes else ",\nalready normalised",
         name=model.path.name,
         title=target.title,
+        dependency=dependency(model, target),
+        newest=title(target.runtimes[1]),
         api_level=API_LEVEL,
         labels=" and `labels.txt` say" if model.classes else " says",
         labels_meaning=" and what its classes are called" if model.classes else "",
@@ -94,3 +105,9 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
         files=" ".join(name for name in SHELL_FILES if (folder / name).is_file()),
         program=PROGRAM,
     )
+
+
+def dependency(model: Model, target: Target) -> str:
+    """Maven's coordinates of the oldest interpreter that the target may have and that the file is right on."""
+    fitting = max(oldest(needs(model.file)), target.runtimes[0], key=RUNTIMES.index)
+    return f"{_LIBRARIES[fitting.partition('-')[0]]}:{PROVEN[fitting]}"

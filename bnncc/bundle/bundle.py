@@ -13,14 +13,13 @@ from bnncc.bundle.android import write_android
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.check_data import make_check_data
 from bnncc.bundle.manifest import MANIFEST, write_manifest
-from bnncc.bundle.raspberry_pi import write_raspberry_pi
+from bnncc.bundle.raspberry_pi import proven, write_raspberry_pi
 from bnncc.errors import InputError
 from bnncc.inference import Model
 from bnncc.system.files import check_writable
 from bnncc.targets.description import Target
-
-# On 32-bit Linux there is no later interpreter than TensorFlow Lite 2.14, and apps for Android may have it.
-OLD_INTERPRETER = ("arm-linux-gnueabihf", *ABIS)
+from bnncc.targets.released import span_text
+from bnncc.targets.tflite.runtimes import beyond, needs
 
 
 def write_bundle(
@@ -97,8 +96,8 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _check_operators(model: Model, target: Target) -> None:
-    """Raise InputError for what TensorFlow Lite 2.14 computes wrongly without a word, where it may be the device's, and
-    for what the program in a bundle for Android has no kernels for.
+    """Raise InputError for what an interpreter that may be the device's computes wrongly without a word, and for what
+    the program in a bundle for Android has no kernels for.
     """
     if target.abi in ABIS and model.options.integers is not None:
         raise InputError(
@@ -106,15 +105,13 @@ def _check_operators(model: Model, target: Target) -> None:
             "kernels for them: compile the network without --quantize for this bundle, or let an app run the file, in "
             "TensorFlow Lite with the delegate of that bundle"
         )
-    if target.abi not in OLD_INTERPRETER:
-        return
-    for operator in model.file.operators:
-        if operator.name == "REVERSE_V2" and operator.inputs[1] is not None and operator.inputs[1].shape != (1,):
-            raise InputError(
-                f"{model.path}: its operator {operator.index}, REVERSE_V2, reverses several axes at once; TensorFlow "
-                f"Lite 2.14, which {target.name} may have, reverses one of them only: compile the network again with "
-                "this version of bnncc"
-            )
+    missed = beyond(needs(model.file), *target.runtimes)
+    if missed:
+        lines = [f"  operator {need.index} {need}" for need in missed]
+        raise InputError(
+            f"{model.path} is not right on the interpreters that {target.name} may have, {span_text(target.runtimes)}; "
+            "compile the network for that target:\n" + "\n".join(lines)
+        )
 
 
 def _write_common(model: Model, target: Target, folder: Path) -> None:
@@ -134,4 +131,5 @@ def _settings(model: Model, target: Target) -> dict[str, Any]:
         "input_type": model.inputs[0].dtype,
         "head": model.options.head.value,
         "preprocessing": model.preprocessing.as_json(),
+        **({} if target.abi in ABIS else {"proven": proven(target)}),
     }

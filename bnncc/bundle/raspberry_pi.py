@@ -11,11 +11,15 @@ from bnncc.inference import Model
 from bnncc.runtime.build import needed_glibc
 from bnncc.system.names import as_utf8
 from bnncc.targets.description import Target
+from bnncc.targets.released import package
 
 FILES = Path(__file__).parent / "files" / "raspberry_pi"
 LIBRARY = "libbnncc_runtime.so"
-# tflite-runtime is LiteRT's older name; it alone has wheels for 32-bit ARM, built against NumPy 1.
-PACKAGES = {"aarch64": "ai-edge-litert numpy pillow", "armv7": 'tflite-runtime==2.14.0 "numpy<2" pillow'}
+REQUIREMENTS = "requirements.txt"
+# Beside the interpreter.  tflite-runtime, the older name of LiteRT, has wheels for 32-bit ARM; its NumPy is version 1.
+PACKAGES = {"aarch64": f"-r {REQUIREMENTS} numpy pillow", "armv7": f'-r {REQUIREMENTS} "numpy<2" pillow'}
+# Of two versions, the older one is for Pythons that the newer one has no wheel for: Raspberry Pi OS Bullseye's.
+OLDER, NEWER = 'python_version < "3.10"', 'python_version >= "3.10"'
 
 README = """\
 # {name}, for {title}
@@ -31,6 +35,8 @@ Made by bnncc: a binary neural network and all that it needs beside Python's pac
 - `model.tflite`: the network; its binary layers are operators of Larq Compute Engine.
 - `{library}`: runs them; LiteRT, and TensorFlow Lite from 2.14 on, load it as an external delegate.  It
   needs glibc {glibc} or later.
+- `{requirements}`: the interpreter in exactly the version that this file was proven for, by `docs/conformance.md` of
+  bnncc; with another one, `run.py --check` says so.
 - `run.py`: loads both, and `network.py` has what it does with pictures; start from them for your own program.
 - `bundle.json`{labels}: how pictures become the network's input{labels_meaning}.
 - `check.npz`: images and the outputs that are expected for them.
@@ -44,7 +50,9 @@ def write_raspberry_pi(model: Model, target: Target, compiler: str, check: Check
     for name in ("network.py", "run.py"):
         shutil.copyfile(FILES / name, folder / name)
     (folder / "run.py").chmod(0o755)
+    (folder / REQUIREMENTS).write_text(requirements(target), encoding="utf-8")
     readme = README.format(
+        requirements=REQUIREMENTS,
         name=model.path.name,
         title=target.title,
         packages=PACKAGES[LINUX[target.abi].machine],
@@ -54,3 +62,21 @@ def write_raspberry_pi(model: Model, target: Target, compiler: str, check: Check
         labels_meaning=", and its classes' names" if model.classes else "",
     )
     (folder / "README.md").write_bytes(as_utf8(readme))
+
+
+def proven(target: Target) -> dict[str, list[str]]:
+    """By package, the versions of the interpreters that the target may have and that its files are proven for."""
+    found: dict[str, list[str]] = {}
+    for runtime in dict.fromkeys(target.runtimes):
+        name, version = package(runtime)
+        found.setdefault(name, []).append(version)
+    return found
+
+
+def requirements(target: Target) -> str:
+    """What pip installs of them: the newest that it has for this Python."""
+    lines = ["# The interpreters that bnncc proved this file for."]
+    for name, versions in proven(target).items():
+        marks = [f"; {mark}" for mark in (OLDER, NEWER)] if len(versions) == 2 else [""]
+        lines += [f"{name}=={version}{mark}" for version, mark in zip(versions, marks, strict=True)]
+    return "\n".join(lines) + "\n"

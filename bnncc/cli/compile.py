@@ -175,7 +175,8 @@ compile_options = as_one(
         click.option(
             "--min-runtime",
             metavar="NAME",
-            help="Refuse a file that is not right on this runtime and all later ones: tflite-2.14, litert-1.4, …",
+            help="The file is right on this runtime and all later ones, or refused: tflite-2.14, litert-1.4, …; by "
+            "default on those that the target may have (bnncc targets).",
         ),
         click.option(
             "--input-type",

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 def targets_command() -> None:
     """List the devices that --target takes."""
     from bnncc.targets import TARGETS
+    from bnncc.targets.released import span_text
 
     for target in TARGETS.values():
-        say(f"{target.name:22} {target.title:30} {target.cores} x {target.core}")
+        cores = f"{target.cores} x {target.core}"
+        say(f"{target.name:22} {target.title:30} {cores:14} {span_text(target.runtimes)}")
     reporter().document = {"targets": [_entry(target) for target in TARGETS.values()]}
 
 
 def _entry(target: Target) -> dict[str, Any]:
-    names = ("name", "title", "abi", "cores", "core")
+    names = ("name", "title", "abi", "cores", "core", "runtimes")
     return {name: getattr(target, name) for name in names}

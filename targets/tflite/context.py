@@ -55,10 +55,16 @@ class LoweringContext:
     """
 
     def __init__(
-        self, graph: ir.Graph, writer: ModelWriter, precision: WeightsPrecision = WeightsPrecision.FLOAT32
+        self,
+        graph: ir.Graph,
+        writer: ModelWriter,
+        precision: WeightsPrecision = WeightsPrecision.FLOAT32,
+        half_convolutions: bool = True,
     ) -> None:
         self.graph = graph
         self.writer = writer
+        # False where runtimes are meant that misread float16 weights of convolutions (`runtimes.py`).
+        self.half_convolutions = half_convolutions
         self._precision = precision
         self._dequantized: dict[Tensor, Tensor] = {}
         self._reshaped: dict[Tensor, Tensor] = {}
@@ -211,11 +217,13 @@ class LoweringContext:
         *,
         hybrid: bool = True,
         shares_scale: bool = False,
+        half: bool = True,
     ) -> Tensor:
         """The weights of a float operator, in the file's own order and in the precision asked for.
 
         axis: that of the output channels.  hybrid: its kernel takes int8 weights with float activations; the tensor
-        returned is then int8 where the weights suit.  shares_scale: it takes one scale for all channels.
+        returned is then int8 where the weights suit.  shares_scale: it takes one scale for all channels.  half: it
+        takes float16.
         """
         floats = array.astype(np.float32, copy=False)
         if floats.size < SMALLEST_ROUNDED:
@@ -224,7 +232,7 @@ class LoweringContext:
         if hybrid and self.rounds_to_int8(floats, scaled):
             quotients, scales = quantize(floats, scaled)
             return self.writer.constant(name, quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, axis))
-        return self._half(floats, name, axis)
+        return self._half(floats, name, axis) if half else self.constant(floats, name)
 
     def rounds_to_int8(self, floats: npt.NDArray[np.float32], axis: int | None) -> bool:
         """True where `weight` makes them int8, with one scale for each index of `axis`, or one for all."""

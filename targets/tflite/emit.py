@@ -28,6 +28,7 @@ def emit(
     precision: WeightsPrecision = WeightsPrecision.FLOAT32,
     metadata: Mapping[str, bytes] | None = None,
     append: Callable[[bytes], bytes] | None = None,
+    half_convolutions: bool = True,
 ) -> bytes:
     """Return the .tflite file of `model`, an ONNX graph of static shapes in NCHW.
 
@@ -35,9 +36,10 @@ def emit(
     precision: in which type weights of float layers are stored.
     metadata: named buffers to embed; with any, the file carries its digest as well (`digest`).
     append: what puts further bytes behind the flatbuffer.
+    half_convolutions: with float16, the weights of convolutions are float16 too; False for runtimes that misread them.
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
-    context, inputs, outputs = _walk(model, channels_last, precision)
+    context, inputs, outputs = _walk(model, channels_last, precision, half_convolutions)
     writer = context.writer
     for name, content in (metadata or {}).items():
         writer.metadata(name, content)
@@ -61,10 +63,10 @@ def stored_layouts(model: ir.Model, *, channels_last: bool = True) -> Mapping[st
 
 
 def _walk(
-    model: ir.Model, channels_last: bool, precision: WeightsPrecision
+    model: ir.Model, channels_last: bool, precision: WeightsPrecision, half_convolutions: bool = True
 ) -> tuple[LoweringContext, list[Tensor], list[Tensor]]:
     """Lower every node; returns (the context, the tensors of the graph's inputs, those of its outputs)."""
-    context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision)
+    context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision, half_convolutions)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
     empty = [value.name for value in model.graph.outputs if 0 in (shape_of(value) or ())]

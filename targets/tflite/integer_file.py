@@ -21,7 +21,7 @@ from bnncc.targets.tflite.writer import TENSOR_TYPES, Quantization, Tensor, pack
 SUFFIX = "/int8"
 
 # The first versions whose kernels take int8.
-_VERSIONS = {
+VERSIONS = {
     "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2, "ADD": 2,
     "PRELU": 1, "RESHAPE": 1, "REVERSE_V2": 3, "TRANSPOSE": 2, "SPACE_TO_DEPTH": 2, "DEPTH_TO_SPACE": 2,
 }  # fmt: skip
@@ -93,7 +93,7 @@ class _Rewriting:
             assert x is not None
             inputs[1:] = self._weights(operator, self._scales[x.index])
         output = operator.outputs[0]
-        self._emit_copy(operator, inputs, [self._define(output)], _VERSIONS[operator.name])
+        self._emit_copy(operator, inputs, [self._define(output)], VERSIONS[operator.name])
         if output.index in self._needed:
             options = schema.DequantizeOptionsT()
             self._emit(BuiltinOperator.DEQUANTIZE, _DEQUANTIZE, self._integers[output.index], output.index, options)

@@ -8,21 +8,15 @@ and other converters write, is judged alike.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bnncc.errors import InputError
+from bnncc.targets.released import NEWEST, ORDINARY, RUNTIMES, title
+from bnncc.targets.tflite.claimed import claimed
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 
-# From the oldest to the newest: TensorFlow Lite's package tflite-runtime, then its successor ai-edge-litert.
-RUNTIMES = (
-    "tflite-2.11", "tflite-2.12", "tflite-2.13", "tflite-2.14", "litert-1.0", "litert-1.2", "litert-1.3", "litert-1.4",
-    "litert-2.0", "litert-2.1", "litert-2.2", "litert-2.3",
-)  # fmt: skip
 # For what is wrong in the newest one, too.
 NONE = "none"
-# What a file's metadata do not say: the oldest one that takes the delegate.
-ORDINARY = "tflite-2.14"
 
 # Whose broadcasting kernel ends the process at a rank, without XNNPACK, and the first runtime in which it does not.
 _ENDS_AT_RANK = {
@@ -31,6 +25,8 @@ _ENDS_AT_RANK = {
     "MUL": ((5, "litert-1.0"),),
     "DIV": ((6, "litert-2.2"),),
 }
+# The first whose XNNPACK misreads float16 weights of convolutions.
+MISREADS_HALF = "litert-1.2"
 _HALF_READERS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 # The value of the schema's Padding.
 _SAME = 0
@@ -38,49 +34,50 @@ _SAME = 0
 
 @dataclass(frozen=True)
 class Need:
-    """Operator `index` is right from `runtime` on; `what` says what it is, "PRELU with one slope"."""
+    """Operator `index` is right from `runtime` on, and in those older than `since`; `what` says what it is, "PRELU
+    with one slope".  by_delegate: bnncc's delegate, which the file needs anyway, computes it itself.
+    """
 
     runtime: str
     index: int
     what: str
     reason: str
+    since: str = RUNTIMES[0]
+    by_delegate: bool = False
+
+    @property
+    def oldest(self) -> str:
+        """The runtime from which on the file is right here."""
+        return ORDINARY if self.by_delegate else self.runtime
 
     def __str__(self) -> str:
+        if self.by_delegate:
+            return f"right by bnncc's delegate, which computes it itself: {self.what} (without it, {self.reason})"
         if self.runtime == NONE:
             return f"is right in no released runtime: {self.what} ({self.reason})"
         return f"needs {title(self.runtime)} or later: {self.what} ({self.reason})"
 
 
-def title(runtime: str) -> str:
-    """As people call it: "LiteRT 1.4", "TensorFlow Lite 2.14"."""
-    package, _, version = runtime.partition("-")
-    return f"{'TensorFlow Lite' if package == 'tflite' else 'LiteRT'} {version}"
-
-
-def check_name(runtime: str) -> str:
-    """`runtime`, where it is one of RUNTIMES.  Raises InputError, with all of them, where it is none."""
-    if runtime not in RUNTIMES:
-        raise InputError(f"no runtime is called '{runtime}'; those whose results are known: {', '.join(RUNTIMES)}")
-    return runtime
-
-
 def needs(file: TfliteFile) -> list[Need]:
     """What in the file is not right in every runtime, in the file's order; one for each kind of form."""
     found: dict[tuple[str, str], Need] = {}
+    by_delegate = claimed(file)
     for operator in file.operators:
         for need in _needs_of(file, operator):
-            found.setdefault((need.runtime, need.what), need)
+            if operator.index in by_delegate and _age(need.runtime) > _age(ORDINARY):
+                need = replace(need, by_delegate=True)
+            found.setdefault((need.oldest, need.what), need)
     return list(found.values())
 
 
 def oldest(found: Sequence[Need]) -> str:
     """The oldest runtime in which all of them are right."""
-    return max((need.runtime for need in found), key=_age, default=RUNTIMES[0])
+    return max((need.oldest for need in found), key=_age, default=RUNTIMES[0])
 
 
-def beyond(found: Sequence[Need], runtime: str) -> list[Need]:
-    """Those that `runtime` does not meet."""
-    return [need for need in found if _age(need.runtime) > _age(runtime)]
+def beyond(found: Sequence[Need], runtime: str, newest: str = NEWEST) -> list[Need]:
+    """Those that `runtime`, or one between it and `newest`, does not meet."""
+    return [need for need in found if _age(need.oldest) > _age(runtime) and _age(need.since) <= _age(newest)]
 
 
 def _age(runtime: str) -> int:
@@ -88,7 +85,7 @@ def _age(runtime: str) -> int:
 
 
 def _needs_of(file: TfliteFile, operator: Operator) -> Iterator[Need]:
-    for runtime, what, reason in (
+    for said in (
         *_custom(operator),
         *_versions(file, operator),
         *_moves(file, operator),
@@ -96,10 +93,12 @@ def _needs_of(file: TfliteFile, operator: Operator) -> Iterator[Need]:
         *_padding(file, operator),
         *_ranks(operator),
     ):
-        yield Need(runtime, operator.index, what, reason)
+        runtime, what, reason, since = (*said, RUNTIMES[0])[:4]
+        yield Need(runtime, operator.index, what, reason, since)
 
 
-Found = Iterator[tuple[str, str, str]]
+# (runtime, what, reason), and since when where it is not always.
+Found = Iterator[tuple[str, ...]]
 
 
 def _custom(operator: Operator) -> Found:
@@ -140,7 +139,8 @@ def _weights(file: TfliteFile, operator: Operator) -> Found:
     if operator.name == "PRELU" and len(filters.shape) > 1 and set(filters.shape) == {1}:
         yield "litert-1.0", "PRELU with one slope", "XNNPACK of older ones is wrong"
     if operator.name in _HALF_READERS and _is_half(file, filters.index):
-        yield "litert-1.4", f"{operator.name} with float16 weights", "XNNPACK of LiteRT 1.2 and 1.3 misreads them"
+        reason = "XNNPACK of LiteRT 1.2 and 1.3 misreads them"
+        yield "litert-1.4", f"{operator.name} with float16 weights", reason, MISREADS_HALF
 
 
 def _is_half(file: TfliteFile, index: int) -> bool:

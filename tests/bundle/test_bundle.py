@@ -63,7 +63,7 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md", "bundle.json", "check.npz", "labels.txt", "libbnncc_runtime.so", "model.tflite", "network.py",
-        "run.py",
+        "requirements.txt", "run.py",
     ]  # fmt: skip
     library = folder / "libbnncc_runtime.so"
     assert elf(library) == MACHINES[TARGETS[target].abi]
@@ -78,7 +78,15 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     assert arrays["outputs"].shape == (64, 10)
     assert np.mean(arrays["outputs"].argmax(axis=1) == arrays["labels"]) > 0.8
     readme = (folder / "README.md").read_text()
-    assert ("tflite-runtime==2.14.0" if "32bit" in target else "ai-edge-litert") in readme
+    assert "pip install -r requirements.txt" in readme
+    pins = (folder / "requirements.txt").read_text().splitlines()[1:]
+    assert pins == (
+        ["tflite-runtime==2.14.0"]
+        if "32bit" in target
+        else ['ai-edge-litert==2.1.0; python_version < "3.10"', 'ai-edge-litert==2.3.0; python_version >= "3.10"']
+    )
+    proven = json.loads((folder / "bundle.json").read_text())["proven"]
+    assert {f"{name}=={version}" for name in proven for version in proven[name]} == {pin.split(";")[0] for pin in pins}
     assert max(map(len, readme.splitlines())) <= 120
     assert os.access(folder / "run.py", os.X_OK)
     assert folder.stat().st_mode & 0o777 == 0o777 & ~umask()
@@ -185,8 +193,9 @@ def test_what_tensorflow_lite_2_14_computes_wrongly_is_refused(tmp_path: Path, t
     file.write_bytes(reverse_file([1, 2]))
     result = invoke(file, "--target", target, "-o", tmp_path / "bundle")
     assert result.exit_code == 2
-    assert "REVERSE_V2, reverses several axes at once" in result.output
-    assert "compile the network again" in result.output
+    said = " ".join(result.output.split())
+    assert "operator 0 needs LiteRT 1.0 or later: REVERSE_V2 of several axes (older ones reverse one of them)" in said
+    assert "compile the network for that target" in said
     assert list(tmp_path.iterdir()) == [file]
 
 

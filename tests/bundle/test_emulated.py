@@ -166,6 +166,7 @@ def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(phone: P
     program = phone.bundle / "bnncc_run"
     assert elf(program) == MACHINES[phone.abi]
     assert program.stat().st_mode & 0o111
+    assert 'implementation("org.tensorflow:tensorflow-lite:2.14.0")' in (phone.bundle / "README.md").read_text()
     assert "adb push bnncc_run model.tflite check_images.npy" in (phone.bundle / "README.md").read_text()
 
 

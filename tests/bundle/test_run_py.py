@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def bundle_of(model: Model, path: Path) -> Path:
 def run(folder: Path, *arguments: object, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *flags, str(folder / "run.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent)
+
+
+def test_a_check_says_where_the_interpreter_is_another_one_than_the_file_was_proven_for(folder: Path) -> None:
+    installed = version("ai-edge-litert")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for proven, said in (
+        ([installed], ""),
+        (["1.2.3", "1.2.4"], "the file was proven for 1.2.3 and 1.2.4: pip install -r"),
+    ):
+        (folder / MANIFEST).write_text(json.dumps(manifest | {"proven": {"ai-edge-litert": proven}}))
+        done = run(folder, "--check")
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+        assert bool(said) == (f"ai-edge-litert {installed} is installed" in done.stderr)
 
 
 def test_a_picture_s_class_is_printed(folder: Path, tmp_path: Path) -> None:
@@ -107,7 +122,7 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(folder: 
     done = run(folder, "--check", flags=("-S",))
     assert done.returncode not in (0, CHECK_FAILED)
     assert "No module named" in done.stderr
-    assert "pip install ai-edge-litert numpy pillow" in done.stderr
+    assert "pip install -r requirements.txt numpy pillow" in done.stderr
 
 
 def test_what_is_no_picture_is_one_line(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
     python -m tests.conformance FOLDER [RUNTIME …]
 
-FOLDER keeps virtual environments and results; a runtime whose results are there for the same files is not run again.
-Without names, all runtimes, two at a time; the emulated ones where BNNCC_SYSROOTS names what they need.
+FOLDER keeps virtual environments and results; a runtime whose results are there for the same files, and the same
+sources of the delegate and of bnncc's interpreter where it has them, is not run again.  Without names, all runtimes,
+two at a time; the emulated ones where BNNCC_SYSROOTS names what they need.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bnncc.runtime import Platform
+from bnncc.runtime.build import source_folder
 from bnncc.runtime.library import built_library
 from tests.conformance import avoided
 from tests.conformance.environments import ENVIRONMENTS, Environment
@@ -21,9 +23,12 @@ from tests.conformance.forms import all_forms
 from tests.conformance.matrix import cases_of, run, write_forms
 from tests.conformance.page import page
 from tests.needs import SYSROOTS
+from tests.targets.interpreter import native
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 AT_ONCE = 2
+# What `tests.conformance.networks` leaves in the folder.
+NETWORKS = "networks.json"
 
 
 def main() -> int:
@@ -31,13 +36,18 @@ def main() -> int:
     folder, names = Path(sys.argv[1]).absolute(), set(sys.argv[2:])
     folder.mkdir(parents=True, exist_ok=True)
     cases, others = cases_of(all_forms()), avoided.forms()
-    forms = folder / "forms.pickle"
-    digest = write_forms(cases, others, forms)
+    forms = write_forms(cases, others, folder / "forms.pickle")
+    sources = native.hash_of(*(path for path in source_folder().rglob("*") if path.suffix in {".cc", ".h"}))
     print(f"{len(cases):,} forms", flush=True)
+
+    def digest(environment: Environment) -> str:
+        return f"{forms}-{sources}" if environment.delegate or environment.kind == "bnncc" else forms
 
     def run_one(environment: Environment) -> None:
         library = built_library(Platform(environment.machine or "x86_64")) if environment.delegate else ""
-        run(environment, cases, folder, forms, digest, str(library))
+        if environment.kind == "bnncc":
+            native.library()  # compiled before anything waits for it
+        run(environment, cases, folder, digest(environment), str(library))
         print(environment.name, flush=True)
 
     chosen = [one for one in ENVIRONMENTS if one.name in names or (not names and (SYSROOTS or not one.machine))]
@@ -47,9 +57,11 @@ def main() -> int:
     for environment in ENVIRONMENTS:
         path = folder / f"{environment.name}.json"
         found = json.loads(path.read_text()) if path.exists() else {"digest": ""}
-        if found["digest"] == digest:
+        if found["digest"] == digest(environment):
             results[environment.name] = found["results"]
-    PAGE.write_text(page(cases, others, results), encoding="utf-8")
+    path = folder / NETWORKS
+    networks = json.loads(path.read_text()) if path.exists() else None
+    PAGE.write_text(page(cases, others, results, networks), encoding="utf-8")
     return 0
 
 

@@ -31,29 +31,33 @@ class Outcome:
 
 
 def run_batch(
-    command: Sequence[str], forms: Path, count: int, environment: dict[str, str] | None = None
+    command: Sequence[str],
+    forms: Path,
+    count: int,
+    environment: dict[str, str] | None = None,
+    seconds: float = SECONDS_A_FORM,
 ) -> list[Outcome]:
-    """`command` is served.py's up to FORMS; `forms` the pickle with `count` forms.
+    """`command` is served.py's up to FORMS; `forms` the pickle with `count` forms, each of which may take `seconds`.
 
     RuntimeError where it does not start.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < count:
         before = len(outcomes)
-        _serve([*command, str(forms), str(before)], outcomes, environment)
+        _serve([*command, str(forms), str(before)], outcomes, environment, seconds)
         if len(outcomes) == before:
             raise RuntimeError(f"{' '.join(command)} does not start")
     return outcomes
 
 
-def _serve(command: Sequence[str], outcomes: list[Outcome], environment: dict[str, str] | None) -> None:
+def _serve(command: Sequence[str], outcomes: list[Outcome], environment: dict[str, str] | None, seconds: float) -> None:
     """One process, until it ends; appends an outcome for each form that it began."""
     environment = {**(environment or os.environ), "PYTHONDONTWRITEBYTECODE": "1"}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment) as process,
     ):
-        watch = _Watch(process)
+        watch = _Watch(process, seconds)
         try:
             begun = _read(process.stdout, outcomes, watch)
         finally:
@@ -89,17 +93,17 @@ def _read(stream: Any, outcomes: list[Outcome], watch: _Watch) -> bool:
 
 
 class _Watch:
-    """Kills a process that says nothing for SECONDS_A_FORM."""
+    """Kills a process that says nothing for so many seconds."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process, self._seconds = process, seconds
         self.expired = False
         self._timer: threading.Timer | None = None
         self.reset()
 
     def reset(self) -> None:
         self.stop()
-        self._timer = threading.Timer(SECONDS_A_FORM, self._expire)
+        self._timer = threading.Timer(self._seconds, self._expire)
         self._timer.daemon = True
         self._timer.start()
 

@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bnncc.targets.released import RUNTIMES
 from tests.needs import SYSROOTS
 from tests.targets.runtime import sysroot
 
@@ -17,7 +18,7 @@ SCRIPT = Path(__file__).with_name("served.py")
 ROOT = Path(__file__).parents[2]
 # TensorFlow Lite's Python package, by version, with a Python of its time.
 TFLITE = {"2.11": "3.9", "2.12": "3.9", "2.13": "3.9", "2.14": "3.11"}
-LITERT = ("1.0.1", "1.2.0", "1.3.0", "1.4.0", "2.0.3", "2.1.0", "2.1.6", "2.2.0", "2.3.0")
+LITERT = ("1.0.1", "1.1.2", "1.2.0", "1.3.0", "1.4.0", "2.0.3", "2.1.0", "2.1.6", "2.2.0", "2.3.0")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Environment:
     """A runtime.  kind: as served.py takes it.  python, packages: of its virtual environment, none for this one's own.
 
     machine: of `sysroot.MACHINES`, where it is emulated.  has_xnnpack: it can be turned on and off.  delegate: LCE's
-    operators run in bnncc's.
+    operators run in bnncc's.  claims: all files have signs beside them, so that the delegate computes what it can.
+    home: the environment whose virtual environment it shares.
     """
 
     name: str
@@ -35,6 +37,13 @@ class Environment:
     machine: str = ""
     has_xnnpack: bool = True
     delegate: bool = False
+    claims: bool = False
+    home: str = ""
+
+    def is_older_than(self, runtime: str) -> bool:
+        """Whether it is older than one of `bnncc.targets.released.RUNTIMES`; never, where it is none of those."""
+        own = ".".join(self.name.split(" ")[0].split(".")[:2])
+        return own in RUNTIMES and RUNTIMES.index(own) < RUNTIMES.index(runtime)
 
 
 def _tflite(version: str, python: str) -> Environment:
@@ -49,7 +58,11 @@ def _litert(version: str) -> Environment:
     return Environment(f"litert-{version}", "ai_edge_litert", "3.11", packages, delegate=True)
 
 
-ENVIRONMENTS = (
+def _claiming(environment: Environment) -> Environment:
+    return replace(environment, name=f"{environment.name} + delegate", claims=True, home=environment.name)
+
+
+_STOCK = (
     Environment("tensorflow-2.2.0", "tensorflow", "3.8", ("tensorflow-cpu==2.2.0", "protobuf<3.21", "numpy<1.24"),
                 has_xnnpack=False),
     *(_tflite(version, python) for version, python in TFLITE.items()),
@@ -60,6 +73,21 @@ ENVIRONMENTS = (
     Environment("litert-2.3.0 aarch64", "ai_edge_litert", machine="aarch64", delegate=True),
     Environment("tflite-2.14 armv7", "tflite_runtime", machine="armv7", delegate=True),
 )  # fmt: skip
+# The oldest and the newest interpreter of each processor, and the one between TensorFlow Lite's and LiteRT's packages.
+_CLAIMING = ("tflite-2.14", "litert-1.0.1", "litert-2.3.0", "litert-2.3.0 aarch64", "tflite-2.14 armv7")
+ENVIRONMENTS = (*_STOCK, *(_claiming(one) for one in _STOCK if one.name in _CLAIMING))
+# Where networks are run as well: the other interpreters that pip gives on 64-bit ARM, the oldest ones, and that of
+# Raspberry Pi OS Bullseye.
+_OLDEST = (("tflite-2.14 aarch64", "tflite_runtime", "tflite-runtime==2.14.0"),
+           ("litert-1.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==1.1.0"),
+           ("litert-2.1.0 aarch64", "ai_edge_litert", "ai-edge-litert==2.1.0"))  # fmt: skip
+OF_NETWORKS = (
+    *(one for one in _STOCK if one.delegate or one.kind in ("lce", "bnncc")),
+    *(Environment(name, kind, packages=(wheel, "numpy==1.26.4"), machine="aarch64", delegate=True)
+      for name, kind, wheel in _OLDEST),
+)  # fmt: skip
+# Of the wheels on ARM that are older than those of the machine's own packages.
+_PLATFORMS = ("manylinux_2_34_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
 
 
 def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
@@ -73,7 +101,8 @@ def command(environment: Environment, folder: Path, xnnpack: bool, threads: int,
     """served.py's command line up to FORMS; makes the virtual environment in `folder` where it is not there."""
     arguments = [environment.kind, str(int(xnnpack)), str(threads), library]
     if environment.machine:
-        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments])
+        packages = _emulated_packages(environment, folder) if environment.packages else None
+        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments], packages=packages)
     return [str(_python(environment, folder)), str(SCRIPT), *arguments]
 
 
@@ -87,13 +116,20 @@ def variables(environment: Environment) -> dict[str, str]:
 def _python(environment: Environment, folder: Path) -> Path:
     if not environment.packages:
         return Path(sys.executable)
-    place = folder / environment.name
+    place = folder / (environment.home or environment.name)
     ready, python = place / "ok", place / "bin" / "python"
     if not ready.exists():
         subprocess.run([_interpreter(environment.python), "-m", "venv", str(place)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *environment.packages], check=True)
         ready.touch()
     return python
+
+
+def _emulated_packages(environment: Environment, folder: Path) -> Path:
+    place = folder / environment.name.replace(" ", "-")
+    if not place.is_dir():
+        sysroot.install(place, _PLATFORMS, environment.packages)
+    return place
 
 
 def _interpreter(version: str) -> str:

@@ -11,8 +11,11 @@ import onnx_ir as ir
 
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integer_plan import LAYERS, ROUNDING, plan
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
+from tests.conformance.reference import Reference
 from tests.passes.helpers import build
 from tests.targets.tflite.compare import node_model
 
@@ -30,6 +33,8 @@ class Form:
     exact: it only moves, compares or rounds: no runtime has a reason to differ by a bit.
     domain: "any", "positive" or "nonzero"; kinds: those of `values.KINDS` that have a meaning here, None for all.
     given: inputs that are no random numbers (indices), by name.
+    integers: the file's layers, and what is between them, run in int8, in the ranges of `given`.
+    reach: how much larger than what it yields the numbers are that it adds.
     """
 
     operator: str
@@ -44,6 +49,8 @@ class Form:
     given: Mapping[str, Array] = field(default_factory=dict)
     precision: WeightsPrecision = WeightsPrecision.FLOAT32
     opset: int = 18
+    integers: bool = False
+    reach: float = 1.0
 
     @property
     def title(self) -> str:
@@ -53,11 +60,14 @@ class Form:
     @property
     def tolerance(self) -> float:
         """How far a right result may be off, relative to the largest one."""
-        return {
-            WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
-            WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
-            WeightsPrecision.INT8: INT8_TOLERANCE,
-        }[self.precision]
+        return (
+            self.reach
+            * {
+                WeightsPrecision.FLOAT32: FLOAT_TOLERANCE,
+                WeightsPrecision.FLOAT16: FLOAT16_TOLERANCE,
+                WeightsPrecision.INT8: INT8_TOLERANCE,
+            }[self.precision]
+        )
 
     def model(self) -> ir.Model:
         """The graph, in NCHW, its shapes known."""
@@ -86,11 +96,50 @@ class EmittedForm:
         """True where a stock interpreter needs the delegate."""
         return any(name.startswith("Lce") for name in self.operators)
 
+    @functools.cached_property
+    def types(self) -> frozenset[tuple[str, str]]:
+        """(operator, type of what it yields, or of what it reads if that has 8 bits)."""
+        found = set()
+        for operator in TfliteFile(self.content).operators:
+            dtypes = [tensor.dtype for tensor in (*operator.outputs, *operator.inputs[:1]) if tensor is not None]
+            found.add((operator.name, next((one for one in dtypes if one in ("int8", "uint8")), dtypes[0])))
+        return frozenset(found)
+
+    @functools.cached_property
+    def steps(self) -> tuple[float, float]:
+        """(half a step of what the file yields, how far it may be off) where its layers run in int8: each operator that
+        rounds by half a step, and by half a step more where it multiplies in fixed point.  Of the forms here none makes
+        an error in front of it larger.
+        """
+        file = TfliteFile(self.content)
+        last, allowed = 0.0, 0.0
+        for operator in file.operators if self.form.integers else ():
+            scale = operator.outputs[0].quantization
+            if scale is None or operator.outputs[0].dtype != "int8":
+                continue
+            last = scale.scales[0]
+            constants = [tensor for tensor in operator.inputs[1:] if tensor is not None and operator.name not in LAYERS]
+            beside = [tensor.quantization.scales[0] for tensor in constants if tensor.quantization is not None]
+            if operator.name in ROUNDING or operator.name in LAYERS:
+                allowed += last + sum(beside) / 2
+        return last / 2, allowed
+
 
 def emitted(form: Form) -> EmittedForm:
     """Build the graph and emit it.  UnsupportedOperatorsError where the emitter refuses it: then it is no form."""
     model = form.model()
-    return EmittedForm(form, model, emit(model, precision=form.precision))
+    content = emit(model, precision=form.precision)
+    return EmittedForm(form, model, _in_int8(form, model, content) if form.integers else content)
+
+
+def _in_int8(form: Form, model: ir.Model, content: bytes) -> bytes:
+    """The file with its layers in int8, in the ranges that the reference takes."""
+    file = TfliteFile(content)
+    found = plan(file)
+    values = Reference(model).values(form.given)
+    # A PAD of the emitter's own adds zeros, which are in every range.
+    ranges = {tensor.name: values[tensor.name.removesuffix("/pad")] for tensor in found.tensors}
+    return as_integers(file, found, {name: (float(array.min()), float(array.max())) for name, array in ranges.items()})
 
 
 def floats(name: str, *shape: int) -> str:

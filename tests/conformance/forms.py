@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import chain
 
 from bnncc.errors import UnsupportedOperatorsError
-from tests.conformance import activations, binary, elementwise, moves, products, windowed
+from tests.conformance import activations, binary, elementwise, moves, products, quantized, windowed
 from tests.conformance.form import EmittedForm, Form, emitted
 
-TABLES = (elementwise, activations, windowed, products, moves, binary)
+TABLES = (elementwise, activations, windowed, products, moves, binary, quantized)
 
 
 def all_forms() -> list[Form]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from bnncc.ir.evaluate import Array
 from tests.conformance import avoided, environments, values
 from tests.conformance.avoided import AvoidedForm
 from tests.conformance.batch import Outcome, run_batch
+from tests.conformance.beside import with_signs
 from tests.conformance.environments import Environment
 from tests.conformance.form import EmittedForm, Form
 from tests.conformance.forms import emitted_forms
@@ -28,7 +29,11 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Case:
-    """A form with its file, and for each kind of values its inputs and what they should yield, as the file has them."""
+    """A form with its file, and for each kind of values its inputs and what they should yield, as the file has them.
+
+    types: (operator, element type).  steps: of `EmittedForm`.  beside: the file with signs beside it, of which the
+    delegate takes what it can; None where there are none.
+    """
 
     form: Form
     operators: tuple[str, ...]
@@ -37,6 +42,9 @@ class Case:
     kinds: tuple[str, ...]
     inputs: tuple[tuple[Array, ...], ...]
     wanted: tuple[tuple[Array, ...], ...]
+    types: frozenset[tuple[str, str]] = frozenset()
+    steps: tuple[float, float] = (0.0, 0.0)
+    beside: bytes | None = None
 
 
 def case_of(emitted: EmittedForm) -> Case:
@@ -48,9 +56,11 @@ def case_of(emitted: EmittedForm) -> Case:
         arrays = values.inputs_of(emitted.form, emitted.model, kind)
         inputs.append(tuple(np.ascontiguousarray(to_file(array)) for array in arrays.values()))
         wanted.append(tuple(_stored(array) for array in reference.run(arrays)))
+    beside = emitted.content if emitted.needs_lce else with_signs(emitted.content)
     return Case(
-        emitted.form, emitted.operators, emitted.content, emitted.needs_lce, kinds, tuple(inputs), tuple(wanted)
-    )
+        emitted.form, emitted.operators, emitted.content, emitted.needs_lce, kinds, tuple(inputs), tuple(wanted),
+        emitted.types, emitted.steps, beside,
+    )  # fmt: skip
 
 
 def _stored(array: Array) -> Array:
@@ -61,10 +71,24 @@ def cases_of(forms: Sequence[Form]) -> list[Case]:
     return [case_of(emitted) for emitted in emitted_forms(list(forms))]
 
 
+def cases_for(environment: Environment, cases: Sequence[Case]) -> list[Case]:
+    """Those that the environment is given: where the delegate is to claim what it can, those with signs beside them."""
+    if not environment.claims:
+        return list(cases)
+    return [replace(case, content=case.beside, needs_lce=True) for case in cases if case.beside is not None]
+
+
+def avoided_for(environment: Environment) -> list[AvoidedForm]:
+    """All of them, with signs beside them where the delegate is to claim what it can."""
+    if not environment.claims:
+        return avoided.forms()
+    return [replace(form, content=with_signs(form.content) or form.content) for form in avoided.forms()]
+
+
 def write_forms(cases: Sequence[Case], others: Sequence[AvoidedForm], path: Path) -> str:
     """What served.py reads; returns its digest."""
     served = [(case.content, case.needs_lce, [list(batch) for batch in case.inputs]) for case in cases]
-    served += [(form.content, False, [[form.x]]) for form in others]
+    served += [(form.content, form.needs_lce, [[form.x]]) for form in others]
     content = pickle.dumps(served, 4)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
@@ -77,7 +101,7 @@ def verdicts_of(case: Case, outcome: Outcome) -> dict[str, Verdict]:
     if outcome.refused:
         return {ALL: Verdict.REFUSED}
     return {
-        kind: Verdict.REFUSED if found is None else judge(case.form, wanted, found)
+        kind: Verdict.REFUSED if found is None else judge(case.form, wanted, found[: len(wanted)], case.steps)
         for kind, wanted, found in zip(case.kinds, case.wanted, outcome.outputs, strict=True)
     }
 
@@ -89,12 +113,17 @@ def _verdict_of(form: AvoidedForm, outcome: Outcome) -> Verdict:
     return Verdict.RIGHT if found is not None and form.is_right(list(found)) else Verdict.WRONG
 
 
-def run(environment: Environment, cases: Sequence[Case], folder: Path, forms: Path, digest: str, library: str) -> None:
-    """Run all forms with each configuration, and write folder/NAME.json; nothing where it is there for these forms."""
+def run(environment: Environment, cases: Sequence[Case], folder: Path, digest: str, library: str) -> None:
+    """Run all forms with each configuration, and write folder/NAME.json; nothing where it is there for these forms.
+
+    digest: of what the results depend on.
+    """
     path = folder / f"{environment.name}.json"
     if path.exists() and json.loads(path.read_text())["digest"] == digest:
         return
-    others = avoided.forms()
+    cases, others = cases_for(environment, cases), avoided_for(environment)
+    forms = folder / f"{environment.name}.pickle"
+    write_forms(cases, others, forms)
     results: dict[str, dict[str, dict[str, int]]] = {}
     for xnnpack, threads in environments.configurations(environment):
         command = environments.command(environment, folder, xnnpack, threads, library if environment.delegate else "")
@@ -109,3 +138,4 @@ def run(environment: Environment, cases: Sequence[Case], folder: Path, forms: Pa
         }
         results[f"{'XNNPACK' if xnnpack else 'built-in'}, {threads} thread{'s' if threads > 1 else ''}"] = own
     path.write_text(json.dumps({"digest": digest, "results": results}))
+    forms.unlink()

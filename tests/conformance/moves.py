@@ -15,7 +15,7 @@ RESHAPES = (
     ((2, 3, 5, 7), (2, 105)), ((2, 3, 5, 7), (6, 35)), ((2, 12), (2, 3, 2, 2)), ((2, 3, 5, 7), (210,)), ((12,), (3, 4)),
     ((2, 3, 4), (2, 3, 2, 2)), ((1, 3, 1, 1), (3,)), ((2, 3, 5, 7), (2, 3, 35)), ((2, 3, 2, 5, 4), (6, 2, 20)),
 )  # fmt: skip
-TYPES = ("float", "int32", "bool")
+TYPES = ("float", "int32", "bool", "int8", "uint8")
 # (shape, begin, end, step) along all axes.
 SLICES = (
     ((7,), (1,), (6,), (2,)), ((7,), (6,), (-100,), (-1,)), ((7,), (5,), (0,), (-2,)), ((4, 6), (1, 0), (3, 6), (1, 1)),
@@ -77,6 +77,10 @@ def _orders() -> Iterator[Form]:
         yield _move(
             "Reshape", f"{brackets(shape)} to {brackets(target)}", "y = Reshape (x, t)", shape, dtype, t=_int64(target)
         )
+    for dtype in TYPES:
+        axes = _int64((0, 2))
+        yield _move("Squeeze", "[1,3,1,5]", "y = Squeeze (x, a)", (1, 3, 1, 5), dtype, a=axes)
+        yield _move("Unsqueeze", "[3,5]", "y = Unsqueeze (x, a)", (3, 5), dtype, a=axes)
     orders = [((2, 3), (1, 0)), ((2, 1), (1, 0)), ((2, 3, 2, 5, 4), (0, 2, 3, 4, 1)),
               ((2, 3, 2, 5, 4), (4, 3, 2, 1, 0)),
               ((2, 3, 2, 2, 3, 2), (0, 3, 1, 4, 2, 5)), ((1, 4, 1, 1), (0, 2, 3, 1))]  # fmt: skip

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from bnncc.targets.released import title
+from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance.avoided import AvoidedForm
+from tests.conformance.beside import with_signs
 from tests.conformance.environments import ENVIRONMENTS
 from tests.conformance.matrix import ALL, Case
 from tests.conformance.values import FINITE, KINDS
@@ -16,6 +21,8 @@ Results = Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
 
 # Those that run LCE's operators, by themselves or by the delegate.
 WITH_LCE = {one.name for one in ENVIRONMENTS if one.delegate or one.kind in ("lce", "bnncc")}
+# Those in which the delegate takes what it can.
+CLAIMING = {one.name for one in ENVIRONMENTS if one.claims}
 # So many forms of a group are named.
 NAMED = 4
 
@@ -26,10 +33,12 @@ Made by `make conformance`; not by hand.  Each form is a file of one operator (o
 emitter wrote.  It ran in each runtime in a process and a virtual environment of its own, with XNNPACK and without, on
 one thread and on two.  What is right was computed in float64 by ONNX's reference evaluator, and by PyTorch where that
 evaluator is wrong itself (`tests/conformance/reference_operators.py`).  The runtimes named aarch64 and armv7 ran under
-qemu.
+qemu.  Where a name ends in "+ delegate", each file has signs of its inputs and outputs beside what it computes, so that
+bnncc's delegate takes all that it can, as it does in a binary network.
 
 - **right**: the float32 next to the reference, in every element;
-- **rounded**: within 1e-5 of the largest element (int8 weights 3e-2, float16 2e-3), or a denormal that became 0;
+- **rounded**: within 1e-5 of the largest element (int8 weights 3e-2, float16 2e-3), or a denormal that became 0; of
+  operators in int8, which are right at the nearest step, half a step further for each that rounds;
 - **clamped**: the largest number where it should be infinite (x / 0): the built-in arithmetic has no infinity;
 - **refused**: the runtime says that it does not take the file; **wrong**: it says nothing; **ends**: the process ends.
 
@@ -41,7 +50,9 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - bnncc's files with LCE's operators run from TensorFlow Lite 2.14 on (the delegate); what a file needs beyond that, its
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
   float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.2 and 1.3 reads the float32 bias as float16, and refuses
-  a depthwise convolution) and a transpose of packed bits (LiteRT 1.0: XNNPACK of 2.14 refuses the file).
+  a depthwise convolution).  For a target that may have those, as phones do, they stay float32.
+- Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often;
+  bnncc_run has no kernels for them and refuses the file.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
@@ -57,6 +68,13 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 """
 
 
+NETWORKS = """\
+All networks of tests/networks and examples/papers, by `python -m tests.conformance.networks`, on two inputs each; with
+XNNPACK and two threads, and without it and one, the worse counts.  ✓: every class is the reference's (the traced
+network in ONNX Runtime), else how many; a class is the largest element of a row of logits, of a pixel of a map, of a
+token.  –: the file asks for a later runtime."""
+
+
 SPECIAL = """\
 How many forms are wrong where a third of the input is denormal (1e-45, 6e-39), of the largest numbers (3.4e38, 1e38),
 infinite or not a number.  No lowering promises anything of them, but for an attention mask of -∞ (Softmax).  The
@@ -64,21 +82,30 @@ reference hands a NaN on through maxima, which ONNX does not ask for, and sums i
 not overflow between the terms."""
 
 
-def page(cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results) -> str:
-    """The page, in Markdown."""
+def page(
+    cases: Sequence[Case], others: Sequence[AvoidedForm], results: Results, networks: Mapping[str, Any] | None = None
+) -> str:
+    """The page, in Markdown.  networks: what `tests.conformance.networks` found."""
     operators = {name for case in cases for name in case.operators}
-    cells = len(cases) * sum(len(configurations) for configurations in results.values())
+    cells = sum(len(forms) for configurations in results.values() for forms in configurations.values()) - sum(
+        len(others) * len(configurations) for configurations in results.values()
+    )
     parts = [
         HEAD.format(forms=len(cases), operators=len(operators), runtimes=len(results), cells=cells),
         "## Ordinary numbers, ties and zeros\n\n" + "\n".join(_totals(cases, results)),
+        "## Operators of the file format\n\nWith the types of what they yield; of what they read, where that has 8 "
+        "bits.\n\n" + "\n".join(_types(cases)),
         "## By operator\n\nForms that are right or rounded in all configurations, of how many; what the others are.\n\n"
         + "\n".join(_by_operator(cases, results)),
         "## Every form that some runtime does not compute\n\nOn ordinary numbers, ties and zeros; LCE's operators need "
         "the delegate and have no row for runtimes without it.\n\n" + "\n".join(_exceptions(cases, results)),
         "## Forms that are avoided\n\nAs other converters write them, and `bnncc inspect` names them.  What is not "
-        "listed is right.\n\n" + "\n".join(_avoided(others, results)),
+        "listed is right.  In a binary network the delegate computes some of them itself, whatever the interpreter "
+        "would make of them (`targets/tflite/claimed.py`).\n\n" + "\n".join(_avoided(others, results)),
         "## Special numbers\n\n" + SPECIAL + "\n\n" + "\n".join(_special(cases, results)),
     ]
+    if networks is not None:
+        parts.insert(1, "## Networks\n\n" + NETWORKS + "\n\n" + "\n".join(networks_table(networks)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -94,8 +121,37 @@ def worst(configurations: Mapping[str, Mapping[str, Mapping[str, int]]], title: 
 
 
 def _takes(runtime: str, case: Case, results: Results) -> bool:
-    """False where a runtime was given LCE's operators without the delegate."""
+    """False where a runtime was given LCE's operators without the delegate, or a form that has no sign beside it."""
+    if runtime in CLAIMING:
+        return case.beside is not None
     return not case.needs_lce or runtime in WITH_LCE
+
+
+def networks_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Of each network the share of its classes that are the reference's, by runtime; of a file that asks for a newer
+    runtime, nothing.
+    """
+    results = found["results"]
+    yield f"| network | right from | {' | '.join(results)} |"
+    yield f"| --- | --- |{' --- |' * len(results)}"
+    for network, oldest in found["oldest"].items():
+        cells = [_share(results[runtime].get(network)) for runtime in results]
+        yield f"| {network} | {title(oldest)} | {' | '.join(cells)} |"
+
+
+def _share(found: float | str | None) -> str:
+    if found is None or isinstance(found, str):
+        return found or "–"
+    return "✓" if found == 1 else f"{found:.2%}"
+
+
+def _types(cases: Sequence[Case]) -> Iterator[str]:
+    by_operator: dict[str, set[str]] = defaultdict(set)
+    for operator, dtype in sorted(pair for case in cases for pair in case.types):
+        by_operator[operator].add(dtype)
+    yield "| operator | types |"
+    yield "| --- | --- |"
+    yield from (f"| {operator} | {', '.join(sorted(by_operator[operator]))} |" for operator in sorted(by_operator))
 
 
 def _totals(cases: Sequence[Case], results: Results) -> Iterator[str]:
@@ -152,19 +208,33 @@ def _exceptions(cases: Sequence[Case], results: Results) -> Iterator[str]:
 
 
 def _avoided(others: Sequence[AvoidedForm], results: Results) -> Iterator[str]:
-    yield "| form | in which runtimes |"
-    yield "| --- | --- |"
+    yield "| form | in which runtimes | beside signs, with the delegate |"
+    yield "| --- | --- | --- |"
+    stock, claiming = (
+        {name: found for name, found in results.items() if (name in CLAIMING) == claims} for claims in (False, True)
+    )
     for form in others:
-        found = []
-        for runtime, configurations in results.items():
-            bad = {name: Verdict(forms[form.name][ALL]) for name, forms in configurations.items()}
-            bad = {name: verdict for name, verdict in bad.items() if verdict is not Verdict.RIGHT}
-            verdict = Verdict(max(bad.values(), default=0))
-            paths = {name.split(",")[0] for name in bad}
-            if bad:
-                how = "" if len(paths) > 1 or len(configurations) < 3 else f" with {paths.pop()} kernels"
-                found.append(f"{runtime}: {verdict.title}{how.replace('XNNPACK kernels', 'XNNPACK')}")
-        yield f"| {form.name} | {'; '.join(found) or 'right in all'} |"
+        content = with_signs(form.content)
+        operator = form.name.split(" ")[0].rstrip(",")
+        file = TfliteFile(content or form.content)
+        taken = any(file.operators[index].name == operator for index in claimed(file))
+        beside = "; ".join(_bad(form, claiming)) or "right in all"
+        yield (
+            f"| {form.name} | {'; '.join(_bad(form, stock)) or 'right in all'} | "
+            f"{'computed by it' if taken else 'left to the interpreter'}: {beside} |"
+        )
+
+
+def _bad(form: AvoidedForm, results: Results) -> Iterator[str]:
+    """The runtimes that do not compute it rightly, and how."""
+    for runtime, configurations in results.items():
+        bad = {name: Verdict(forms[form.name][ALL]) for name, forms in configurations.items()}
+        bad = {name: verdict for name, verdict in bad.items() if verdict is not Verdict.RIGHT}
+        verdict = Verdict(max(bad.values(), default=0))
+        paths = {name.split(",")[0] for name in bad}
+        if bad:
+            how = "" if len(paths) > 1 or len(configurations) < 3 else f" with {paths.pop()} kernels"
+            yield f"{runtime}: {verdict.title}{how.replace('XNNPACK kernels', 'XNNPACK')}"
 
 
 def _special(cases: Sequence[Case], results: Results) -> Iterator[str]:

@@ -34,7 +34,11 @@ class Interpreted:
             options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         if delegates:
             options["experimental_delegates"] = delegates
-        self.interpreter = module.Interpreter(model_content=content, **options)
+        try:
+            self.interpreter = module.Interpreter(model_content=content, **options)
+        except AttributeError:  # LiteRT 1.1 sets the threads of an interpreter that is not there yet
+            options.pop("num_threads")
+            self.interpreter = module.Interpreter(model_content=content, **options)
         self.interpreter.allocate_tensors()
 
     def run(self, inputs):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
+from bnncc.targets import tflite
+from bnncc.targets.released import PROVEN, RUNTIMES
+from bnncc.targets.tflite.integer_file import VERSIONS
+from bnncc.targets.tflite.lowerings import LOWERINGS
 from tests.conformance import environments, values
+from tests.conformance.__main__ import PAGE
 from tests.conformance.batch import run_batch
 from tests.conformance.environments import Environment
 from tests.conformance.form import floats, normal
@@ -44,6 +50,34 @@ def test_every_60th_form_is_right_on_ordinary_numbers(
         found = verdicts_of(case, outcome)
         assert ALL not in found, f"{case.form.title}: {outcome}"
         assert all(found[kind] <= Verdict.CLAMPED for kind in values.FINITE if kind in found), (case.form.title, found)
+
+
+def _names(heading: str) -> dict[str, str]:
+    """What the first column of a table of docs/conformance.md has, with the rest of its row."""
+    table = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.split("|", 2) for line in table.splitlines() if line.startswith("| ")]
+    return {row[1].strip(): row[2] for row in rows}
+
+
+def test_every_operator_that_the_emitter_writes_has_forms() -> None:
+    """What its sources name, and what is lowered; in int8, what `--quantize int8` writes so."""
+    given = _names("Operators of the file format")
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(tflite.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r"BuiltinOperator\.([A-Z0-9_]+)", sources)) - set(given) == {"CUSTOM"}
+    assert set(re.findall(r'emit_custom\(\s*"(\w+)"', sources)) <= set(given)
+    assert {name for name, types in given.items() if "int8" in types} >= set(VERSIONS)
+    bodies = " ".join(form.body for form in all_forms())
+    lowered = {f"{domain}.{name}".lstrip(".") for domain, name in LOWERINGS}
+    assert {name for name in lowered if not re.search(rf"(?<![\w.]){re.escape(name)} *[<(]", bodies)} == set()
+
+
+def test_every_runtime_that_is_named_was_run() -> None:
+    run = _names("Ordinary numbers, ties and zeros")
+    assert {f"{name.partition('-')[0]}-{version}" for name, version in PROVEN.items() if "tflite" not in name} <= set(
+        run
+    )
+    assert {name for name in PROVEN if "tflite" in name} <= set(run)
+    assert list(PROVEN) == list(RUNTIMES)
 
 
 def test_a_process_that_ends_is_the_outcome_of_its_form_and_the_others_run(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_host_without_the_packages_says_how_to_install_them(server: Server, bu
     options = ("--port", server.port, "--identity", server.folder / "user_key", "--python", python)
     done = server.deploy(bundle, *options)
     assert done.returncode == 2
-    assert "pip install ai-edge-litert numpy pillow" in done.stderr
+    assert "pip install -r requirements.txt numpy pillow" in done.stderr
 
 
 def test_an_unknown_key_is_refused_without_asking_for_a_password(server: Server, bundle: Path) -> None:

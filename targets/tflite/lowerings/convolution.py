@@ -83,7 +83,8 @@ def _conv_2d(
     activation: int,
 ) -> None:
     options = _options(schema.Conv2DOptionsT(), windows, padding, activation)
-    filters = context.weight(weight.transpose(0, 2, 3, 1), f"{result.name}/weight", axis=0)
+    half = context.half_convolutions
+    filters = context.weight(weight.transpose(0, 2, 3, 1), f"{result.name}/weight", axis=0, half=half)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = HYBRID_CONV_VERSION if filters.dtype == "int8" else 1
     context.emit(BuiltinOperator.CONV_2D, [tensor, filters, offsets], [result], options, version)
@@ -101,7 +102,8 @@ def _depthwise_conv_2d(
 ) -> None:
     options = _options(schema.DepthwiseConv2DOptionsT(), windows, padding, activation)
     options.depthMultiplier = weight.shape[0] // tensor.shape[3]
-    filters = context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=3)
+    half = context.half_convolutions
+    filters = context.weight(weight.transpose(1, 2, 3, 0), f"{result.name}/weight", axis=3, half=half)
     offsets = context.constant(bias, f"{result.name}/bias")
     version = 1 if windows[0].dilation == windows[1].dilation == 1 else 2
     version = HYBRID_DEPTHWISE_VERSION if filters.dtype == "int8" else version

@@ -86,16 +86,21 @@ def make(folder: Path, name: str) -> None:
         (partial / "proc" / "cpuinfo").write_text(CPUINFO.format(features=machine.features, part=machine.part))
         partial.rename(root)
     if not packages.is_dir():
-        partial = folder / f".{name}-packages"
-        shutil.rmtree(partial, ignore_errors=True)
-        command = [
-            sys.executable, "-m", "pip", "install", "--quiet", "--target", str(partial), "--python-version", "3.11",
-            "--only-binary=:all:", "--no-deps",
-        ]  # fmt: skip
-        for platform in machine.platforms:
-            command += ["--platform", platform]
-        subprocess.run([*command, *machine.wheels], check=True)
-        partial.rename(packages)
+        install(packages, machine.platforms, machine.wheels)
+
+
+def install(folder: Path, platforms: Sequence[str], wheels: Sequence[str]) -> None:
+    """Put wheels for Python 3.11 of these platforms in `folder`."""
+    partial = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--target", str(partial), "--python-version", "3.11",
+        "--only-binary=:all:", "--no-deps",
+    ]  # fmt: skip
+    for platform in platforms:
+        command += ["--platform", platform]
+    subprocess.run([*command, *wheels], check=True)
+    partial.rename(folder)
 
 
 def make_headers(folder: Path) -> None:
@@ -136,14 +141,21 @@ def run(
     return done.stdout
 
 
-def command(folder: Path, name: str, arguments: Sequence[str], emulator: Sequence[str] = ()) -> list[str]:
-    """The command that runs the machine's Python with `arguments`; `emulator` as of `run`."""
+def command(
+    folder: Path, name: str, arguments: Sequence[str], emulator: Sequence[str] = (), packages: Path | None = None
+) -> list[str]:
+    """The command that runs the machine's Python with `arguments`; `emulator` as of `run`.
+
+    packages: the folder of Python's packages, instead of the machine's own.
+    """
     root = folder / name
     triplet = next((root / "usr" / "lib").glob("*-linux-gnu*")).name
     # NumPy's own packages keep BLAS and LAPACK in folders of their own.
     folders = [root / "lib" / triplet, *(root / "usr" / "lib" / triplet / part for part in ("", "blas", "lapack"))]
     search = ":".join(map(str, folders))
-    path = ":".join([str(folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")])
+    path = ":".join(
+        [str(packages or folder / f"{name}-packages"), str(root / "usr" / "lib" / "python3" / "dist-packages")]
+    )
     return [
         *(emulator or [MACHINES[name].qemu]), "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}",
         "-E", f"PYTHONPATH={path}", "-E", f"PYTHONHOME={root / 'usr'}", str(root / "usr" / "bin" / "python3.11"),

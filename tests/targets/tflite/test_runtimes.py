@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import bnncc
+from bnncc.compiler import compile_traced
 from bnncc.errors import InputError
+from bnncc.frontend import TracedModel
 from bnncc.options import FileMetadata, Options
+from bnncc.report import print_compilation, print_inspection
+from bnncc.runtime import LitertRunner
+from bnncc.targets import TARGETS
+from bnncc.targets.released import NEWEST, ORDINARY
 from bnncc.targets.tflite import runtimes
+from bnncc.targets.tflite.claimed import claimed
 from bnncc.targets.tflite.emit import emit
+from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance import avoided
+from tests.conformance.beside import with_signs
+from tests.needs import need_zig
 from tests.targets.tflite.compare import assert_same, node_model, normal, operators
 
 
@@ -87,22 +100,99 @@ class Net(nn.Module):
         return y
 
 
-def test_min_runtime_refuses_a_file_that_is_not_right_there_and_the_metadata_say_where_it_is(tmp_path: Path) -> None:
+class Binary(nn.Module):
+    """A sign and a 1x1 binary convolution of 32 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 32, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        signs, weights = (torch.where(values < 0, -1.0, 1.0) for values in (x, self.weight))
+        return nn.functional.conv2d(signs, weights)
+
+
+@pytest.fixture(scope="module")
+def traced() -> TracedModel:
     torch.manual_seed(0)
-    with pytest.raises(
-        InputError, match=r"(?s)--min-runtime tflite-2.14 .*stem.*needs LiteRT 1.4 or later: CONV_2D with float16"
-    ):
-        bnncc.compile(
-            Net(),
-            input_shapes=["1x8x6x5"],
-            options=Options(weights_precision="float16", min_runtime="tflite-2.14"),  # type: ignore[arg-type]
-        )
-    options = Options(weights_precision="float16", min_runtime="litert-1.4")  # type: ignore[arg-type]
-    compiled = bnncc.compile(Net(), input_shapes=["1x8x6x5"], options=options)
-    metadata = FileMetadata.read(TfliteFile(compiled.content))
+    return bnncc.compile(Net(), input_shapes=["1x8x6x5"]).traced
+
+
+def _half(traced: TracedModel, target: str, min_runtime: str | None = None) -> tuple[bool, FileMetadata]:
+    """(whether the convolution's weights are float16, the metadata)."""
+    options = Options(weights_precision=WeightsPrecision.FLOAT16, min_runtime=min_runtime)
+    file = TfliteFile(compile_traced(traced, TARGETS[target], options).content)
+    meant = TARGETS[target].runtimes if min_runtime is None else (min_runtime, NEWEST)
+    assert runtimes.beyond(runtimes.needs(file), *meant) == []
+    return any(tensor.dtype == "float16" for tensor in file.tensors), FileMetadata.read(file)
+
+
+def test_a_file_takes_the_form_that_is_right_on_the_runtimes_that_are_meant(traced: TracedModel) -> None:
+    """float16 weights of a convolution, which LiteRT 1.2 and 1.3 misread: not on phones, whose apps may have those."""
+    for target, is_half in (("raspberry-pi-4", True), ("raspberry-pi-4-32bit", True), ("android-arm64", False)):
+        found, metadata = _half(traced, target)
+        assert found == is_half, target
+        assert metadata.oldest_runtime == ("litert-1.4" if is_half else ORDINARY)
+    found, metadata = _half(traced, "android-arm64", "litert-1.4")
+    assert found
     assert (metadata.oldest_runtime, metadata.options.min_runtime) == ("litert-1.4", "litert-1.4")
-    full = bnncc.compile(Net(), input_shapes=["1x8x6x5"], options=Options(min_runtime="tflite-2.11"))
-    assert FileMetadata.read(TfliteFile(full.content)).oldest_runtime == runtimes.ORDINARY
+    assert not _half(traced, "raspberry-pi-4", "tflite-2.14")[0]
+
+
+def test_a_file_without_a_form_that_is_right_there_is_refused() -> None:
+    binary = bnncc.compile(Binary(), input_shapes=["1x32x2x2"]).traced
+    target = TARGETS["raspberry-pi-4"]
+    needed = "needs TensorFlow Lite 2.14 or later: LCE's operators"
+    with pytest.raises(InputError, match=f"(?s)^with --min-runtime tflite-2.13 this network does not go:.*{needed}"):
+        compile_traced(binary, target, Options(min_runtime="tflite-2.13"))
+    target = replace(target, runtimes=("tflite-2.11", "tflite-2.12"))
+    meant = r"raspberry-pi-4 may have TensorFlow Lite 2\.11 to TensorFlow Lite 2\.12 \(--min-runtime names others\)"
+    with pytest.raises(InputError, match=f"(?s)^{meant}.*{needed}"):
+        compile_traced(binary, target, Options())
+
+
+def test_the_report_and_inspect_say_on_which_runtimes_a_file_is_right(traced: TracedModel) -> None:
+    for target, min_runtime, said in (
+        ("raspberry-pi-4", None, "TensorFlow Lite 2.11 and later; raspberry-pi-4: LiteRT 2.1 to LiteRT 2.3"),
+        ("raspberry-pi-4-32bit", None, "TensorFlow Lite 2.11 and later; raspberry-pi-4-32bit: TensorFlow Lite 2.14"),
+        ("android-arm64", "litert-1.2", "TensorFlow Lite 2.11 and later; asked for: LiteRT 1.2 and later"),
+    ):
+        compiled = compile_traced(traced, TARGETS[target], Options(min_runtime=min_runtime))
+        console = Console(record=True, width=200, file=io.StringIO())
+        print_compilation(console, compiled)
+        print_inspection(console, TfliteFile(compiled.content))
+        assert re.findall(r"right on +(.*\S)", console.export_text()) == [said, said]
+
+
+# What the delegate computes itself
+
+
+@pytest.mark.parametrize("form", avoided.forms(), ids=lambda form: str(form.name))
+def test_what_is_said_of_the_delegate_is_what_it_does(form: avoided.AvoidedForm) -> None:
+    """An operator between two signs is in one partition with them where the delegate takes it."""
+    need_zig()
+    content = with_signs(form.content)
+    assert content is not None
+    file = TfliteFile(content)
+    runner = LitertRunner(content)
+    partitions = sum(node["op_name"] == "DELEGATE" for node in runner._interpreter._get_ops_details())
+    is_claimed = {operator.index for operator in file.operators} == claimed(file)
+    assert (partitions == 1) == is_claimed
+    needed = [need for need in runtimes.needs(file) if need.what != "LCE's operators"]
+    assert all(
+        need.by_delegate == is_claimed
+        for need in runtimes.beyond(needed, ORDINARY) + [one for one in needed if one.by_delegate]
+    )
+    assert form.is_right(runner.run([form.x]))
+
+
+def test_a_form_that_the_delegate_computes_is_right_from_the_oldest_interpreter_on_that_takes_it() -> None:
+    (form,) = (form for form in avoided.forms() if form.name == "REVERSE_V2 of two axes")
+    alone, beside = TfliteFile(form.content), TfliteFile(with_signs(form.content) or b"")
+    assert runtimes.oldest(runtimes.needs(alone)) == "litert-1.0"
+    assert runtimes.oldest(runtimes.needs(beside)) == ORDINARY
+    (said,) = (str(need) for need in runtimes.needs(beside) if need.by_delegate)
+    assert said.startswith("right by bnncc's delegate, which computes it itself: REVERSE_V2 of several axes (without")
 
 
 def test_an_unknown_runtime_is_an_error_that_lists_the_known_ones() -> None:

@@ -5,8 +5,8 @@
     python3 run.py --bench               measure how long an image takes
     python3 run.py --check [images.npz]  compare with the computer that made this folder, or with the file's labels
 
-Needs three packages.  64-bit: pip install ai-edge-litert numpy pillow
-32-bit: pip install tflite-runtime==2.14.0 "numpy<2" pillow
+Needs three packages.  64-bit: pip install -r requirements.txt numpy pillow
+32-bit: pip install -r requirements.txt "numpy<2" pillow
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import json
 import platform
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ try:
     MANIFEST: dict[str, Any] = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
     DIGESTS: dict[str, str] = dict(MANIFEST.get("sha256", {}))
     FILES: list[str] = list(MANIFEST.get("files", []))
+    PROVEN = {str(package): list(map(str, versions)) for package, versions in dict(MANIFEST.get("proven", {})).items()}
     LABELS = (HERE / "labels.txt").read_text(encoding="utf-8").splitlines() if (HERE / "labels.txt").exists() else []
     SETTINGS = Settings(
         dict(MANIFEST["preprocessing"]), MANIFEST["input_layout"] == "NCHW", LABELS, MANIFEST.get("head") == "argmax"
@@ -89,12 +91,29 @@ def open_network(threads: int) -> Network:
     return Network(interpreter, SETTINGS)
 
 
+def note_version() -> None:
+    """Say so where the interpreter is in no version that the file was proven for."""
+    for package, versions in PROVEN.items():
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            continue
+        if found not in versions:
+            print(
+                f"{package} {found} is installed; the file was proven for {' and '.join(versions)}: "
+                "pip install -r requirements.txt",
+                file=sys.stderr,
+            )
+
+
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, HERE / "check.npz")
     arguments = parse(parser)
     require_whole("model.tflite", LIBRARY, *(FILES if arguments.check else []))
+    if arguments.check:
+        note_version()
     sys.exit(run(open_network(arguments.threads), arguments))
 
 
