@@ -1,7 +1,7 @@
 """LiteRT's CompiledModel with the delegate: as an accelerator, because a CompiledModel takes no delegates.
 
-LiteRT loads accelerators by their file names, from a folder that its environment names.  `targets/runtime/accelerator.cc`
-is the library's side of it.
+LiteRT loads accelerators by their file names, from a folder that its environment names.  The library's side of it is
+`targets/runtime/accelerator.cc`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OLDEST = (2, 2)
 PACKAGES = ("ai-edge-litert", "ai-edge-litert-nightly")
 
 
-def litert_environment(library: Path) -> Any:
+def accelerated_environment(library: Path) -> Any:
     """An `ai_edge_litert.environment.Environment` whose models run LCE's operators in the delegate `library`.
 
     The delegate takes as many threads as the model's options say (`CpuOptions.num_threads`).  LiteRT takes one
@@ -48,4 +48,5 @@ def _require_litert() -> None:
             versions.append(importlib.metadata.version(package))
     if not any(tuple(map(int, version.split(".")[:2])) >= OLDEST for version in versions):
         found = f", not {versions[0]}" if versions else ""
-        raise ImportError(f"a CompiledModel with bnncc's delegate needs ai-edge-litert {'.'.join(map(str, OLDEST))} or later{found}")
+        oldest = ".".join(map(str, OLDEST))
+        raise ImportError(f"a CompiledModel with bnncc's delegate needs ai-edge-litert {oldest} or later{found}")

@@ -69,12 +69,16 @@ def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
             yield xnnpack, threads
 
 
-def command(environment: Environment, folder: Path, xnnpack: bool, threads: int, library: str) -> list[str]:
-    """served.py's command line up to FORMS; makes the virtual environment in `folder` where it is not there."""
+def command(
+    environment: Environment, folder: Path, xnnpack: bool, threads: int, library: str, script: Path = SCRIPT
+) -> list[str]:
+    """The command line of `script`, by default served.py, up to FORMS; makes the virtual environment in `folder` where
+    it is not there.
+    """
     arguments = [environment.kind, str(int(xnnpack)), str(threads), library]
     if environment.machine:
-        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments])
-    return [str(_python(environment, folder)), str(SCRIPT), *arguments]
+        return sysroot.command(Path(SYSROOTS), environment.machine, [str(script), *arguments])
+    return [str(_python(environment, folder)), str(script), *arguments]
 
 
 def variables(environment: Environment) -> dict[str, str]:
