@@ -91,7 +91,10 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     assert arrays["outputs"].shape == (64, 10)
     assert np.mean(arrays["outputs"].argmax(axis=1) == arrays["labels"]) > 0.8
     readme = (folder / "README.md").read_text()
-    assert ("tflite-runtime==2.14.0" if "32bit" in target else "ai-edge-litert") in readme
+    run_py = (folder / "run.py").read_text()
+    install = readme.split("\n\n")[2].partition("    .venv/bin/python run.py image.jpg")[0]
+    assert ("tflite-runtime==2.14.0" if "32bit" in target else "ai-edge-litert") in install
+    assert install in run_py
     assert max(map(len, readme.splitlines())) <= 120
     assert os.access(folder / "run.py", os.X_OK)
     assert folder.stat().st_mode & 0o777 == 0o777 & ~umask()
