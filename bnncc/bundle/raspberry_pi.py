@@ -29,8 +29,9 @@ INSTALL = {
 IMAGES = {
     "aarch64": "On Raspberry Pi OS Bullseye, Bookworm and Trixie, 64-bit.",
     "armv7": """\
-On Raspberry Pi OS Bookworm, 32-bit (Python 3.8 to 3.11 and glibc 2.34 or later).  Trixie's Python 3.13 has no package
-of TensorFlow Lite: there the wheel of bnncc-runtime runs `model.tflite`, as run.py says.  For Bullseye there is neither.""",
+On Raspberry Pi OS Bookworm, 32-bit (Python 3.8 to 3.11 and glibc 2.34 or later).  There is no TensorFlow Lite for
+Trixie's Python 3.13: there the wheel of bnncc-runtime runs `model.tflite`, as run.py says.  For Bullseye there is
+neither.""",
 }
 
 README = """\
