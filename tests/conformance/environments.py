@@ -25,7 +25,7 @@ class Environment:
     """A runtime.  kind: as served.py takes it.  python, packages: of its virtual environment, none for this one's own.
 
     machine: of `sysroot.MACHINES`, where it is emulated.  has_xnnpack: it can be turned on and off.  delegate: LCE's
-    operators run in bnncc's.
+    operators run in bnncc's.  processor: of qemu's names, instead of the machine's own.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Environment:
     machine: str = ""
     has_xnnpack: bool = True
     delegate: bool = False
+    processor: str = ""
 
 
 def _tflite(version: str, python: str) -> Environment:
@@ -84,7 +85,7 @@ def command(
 def variables(environment: Environment) -> dict[str, str]:
     """What the command runs with."""
     if environment.machine:
-        return sysroot.environment(environment.machine)
+        return sysroot.environment(environment.machine, environment.processor or None)
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

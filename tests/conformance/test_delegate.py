@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,31 @@ def test_what_is_not_right_is_said(tmp_path: Path) -> None:
     text = page({"litert-9": {"XNNPACK, 1 thread": say(lambda: outcomes)}}, emulated_rounds=1)
     assert "| litert-9 | ✓ | **wrong** | – | **refused** | **ends** | ✓ | ✓ |" in text
     assert "- litert-9, XNNPACK, 1 thread, runs: an error" in text
+
+
+@pytest.mark.parametrize("features", [0xFF, 0x1FF])
+def test_a_processor_on_which_a_compiled_model_ends_the_process_is_refused(
+    features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_environment(**_: str) -> None:
+        raise RuntimeError("an environment was made")
+
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(getauxval=Features(features)))
+    monkeypatch.setattr("ai_edge_litert.environment.Environment.create", no_environment)
+    with pytest.raises(RuntimeError, match="was made" if features & 0x100 else "Raspberry Pi 3, 4 and Zero 2"):
+        compiled_model.accelerated_environment(Path("lib.so"))
+
+
+class Features:
+    """getauxval."""
+
+    def __init__(self, features: int) -> None:
+        self._features = features
+
+    def __call__(self, entry: int) -> int:
+        assert entry == 16
+        return self._features
 
 
 @pytest.mark.parametrize("version", ["2.1.6", "1.4.0"])

@@ -109,7 +109,7 @@ def test_a_32_bit_wheel_requires_the_same_on_a_kernel_of_64_bits(tmp_path: Path)
     with WheelFile(path, "w") as wheel:
         lines = "".join(f"Requires-Dist: {Requirement(text)}\n" for text in dependencies)
         wheel.writestr("a-1.0.dist-info/METADATA", f"Name: a\nVersion: 1.0\n{lines}")
-        wheel.writestr("a-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("a-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     target = Platform("armv7")
     written = write_platform_wheel(path, tag(target), {}, {}, (), tmp_path, KERNEL_MAY_DIFFER[target])
     with ZipFile(written) as wheel:

@@ -46,7 +46,8 @@ runtimes.  The runtimes named aarch64 and armv7 ran under qemu.  What is right w
 ✓ is right in all configurations; – is what the runtime does not have.
 
 bnncc's files claim TensorFlow Lite 2.14 and later.  On 2.11 to 2.13 a struct that the delegate hands over by value is
-shorter: x86-64 and 64-bit ARM pass it so that the delegate's longer one does no harm, 32-bit ARM does not.
+shorter: the calling conventions of x86-64 and 64-bit ARM pass it so that the delegate's longer one does no harm; that
+of 32-bit ARM does not.
 """
 
 COMPILED = """\
@@ -65,13 +66,18 @@ delegate, found by their names.  bnncc's library is one (`targets/runtime/accele
 
 - In C++, `libbnncc_runtime.so` lies as `libLiteRtGpuAccelerator.so` in a folder, and the environment's option
   `RuntimeLibraryDir` (`kLiteRtEnvOptionTagRuntimeLibraryDir`, 22) names the folder; LiteRT looks there when the
-  environment is made (`LiteRtCreateEnvironment`).
+  environment is made (`LiteRtCreateEnvironment`).  An app that links both sets the symbol
+  `LiteRtStaticLinkedAcceleratorGpuDef` of libLiteRt.so to `&LiteRtAcceleratorImpl` of bnncc's library instead.
 - In Kotlin the environment has no such option (`Environment.Option` of LiteRT's sources of October 2026), and LiteRT
   asks the system's loader for `libLiteRtGpuAccelerator.so`: a copy of that name in the app's `jniLibs/` is what it
   should find.  No Android package of LiteRT 2 was at hand, and nobody has tried that.
 - LiteRT takes the first library that it finds by these names: its own accelerator for GPUs is then not there.
 - LiteRT 2.1 and earlier look for other structs (2.1.6: `LiteRtAcceleratorImpl` without a header of size and version;
   2.1.0 and 2.0.3 without that symbol) and refuse the library; there, files run in the Interpreter alone.
+- On Raspberry Pi 3, 4 and Zero 2 a CompiledModel of the wheel ends the process, whatever the file: LiteRT loads
+  its `libLiteRtWebGpuAccelerator.so`, which needs ARMv8.1's atomics ("This binary was compiled with lse enabled"; seen
+  in 2.3.0 under qemu with a Cortex-A72, and not with a Cortex-A76; the library of 2.1.6, 2.2.0 and 2.4's nightly has the
+  same text).  `litert_environment()` refuses with that reason.
 """
 
 

@@ -10,6 +10,7 @@ DELEGATE_KINDS = ("tflite_runtime", "ai_edge_litert", "tensorflow")
 NIGHTLY = "2.4.0.dev20261026"
 
 MORE = (
+    Environment("litert-2.3.0 aarch64 (Cortex-A76)", "ai_edge_litert", machine="aarch64", processor="cortex-a76"),
     Environment(
         "tensorflow-2.11.0", "tensorflow", "3.9", ("tensorflow-cpu==2.11.0", "protobuf<3.20", "numpy<1.27"),
         delegate=True,

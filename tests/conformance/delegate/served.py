@@ -176,7 +176,7 @@ class CompiledModels:
             from bnncc_runtime.compiled_model import accelerated_environment
 
             self.environment = accelerated_environment(Path(runtime.library))
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             raise MissingError from error
         self.make = compiled_model.CompiledModel.from_buffer
         self.options = options.Options(
