@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from bnncc.bundle.android_toolchain import ABIS
+from bnncc.bundle.android_toolchain import ABIS, API_LEVEL
 from bnncc.bundle.toolchain import LINUX
 from bnncc.cli import main
 from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
 from tests.bundle import example
+from tests.bundle.elf import EXECUTABLE, RELRO, STACK, TEXT_RELOCATIONS, WRITABLE, Elf
 from tests.needs import debian, need_zig, needs
 
 # By ABI: ELF's number of the machine, and whether its words have 64 bits.
@@ -31,6 +32,9 @@ MACHINES = {
     "arm64-v8a": (183, True),
     "armeabi-v7a": (40, False),
 }
+
+# Of newer phones.
+PAGE = 16 * 1024
 
 
 def invoke(*arguments: object) -> click.testing.Result:
@@ -132,7 +136,36 @@ def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(
     program = folder / "bnncc_run"
     assert elf(program) == MACHINES[abi]
     assert program.stat().st_mode & 0o111
-    assert "adb push bnncc_run model.tflite check_images.npy" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert "adb push bnncc_run model.tflite check_images.npy" in readme
+    assert f"minSdk = {API_LEVEL}" in readme
+    for path in (library, program):
+        assert_that_it_loads_on_pages_of_16_kib(path)
+    # It opens no file and asks for no folder: an app may load it from within the APK (extractNativeLibs=false).
+    assert Elf(library).imports() <= {
+        "malloc", "free", "memset", "memcpy", "memcmp", "strcmp", "strlen", "pthread_create", "pthread_join", "syscall",
+        "getauxval",
+    }  # fmt: skip
+
+
+def assert_that_it_loads_on_pages_of_16_kib(path: Path) -> None:
+    """Every segment is aligned for them, none is written and executed, and what becomes read-only after relocation
+    shares no page with what does not.
+    """
+    file = Elf(path)
+    writable = [segment for segment in file.loaded() if segment.flags & WRITABLE]
+    for segment in file.loaded():
+        assert segment.alignment == PAGE
+        assert segment.address % PAGE == segment.offset % PAGE
+        assert segment.flags & (WRITABLE | EXECUTABLE) != WRITABLE | EXECUTABLE
+    pages = [{*range(segment.address // PAGE, -(-segment.end // PAGE))} for segment in file.loaded()]
+    assert sum(map(len, pages)) == len(set().union(*pages))
+    for read_only in file.of_kind(RELRO):
+        (owner,) = (one for one in writable if one.address <= read_only.address < one.end)
+        end = -(-read_only.end // PAGE) * PAGE
+        assert owner.end <= end
+    assert not any(segment.flags & EXECUTABLE for segment in file.of_kind(STACK))
+    assert TEXT_RELOCATIONS not in file.dynamic()
 
 
 def test_a_folder_with_something_in_it_stays(file: Path, tmp_path: Path) -> None:

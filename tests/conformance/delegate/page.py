@@ -76,7 +76,7 @@ delegate, found by their names.  bnncc's library is one (`targets/runtime/accele
   2.1.0 and 2.0.3 without that symbol) and refuse the library; there, files run in the Interpreter alone.
 - On Raspberry Pi 3, 4 and Zero 2 a CompiledModel of the wheel ends the process, whatever the file: LiteRT loads
   its `libLiteRtWebGpuAccelerator.so`, which needs ARMv8.1's atomics ("This binary was compiled with lse enabled"; seen
-  in 2.3.0 under qemu with a Cortex-A72, and not with a Cortex-A76; the library of 2.1.6, 2.2.0 and 2.4's nightly has the
+  in 2.3.0 under qemu with a Cortex-A72, and not with a Cortex-A76; that of 2.1.6, 2.2.0 and the nightly has the
   same text).  `litert_environment()` refuses with that reason.
 """
 
