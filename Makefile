@@ -13,10 +13,10 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance conformance-delegate wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed-base ## compile the trained Fashion-MNIST network and check the file on 1,000 test images
 	mkdir -p $(dir $(DEMO_FILE))
@@ -51,12 +51,15 @@ verify-emulated: $(VENV)/installed-dev sysroots ## prove all networks, full-size
 onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node tests, and write docs/onnx_operators.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.targets.tflite.onnx_backend
 
-# Which runtimes `make conformance` runs, all by default: make conformance RUNTIMES="litert-1.4.0 bnncc"
+# Which runtimes `make conformance` and `make conformance-delegate` run, all by default: make conformance RUNTIMES="litert-1.4.0 bnncc"
 RUNTIMES ?=
 
 conformance: sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; half an hour)
 	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.networks build/conformance $(RUNTIMES)
 	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
+
+conformance-delegate: sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (15 minutes)
+	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.delegate build/conformance $(RUNTIMES)
 
 docs: $(VENV)/installed-docs ## build the pages into build/docs, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -38,6 +38,9 @@ program for the shell that needs nothing else.  Android 7.0 (API level {api_leve
 
 ## In an app
 
+`minSdk = {api_level}` or higher, `abiFilters` with `{abi}`: there is no library here for others, and none by bnncc for
+`armeabi` (soft-float, without NEON) and the emulators' `x86` and `x86_64`.
+
 1. `jniLibs/` goes to `app/src/main/jniLibs/`, `BnnccDelegate.kt` to `app/src/main/java/dev/bnncc/`, `model.tflite` to
    `app/src/main/assets/`, with `androidResources {{ noCompress += "tflite" }}` in the app's `build.gradle.kts`.
 2. The interpreter in exactly the version that this file was proven for, in `dependencies` of `build.gradle.kts`; later
@@ -49,6 +52,10 @@ program for the shell that needs nothing else.  Android 7.0 (API level {api_leve
 
        val delegate = BnnccDelegate(threads = 4)
        val interpreter = Interpreter(model, Interpreter.Options().addDelegate(delegate).setNumThreads(4))
+
+The library is built for memory pages of 16 KiB, which fit those of 4, and needs no file beside it: the app may keep it
+in the APK, uncompressed (`extractNativeLibs="false"`, Gradle's default from minSdk 23 on), where the Android Gradle
+plugin from 8.5.1 on, or `zipalign -P 16`, aligns it.
 
 `bundle.json`{labels} how pictures become the network's input (`preprocessing`: torchvision's Resize,
 CenterCrop{normalizes}){labels_meaning}; the input is {shape} {dtype}{bytes_meaning}.
@@ -98,6 +105,7 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
         dependency=dependency(model, target),
         newest=title(target.runtimes[1]),
         api_level=API_LEVEL,
+        abi=target.abi,
         labels=" and `labels.txt` say" if model.classes else " says",
         labels_meaning=" and what its classes are called" if model.classes else "",
         shape="x".join(map(str, shape)),

@@ -16,21 +16,39 @@ from bnncc.targets.released import package
 FILES = Path(__file__).parent / "files" / "raspberry_pi"
 LIBRARY = "libbnncc_runtime.so"
 REQUIREMENTS = "requirements.txt"
-# Beside the interpreter.  tflite-runtime, the older name of LiteRT, has wheels for 32-bit ARM; its NumPy is version 1.
-PACKAGES = {"aarch64": f"-r {REQUIREMENTS} numpy pillow", "armv7": f'-r {REQUIREMENTS} "numpy<2" pillow'}
 # Of two versions, the older one is for Pythons that the newer one has no wheel for: Raspberry Pi OS Bullseye's.
 OLDER, NEWER = 'python_version < "3.10"', 'python_version >= "3.10"'
+# How run.py says it too.  tflite-runtime is LiteRT's older name; it alone has wheels for 32-bit ARM, built against
+# NumPy 1, which Debian Bookworm has; the package index has no NumPy and no Pillow for it.
+INSTALL = {
+    "aarch64": """\
+    python3 -m venv .venv        # where that fails: sudo apt install python3-venv
+    .venv/bin/pip install -r requirements.txt numpy pillow""",
+    "armv7": """\
+    sudo apt install python3-venv python3-numpy python3-pil
+    python3 -m venv --system-site-packages .venv
+    .venv/bin/pip install -r requirements.txt""",
+}
+# On Raspberry Pi OS: docs/raspberry_pi_os.md.
+IMAGES = {
+    "aarch64": "On Raspberry Pi OS Bullseye, Bookworm and Trixie, 64-bit.",
+    "armv7": """\
+On Raspberry Pi OS Bookworm, 32-bit (Python 3.8 to 3.11 and glibc 2.34 or later).  There is no TensorFlow Lite for
+Trixie's Python 3.13: there the wheel of bnncc-runtime runs `model.tflite`, as run.py says.  For Bullseye there is
+neither.""",
+}
 
 README = """\
 # {name}, for {title}
 
 Made by bnncc: a binary neural network and all that it needs beside Python's packages.
 
-    python3 -m venv .venv
-    .venv/bin/pip install {packages}
+{install}
     .venv/bin/python run.py image.jpg    # the classes with the largest logits
     .venv/bin/python run.py --check      # the same outputs as on the computer that made this folder?
     .venv/bin/python run.py --bench      # how long does an image take?
+
+{images}
 
 - `model.tflite`: the network; its binary layers are operators of Larq Compute Engine.
 - `{library}`: runs them; LiteRT, and TensorFlow Lite from 2.14 on, load it as an external delegate.  It
@@ -55,7 +73,8 @@ def write_raspberry_pi(model: Model, target: Target, compiler: str, check: Check
         requirements=REQUIREMENTS,
         name=model.path.name,
         title=target.title,
-        packages=PACKAGES[LINUX[target.abi].machine],
+        install=INSTALL[LINUX[target.abi].machine],
+        images=IMAGES[LINUX[target.abi].machine],
         library=LIBRARY,
         glibc=".".join(map(str, needed_glibc(folder / LIBRARY))),
         labels=", `labels.txt`" if model.classes else "",

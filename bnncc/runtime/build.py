@@ -70,11 +70,13 @@ class Platform:
     def here(cls) -> Platform:
         """This machine; BuildError where the delegate does not exist for it."""
         machine = platform.machine().lower()
-        if machine in MACHINES and sys.maxsize < 2**32:
-            machine = "armv7l"  # a 32-bit Python on a 64-bit kernel
+        if sys.maxsize < 2**32:  # a 32-bit Python, on a 64-bit kernel or on one of its own
+            machine = {"aarch64": "armv7l", "armv8l": "armv7l", "x86_64": "i686"}.get(machine, machine)
         system = {"linux": "linux", "darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
-        if system == "linux" and not platform.libc_ver()[0]:
-            system = "musl"  # it alone does not say its name
+        if machine == "armv7l" and not _passes_floats_in_registers():
+            machine = "armv7l with soft float"
+        if system == "linux" and platform.libc_ver()[0] != "glibc":
+            system = "musl"  # which older Pythons know by no name
         found = cls(MACHINES.get(machine, machine), system)
         if found not in PLATFORMS:
             raise BuildError(f"the delegate exists for {', '.join(map(str, PLATFORMS))}, not for {found}")
@@ -102,6 +104,16 @@ class Platform:
         if self.system == "musl":
             return ZIG_TARGETS[self.machine].replace("gnu", "musl")
         return f"{self.machine}-macos.{MACOS}" if self.system == "macos" else f"{self.machine}-windows-gnu"
+
+
+# Of an ELF header of 32 bits: where its flags are, and the one of ARM code of the hard-float ABI (armhf).
+_ELF_FLAGS, _HARD_FLOAT = slice(36, 40), 0x400
+
+
+def _passes_floats_in_registers() -> bool:
+    """Whether this Python is of the hard-float ABI of 32-bit ARM."""
+    with Path(sys.executable).open("rb") as file:
+        return bool(int.from_bytes(file.read(40)[_ELF_FLAGS], "little") & _HARD_FLOAT)
 
 
 PLATFORMS = (

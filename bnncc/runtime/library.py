@@ -9,12 +9,14 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ai_edge_litert.interpreter import Delegate
 from ai_edge_litert.interpreter import load_delegate as load_external_delegate
 
 from bnncc.errors import InputError
 from bnncc.runtime.build import BuildError, NoCompilerError, Platform, build, fingerprint
+from bnncc.runtime.compiled_model import accelerated_environment
 from bnncc.runtime.prebuilt import prebuilt_library, why_not_prebuilt
 from bnncc.runtime.trust import digest_of, digest_path, is_as_built, why_no_delegate, written_by_others
 from bnncc.system.files import write_atomically
@@ -130,6 +132,14 @@ def load_delegate(threads: int = 0, *, kernel: str = "auto", fuse: bool = True) 
     """
     options = {"threads": str(threads), "kernel": kernel, "fuse": str(int(fuse))}
     return load_external_delegate(str(library_path()), options)
+
+
+def litert_environment() -> Any:
+    """An environment of LiteRT, for `environment` of ai-edge-litert's CompiledModel, whose models run in the delegate.
+
+    ImportError where LiteRT is older than 2.2.  BuildError as of `library_path`.
+    """
+    return accelerated_environment(library_path())
 
 
 def kernels() -> list[str]:

@@ -25,7 +25,7 @@ from bnncc.wheels.android import write_maven
 from bnncc.wheels.contents import write_platform_wheel
 from bnncc.wheels.kotlin import why_no_kotlin
 from bnncc.wheels.native import compile_native, files_of_library
-from bnncc.wheels.platforms import COMPILER_PLATFORMS, WITHOUT_LITERT, tag
+from bnncc.wheels.platforms import COMPILER_PLATFORMS, KERNEL_MAY_DIFFER, WITHOUT_LITERT, tag
 
 REPOSITORY = Path(__file__).parent.parent.parent
 RUNTIME = REPOSITORY / "targets" / "bnncc_runtime"
@@ -60,7 +60,8 @@ def write_wheels(target: Platform, compiler: Path, runtime: Path, output: Path) 
     programs = {program.name: program.read_bytes()}
     files = {f"bnncc_runtime/{library.name}": library.read_bytes()}
     without = ("ai-edge-litert", "tflite-runtime") if target in WITHOUT_LITERT else ()
-    written = [write_platform_wheel(runtime, tag(target), files, programs, without, output)]
+    machine = KERNEL_MAY_DIFFER.get(target, "")
+    written = [write_platform_wheel(runtime, tag(target), files, programs, without, output, machine)]
     if target in COMPILER_PLATFORMS:
         files = {f"bnncc/runtime/libraries/{name}": content for name, content in files_of_library(library, target)}
         written.append(write_platform_wheel(compiler, tag(target), files, programs, (), output))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipInfo
@@ -11,6 +12,8 @@ from zipfile import ZIP_DEFLATED, ZipInfo
 from wheel.wheelfile import WheelFile
 
 PROGRAM_MODE = 0o100755
+# The last condition of a requirement, and the machine that it is of.
+MACHINE_CONDITION = re.compile(r""" and platform_machine == ["'](\w+)["']""")
 
 
 def write_platform_wheel(
@@ -20,6 +23,7 @@ def write_platform_wheel(
     programs: Mapping[str, bytes],
     without: Iterable[str],
     folder: Path,
+    machine: str = "",
 ) -> Path:
     """Write the wheel for the platform `tag` to `folder`; its path.  The wheel's RECORD is made anew.
 
@@ -30,6 +34,9 @@ def write_platform_wheel(
         programs: by their names; pip puts them beside Python.
         without: the names of requirements to leave out.
         folder: where the wheel goes.
+        machine: of the platform, where `platform_machine` in requirements says the kernel's instead of Python's own, as
+            on 32-bit Raspberry Pi OS, whose kernel has 64 bits: requirements of other machines are left out, and
+            those of this one hold on every kernel.
     """
     name = pure.name.removesuffix("-any.whl") + f"-{tag}.whl"
     # An older one is replaced, not added to.
@@ -43,6 +50,7 @@ def write_platform_wheel(
                 content = _with_tags(content, tag)
             elif entry.filename == f"{source.dist_info_path}/METADATA":
                 content = _without_requirements(content, tuple(without))
+                content = _for_machine(content, machine) if machine else content
             target.writestr(entry, content)
         data = source.dist_info_path.removesuffix(".dist-info") + ".data/scripts"
         for path, content in {**files, **{f"{data}/{name}": program for name, program in programs.items()}}.items():
@@ -74,3 +82,13 @@ def _without_requirements(content: bytes, names: tuple[str, ...]) -> bytes:
     lines = content.decode().splitlines(keepends=True)
     left_out = tuple(f"Requires-Dist: {name}" for name in names)
     return "".join(line for line in lines if not names or not line.startswith(left_out)).encode()
+
+
+def _for_machine(content: bytes, machine: str) -> bytes:
+    """The file METADATA with the requirements of `machine`, without their condition, and of none other."""
+    kept = []
+    for line in content.decode().splitlines(keepends=True):
+        found = MACHINE_CONDITION.search(line) if line.startswith("Requires-Dist:") else None
+        if found is None or found[1] == machine:
+            kept.append(line if found is None else line.replace(found[0], ""))
+    return "".join(kept).encode()

@@ -14,6 +14,9 @@ COMPILER_PLATFORMS = (Platform("x86_64"), Platform("aarch64"), Platform("aarch64
 # LiteRT has no wheel for musl, which the markers of a requirement cannot say.
 WITHOUT_LITERT = tuple(target for target in PLATFORMS if target.system == "musl")
 
+# Raspberry Pi OS of 32 bits has a kernel of 64, whose machine is what the markers of a requirement tell.
+KERNEL_MAY_DIFFER = {Platform("armv7"): "armv7l"}
+
 
 def tag(target: Platform) -> str:
     """The platform's part of a wheel's name."""

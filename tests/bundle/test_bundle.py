@@ -78,7 +78,9 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     assert arrays["outputs"].shape == (64, 10)
     assert np.mean(arrays["outputs"].argmax(axis=1) == arrays["labels"]) > 0.8
     readme = (folder / "README.md").read_text()
-    assert "pip install -r requirements.txt" in readme
+    install = readme.split("\n\n")[2].partition("    .venv/bin/python run.py image.jpg")[0]
+    assert "pip install -r requirements.txt" in install
+    assert install in (folder / "run.py").read_text()
     pins = (folder / "requirements.txt").read_text().splitlines()[1:]
     assert pins == (
         ["tflite-runtime==2.14.0"]

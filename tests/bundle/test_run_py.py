@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import types
 import zlib
 from importlib.metadata import version
 from pathlib import Path
@@ -118,11 +119,81 @@ def test_other_outputs_fail_the_check(folder: Path) -> None:
     assert "check             FAILED" in done.stdout
 
 
-def test_missing_packages_are_named_with_the_command_that_installs_them(folder: Path) -> None:
+def test_missing_packages_are_named_with_the_commands_that_install_them(folder: Path) -> None:
     done = run(folder, "--check", flags=("-S",))
     assert done.returncode not in (0, CHECK_FAILED)
     assert "No module named" in done.stderr
-    assert "pip install -r requirements.txt numpy pillow" in done.stderr
+    assert "python3 -m venv .venv" in done.stderr
+    assert ".venv/bin/pip install -r requirements.txt numpy pillow" in done.stderr
+
+
+# What it says is for the devices named, told by what Python says of them: (Python, glibc, bits, machine).
+DEVICES = {
+    "bullseye": ((3, 9), "glibc 2.31", 64, "aarch64"),
+    "bookworm": ((3, 11), "glibc 2.36", 64, "aarch64"),
+    "trixie": ((3, 13), "glibc 2.41", 64, "aarch64"),
+    "bullseye 32": ((3, 9), "glibc 2.31", 32, "armv7l"),
+    "bookworm 32": ((3, 11), "glibc 2.36", 32, "aarch64"),  # by default on a kernel of 64 bits
+    "trixie 32": ((3, 13), "glibc 2.41", 32, "armv7l"),
+    "alpine": ((3, 12), None, 64, "aarch64"),
+    "pi zero": ((3, 11), "glibc 2.36", 32, "armv6l"),
+    "armel": ((3, 11), "glibc 2.36", 32, "armv7l"),
+}
+
+
+def on_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str) -> str:
+    """What run.py says there, where no package is installed."""
+    version, libc, bits, machine = DEVICES[device]
+    python = tmp_path / "python"
+    flags = 0x5000200 if device == "armel" else 0x5000400
+    python.write_bytes(b"\x7fELF\x01\x01\x01".ljust(36, b"\0") + flags.to_bytes(4, "little"))
+    for package in ("ai_edge_litert", "ai_edge_litert.interpreter", "tflite_runtime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+    monkeypatch.setattr(sys, "maxsize", 2 ** (bits - 1) - 1)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(os, "confstr", lambda name: libc)
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(FILES / "run.py"))
+    return str(exit_.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "texts"),
+    [
+        *((name, ["pip install -r requirements.txt numpy pillow"]) for name in ("bullseye", "bookworm", "trixie")),
+        (
+            "bookworm 32",
+            ["apt install python3-venv python3-numpy", "--system-site-packages", "pip install -r requirements.txt"],
+        ),
+        ("bullseye 32", ["no package", "Python 3.9 of 32 bits with glibc 2.31", "bnncc_runtime"]),
+        ("trixie 32", ["no package", "Python 3.13 of 32 bits with glibc 2.41", "bnncc_runtime"]),
+        ("alpine", ["no package", "Python 3.12 of 64 bits with another C library", "bnncc_runtime"]),
+        ("pi zero", ["ARMv6", "no NEON"]),
+        ("armel", ["soft-float"]),
+    ],
+)
+def test_what_is_said_is_true_of_the_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, texts: list[str]
+) -> None:
+    said = on_device(monkeypatch, tmp_path, device)
+    assert all(text in said for text in texts), said
+    assert ("venv" in said) == (device not in ("pi zero", "armel"))
+
+
+def test_a_tensorflow_lite_that_takes_no_such_delegate_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interpreter = types.ModuleType("tflite_runtime.interpreter")
+    package = types.ModuleType("tflite_runtime")
+    vars(package)["__version__"] = "2.13.0"
+    vars(interpreter).update(Interpreter=None, load_delegate=None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "tflite_runtime", package)
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", interpreter)
+    with pytest.raises(SystemExit, match=r"tflite-runtime 2\.13\.0 takes no delegates"):
+        runpy.run_path(str(FILES / "run.py"))
 
 
 def test_what_is_no_picture_is_one_line(folder: Path) -> None:

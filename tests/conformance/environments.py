@@ -27,7 +27,7 @@ class Environment:
 
     machine: of `sysroot.MACHINES`, where it is emulated.  has_xnnpack: it can be turned on and off.  delegate: LCE's
     operators run in bnncc's.  claims: all files have signs beside them, so that the delegate computes what it can.
-    home: the environment whose virtual environment it shares.
+    home: the environment whose virtual environment it shares.  processor: of qemu's names, not the machine's own.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Environment:
     delegate: bool = False
     claims: bool = False
     home: str = ""
+    processor: str = ""
 
     def is_older_than(self, runtime: str) -> bool:
         """Whether it is older than one of `bnncc.targets.released.RUNTIMES`; never, where it is none of those."""
@@ -97,19 +98,23 @@ def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
             yield xnnpack, threads
 
 
-def command(environment: Environment, folder: Path, xnnpack: bool, threads: int, library: str) -> list[str]:
-    """served.py's command line up to FORMS; makes the virtual environment in `folder` where it is not there."""
+def command(
+    environment: Environment, folder: Path, xnnpack: bool, threads: int, library: str, script: Path = SCRIPT
+) -> list[str]:
+    """The command line of `script`, by default served.py, up to FORMS; makes the virtual environment in `folder` where
+    it is not there.
+    """
     arguments = [environment.kind, str(int(xnnpack)), str(threads), library]
     if environment.machine:
         packages = _emulated_packages(environment, folder) if environment.packages else None
-        return sysroot.command(Path(SYSROOTS), environment.machine, [str(SCRIPT), *arguments], packages=packages)
-    return [str(_python(environment, folder)), str(SCRIPT), *arguments]
+        return sysroot.command(Path(SYSROOTS), environment.machine, [str(script), *arguments], packages=packages)
+    return [str(_python(environment, folder)), str(script), *arguments]
 
 
 def variables(environment: Environment) -> dict[str, str]:
     """What the command runs with."""
     if environment.machine:
-        return sysroot.environment(environment.machine)
+        return sysroot.environment(environment.machine, environment.processor or None)
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 

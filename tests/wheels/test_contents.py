@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import csv
+import email
 import hashlib
 import io
+import re
 import sys
 from pathlib import Path
 from zipfile import ZipFile
@@ -13,12 +15,14 @@ from zipfile import ZipFile
 import packaging.tags
 import packaging.utils
 import pytest
+from packaging.requirements import Requirement
 from wheel.wheelfile import WheelFile
 
 from bnncc.runtime.build import PLATFORMS, BuildError, Platform
+from bnncc.wheels.__main__ import RUNTIME
 from bnncc.wheels.contents import write_platform_wheel
 from bnncc.wheels.native import check_glibc
-from bnncc.wheels.platforms import COMPILER_PLATFORMS, tag
+from bnncc.wheels.platforms import COMPILER_PLATFORMS, KERNEL_MAY_DIFFER, tag
 
 METADATA = (
     "Metadata-Version: 2.4\nName: a\nVersion: 1.0\nRequires-Dist: numpy>=1.22\n"
@@ -96,6 +100,25 @@ def test_a_requirement_without_wheels_is_left_out_where_it_is_named(pure: Path) 
     ):
         with ZipFile(write(pure, Platform("x86_64", "musl"), *without)) as wheel:
             assert wheel.read("a-1.0.dist-info/METADATA").decode() == expected
+
+
+def test_a_32_bit_wheel_requires_the_same_on_a_kernel_of_64_bits(tmp_path: Path) -> None:
+    """`platform_machine` is "aarch64" there, for which LiteRT has no wheel of 32 bits."""
+    dependencies = re.findall(r'^    "(.+)",$', (RUNTIME / "pyproject.toml").read_text(), re.MULTILINE)
+    path = tmp_path / "a-1.0-py3-none-any.whl"
+    with WheelFile(path, "w") as wheel:
+        lines = "".join(f"Requires-Dist: {Requirement(text)}\n" for text in dependencies)
+        wheel.writestr("a-1.0.dist-info/METADATA", f"Name: a\nVersion: 1.0\n{lines}")
+        wheel.writestr("a-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    target = Platform("armv7")
+    written = write_platform_wheel(path, tag(target), {}, {}, (), tmp_path, KERNEL_MAY_DIFFER[target])
+    with ZipFile(written) as wheel:
+        found = email.message_from_bytes(wheel.read("a-1.0.dist-info/METADATA")).get_all("Requires-Dist")
+    for machine in ("armv7l", "aarch64"):
+        for version, expected in (("3.11", {"numpy", "pillow", "tflite-runtime"}), ("3.13", {"numpy", "pillow"})):
+            here = {"platform_machine": machine, "python_version": version, "sys_platform": "linux"}
+            wanted = [Requirement(text) for text in found or []]
+            assert {one.name for one in wanted if one.marker is None or one.marker.evaluate(here)} == expected
 
 
 def test_a_library_that_needs_a_later_glibc_than_its_tag_is_refused(tmp_path: Path) -> None:

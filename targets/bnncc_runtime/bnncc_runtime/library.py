@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bnncc_runtime.compiled_model import accelerated_environment
+
 NAMES = {"darwin": "libbnncc_runtime.dylib", "win32": "bnncc_runtime.dll"}
 
 
@@ -45,3 +47,11 @@ def load_delegate(threads: int = 0, *, kernel: str = "auto", fuse: bool = True) 
         raise ImportError("neither ai-edge-litert nor tflite-runtime is installed: pip install ai-edge-litert")
     options = {"threads": str(threads), "kernel": kernel, "fuse": str(int(fuse))}
     return module.load_delegate(str(library_path()), options)
+
+
+def litert_environment() -> Any:
+    """An environment of LiteRT, for `environment` of ai-edge-litert's CompiledModel, whose models run in the delegate.
+
+    ImportError where LiteRT 2.2 or later is not installed, FileNotFoundError as of `library_path`.
+    """
+    return accelerated_environment(library_path())

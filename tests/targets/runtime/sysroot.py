@@ -61,7 +61,8 @@ class Machine:
 MACHINES = {
     "aarch64": Machine(
         "arm64", "qemu-aarch64-static", "cortex-a72", "0xd08", "fp asimd evtstrm crc32 cpuid", (),
-        ("ai-edge-litert==2.3.0", "numpy==1.26.4"), ("manylinux_2_27_aarch64", "manylinux2014_aarch64"),
+        ("ai-edge-litert==2.3.0", "numpy==1.26.4", "ml_dtypes==0.5.4"),
+        ("manylinux_2_27_aarch64", "manylinux2014_aarch64"),
     ),
     "armv7": Machine(
         "armhf", "qemu-arm-static", "cortex-a7", "0xc07", "half thumb vfp edsp neon vfpv3 tls vfpv4 idiva idivt",

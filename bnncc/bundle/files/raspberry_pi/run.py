@@ -5,8 +5,7 @@
     python3 run.py --bench               measure how long an image takes
     python3 run.py --check [images.npz]  compare with the computer that made this folder, or with the file's labels
 
-Needs three packages.  64-bit: pip install -r requirements.txt numpy pillow
-32-bit: pip install -r requirements.txt "numpy<2" pillow
+Needs TensorFlow Lite, NumPy and Pillow; where one is missing it says how to install them on this device.
 """
 
 from __future__ import annotations
@@ -15,22 +14,84 @@ import argparse
 import ctypes
 import hashlib
 import json
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+HAS_32_BITS = sys.maxsize < 2**32
+# Of an ELF header of 32 bits: where its flags are, and the one of code that passes floats in float registers (armhf).
+FLAGS, HARD_FLOAT = slice(36, 40), 0x400
+
+LITERT = """\
+    python3 -m venv .venv        # where that fails: sudo apt install python3-venv
+    .venv/bin/pip install -r requirements.txt numpy pillow
+    .venv/bin/python run.py image.jpg"""
+# NumPy and Pillow of the system: the package index has none for 32-bit ARM.
+TENSORFLOW_LITE = """\
+    sudo apt install python3-venv python3-numpy python3-pil
+    python3 -m venv --system-site-packages .venv
+    .venv/bin/pip install -r requirements.txt
+    .venv/bin/python run.py image.jpg"""
+OWN_INTERPRETER = """\
+There is no package of TensorFlow Lite 2.14 or later for {here}.
+The wheel of bnncc-runtime (Python 3.10 or later) has an interpreter of its own:
+
+    python3 -m venv --system-site-packages .venv
+    .venv/bin/pip install bnncc_runtime-....whl
+    .venv/bin/python -m bnncc_runtime model.tflite image.jpg"""
+
+
+def glibc() -> tuple[int, ...]:
+    """Its version; () where the C library is another one, as musl."""
+    try:
+        return tuple(map(int, (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1].split(".")))
+    except (AttributeError, IndexError, OSError, ValueError):
+        return ()
+
+
+def how_to_install() -> str:
+    """What installs on this device what run.py needs, in an environment of its own: Debian's pip refuses another."""
+    if HAS_32_BITS:
+        has_package, lines = (3, 8) <= sys.version_info[:2] <= (3, 11) and glibc() >= (2, 34), TENSORFLOW_LITE
+    else:
+        has_package, lines = sys.version_info[:2] >= (3, 9) and glibc() >= (2, 27), LITERT
+    if has_package:
+        return f"run.py needs TensorFlow Lite, NumPy and Pillow:\n\n{lines}"
+    library = f"glibc {'.'.join(map(str, glibc()))}" if glibc() else "another C library than glibc"
+    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    return OWN_INTERPRETER.format(here=f"{python} of {32 if HAS_32_BITS else 64} bits with {library}")
+
+
+def why_unfit() -> str:
+    """Why the library beside this file can never run on this device; empty where it may."""
+    if platform.machine() == "armv6l":
+        return "this processor is an ARMv6, as of Raspberry Pi 1 and Zero, without the NEON that the library is made of"
+    if HAS_32_BITS and platform.machine() in ("armv7l", "armv8l", "aarch64"):
+        with open(sys.executable, "rb") as file:
+            if not int.from_bytes(file.read(40)[FLAGS], "little") & HARD_FLOAT:
+                return "this Python is of a soft-float system (armel), and the library is for hard-float ones (armhf)"
+    return ""
+
+
+if why_unfit():
+    sys.exit(f"{why_unfit()}: use another device or system")
 try:
     try:
         from ai_edge_litert.interpreter import Interpreter, load_delegate
     except ImportError:
+        from tflite_runtime import __version__ as older
         from tflite_runtime.interpreter import Interpreter, load_delegate
+
+        if tuple(map(int, older.split(".")[:2])) < (2, 14):
+            raise ImportError(f"tflite-runtime {older} takes no delegates of today's, 2.14.0 does") from None
 
     sys.dont_write_bytecode = True  # this folder stays as it was made
     from network import Network, Settings, add_options, parse, run  # type: ignore[import-not-found]
 except ImportError as missing:
-    sys.exit(f"{missing}\n\n{__doc__}")
+    sys.exit(f"{missing}\n\n{how_to_install()}")
 
 HERE = Path(__file__).resolve().parent
 try:

@@ -1,0 +1,1 @@
+../../../bnncc/runtime/compiled_model.py

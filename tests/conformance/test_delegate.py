@@ -1,0 +1,70 @@
+"""A sample of `make conformance-delegate`: the LiteRT that is installed, its CompiledModel included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bnncc.runtime import compiled_model, library_path
+from tests.conformance import environments
+from tests.conformance.batch import Outcome, run_batch
+from tests.conformance.delegate import served
+from tests.conformance.delegate.files import write_tasks
+from tests.conformance.delegate.matrix import SCRIPT, say
+from tests.conformance.delegate.page import page
+from tests.conformance.environments import Environment
+
+ROUNDS = 40
+
+
+def test_the_delegate_is_right_in_the_installed_litert_and_in_its_compiled_model(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    write_tasks(tasks, ROUNDS, network=False, memory=False)
+    environment = Environment("litert", "ai_edge_litert")
+    library = str(library_path())
+    line = environments.command(environment, tmp_path, xnnpack=True, threads=2, library=library, script=SCRIPT)
+    found = say(lambda: run_batch(line, tasks, len(served.CHECKS), environments.variables(environment)))
+    assert found == {check.__name__: "" for check in served.CHECKS}
+
+
+def test_what_is_not_right_is_said(tmp_path: Path) -> None:
+    outcomes = [Outcome(outputs=""), Outcome(outputs="an error"), Outcome(outputs=served.MISSING)]  # type: ignore[arg-type]
+    outcomes += [Outcome(refused="ValueError: no"), Outcome(died="ends with status -11: ")]
+    outcomes += [Outcome(outputs="")] * (len(served.CHECKS) - len(outcomes))
+    text = page({"litert-9": {"XNNPACK, 1 thread": say(lambda: outcomes)}}, emulated_rounds=1)
+    assert "| litert-9 | ✓ | **wrong** | – | **refused** | **ends** | ✓ | ✓ |" in text
+    assert "- litert-9, XNNPACK, 1 thread, runs: an error" in text
+
+
+@pytest.mark.parametrize("features", [0xFF, 0x1FF])
+def test_a_processor_on_which_a_compiled_model_ends_the_process_is_refused(
+    features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_environment(**_: str) -> None:
+        raise RuntimeError("an environment was made")
+
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(getauxval=Features(features)))
+    monkeypatch.setattr("ai_edge_litert.environment.Environment.create", no_environment)
+    with pytest.raises(RuntimeError, match="was made" if features & 0x100 else "Raspberry Pi 3, 4 and Zero 2"):
+        compiled_model.accelerated_environment(Path("lib.so"))
+
+
+class Features:
+    """getauxval."""
+
+    def __init__(self, features: int) -> None:
+        self._features = features
+
+    def __call__(self, entry: int) -> int:
+        assert entry == 16
+        return self._features
+
+
+@pytest.mark.parametrize("version", ["2.1.6", "1.4.0"])
+def test_an_older_litert_has_no_such_environment(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda package: version)
+    with pytest.raises(ImportError, match=rf"needs ai-edge-litert 2\.2 or later, not {version}"):
+        compiled_model.accelerated_environment(Path("lib.so"))
