@@ -109,3 +109,11 @@ def test_a_choice_that_a_constant_makes_is_what_it_chooses(condition: bool) -> N
     chosen[0] = not condition
     model = build("a = Tanh (x)\nb = Relu (x)\nm = Where (c, a, b)\ny = Neg (m)", "float[2, 3, 4] x", c=chosen)
     check_pass(model, FoldConstants(), modified=False)
+
+
+def test_what_zeros_multiply_is_zeros() -> None:
+    body = "a = Tanh (x)\nb = Mul (a, zeros)\nc = Add (b, one)\nd = ReduceSum (c)\ny = Mul (x, d)"
+    model = check_pass(build(body, "float[2, 3] x", zeros=np.zeros(1, np.float32), one=1.0), FoldConstants())
+    assert operators(model)["Mul"] == 1
+    some = np.array([0, 1, 0], np.float32)
+    check_pass(build("y = Mul (x, some)", "float[2, 3] x", some=some), FoldConstants(), modified=False)
