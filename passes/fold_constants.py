@@ -40,28 +40,37 @@ class FoldConstants(ir.passes.InPlacePass):
     """Replace every value that constants determine, and that a run-time node or an output uses, by an initializer."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph = model.graph
-        changed = _fold_shapes(graph) | _fold_empty(graph) | _fold_zeros(graph)
-        nodes = _constant_nodes(graph)
-        inside = set(nodes)
-        outputs = set(graph.outputs)
-        needed = [
-            value
-            for node in nodes
-            for value in node.outputs
-            if value in outputs or any(use.node not in inside for use in value.uses())
-        ]
-        for start in range(0, len(needed), TOGETHER):
-            part = needed[start : start + TOGETHER]
-            arrays = constant_values(model, part)
-            for value in part:
-                set_constant(graph, value, arrays[value.name or ""])
-        for node in reversed(nodes):
-            if not any(value.uses() or value in outputs for value in node.outputs):
-                graph.remove(node, safe=True)
-                changed = True
-        changed |= _fold_decided(graph)
-        return ir.passes.PassResult(model, modified=changed or bool(needed))
+        changed = _fold_shapes(model.graph) | _fold_empty(model.graph) | _fold_zeros(model.graph)
+        changed |= _fold_known(model)
+        while _fold_zeros(model.graph):  # zeros that were computed of constants, as zeros_like
+            _fold_known(model)
+        changed |= _fold_decided(model.graph)
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _fold_known(model: ir.Model) -> bool:
+    """What is computed of constants alone."""
+    graph = model.graph
+    changed = False
+    nodes = _constant_nodes(graph)
+    inside = set(nodes)
+    outputs = set(graph.outputs)
+    needed = [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value in outputs or any(use.node not in inside for use in value.uses())
+    ]
+    for start in range(0, len(needed), TOGETHER):
+        part = needed[start : start + TOGETHER]
+        arrays = constant_values(model, part)
+        for value in part:
+            set_constant(graph, value, arrays[value.name or ""])
+    for node in reversed(nodes):
+        if not any(value.uses() or value in outputs for value in node.outputs):
+            graph.remove(node, safe=True)
+            changed = True
+    return changed or bool(needed)
 
 
 def _fold_shapes(graph: ir.Graph) -> bool:

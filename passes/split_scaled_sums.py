@@ -147,7 +147,7 @@ def _behind(
     for value, negative in constants:
         array = constant_of(value)
         assert array is not None
-        total += -array.astype(np.float64) if negative else array
+        total += (-1.0 if negative else 1.0) * array.astype(np.float64)
     given = new_constant(graph, total.astype(np.float32), f"{x.name}/constant")
     layer = ir.node(node.op_type, [_moved(graph, node, given, between, "constant"), node.inputs[1]])
     layer.attributes.update(node.attributes)
