@@ -5,6 +5,9 @@
 
 A rounding is monotone and keeps whole numbers: max(round(x), n) = round(max(x, n)) for every whole n, to the bit.
 Quantisers with a learnt step (Esser et al., Learned Step Size Quantization, 2020, equation 1) are written either way.
+A clamp may be a selection as well, as of Brevitas' quantisers:
+
+    Before:  x ─ Round ─ r ─ Where(r > n, n, r) ─ y          After:   x ─ Clip(max = n) ─ Round ─ y
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.graph import shape_of, sole_consumer, take_over
+from bnncc.ir.graph import new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.each_node import rewrite_each
-from bnncc.passes.elementwise import number_or_array
+from bnncc.passes.elementwise import interpret, number_or_array
+from bnncc.passes.expression import exclusive
 from bnncc.passes.insertion import insert, insert_copy
 from bnncc.passes.kept_order import ROUNDINGS
+from bnncc.passes.piecewise import Piecewise, simplified
+from bnncc.passes.remove_unused import remove_unread
 
 CLAMPS = ("Max", "Min", "Clip", "Relu")
 
@@ -29,6 +35,8 @@ class ClampBeforeRounding(ir.passes.InPlacePass):
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
+    if node.domain == "" and node.op_type == "Where":
+        return _rewrite_selection(graph, node)
     if node.domain != "" or node.op_type not in CLAMPS or len(node.inputs) > (3 if node.op_type == "Clip" else 2):
         return False
     rounded = next((index for index, value in enumerate(node.inputs) if _is_rounded(value)), None)
@@ -48,6 +56,46 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     take_over(result, moved)
     graph.remove([node, rounding], safe=True)
     return True
+
+
+def _rewrite_selection(graph: ir.Graph, node: ir.Node) -> bool:
+    """Put a Clip in front of the rounding whose result `node`, a Where, clamps."""
+    result = node.outputs[0]
+    for candidate in interpret(result):
+        rounding = candidate.source.producer()
+        bounds = _bounds_of(candidate.function)
+        if rounding is None or not _is_rounded(candidate.source) or bounds is None:
+            continue
+        inside = exclusive(graph, candidate.nodes)
+        if candidate.source in graph.outputs or any(use.node not in inside for use in candidate.source.uses()):
+            continue
+        least, most = (
+            new_constant(graph, np.array(bound, np.float32), f"{result.name}/{name}") if np.isfinite(bound) else None
+            for bound, name in zip(bounds, ("least", "most"), strict=True)
+        )
+        clip = ir.node("Clip", [rounding.inputs[0], least, most])
+        clamped = insert(graph, clip, node, name=f"{result.name}/unrounded", like=result)
+        rounded = ir.node(rounding.op_type, [clamped])
+        take_over(result, insert(graph, rounded, node, name=f"{result.name}/rounded", like=result, origin=rounding))
+        remove_unread(graph, [node])
+        return True
+    return False
+
+
+def _bounds_of(function: Piecewise) -> tuple[float, float] | None:
+    """(least, most) of a function of all channels that is x clamped to whole numbers; None of others."""
+    function = simplified(function)
+    if function.center is not None or function.channels != 1 or not function.knots.size:
+        return None
+    slopes, knots, offsets = function.slopes[0].tolist(), function.knots[0].tolist(), function.offsets[0].tolist()
+    if slopes not in ([0, 1], [1, 0], [0, 1, 0]) or any(knot != round(knot) for knot in knots):
+        return None
+    # A piece of x itself has no offset, a flat one is as high as the knot that it ends at.
+    rising = slopes.index(1)
+    expected = [*knots[:rising], 0.0, *knots[rising:]]
+    if offsets != expected or not np.array_equal(function.at, function.knots):
+        return None
+    return knots[0] if rising else -np.inf, knots[-1] if rising < len(knots) else np.inf
 
 
 def _is_rounded(value: ir.Value | None) -> bool:

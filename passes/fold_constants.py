@@ -7,7 +7,8 @@
 
 There is no limit on size: the weights of a binary network arrive as expressions, and their values are what the passes
 behind this one decide by.  The constant part of the graph is cut out and run in ONNX Runtime.  The shape of a
-value is a constant too, all shapes being static, and so is a value without elements, and `false and x`.
+value is a constant too, all shapes being static, and so is a value without elements, `false and x`, and 0·x: networks
+write zeros and ones of a shape as x·0 and x·0 + 1.
 """
 
 from __future__ import annotations
@@ -39,28 +40,37 @@ class FoldConstants(ir.passes.InPlacePass):
     """Replace every value that constants determine, and that a run-time node or an output uses, by an initializer."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        graph = model.graph
-        changed = _fold_shapes(graph) | _fold_empty(graph)
-        nodes = _constant_nodes(graph)
-        inside = set(nodes)
-        outputs = set(graph.outputs)
-        needed = [
-            value
-            for node in nodes
-            for value in node.outputs
-            if value in outputs or any(use.node not in inside for use in value.uses())
-        ]
-        for start in range(0, len(needed), TOGETHER):
-            part = needed[start : start + TOGETHER]
-            arrays = constant_values(model, part)
-            for value in part:
-                set_constant(graph, value, arrays[value.name or ""])
-        for node in reversed(nodes):
-            if not any(value.uses() or value in outputs for value in node.outputs):
-                graph.remove(node, safe=True)
-                changed = True
-        changed |= _fold_decided(graph)
-        return ir.passes.PassResult(model, modified=changed or bool(needed))
+        changed = _fold_shapes(model.graph) | _fold_empty(model.graph) | _fold_zeros(model.graph)
+        changed |= _fold_known(model)
+        while _fold_zeros(model.graph):  # zeros that were computed of constants, as zeros_like
+            _fold_known(model)
+        changed |= _fold_decided(model.graph)
+        return ir.passes.PassResult(model, modified=changed)
+
+
+def _fold_known(model: ir.Model) -> bool:
+    """What is computed of constants alone."""
+    graph = model.graph
+    changed = False
+    nodes = _constant_nodes(graph)
+    inside = set(nodes)
+    outputs = set(graph.outputs)
+    needed = [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value in outputs or any(use.node not in inside for use in value.uses())
+    ]
+    for start in range(0, len(needed), TOGETHER):
+        part = needed[start : start + TOGETHER]
+        arrays = constant_values(model, part)
+        for value in part:
+            set_constant(graph, value, arrays[value.name or ""])
+    for node in reversed(nodes):
+        if not any(value.uses() or value in outputs for value in node.outputs):
+            graph.remove(node, safe=True)
+            changed = True
+    return changed or bool(needed)
 
 
 def _fold_shapes(graph: ir.Graph) -> bool:
@@ -89,6 +99,20 @@ def _fold_empty(graph: ir.Graph) -> bool:
             for value, shape in zip(node.outputs, shapes, strict=True):
                 assert shape is not None
                 set_constant(graph, value, np.zeros(shape, (value.dtype or ir.DataType.FLOAT).numpy()))
+            graph.remove(node, safe=True)
+            changed = True
+    return changed
+
+
+def _fold_zeros(graph: ir.Graph) -> bool:
+    """Products with zeros, whatever the other factor is: values are finite."""
+    changed = False
+    for node in list(graph):
+        shape = shape_of(node.outputs[0]) if node.domain == "" and node.op_type == "Mul" else None
+        arrays = [constant_of(value) for value in node.inputs] if shape is not None else []
+        zeros = next((array for array in arrays if array is not None and not np.any(array)), None)
+        if shape is not None and zeros is not None:
+            set_constant(graph, node.outputs[0], np.zeros(shape, zeros.dtype))
             graph.remove(node, safe=True)
             changed = True
     return changed

@@ -68,6 +68,10 @@ _DEPTHWISE = Reason(
 
 _FLOAT_WEIGHTS = Reason("float-weights", "its input is binary but its weights are not")
 
+_UNEQUAL_SCALES = Reason(
+    "unequal-scales", "its input is ±1 times a scale that differs between its channels, which a sum of bits cannot weigh"
+)
+
 _TRANSPOSED = Reason(
     "transposed-conv",
     "it is a transposed convolution in groups, dilated, over one axis or with outputs that no tap reaches",
@@ -253,7 +257,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                         f"the sum of {len(sums.terms)} binary layers",
                     )
         if split is None and sums is None:
-            return _FLOAT_WEIGHTS
+            return _UNEQUAL_SCALES if split_weights(filters) is not None else _FLOAT_WEIGHTS
         bias = bias_of(node)
         if bias is None:
             return Reason("computed-bias", "its bias is computed at run time")
@@ -373,9 +377,9 @@ def _holds_signs(value: ir.Value) -> bool:
     return moves and all(_holds_signs(source) for source in data_inputs(node))
 
 
-def _zeros_reason(signs: ir.Value) -> Reason:
+def _zeros_reason(value: ir.Value) -> Reason:
     """Of a sign that was left alone, as two of ±1 take longer: where it stands, whose zeros they are, what to do."""
-    node = signs.producer()
+    node = _step_behind(value)
     line = None if node is None else node.metadata_props.get(SOURCE_KEY)
     place = f" ({line})" if line else ""
     return Reason(
@@ -386,6 +390,25 @@ def _zeros_reason(signs: ir.Value) -> Reason:
 
 
 def _is_step(value: ir.Value) -> bool:
-    """True for the output of a sign that was left alone because zeros reach it."""
+    """True for signs, moved and joined with bits at most, of which some were left alone because zeros reach them."""
+    return _step_behind(value) is not None
+
+
+def _step_behind(value: ir.Value) -> ir.Node | None:
+    """The first such sign; None where anything else is behind the value."""
     node = value.producer()
-    return node is not None and node.domain == "" and node.op_type == "Sign"
+    if node is None or node.domain != "":
+        return None
+    if node.op_type == "Sign":
+        return node
+    if node.op_type not in MOVES | {"Pad"}:
+        return None
+    found = None
+    for source in data_inputs(node):
+        if binary_operand(source) is not None:
+            continue
+        step = _step_behind(source)
+        if step is None:
+            return None
+        found = found or step
+    return found

@@ -24,6 +24,7 @@ from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, shape_of
 from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary, is_lowest_bit
 from bnncc.passes import piecewise
+from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array, operands_of
 from bnncc.passes.elementwise_operators import apply_operator
@@ -31,7 +32,7 @@ from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
 from bnncc.passes.traced import describe_signs
 from bnncc.passes.weight_terms import takes_few_values
-from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
+from bnncc.passes.weighted_layer import LAYERS, output_first
 
 # These yield one of what they read, and so of ±1 do these with them.
 CHOOSING = {"Max", "Min", "MaxPool", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
@@ -53,13 +54,12 @@ class RecognizeLogic(ir.passes.InPlacePass):
 
 def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     value = node.outputs[0]
-    if value.dtype != ir.DataType.FLOAT or is_binary(value) or not is_read_by_layer(value):
+    if value.dtype != ir.DataType.FLOAT or is_binary(value) or not _is_read(value, by_bits=False):
         return False
-    table, of_signs = (np.array([-1.0, 1.0]), False) if _chooses(value) else _tabulate(value)
-    values = None if table is None else np.unique(table)
+    values, of_signs = _values(value)
     if values is None or values.size != 2:
         return False
-    if not of_signs and not _is_read_by_bits(value):
+    if not of_signs and not _is_read(value, by_bits=True):
         return False  # a row that is one element is exact in floats, and faster
     low, high = float(values[0]), float(values[1])
     half, middle = (high - low) / 2, (high + low) / 2
@@ -81,21 +81,47 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _is_read_by_bits(value: ir.Value) -> bool:
-    """True where a layer reads it, moved or padded at most, whose weights may be bits: a few values an output."""
+def _values(value: ir.Value) -> tuple[Matrix | None, bool]:
+    """The values that the expression behind `value` takes, None where it is no such; whether bits are all it reads."""
+    table, of_signs = (np.array([-1.0, 1.0]), False) if _chooses(value) else _tabulate(value)
+    return (None if table is None else np.unique(table)), of_signs
+
+
+def _is_read(value: ir.Value, *, by_bits: bool) -> bool:
+    """True where a layer reads it, moved, padded or joined with other bits at most.
+
+    by_bits: a layer whose weights may be bits: a few values an output.
+    """
     for use in value.uses():
         node = use.node
         if node.domain != "":
             continue
-        if node.op_type in LAYERS and use.idx == 0:
-            weights = constant_of(node.inputs[1])
-            if weights is not None and weights.ndim > 1:
-                filters = weights if node.op_type == "Conv" else output_first(node, weights)
-                if filters.ndim > 1 and takes_few_values(filters):
-                    return True
-        elif node.op_type in FIRST_INPUT_ONLY and any(map(_is_read_by_bits, node.outputs)):
+        if node.op_type in LAYERS:
+            if not by_bits or (use.idx == 0 and _may_have_bits(node)):
+                return True
+        elif node.op_type == "Concat":
+            others = [one for one in dict.fromkeys(node.inputs) if one is not None and one is not value]
+            if all(map(_is_bits, others)) and _is_read(node.outputs[0], by_bits=by_bits):
+                return True
+        elif node.op_type in FIRST_INPUT_ONLY and any(_is_read(one, by_bits=by_bits) for one in node.outputs):
             return True
     return False
+
+
+def _may_have_bits(layer: ir.Node) -> bool:
+    weights = constant_of(layer.inputs[1])
+    if weights is None or weights.ndim < 2:
+        return False
+    filters = weights if layer.op_type == "Conv" else output_first(layer, weights)
+    return filters.ndim > 1 and takes_few_values(filters)
+
+
+def _is_bits(value: ir.Value) -> bool:
+    """True for bits, scaled and shifted or not, and for an expression that becomes such."""
+    if binary_operand(value) is not None:
+        return True
+    values, _ = _values(value)
+    return values is not None and values.size == 2
 
 
 def _behind(graph: ir.Graph, node: ir.Node) -> ir.Node:

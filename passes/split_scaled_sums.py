@@ -6,15 +6,25 @@
 So spell networks a residual activation, sign(x)·mean|x| + sign(x - …)·mean|x - …|, whose levels differ from image to
 image; levels that do not are `few_levels`'.  `sink_row_scales` then takes the scales behind the layers.  What moves or
 pads the sum in front of the layer moves each term.
+
+A term may be constant, as a learnt shift behind the signs is, and what the layer makes of it is constant as well:
+
+    Before:  S ─ Mul(r) ─ Sub(t) ─ Conv(W, b) ─ y
+    After:   S ─ Mul(r) ─ Conv(W, b) ─ Add(-Conv(t, W)) ─ y
+
+A shift that `binary_operand` reads as a part of the signs, one number a channel for one, stays with them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.arrays import Array
+from bnncc.ir.evaluate import constant_values
 from bnncc.ir.graph import constant_of, new_constant, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.binary_operand import binary_operand
@@ -23,11 +33,12 @@ from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.few_levels import copied, few_levels, moves_terms
 from bnncc.passes.insertion import insert
 from bnncc.passes.remove_unused import remove_unread
+from bnncc.passes.shrink_constants import shrunk
 from bnncc.passes.sink_row_scales import has_binary_weights, row_scale
 from bnncc.passes.sum_of_products import expand_input
 from bnncc.passes.weighted_layer import LAYERS
 
-# A term of the sum, and whether it is subtracted.
+# A term of the sum, computed or constant, and whether it is subtracted.
 _Term = tuple[ir.Value, bool]
 
 
@@ -52,14 +63,18 @@ class SplitScaledSums(ir.passes.InPlacePass):
         while x is not None and (move := x.producer()) is not None and moves_terms(move):
             between.append(move)
             x = move.inputs[0]
-        if x is None or len(terms := _terms(x)) < 2 or not has_binary_weights(node) or few_levels(graph, x) is not None:
+        if x is None or len(every := _terms(x)) < 2 or not has_binary_weights(node) or few_levels(graph, x) is not None:
             return False
-        if not all(_is_scaled_bits(node, term) for term, _ in terms):
+        terms = [term for term in every if constant_of(term[0]) is None]
+        constants = [term for term in every if constant_of(term[0]) is not None]
+        if not terms or not all(_is_scaled_bits(node, term) for term, _ in terms):
             return False
         if not self._is_faster(node, len(terms)):
-            text = f"its input is a sum of {len(terms)} scaled signs, and as small as it is, it is faster as floats"
+            signs = "a scaled sign and a constant" if len(terms) == 1 else f"a sum of {len(terms)} scaled signs"
+            text = f"its input is {signs}, and as small as it is, it is faster as floats"
             leave_in_float(node, Reason("sum-of-signs", text))
             return False
+        constant = _behind(graph, node, x, constants, between) if constants else None
         values = []
         for index, (term, negative) in enumerate(terms):
             value = term
@@ -67,11 +82,10 @@ class SplitScaledSums(ir.passes.InPlacePass):
                 minus = new_constant(graph, np.array(-1, np.float32), f"{x.name}/minus{index}")
                 name = f"{x.name}/term{index}"
                 value = insert(graph, ir.node("Mul", [value, minus]), node, name=name, like=term)
-            for move in between[::-1]:
-                value = copied(graph, node, move, value, "term")
-            values.append(value)
+            values.append(_moved(graph, node, value, between, "term"))
         read = between[0] if between else x.producer()
-        expand_input(graph, node, values, f"its input taken as the sum of {len(terms)} scaled signs")
+        clause = f"its input taken as the sum of {len(terms)} scaled signs" if len(terms) > 1 else None
+        expand_input(graph, node, values, clause, constant)
         remove_unread(graph, [read])
         return True
 
@@ -97,16 +111,50 @@ class SplitScaledSums(ir.passes.InPlacePass):
 
 
 def _terms(x: ir.Value, negative: bool = False) -> list[_Term]:
-    """What `x` is the sum of; itself where it is none of computed values of its own shape."""
+    """What `x` is the sum of, values of its own shape and constants; itself where it is none."""
     node = x.producer()
     if node is None or node.domain != "" or node.op_type not in ("Add", "Sub"):
         return [(x, negative)]
     first, second = node.inputs
-    if first is None or second is None or not shape_of(x) == shape_of(first) == shape_of(second):
+    if first is None or second is None:
         return [(x, negative)]
-    if constant_of(first) is not None or constant_of(second) is not None:
+    constants = [constant_of(value) is not None for value in (first, second)]
+    if any(shape_of(one) != shape_of(x) for one, fixed in zip((first, second), constants, strict=True) if not fixed):
         return [(x, negative)]
-    return [*_terms(first, negative), *_terms(second, negative != (node.op_type == "Sub"))]
+    if any(constants) and (all(constants) or binary_operand(x) is not None):
+        return [(x, negative)]
+    signs = negative, negative != (node.op_type == "Sub")
+    terms: list[_Term] = []
+    for value, fixed, sign in zip((first, second), constants, signs, strict=True):
+        terms.extend([(value, sign)] if fixed else _terms(value, sign))
+    return terms
+
+
+def _moved(
+    graph: ir.Graph, node: ir.Node, value: ir.Value, between: Sequence[ir.Node], suffix: str
+) -> ir.Value:
+    """What the layer `node` reads of a term, `between`, last one first, having moved it."""
+    for move in between[::-1]:
+        value = copied(graph, node, move, value, suffix)
+    return value
+
+
+def _behind(
+    graph: ir.Graph, node: ir.Node, x: ir.Value, constants: Sequence[_Term], between: Sequence[ir.Node]
+) -> Array:
+    """What the layer `node` without its bias makes of the constant terms of the sum `x`; it broadcasts to the output."""
+    total = np.zeros(shape_of(x) or (), np.float64)
+    for value, negative in constants:
+        array = constant_of(value)
+        assert array is not None
+        total += (-1.0 if negative else 1.0) * array.astype(np.float64)
+    given = new_constant(graph, total.astype(np.float32), f"{x.name}/constant")
+    layer = ir.node(node.op_type, [_moved(graph, node, given, between, "constant"), node.inputs[1]])
+    layer.attributes.update(node.attributes)
+    result = insert(graph, layer, node, name=f"{node.outputs[0].name}/of_constant", like=node.outputs[0])
+    (array,) = constant_values(ir.Model(graph, ir_version=10), [result]).values()
+    remove_unread(graph, [layer])
+    return shrunk(array)
 
 
 def _is_scaled_bits(layer: ir.Node, x: ir.Value) -> bool:

@@ -13,7 +13,7 @@ An input may be a sum as well, of values that are ±1: then the layers have the 
     Before:  x = v₀ + v₁ ─ Conv(W, b) ─ y
     After:   v₀ ─ Conv(W, b) ─ u;   v₁ ─ Conv(W) ─ v ─ Add(u) ─ y
 
-How the weights are split is `weight_terms`, how the input is, `few_levels`.  An affine behind the sum goes into its
+A constant that is a term of it is one behind the first layer.  How the weights are split is `weight_terms`, how the input is, `few_levels`.  An affine behind the sum goes into its
 binary convolutions.
 """
 
@@ -67,11 +67,16 @@ def expand(graph: ir.Graph, node: ir.Node, terms: Terms) -> tuple[list[ir.Node],
 
 
 def expand_input(
-    graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value], clause: str
+    graph: ir.Graph,
+    node: ir.Node,
+    values: Sequence[ir.Value],
+    clause: str | None,
+    constant: npt.NDArray[np.generic] | None = None,
 ) -> tuple[list[ir.Node], ir.Value]:
     """Replace `node` by a layer of the same weights for each of `values`, which add up to its input, and their sum.
 
-    clause: for the report.  Returns (the layers in the order of the values, their sum).
+    clause: for the report.  constant: what else the layer yields, as its input has a constant term that no value has;
+    it broadcasts to the output.  Returns (the layers in the order of the values, their sum).
     """
     y = node.outputs[0]
     layers = []
@@ -80,10 +85,14 @@ def expand_input(
         layer = ir.node(node.op_type, [value, node.inputs[1], *bias], dict(node.attributes))
         layer.metadata_props.update(node.metadata_props)
         layer.metadata_props.setdefault(CONV_KEY, y.name or "")
-        layer.metadata_props[INPUT_TERM_KEY] = clause
+        if clause is not None:
+            layer.metadata_props[INPUT_TERM_KEY] = clause
         insert(graph, layer, node, name=f"{y.name}/bit{index}", like=y)
         layers.append(layer)
     total = layers[0].outputs[0]
+    if constant is not None and np.any(constant):
+        added = new_constant(graph, constant, f"{y.name}/constant")
+        total = insert(graph, ir.node("Add", [total, added]), node, name=f"{total.name}/shifted", like=y)
     for layer in layers[1:]:
         name = f"{layer.outputs[0].name}/sum"
         total = insert(graph, ir.node("Add", [total, layer.outputs[0]]), node, name=name, like=y)

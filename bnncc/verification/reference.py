@@ -13,7 +13,7 @@ Passes keep the name of a value that keeps its meaning; where they cannot, they 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,7 +138,7 @@ class Correspondence:
     the compiled sign reads just that.  channels: which of the traced value's channels this one holds; empty for all.
     is_three_valued: where only the operand is known, whether PyTorch's sign of 0 is 0.  product: what the traced sign
     reads, where that is `operand_value` times a factor that the compiled sign does not need, as a sigmoid.  ternary:
-    the traced signs that are 0 at 0, behind a bit of levels.
+    the traced signs that are 0 at 0, behind a bit of levels or a scale.
     """
 
     traced: ir.Value | None
@@ -165,7 +165,9 @@ class Correspondence:
                 return cls(traced[name], meaning, traced.get(meaning.source), False, channels, ternary=ternary)
             if name in traced:
                 known = same_operand or (_sign_operand(traced[name]) if meaning.is_plain and not channels else None)
-                return cls(traced[name], meaning, known, same_operand is not None, channels)
+                scaled = meaning != Meaning() and producer is not None and THREE_VALUED_KEY in producer.metadata_props
+                ternary = tuple(_signs_in(traced[name])) if scaled and not channels else ()
+                return cls(traced[name], meaning, known, same_operand is not None, channels, ternary=ternary)
         if value.name in traced:
             own = _sign_operand(traced[value.name])
             product = own if own is not None and _is_product(own, same_operand) else None
@@ -189,7 +191,8 @@ class Correspondence:
 
     def zeros(self, values: Mapping[ir.Value, Array]) -> int:
         """How many of the reference's signs are 0 where a bit is +1."""
-        signs = [values[value] for value in self.ternary] if self.meaning.thresholds else [self.signs(values)]
+        behind = self.meaning.thresholds or self.ternary
+        signs = [values[value] for value in self.ternary] if behind else [self.signs(values)]
         return sum(int(np.count_nonzero(array == 0)) for array in signs)
 
     def operand(self, values: Mapping[ir.Value, Array]) -> Array | None:
@@ -243,6 +246,20 @@ def _sign_operand(value: ir.Value) -> ir.Value | None:
     (node,) = comparisons
     operand = node.inputs[0] if node.op_type == "Sign" else _difference(node)
     return None if operand is None else _sign_operand(operand) or operand
+
+
+def _signs_in(value: ir.Value) -> Iterator[ir.Value]:
+    """The Signs behind a `value` that is computed of them by affines, casts and choices."""
+    pending = [value]
+    for one in pending:
+        node = one.producer()
+        if node is None or known_array(one) is not None:
+            continue
+        if node.op_type == "Sign":
+            yield one
+        else:
+            read = node.inputs[: _BEHIND_COMPARISONS.get(node.op_type, 0)]
+            pending += [operand for operand in read if operand is not None and operand not in pending]
 
 
 def _is_product(value: ir.Value, factor: ir.Value | None) -> bool:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bnncc.inference.graph_runner import OrtRunner
 from bnncc.ir import ops
 from bnncc.ir.choices import result_of
-from bnncc.ir.evaluate import Array, ancestors, constant_values, inputs_of
+from bnncc.ir.evaluate import Array, ancestors, constant_values, input_dependent, inputs_of, random_inputs
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, cancels, granularity
 from bnncc.model import CompiledModel
@@ -366,7 +366,7 @@ class Reference:
             weight = layer.reference.traced.inputs[1]
             if ZERO_WEIGHTS_KEY not in layer.reference.node.metadata_props or weight is None or weight.name is None:
                 continue
-            filters = constant_values(self._traced, [weight])[weight.name]
+            (filters,) = self._constants_among([weight])
             axes = tuple(axis for axis in range(filters.ndim) if axis != layer.reference.output_axis % filters.ndim)
             scale = np.abs(filters).max(axis=axes, keepdims=True)
             positive = np.where(filters == 0, scale, filters).astype(filters.dtype)
@@ -392,11 +392,17 @@ class Reference:
         weights = list(dict.fromkeys(layer.reference.traced_weight for layer in self.layers))
         arrays = {weight: weight.const_value.numpy() for weight in weights if weight.const_value is not None}
         others = [weight for weight in weights if weight not in arrays]
-        if others:
-            results = constant_values(self._traced, others)
-            arrays.update({weight: results[weight.name or ""] for weight in others})
+        arrays.update(zip(others, self._constants_among(others), strict=True))
         references = {_filters_of(layer.reference): layer.reference for layer in self.layers}
         return {key: reference.signs_of(arrays[key[0]]) for key, reference in references.items()}
+
+    def _constants_among(self, values: Sequence[ir.Value]) -> Sequence[Array]:
+        """Values that are the same for all inputs, though some may be computed of one, times 0."""
+        if input_dependent(self._traced.graph).isdisjoint(values):
+            results = constant_values(self._traced, values) if values else {}
+            return [results[value.name or ""] for value in values]
+        runner = OrtRunner(self._traced, values)
+        return runner.run(random_inputs(self._traced, seed=0))[len(self._traced.graph.outputs) :]
 
     def _load_parts(self) -> None:
         """The compiled graph's layers in ONNX Runtime, cut out of it."""

@@ -23,12 +23,18 @@ MOVED = {
     "by a Clip": "r = Floor (x)\ny = Clip (r, zero, one)",
     "from above alone": "r = Ceil (x)\ny = Min (one, r)",
     "by a ReLU": "r = Round (x)\ny = Relu (r)",
+    "by a selection": "r = Round (x)\nc = Greater (r, one)\ny = Where (c, one, r)",
+    "by two selections": "r = Floor (x)\nc = GreaterOrEqual (r, one)\nm = Where (c, one, r)\nd = Less (m, zero)\n"
+    "y = Where (d, zero, m)",
 }
 KEPT = {
     "a bound between whole numbers": "r = Round (x)\ny = Max (r, half)",
     "a rounding that is read elsewhere": "r = Round (x)\nm = Max (r, zero)\ny = Add (m, r)",
     "a bound that is larger than the value": "r = Round (x)\ny = Max (r, many)",
     "a bound that is computed": "r = Round (x)\nb = Floor (x)\ny = Max (r, b)",
+    "a selection of another number": "r = Round (x)\nc = Greater (r, one)\ny = Where (c, zero, r)",
+    "a selection between whole numbers": "r = Round (x)\nc = Greater (r, half)\ny = Where (c, half, r)",
+    "a selection beside another reader": "r = Round (x)\nc = Greater (r, one)\nm = Where (c, one, r)\ny = Add (m, r)",
 }
 CONSTANTS: dict[str, Array | float] = {"zero": 0.0, "one": 1.0, "half": 0.5, "many": np.ones((3, 4, 2, 5), np.float32)}
 

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from bnncc.passes.fold_constants import FoldConstants
 from tests.passes.helpers import array_of, build, check_pass, draw, node_of, normal, operators, run_model
+from tests.passes.proof import proven
 
 
 def test_a_weight_expression_larger_than_any_limit_becomes_a_weight() -> None:
@@ -109,3 +113,33 @@ def test_a_choice_that_a_constant_makes_is_what_it_chooses(condition: bool) -> N
     chosen[0] = not condition
     model = build("a = Tanh (x)\nb = Relu (x)\nm = Where (c, a, b)\ny = Neg (m)", "float[2, 3, 4] x", c=chosen)
     check_pass(model, FoldConstants(), modified=False)
+
+
+def test_what_zeros_multiply_is_zeros() -> None:
+    body = "a = Tanh (x)\nb = Mul (a, zeros)\nc = Add (b, one)\nd = ReduceSum (c)\ny = Mul (x, d)"
+    model = check_pass(build(body, "float[2, 3] x", zeros=np.zeros(1, np.float32), one=1.0), FoldConstants())
+    assert operators(model)["Mul"] == 1
+    twice = "a = Tanh (x)\nb = Exp (a)\nz = Sub (one, one)\nc = Mul (a, z)\nd = Sub (c, z)\ny = Mul (b, d)"
+    assert not operators(check_pass(build(twice, "float[2, 3] x", one=1.0), FoldConstants())).get("Mul")
+    some = np.array([0, 1, 0], np.float32)
+    check_pass(build("y = Mul (x, some)", "float[2, 3] x", some=some), FoldConstants(), modified=False)
+
+
+class FirstExpert(nn.Module):
+    """Filters of experts, chosen by a gate that is switched off by a product with zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters, self.gate = nn.Parameter(torch.randn(3, 32 * 32 * 9)), nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = self.gate(x.mean((2, 3)))
+        gate = gate * torch.zeros_like(gate)
+        gate[:, 0] = gate[:, 0] + torch.ones_like(gate[:, 0])
+        filters = (gate @ self.filters).view(32, 32, 3, 3)
+        return F.conv2d(torch.sign(x), torch.sign(filters), padding=1)
+
+
+def test_a_gate_that_zeros_switch_off_chooses_no_weights() -> None:
+    torch.manual_seed(0)
+    assert [layer.reason for layer in proven(FirstExpert(), 1, 32, 6, 6).layers] == [None]

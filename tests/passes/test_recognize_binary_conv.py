@@ -138,9 +138,22 @@ def free_floats(*, binary_macs: float = 0, float_macs: float = 0, moved_bytes: f
     return binary_macs
 
 
-def test_an_input_with_zeros_by_design_is_reported_where_floats_are_faster() -> None:
-    body = "r = Relu (x)\ns = Sign (r)\ny = Conv (s, w)"
-    model = build(body, X, w=scaled(np.ones(5), 5, 4, 3, 3))
+def test_scales_that_differ_between_what_is_summed_are_reported() -> None:
+    body = "s = bnncc.Sign (x)\nm = Mul (s, a)\ny = Conv (m, w)"
+    scales = np.array([0.5, 1, 2, 4], np.float32).reshape(-1, 1, 1)
+    assert reason_for(build(body, X, a=scales, w=scaled(np.ones(5), 5, 4, 3, 3))) == (
+        "unequal-scales: its input is ±1 times a scale that differs between its channels, which a sum of bits cannot "
+        "weigh"
+    )
+    floats = build(body, X, a=scales, w=normal(5, 4, 3, 3))
+    assert reason_for(floats) == "float-weights: its input is binary but its weights are not"
+
+
+@pytest.mark.parametrize("joined", ["", "t = bnncc.Sign (x)\np = Pad (s, pads)\nj = Concat <axis = 1> (p, t)\n"])
+def test_an_input_with_zeros_by_design_is_reported_where_floats_are_faster(joined: str) -> None:
+    body = f"r = Relu (x)\ns = Sign (r)\n{joined}y = Conv ({'j' if joined else 's'}, w)"
+    constants = {"pads": np.zeros(8, np.int64)} if joined else {}
+    model = build(body, X, w=scaled(np.ones(5), 5, 8 if joined else 4, 3, 3), **constants)
     check_pass(model, RecognizeBinaryConv(cost=free_floats), modified=False)
     reason = node_of(model, "Conv").metadata_props[LEFT_IN_FLOAT_KEY]
     start = "zeros-by-design: its input is a torch.sign (net.py:1 in forward: line 1) of values that are 0 by design"

@@ -25,14 +25,28 @@ MAPS = "a = bnncc.Sign (x)\nb = bnncc.Sign (z)\n"
         ("m = Max (a, b)\ny = Conv (m, w)", 1),
         ("c = Less (x, z)\nd = Equal (x, z)\ne = Or (c, d)\nm = Cast <to = 1> (e)\ny = Conv (m, w)", 1),
         ("c = Less (x, z)\nd = Equal (x, z)\ne = Or (c, d)\nm = Cast <to = 1> (e)\ny = Conv (m, f)", 0),
+        ("m = Mul (a, b)\nc = Concat <axis = 1> (m, a)\ny = Conv (c, v)", 1),
+        ("m = Mul (a, b)\nn = Max (a, b)\nc = Concat <axis = 1> (m, n)\ny = Conv (c, v)", 1),
+        ("m = Mul (a, b)\nc = Concat <axis = 1> (m, x)\ny = Conv (c, v)", 0),
         ("m = Add (a, b)\ny = Conv (m, w)", 0),
         ("m = Mul (a, x)\ny = Conv (m, w)", 0),
         ("m = Mul (a, b)\ny = Relu (m)", 0),
     ],
-    ids=["XNOR", "OR", "booleans", "booleans for float weights", "three values", "a float", "no layer"],
+    ids=[
+        "XNOR",
+        "OR",
+        "booleans",
+        "booleans for float weights",
+        "joined with signs",
+        "joined with logic",
+        "joined with floats",
+        "three values",
+        "a float",
+        "no layer",
+    ],
 )
 def test_two_values_become_a_sign_where_a_layer_reads_them(body: str, signs_more: int) -> None:
-    weights = {"w": signs(4, 6, 3, 3), "f": normal(4, 6, 3, 3)}
+    weights = {"w": signs(4, 6, 3, 3), "v": signs(4, 12, 3, 3), "f": normal(4, 6, 3, 3)}
     constants = {name: array for name, array in weights.items() if f"{name})" in body}
     model = check_pass(build(MAPS + body, X, **constants), RecognizeLogic(), modified=bool(signs_more))
     assert operators(model)["bnncc.Sign"] <= 2 + signs_more
@@ -79,6 +93,7 @@ BOOLEANS: dict[str, Callable[[Tensor], Tensor]] = {
     "the largest of a window, adaptively": lambda x: F.adaptive_max_pool2d(sign(x), (4, 3)),
     "the largest of a column": lambda x: sign(x).amax(2, keepdim=True),
     "a bit of an integer": lambda x: ((4 * x).to(torch.int32) >> 2 & 1).float(),
+    "XNOR beside an operand": lambda x: torch.cat([-sign(x[:, 16:32]) * sign(x[:, :16]), sign(x[:, 16:])], 1),
     "which of two": lambda x: torch.stack([-x, x.flip(1)], -1).argmax(-1).float() * 2 - 1,
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,11 +38,18 @@ def two_maps(x: Tensor) -> Tensor:
     return sign(x) + sign(x.roll(1, 1))
 
 
+def shifted(x: Tensor) -> Tensor:
+    """A learnt shift behind two scales of rows."""
+    rows = sign(x - 0.5) * x.abs().mean(-1, keepdim=True)
+    return sign(x) + rows - torch.linspace(-1, 1, x.shape[-1])
+
+
 Sum = Callable[[Tensor], Tensor]
 CASES: dict[str, tuple[Sum, tuple[int, ...], tuple[int, ...], int]] = {
     "padded convolution": (two_terms, (1, 32, 6, 8), (24, 32, 3, 3), 2),
     "three terms, two subtracted": (a_difference, (2, 33, 6, 8), (24, 33, 3, 3), 3),
     "flattened rows": (two_terms, (1, 64, 4, 4), (512, 1024), 2),
+    "a constant for each feature": (shifted, (1, 9, 128), (256, 128), 2),
     "no computed scales": (two_maps, (1, 32, 6, 8), (24, 32, 3, 3), 2),
 }
 
@@ -55,7 +64,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, weight = self.of(x), sign(self.weight)
         if weight.ndim == 2:
-            return F.linear(x.flatten(1), weight, self.bias)
+            return F.linear(x if x.ndim == 3 else x.flatten(1), weight, self.bias)
         return F.conv2d(x, weight, self.bias, padding=1)
 
 
@@ -84,12 +93,31 @@ MAPS = "float[2, 6, 5, 7] x, float[2, 6, 5, 7] z, float[2, 1, 1, 1] r"
     ("body", "split"),
     [
         ("a = Mul (s, r)\nb = Sub (t, a)\ny = Conv (b, w)", True),
+        ("a = Mul (s, r)\nb = Add (t, a)\nc = Sub (b, k)\ny = Conv <pads = [1, 1, 1, 1]> (c, w)", True),
+        ("a = Mul (s, r)\nb = Sub (k, a)\nc = Pad (b, p)\ny = Conv <strides = [2, 2]> (c, w, bias)", True),
+        ("b = Sub (s, k)\ny = Conv <pads = [1, 1, 1, 1]> (b, w)", False),
         ("a = Mul (s, r)\nb = Add (t, a)\nc = Relu (b)\ny = Conv (c, w)", False),
         ("a = Mul (s, r)\nb = Add (z, a)\ny = Conv (b, w)", False),
         ("a = Mul (s, r)\nb = Add (t, a)\ny = Conv (b, f)", False),
     ],
-    ids=["signs", "behind a ReLU", "a term of floats", "weights of floats"],
+    ids=[
+        "signs",
+        "a constant",
+        "one sign and a constant",
+        "a shift of bits",
+        "behind a ReLU",
+        "a term of floats",
+        "weights of floats",
+    ],
 )
 def test_a_sum_is_split_where_all_of_it_is_bits(body: str, split: bool) -> None:
-    model = build(SIGNS + body, MAPS, w=signs(4, 6, 3, 3), f=normal(4, 6, 3, 3))
+    constants = {
+        "w": signs(4, 6, 3, 3),
+        "f": normal(4, 6, 3, 3),
+        "k": normal(6, 1, 1),
+        "p": np.array([0, 0, 1, 0, 0, 0, 0, 2]),
+        "bias": normal(4),
+    }
+    read = {name: array for name, array in constants.items() if re.search(rf"\b{name}\b", body)}
+    model = build(SIGNS + body, MAPS, **read)
     check_pass(model, SplitScaledSums(), modified=split)

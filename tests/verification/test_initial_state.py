@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.ir.evaluate import random_inputs
+from bnncc.ir.modes import SignOfZero
 from bnncc.verification import verify
 from tests.passes.helpers import normal
 from tests.passes.proof import equals_pytorch
@@ -90,6 +91,30 @@ def test_an_untrained_network_is_proven(name: str) -> None:
     result = verify(compiled, [[normal(1, 32, 10, 10, seed=seed)] for seed in range(3)])
     assert result.passed, result.problems
     assert sum(sign.flipped for sign in result.signs) == sum(sign.explained for sign in result.signs) > 0
+
+
+class Attention(nn.Module):
+    """The sum over all pixels of scaled torch.signs, of which some are 0, by signs that are all +1; and its sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values, self.scale = nn.Conv2d(32, 32, 1), nn.Parameter(torch.linspace(0.5, 2, 32).view(-1, 1, 1))
+        self.binary = BinaryConv(32, 33, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = F.conv2d(compared(x), compared(self.values.weight))
+        values = torch.sign((values / self.scale).clamp(-1, 1)) * self.scale
+        weights = torch.sign(x.flatten(2).softmax(1)) * 0.5
+        return self.binary((values.flatten(2) @ weights.transpose(1, 2))[..., None])
+
+
+def test_the_zeros_of_scaled_signs_are_no_faults_of_what_reads_them() -> None:
+    torch.manual_seed(0)
+    options = bnncc.Options(sign_of_zero=SignOfZero.PLUS_ONE)
+    compiled = bnncc.compile(Attention().eval(), input_shapes=["1x32x10x10"], options=options)
+    result = verify(compiled, [[normal(1, 32, 10, 10)]])
+    assert result.passed, result.problems
+    assert result.zeros > 100
 
 
 def test_zeros_that_two_bits_of_a_map_read_are_one_problem() -> None:
