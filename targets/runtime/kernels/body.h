@@ -123,6 +123,7 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
   return {name,
           kLanes,
           kMostWords,
+          kPixels,
           kPatchPixels,
           kPatchWordBytes,
           kPatchesAreRows,

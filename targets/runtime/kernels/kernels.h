@@ -132,6 +132,7 @@ struct Kernels {
   const char* name;
   int64_t lanes;             // 32-bit elements of a vector
   int64_t most_words;        // of a filter
+  int64_t block_pixels;      // pixels that meet a panel together
   int64_t patch_pixels;      // patches are stored up to a multiple of so many
   int64_t patch_word_bytes;  // of a word of a patch
   bool patches_are_rows;     // whether `pack` puts words as they are, one behind the other: [pixels, words]
