@@ -5,9 +5,6 @@
 namespace bnncc {
 namespace {
 
-// The fewest pixels that fill the blocks of the kernels (kernels/body.h).
-constexpr int64_t kSmallestTile = 8;
-
 // Units of a group that each thread has at least: few of them do not divide evenly.
 constexpr int64_t kFewestUnits = 7;
 
@@ -235,7 +232,7 @@ void Partition::form_groups() {
   group_count_ = 0;
   for (int i = 0; i < operator_count_; ++i) {
     if (group_count_ == 0 || !settings_->fuses || !joins_group(i, &groups_[group_count_ - 1])) {
-      groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 0, 0};
+      groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 1, 0, 0};
       operators_[i]->unit = 1;
     }
     groups_[group_count_ - 1].last = i;
@@ -333,13 +330,12 @@ bool Partition::plan_scratch() {
   for (int i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
     const int64_t unit = operators_[group.first]->unit;
+    group.block = ceil_div(settings_->kernels->block_pixels, unit);
     const int64_t probed = ceil_div(kProbedTile, unit);
     if (!plan_tile(&group, probed)) return false;
-    const int64_t smallest = ceil_div(kSmallestTile, unit);
-    const int64_t fitting = max(tile_bytes_ / max<int64_t>(group.scratch / probed, 1), smallest);
-    const int64_t tiles = round_up(ceil_div(group.units, fitting), threads_);
-    // Whole blocks of the kernels.
-    if (!plan_tile(&group, min(round_up(ceil_div(group.units, tiles), smallest), group.units))) return false;
+    const int64_t fitting = max(tile_bytes_ / max<int64_t>(group.scratch / probed, 1) / group.block, int64_t{1});
+    group.tiles = min(round_up(ceil_div(group.blocks(), fitting), threads_), group.blocks());
+    if (!plan_tile(&group, group.largest_tile())) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
   }
   return scratch_.allocate(checked_product(scratch_bytes_, threads_));
@@ -358,7 +354,6 @@ bool Partition::plan_tile(Group* group, int64_t units) {
       blocks_[count++] = {op.step, last, checked_product(y.row_bytes, pixels), 0};
     }
   }
-  group->tile = units;
   group->scratch = plan(blocks_.data(), count);
   if (group->scratch < 0) return false;
   count = 0;
@@ -416,7 +411,7 @@ abi::Status Partition::invoke(abi::Context* context) {
   if (!find_data(context)) return abi::kError;
   for (int i = 0; i < group_count_; ++i) {
     const Job job = {this, i};
-    settings_->pool.run(run_tile, &job, ceil_div(groups_[i].units, groups_[i].tile), threads_);
+    settings_->pool.run(run_tile, &job, groups_[i].tiles, threads_);
   }
   return abi::kOk;
 }
@@ -426,8 +421,8 @@ void Partition::run_tile(const void* argument, int64_t index, int thread) {
   const Partition& partition = *static_cast<const Partition*>(job.partition);
   const Group& group = partition.groups_[job.group];
   Tile tile;
-  const int64_t first = index * group.tile;
-  const int64_t end = min(first + group.tile, group.units);
+  const int64_t first = group.begin(index);
+  const int64_t end = group.begin(index + 1);
   tile.values = partition.values_.data();
   tile.scratch = partition.scratch_.data() + thread * partition.scratch_bytes_;
   for (int i = group.first; i <= group.last; ++i) {

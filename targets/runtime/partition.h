@@ -38,8 +38,16 @@ class Partition {
     int first = 0;
     int last = 0;
     int64_t units = 0;
-    int64_t tile = 0;     // units
-    int64_t scratch = 0;  // bytes of a tile
+    int64_t block = 1;    // units that no two tiles share; the first one may be smaller
+    int64_t tiles = 0;    // that differ by a block at most, the larger ones first
+    int64_t scratch = 0;  // bytes of the largest
+
+    int64_t blocks() const { return ceil_div(units, block); }
+    int64_t largest_tile() const { return min(ceil_div(blocks(), tiles) * block, units); }
+    int64_t begin(int64_t tile) const {
+      const int64_t blocks_before = blocks() / tiles * tile + min(tile, blocks() % tiles);
+      return max<int64_t>(units - (blocks() - blocks_before) * block, 0);
+    }
   };
 
   bool read_nodes(abi::Context* context, const abi::DelegateParams& parameters);

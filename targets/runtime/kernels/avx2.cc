@@ -1,5 +1,4 @@
-// AVX2 and FMA: bytes look their set bits up by halves (Muła, Kurz and Lemire, Faster Population Counts Using AVX2
-// Instructions, section 3.1), and up to 31 words are added up bytewise: 31 · 8 = 248.
+// AVX2 and FMA: VPSHUFB looks up what four bits of a pixel and of each of 32 filters have in common (nibbles.h).
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -14,40 +13,44 @@ namespace avx2 {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int kVectors = 2;
-constexpr bool kInterleaves = false;
-constexpr int kPixels = 4;
-constexpr int64_t kRun = 31;
-constexpr int64_t kShortWords = 0;
-constexpr bool kUsesTables = true;
+constexpr int64_t kNibbleScale = 4;  // 32 bytes of a table
 
 using Bits = __m256i;
 
 inline Bits load(const uint32_t* words) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)); }
 
-inline void broadcast(const uint32_t* words, int64_t stride, Bits* vectors) {
-#pragma GCC unroll 8
-  for (int p = 0; p < kPixels; ++p) vectors[p] = _mm256_set1_epi32(static_cast<int>(words[p * stride]));
+inline Bits shuffle(Bits table, Bits indices) { return _mm256_shuffle_epi8(table, indices); }
+
+inline Bits accumulate(Bits counters, Bits x) {
+  // Written out, so that it stays behind its shuffle: GCC 12 puts all additions at the end, and runs out of registers.
+  asm("vpaddb %1, %0, %0" : "+x"(counters) : "x"(x));
+  return counters;
 }
 
-inline Bits popcount(Bits x) {
-  const __m256i bits_of_half = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
-                                                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-  const __m256i half = _mm256_set1_epi8(0x0f);
-  const __m256i low = _mm256_shuffle_epi8(bits_of_half, _mm256_and_si256(x, half));
-  const __m256i high = _mm256_shuffle_epi8(bits_of_half, _mm256_and_si256(_mm256_srli_epi16(x, 4), half));
-  return _mm256_add_epi8(low, high);
+template <int kWords>
+inline void expand(const uint32_t* words, uint8_t* nibbles) {
+  __m128i packed;
+  if constexpr (kWords == 4) {
+    packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(words));
+  } else if constexpr (kWords == 2) {
+    packed = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(words));
+  } else {
+    packed = _mm_cvtsi32_si128(static_cast<int>(*words));
+  }
+  // Byte b becomes two: its lower half and its upper half, each times 4.
+  const __m256i pairs = _mm256_cvtepu8_epi16(packed);
+  const __m256i halves = _mm256_or_si256(_mm256_slli_epi16(pairs, 2), _mm256_slli_epi16(pairs, 6));
+  const __m256i scaled = _mm256_and_si256(halves, _mm256_set1_epi8(0x3c));
+  if constexpr (kWords == 4) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(nibbles), scaled);
+  } else if constexpr (kWords == 2) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(nibbles), _mm256_castsi256_si128(scaled));
+  } else {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(nibbles), _mm256_castsi256_si128(scaled));
+  }
 }
 
-inline Bits accumulate(Bits counters, Bits x) { return _mm256_add_epi8(counters, x); }
-
-#include "compiler_schedule.h"
-
-inline auto widen(Bits counters) {
-  typedef int32_t Ints __attribute__((vector_size(32)));
-  const __m256i pairs = _mm256_maddubs_epi16(counters, _mm256_set1_epi8(1));
-  return reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
+#include "nibbles.h"
 
 inline uint32_t sign_word(const float* x) {
   uint32_t word = 0;

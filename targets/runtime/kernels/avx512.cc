@@ -68,6 +68,8 @@ inline __m512 smaller(__m512 a, __m512 b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+#include "panels.h"
+
 #include "body.h"
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../memory.h"
+
 namespace bnncc {
 
 // A float x is a -1 where x ≤ this, the largest negative number that is no denormal: so -0.0, NaN and denormals are +1,
@@ -19,12 +21,11 @@ constexpr float kLargestNegative = -1.17549435e-38f;
 //
 //     Σ a·w = (K - p) - p = K - 2·p,   p = popcount(a xor w).
 //
-// The filters are stored in panels of `Kernels::panel_channels` filters, in each the words of all its filters side by
-// side: [words, filters], the filters of the last panel rounded up to whole vectors by filters of zero bits.  So a
-// word of a patch meets a vector of filters at once and no sum ever crosses lanes.  The patches are stored as `pack` of
-// the same table puts them, in blocks of `Kernels::block_pixels`.  Instead of panels there may be tables.
+// The filters are stored in panels, as `fill_panels` makes them: what belongs together of all filters of a panel lies side
+// by side, so that a part of a patch meets a vector of filters at once and no sum ever crosses lanes.  The patches are
+// stored as `pack` of the same table puts them.  Instead of panels there may be tables.
 struct BinaryGemm {
-  const uint32_t* patches;  // of whole blocks; what the last one has too much is ignored
+  const uint32_t* patches;  // up to a multiple of `patch_pixels`; what is too much is ignored
   int64_t pixels;
   int64_t words;
   const uint32_t* panels;
@@ -129,12 +130,18 @@ struct PatchSlice {
 
 struct Kernels {
   const char* name;
-  int64_t lanes;           // 32-bit elements of a vector
-  int64_t panel_channels;  // filters of a panel, a multiple of lanes
-  int64_t block_pixels;    // pixels that meet a panel together
-  bool patches_are_rows;   // whether `pack` puts patches one behind the other, [pixels, words]
-  int64_t float_panel;     // outputs of a panel of FloatGemm, a multiple of lanes
-  int64_t float_rows;      // rows that meet a panel together
+  int64_t lanes;             // 32-bit elements of a vector
+  int64_t most_words;        // of a filter
+  int64_t block_pixels;      // pixels that meet a panel together
+  int64_t patch_pixels;      // patches are stored up to a multiple of so many
+  int64_t patch_word_bytes;  // of a word of a patch
+  bool patches_are_rows;     // whether `pack` puts words as they are, one behind the other: [pixels, words]
+  int64_t float_panel;       // outputs of a panel of FloatGemm, a multiple of lanes
+  int64_t float_rows;        // rows that meet a panel together
+
+  // The size of all panels of so many filters, in words, and how filters [count, words] become them.
+  int64_t (*panel_words)(int64_t words, int64_t filters);
+  void (*fill_panels)(const uint32_t* filters, int64_t words, int64_t count, uint32_t* panels);
 
   // The size of the tables that count so many filters of so many words faster than panels do; 0 where none would.
   int64_t (*table_bytes)(int64_t words, int64_t filters, int64_t pixels);

@@ -13,6 +13,8 @@ namespace {
 
 #include "compiler_schedule.h"
 
+#include "panels.h"
+
 #include "body.h"
 
 }  // namespace

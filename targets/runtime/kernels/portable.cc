@@ -64,6 +64,8 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+#include "panels.h"
+
 #include "body.h"
 
 }  // namespace

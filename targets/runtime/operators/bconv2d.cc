@@ -68,7 +68,7 @@ class Bconv2d final : public Operator {
     if (is_pointwise()) {
       // The map's own rows are the patches, but for the last ones: a block of them would reach beyond the map.
       const uint32_t* const x = tile.rows<uint32_t>(inputs[0]);
-      const int64_t rest = kernels_->patches_are_rows ? tile.pixels() % kernels_->block_pixels : tile.pixels();
+      const int64_t rest = kernels_->patches_are_rows ? tile.pixels() % kernels_->patch_pixels : tile.pixels();
       const int64_t in_place = tile.pixels() - rest;
       if (in_place > 0) multiply(tile, 0, x, 0, in_place, counts);
       if (rest > 0) {
@@ -93,9 +93,8 @@ class Bconv2d final : public Operator {
  private:
   bool is_pointwise() const { return groups_ == 1 && rows_.is_pointwise() && columns_.is_pointwise(); }
 
-  // Whole blocks.
   int64_t patch_bytes(int64_t pixels) const {
-    return checked_product(round_up(pixels, kernels_->block_pixels), words_ * kWordBytes);
+    return checked_product(round_up(pixels, kernels_->patch_pixels), words_ * kernels_->patch_word_bytes);
   }
 
   // One group's filters against the patches of `pixels` pixels of the tile, from its pixel `first` on: floats of the
@@ -154,6 +153,7 @@ class Bconv2d final : public Operator {
     if (most_products < 0 || most_products > INT32_MAX / 2) {  // 2·p is an int32
       return preparation.fail("its kernel is too large");
     }
+    if (words_ > kernels_->most_words) kernels_ = find_kernels("portable");  // which takes any number
     products_ = static_cast<int32_t>(rows_.kernel * columns_.kernel * channels_);
     const Shape shape = {4,
                          {x.shape.dims[0], static_cast<int>(rows_.output), static_cast<int>(columns_.output),
@@ -221,28 +221,19 @@ class Bconv2d final : public Operator {
     const int64_t pixels = preparation.value(output).pixels;
     const int64_t table_bytes = groups_ == 1 ? kernels_->table_bytes(words_, filters_, pixels) : 0;
     if (!tables_.allocate(table_bytes)) return preparation.fail("out of memory");
-    if (table_bytes == 0) return pack_panels(preparation);
+    if (table_bytes == 0) return fill_panels(preparation);
     kernels_->fill_tables(filter_words_, words_, filters_, tables_.data());
     return true;
   }
 
   // One group after the other.
-  bool pack_panels(Preparation& preparation) {
-    const int64_t lanes = kernels_->lanes;
+  bool fill_panels(Preparation& preparation) {
     const int64_t filters = filters_ / groups_;
-    group_panel_words_ = checked_product(round_up(filters, lanes), words_);
+    group_panel_words_ = kernels_->panel_words(words_, filters);
     if (!panels_.allocate(checked_product(groups_, group_panel_words_))) return preparation.fail("out of memory");
     for (int64_t group = 0; group < groups_; ++group) {
-      uint32_t* panel = panels_.data() + group * group_panel_words_;
-      for (int64_t first = 0; first < filters; first += kernels_->panel_channels) {
-        const int64_t real = min(kernels_->panel_channels, filters - first);
-        const int64_t width = round_up(real, lanes);
-        for (int64_t filter = 0; filter < real; ++filter) {
-          const uint32_t* const words = filter_words_ + (group * filters + first + filter) * words_;
-          for (int64_t word = 0; word < words_; ++word) panel[word * width + filter] = words[word];
-        }
-        panel += width * words_;
-      }
+      const uint32_t* const words = filter_words_ + group * filters * words_;
+      kernels_->fill_panels(words, words_, filters, panels_.data() + group * group_panel_words_);
     }
     return true;
   }

@@ -71,14 +71,16 @@ def test_convolutions_of_few_words_are_lce_s_bit_for_bit() -> None:
         assert_is_lce_s(Conv.draw_short(rng))
 
 
-@pytest.mark.parametrize("channels", [128, 224, 256, 512])
-def test_a_patch_that_differs_everywhere_from_a_filter_is_counted(channels: int) -> None:
+# Counts fit a byte as far as 224 channels, and 16 bits as far as 65504.
+@pytest.mark.parametrize(("channels", "size"), [(128, 48), (224, 48), (256, 48), (512, 48), (65504, 3), (65536, 3)])
+def test_a_patch_that_differs_everywhere_from_a_filter_is_counted(channels: int, size: int) -> None:
     draw = Conv.draw_short(np.random.default_rng(0))
     conv = replace(
-        draw, size=(48, 48), channels=channels, filters=16, kernel=(1, 1), padding=VALID, activation=0, output="float32"
-    )
+        draw, batch=1, size=(size, size), channels=channels, filters=16, kernel=(1, 1), padding=VALID, activation=0,
+        output="float32",
+    )  # fmt: skip
     signs = conv.weights()["signs"][:, 0, 0]
-    x = -signs[np.arange(conv.batch * 48 * 48) % 16].reshape(conv.batch, 48, 48, channels)
+    x = -signs[np.arange(size * size) % 16].reshape(1, size, size, channels)
     (wanted,) = LceRunner(conv.file()).run([bitpack(x)])
     for kernel in kernels():
         assert_same(LitertRunner(conv.file(), 1, kernel=kernel).run([bitpack(x)])[0], wanted, (kernel, channels))
