@@ -23,6 +23,7 @@
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
+//   integer_gemm, requantize     by integer_pairs.h or integer_runs.h, which say what they need
 //
 // Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h and float_gemm.h →
 // vectors.h.  None can do without those definitions, and all are part of that file's namespace: every instruction set
@@ -347,5 +348,10 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           float_gemm,
           add_scaled,
           add_products,
-          maximum};
+          maximum,
+          kIntegerPanel,
+          kIntegerStep,
+          kIntegersAreWide,
+          integer_gemm,
+          requantize};
 }

@@ -64,7 +64,25 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+constexpr int kIntegerRows = 1;
+using Run = const int8_t*;
+using RunSums = int32_t;
+inline Run load_run(const int8_t* bytes) { return bytes; }
+inline RunSums add_run(RunSums sums, Run w, Run x) {
+  for (int i = 0; i < 16; ++i) sums += w[i] * x[i];
+  return sums;
+}
+inline Ints add_up(const RunSums (&sums)[kLanes]) { return Ints{sums[0], sums[1], sums[2], sums[3]}; }
+
+inline Ints high_products(Ints a, Ints b, Ints rounds) {
+  const Ints half = rounds & (1 << 30);
+  for (int i = 0; i < kLanes; ++i) a[i] = static_cast<int32_t>((int64_t{a[i]} * b[i] + half[i]) >> 31);
+  return a;
+}
+
 #include "body.h"
+#include "divide_by_powers.h"
+#include "integer_runs.h"
 
 }  // namespace
 
