@@ -100,9 +100,11 @@ inline Integers high_products(Integers a, Integers b, Integers rounds) {
       _mm256_blend_epi32(reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd), 0xaa));
 }
 
-#include "body.h"
 #include "divide_by_powers.h"
+
 #include "integer_pairs.h"
+
+#include "body.h"
 
 }  // namespace
 

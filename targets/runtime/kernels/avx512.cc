@@ -93,9 +93,11 @@ inline Integers high_products(Integers a, Integers b, Integers rounds) {
       _mm512_mask_blend_epi32(0xaaaa, reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd)));
 }
 
-#include "body.h"
 #include "divide_by_powers.h"
+
 #include "integer_pairs.h"
+
+#include "body.h"
 
 }  // namespace
 

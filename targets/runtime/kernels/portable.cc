@@ -80,9 +80,11 @@ inline Ints high_products(Ints a, Ints b, Ints rounds) {
   return a;
 }
 
-#include "body.h"
 #include "divide_by_powers.h"
+
 #include "integer_runs.h"
+
+#include "body.h"
 
 }  // namespace
 
