@@ -14,36 +14,57 @@ void fill(int8_t value, int64_t size, int16_t* to) {
   for (int64_t i = 0; i < size; ++i) to[i] = value;
 }
 
-// Both ends of what is no longer than two words, which may overlap: shorter than a call of memcpy.
-template <typename Word>
-void copy_ends(const int8_t* from, int64_t size, int8_t* to) {
-  Word first;
-  Word last;
-  memcpy(&first, from, sizeof(Word));
-  memcpy(&last, from + size - sizeof(Word), sizeof(Word));
-  memcpy(to, &first, sizeof(Word));
-  memcpy(to + size - sizeof(Word), &last, sizeof(Word));
-}
+// Runs of numbers, `from_step` apart, and places for them that are `to_step` apart.
+template <typename To>
+struct Runs {
+  const int8_t* from;
+  int64_t from_step;
+  int64_t size;
+  int64_t count;
+  To* to;
+  int64_t to_step;
+};
 
-void copy(const int8_t* from, int64_t size, int8_t* to) {
-  struct Sixteen {
-    uint64_t halves[2];
-  };
-  if (size > 32) {
-    memcpy(to, from, static_cast<size_t>(size));
-  } else if (size >= 16) {
-    copy_ends<Sixteen>(from, size, to);
-  } else if (size >= 8) {
-    copy_ends<uint64_t>(from, size, to);
-  } else if (size >= 4) {
-    copy_ends<uint32_t>(from, size, to);
-  } else {
-    for (int64_t i = 0; i < size; ++i) to[i] = from[i];
+// Copies both ends of runs no longer than two words, which may overlap: shorter than calls of memcpy.
+template <typename Word>
+void copy_ends(const Runs<int8_t>& runs) {
+  const int8_t* from = runs.from;
+  int8_t* to = runs.to;
+  const int64_t last = runs.size - static_cast<int64_t>(sizeof(Word));
+  for (int64_t i = 0; i < runs.count; ++i, from += runs.from_step, to += runs.to_step) {
+    Word words[2];
+    memcpy(&words[0], from, sizeof(Word));
+    memcpy(&words[1], from + last, sizeof(Word));
+    memcpy(to, &words[0], sizeof(Word));
+    memcpy(to + last, &words[1], sizeof(Word));
   }
 }
 
-void copy(const int8_t* from, int64_t size, int16_t* to) {
-  for (int64_t i = 0; i < size; ++i) to[i] = from[i];
+struct Sixteen {
+  uint64_t halves[2];
+};
+
+void copy(const Runs<int8_t>& runs) {
+  if (runs.size >= 4 && runs.size <= 8) return copy_ends<uint32_t>(runs);
+  if (runs.size > 8 && runs.size <= 16) return copy_ends<uint64_t>(runs);
+  if (runs.size > 16 && runs.size <= 32) return copy_ends<Sixteen>(runs);
+  const int8_t* from = runs.from;
+  int8_t* to = runs.to;
+  for (int64_t i = 0; i < runs.count; ++i, from += runs.from_step, to += runs.to_step) {
+    if (runs.size > 32) {
+      memcpy(to, from, static_cast<size_t>(runs.size));
+    } else {
+      for (int64_t k = 0; k < runs.size; ++k) to[k] = from[k];
+    }
+  }
+}
+
+void copy(const Runs<int16_t>& runs) {
+  const int8_t* from = runs.from;
+  int16_t* to = runs.to;
+  for (int64_t i = 0; i < runs.count; ++i, from += runs.from_step, to += runs.to_step) {
+    for (int64_t k = 0; k < runs.size; ++k) to[k] = from[k];
+  }
 }
 
 }  // namespace
@@ -77,24 +98,19 @@ template <typename T>
 void IntegerConvolution::gather(const int8_t* x, int64_t begin, int64_t end, T* patches) const {
   const int64_t run = columns_.kernel * channels_;
   const int64_t numbers = matrix_.row_numbers();
-  if (is_pointwise()) {
-    for (int64_t pixel = begin; pixel < end; ++pixel, patches += numbers) copy(x + pixel * channels_, run, patches);
-    return;
-  }
+  if (is_pointwise()) return copy(Runs<T>{x + begin * channels_, channels_, run, end - begin, patches, numbers});
   while (begin < end) {
     const int64_t column = begin % columns_.output;
     const int64_t line = begin / columns_.output;
     const int64_t count = min(end - begin, columns_.output - column);
     for (int64_t i = 0; i < rows_.kernel; ++i) {
       const int64_t row = rows_.position(line % rows_.output, i);
-      const int8_t* const from = x + (line / rows_.output * rows_.input + row) * columns_.input * channels_;
-      T* to = patches + i * run;
-      for (int64_t pixel = 0; pixel < count; ++pixel, to += numbers) {
-        if (rows_.holds(row)) {
-          gather_line(from, columns_.position(column + pixel, 0), to);
-        } else {
-          fill(zero_point_, run, to);
-        }
+      T* const to = patches + i * run;
+      if (rows_.holds(row)) {
+        const int8_t* const from = x + (line / rows_.output * rows_.input + row) * columns_.input * channels_;
+        gather_line(from, column, count, to);
+      } else {
+        for (int64_t pixel = 0; pixel < count; ++pixel) fill(zero_point_, run, to + pixel * numbers);
       }
     }
     patches += count * numbers;
@@ -102,19 +118,33 @@ void IntegerConvolution::gather(const int8_t* x, int64_t begin, int64_t end, T* 
   }
 }
 
-// The pixels of a line that one row of the kernel meets, the first at `position`.
+// What one row of the kernel meets of a line, for `count` output columns from `column` on.
 template <typename T>
-void IntegerConvolution::gather_line(const int8_t* line, int64_t position, T* to) const {
-  const int64_t last = position + (columns_.kernel - 1) * columns_.dilation;
-  if (columns_.dilation == 1 && position >= 0 && last < columns_.input) {
-    return copy(line + position * channels_, columns_.kernel * channels_, to);
-  }
-  for (int64_t j = 0; j < columns_.kernel; ++j, position += columns_.dilation, to += channels_) {
-    if (columns_.holds(position)) {
-      copy(line + position * channels_, channels_, to);
-    } else {
-      fill(zero_point_, channels_, to);
+void IntegerConvolution::gather_line(const int8_t* line, int64_t column, int64_t count, T* to) const {
+  const int64_t numbers = matrix_.row_numbers();
+  const int64_t end = column + count;
+  while (column < end) {
+    const int64_t first = columns_.position(column, 0);
+    if (columns_.dilation == 1 && first >= 0 && first + columns_.kernel <= columns_.input) {
+      const int64_t last = (columns_.input - columns_.kernel + columns_.before) / columns_.stride;  // that pads nothing
+      const int64_t inside = min(last + 1, end) - column;
+      copy(Runs<T>{line + first * channels_, columns_.stride * channels_, columns_.kernel * channels_, inside, to,
+                   numbers});
+      column += inside;
+      to += inside * numbers;
+      continue;
     }
+    T* pixel = to;
+    for (int64_t j = 0; j < columns_.kernel; ++j, pixel += channels_) {
+      const int64_t position = columns_.position(column, j);
+      if (columns_.holds(position)) {
+        copy(Runs<T>{line + position * channels_, 0, channels_, 1, pixel, 0});
+      } else {
+        fill(zero_point_, channels_, pixel);
+      }
+    }
+    ++column;
+    to += numbers;
   }
 }
 

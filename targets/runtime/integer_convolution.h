@@ -48,7 +48,7 @@ class IntegerConvolution {
   template <typename T>
   void gather(const int8_t* x, int64_t begin, int64_t end, T* patches) const;
   template <typename T>
-  void gather_line(const int8_t* line, int64_t position, T* to) const;
+  void gather_line(const int8_t* line, int64_t column, int64_t count, T* to) const;
 
   Window rows_;
   Window columns_;

@@ -29,16 +29,19 @@ class IntegerFactors {
       multiplier_[o] = own.multiplier;
       left_[o] = own.left();
       right_[o] = own.right();
+      divides_ = divides_ && own.right() > 0;
     }
+    for (int64_t o = outputs; o < padded; ++o) right_[o] = 1;
     output_ = output;
+    divides_ = divides_ && output.rounding == Rounding::kTwice;
     return true;
   }
 
   // Of the outputs from `first` on.
   Requantization from(int64_t first) const {
-    return {
-        multiplier_.data() + first, left_.data() + first, right_.data() + first, output_.rounding == Rounding::kOnce,
-        output_.zero_point,         output_.least,        output_.most};
+    const bool rounds_once = output_.rounding == Rounding::kOnce;
+    return {multiplier_.data() + first, left_.data() + first, right_.data() + first, rounds_once, divides_,
+            output_.zero_point, output_.least, output_.most};
   }
 
  private:
@@ -46,6 +49,7 @@ class IntegerFactors {
   Array<int32_t> left_;
   Array<int32_t> right_;
   IntegerOutput output_;
+  bool divides_ = true;
 };
 
 class IntegerMatrix {
@@ -82,8 +86,8 @@ class IntegerMatrix {
   // Whether rows of `depth` bytes one behind the other are multiplied where they lie.
   bool takes_bytes() const { return !kernels_->integers_are_wide && depth_ == row_numbers(); }
 
-  // A row as it is multiplied otherwise: whole steps of numbers, what is behind the row's own being anything.
-  int64_t row_numbers() const { return round_up(depth_, kernels_->integer_step); }
+  // A row as it is multiplied otherwise: a multiple of integer_multiple numbers, what is behind the row's own being anything.
+  int64_t row_numbers() const { return round_up(depth_, kernels_->integer_multiple); }
   int64_t row_bytes() const { return row_numbers() * number_bytes(); }
   bool is_wide() const { return kernels_->integers_are_wide; }
 

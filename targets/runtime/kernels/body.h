@@ -23,15 +23,17 @@
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
-//   integer_gemm, requantize     by integer_pairs.h or integer_runs.h, which say what they need
+//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, Number, add_products, scaled_twice, scaled_any,
+//   store_bytes                for products of integers (integer_gemm.h)
 //
-// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h and float_gemm.h →
-// vectors.h.  None can do without those definitions, and all are part of that file's namespace: every instruction set
+// Includes go one way: body.h → tables.h → outputs.h → vectors.h, and body.h → elementwise.h, float_gemm.h and
+// integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that file's namespace: every instruction set
 // compiles its own copy.
 #pragma once
 
 #include "elementwise.h"
 #include "float_gemm.h"
+#include "integer_gemm.h"
 #include "outputs.h"
 #include "tables.h"
 
@@ -351,7 +353,8 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           maximum,
           kIntegerPanel,
           kIntegerStep,
-          kIntegersAreWide,
+          kIntegerMultiple,
+          sizeof(Number) == 2,
           integer_gemm,
           requantize};
 }

@@ -81,12 +81,13 @@ struct FloatGemm {
 // From integers to integers of another scale: clamp(x · factor + zero_point), with a factor for each output, rounded
 // twice or once as in fixed_point.h.
 //
-// The factors' parts have as many elements as whole panels of outputs have, those behind the last output's zeros.
+// The factors' parts have as many elements as whole panels of outputs have.
 struct Requantization {
   const int32_t* multiplier;
   const int32_t* left;
   const int32_t* right;
   bool rounds_once;
+  bool divides;  // rounds twice, `right` is at least 1, and `left` 0, for all
   int32_t zero_point;
   int32_t least;  // of y, zero point and all
   int32_t most;
@@ -200,9 +201,10 @@ struct Kernels {
   // y = the largest of the window's pixels, channel by channel
   void (*maximum)(const FloatWindow&, int64_t channels, float* y);
 
-  int64_t integer_panel;   // outputs of a panel of IntegerGemm, a multiple of lanes
-  int64_t integer_step;    // numbers of a row that meet a weight together
-  bool integers_are_wide;  // 16 bits for each number of rows and panels
+  int64_t integer_panel;     // outputs of a panel of IntegerGemm, a multiple of lanes
+  int64_t integer_step;      // numbers of a row that lie together in a panel
+  int64_t integer_multiple;  // what depths are filled up to
+  bool integers_are_wide;    // 16 bits for each number of rows and panels
   void (*integer_gemm)(const IntegerGemm&, int8_t* y);
   // y = requantized(sums), [pixels, channels]
   void (*requantize)(const int32_t* sums, const Requantization&, int64_t pixels, int64_t channels, int8_t* y);

@@ -95,45 +95,4 @@ inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t
 inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }
 inline float32x4_t smaller(float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }
 
-#if defined(__aarch64__)
-constexpr int kIntegerRows = 4;  // 16 sums, 4 rows, weights and products of 32 registers
-#else
-constexpr int kIntegerRows = 2;  // 8 sums, 2 rows, weights and products of 16 registers
-#endif
-using Run = int8x16_t;
-using RunSums = int32x4_t;
-inline Run load_run(const int8_t* bytes) { return vld1q_s8(bytes); }
-
-// As no weight is -128, two products fit into 16 bits: 2 · 127 · 128 < 2^15.
-inline RunSums add_run(RunSums sums, Run w, Run x) {
-  int16x8_t products = vmull_s8(vget_low_s8(w), vget_low_s8(x));
-#if defined(__aarch64__)
-  products = vmlal_high_s8(products, w, x);
-#else
-  products = vmlal_s8(products, vget_high_s8(w), vget_high_s8(x));
-#endif
-  return vpadalq_s16(sums, products);
-}
-
-inline int32x4_t add_up(const RunSums (&sums)[4]) {
-#if defined(__aarch64__)
-  return vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]));
-#else
-  int32x2_t halves[4];
-  for (int i = 0; i < 4; ++i) halves[i] = vadd_s32(vget_low_s32(sums[i]), vget_high_s32(sums[i]));
-  return vcombine_s32(vpadd_s32(halves[0], halves[1]), vpadd_s32(halves[2], halves[3]));
-#endif
-}
-
-inline int32x4_t high_products(int32x4_t a, int32x4_t b, int32x4_t rounds) {
-  return vbslq_s32(vreinterpretq_u32_s32(rounds), vqrdmulhq_s32(a, b), vqdmulhq_s32(a, b));
-}
-
-// The rounding shift's ties go upwards: a negative number is made less by 1 before, if it is shifted.
-inline int32x4_t divide_by_powers(int32x4_t x, int32x4_t right, int32x4_t away) {
-  const int32x4_t left = vnegq_s32(right);
-  const int32x4_t less = vshrq_n_s32(vandq_s32(vandq_s32(x, left), away), 31);
-  return vrshlq_s32(vqaddq_s32(x, less), left);
-}
-
-#include "integer_runs.h"
+#include "neon_integers.h"

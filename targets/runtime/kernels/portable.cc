@@ -64,15 +64,22 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+using Number = int8_t;
+constexpr int kIntegerVectors = 1;
 constexpr int kIntegerRows = 1;
-using Run = const int8_t*;
-using RunSums = int32_t;
-inline Run load_run(const int8_t* bytes) { return bytes; }
-inline RunSums add_run(RunSums sums, Run w, Run x) {
-  for (int i = 0; i < 16; ++i) sums += w[i] * x[i];
-  return sums;
+constexpr int64_t kIntegerStep = 16, kIntegerMultiple = 16;
+
+template <int kRows>
+inline void add_products(const Number* x, int64_t, int64_t depth, const Number* panel, Ints (&sums)[1][1]) {
+  static_assert(kRows == 1, "a row at a time");
+  for (int64_t k = 0; k < depth; k += kIntegerStep) {
+    for (int o = 0; o < kLanes; ++o, panel += kIntegerStep) {
+      int32_t sum = 0;
+      for (int i = 0; i < kIntegerStep; ++i) sum += x[k + i] * panel[i];
+      sums[0][0][o] += sum;
+    }
+  }
 }
-inline Ints add_up(const RunSums (&sums)[kLanes]) { return Ints{sums[0], sums[1], sums[2], sums[3]}; }
 
 inline Ints high_products(Ints a, Ints b, Ints rounds) {
   const Ints half = rounds & (1 << 30);
@@ -80,9 +87,7 @@ inline Ints high_products(Ints a, Ints b, Ints rounds) {
   return a;
 }
 
-#include "divide_by_powers.h"
-
-#include "integer_runs.h"
+#include "rounding_shift.h"
 
 #include "body.h"
 

@@ -43,6 +43,7 @@ class Rescale : public Builtin {
       const int32_t value = min(max(scaled(q - x.zero_point, fixed) + y.zero_point, output.least), output.most);
       table_[static_cast<uint8_t>(q)] = static_cast<uint8_t>(value);
     }
+    for (int32_t q = 0; q < 256; ++q) flips_ = flips_ && table_[q] == (q ^ 0x80);
     size_ = setup.shape(0).elements();
     return setup.set_output(0, to, setup.shape(0));
   }
@@ -54,7 +55,11 @@ class Rescale : public Builtin {
     call.team().run(ceil_div(size_, kTask), [&](int64_t task, int) {
       const int64_t begin = task * kTask;
       const int64_t end = min(begin + kTask, size_);
-      for (int64_t i = begin; i < end; ++i) y[i] = table_[x[i]];
+      if (flips_) {
+        for (int64_t i = begin; i < end; ++i) y[i] = x[i] ^ 0x80;
+      } else {
+        for (int64_t i = begin; i < end; ++i) y[i] = table_[x[i]];
+      }
     });
   }
 
@@ -62,6 +67,7 @@ class Rescale : public Builtin {
   int8_t activation() const { return code == code::kRelu ? 1 : code == code::kReluN1To1 ? 2 : 3; }
 
   uint8_t table_[256] = {};  // by the bits of a byte
+  bool flips_ = true;        // its first bit alone: between uint8 and int8 of one scale
   int64_t size_ = 0;
 };
 
@@ -73,9 +79,10 @@ class IntegerSum : public Builtin {
     if (setup.type(0) != abi::kInt8 || setup.type(1) != abi::kInt8) return setup.fail("it does not take these types");
     Scale scales[2];
     Scale y;
+    IntegerOutput output;
     if (!scales[0].read(setup, setup.file_tensor(0)) || !scales[1].read(setup, setup.file_tensor(1)) ||
         !y.read(setup, setup.file_output(0)) ||
-        !read_output(setup, setup.options().number<int8_t>(0, 0), y, &output_)) {
+        !read_output(setup, setup.options().number<int8_t>(0, 0), y, &output)) {
       return false;
     }
     const auto twice = static_cast<double>(2 * max(scales[0].scale, scales[1].scale));
@@ -87,11 +94,19 @@ class IntegerSum : public Builtin {
         terms_[i][static_cast<uint8_t>(q)] = scaled(shifted, factors[i]);
       }
     }
-    if (!read_factor(setup, twice / static_cast<double>((1 << kShift) * y.scale), &factor_)) return false;
+    FixedPoint factor;
+    if (!read_factor(setup, twice / static_cast<double>((1 << kShift) * y.scale), &factor)) return false;
+    requantize_ = setup.kernels()->requantize;
+    panel_ = setup.kernels()->integer_panel;
+    if (!factors_.pack(panel_, panel_, [=](int64_t) { return factor; }, output)) return setup.fail("out of memory");
     const Shape shapes[] = {setup.shape(0), setup.shape(1)};
     Shape shape;
     if (!broadcast(shapes[0], shapes[1], &shape)) return setup.fail("its inputs do not broadcast");
     loop_ = broadcast_loop(shapes, 2, shape);
+    size_ = shape.elements();
+    for (int i = 0; i < 2; ++i) {
+      if (shapes[1 - i] == shape && !tabulate(setup, i, factor, output)) return false;
+    }
     return setup.set_output(0, abi::kInt8, shape);
   }
 
@@ -99,24 +114,67 @@ class IntegerSum : public Builtin {
     const uint8_t* const a = call.input<uint8_t>(0);
     const uint8_t* const b = call.input<uint8_t>(1);
     int8_t* const y = call.output<int8_t>(0);
+    if (numbers_ > 0) return look_up(call.team(), constant_ == 0 ? b : a, y);
     const int64_t a_step = loop_.inner_stride(0);
     const int64_t b_step = loop_.inner_stride(1);
     loop_.run(call.team(), [&](const int64_t* offsets, int64_t size) {
       const uint8_t* const left = a + offsets[0];
       const uint8_t* const right = b + offsets[1];
       int8_t* const to = y + offsets[2];
-      for (int64_t i = 0; i < size; ++i) {
-        to[i] = bounded(scaled(terms_[0][left[i * a_step]] + terms_[1][right[i * b_step]], factor_), output_);
+      int32_t sums[kBlock];
+      for (int64_t first = 0; first < size; first += kBlock) {
+        const int64_t count = min(kBlock, size - first);
+        for (int64_t i = 0; i < count; ++i) {
+          sums[i] = terms_[0][left[(first + i) * a_step]] + terms_[1][right[(first + i) * b_step]];
+        }
+        const int64_t whole = count / panel_ * panel_;
+        requantize_(sums, factors_.from(0), whole / panel_, panel_, to + first);
+        if (whole < count) requantize_(sums + whole, factors_.from(0), 1, count - whole, to + first + whole);
       }
     });
   }
 
  private:
+  // Where input `constant` is a constant of one number, or of one a channel, and these are few: all results.
+  bool tabulate(Setup& setup, int constant, const FixedPoint& factor, const IntegerOutput& output) {
+    const Shape shape = setup.shape(constant);
+    const int64_t numbers = shape.elements();
+    if (setup.is_computed(constant) || numbers > kMostTables || numbers != shape.channels()) return true;
+    const auto* const given = setup.constant<uint8_t>(constant, abi::kInt8);
+    if (given == nullptr) return false;
+    if (!results_.allocate(numbers * 256)) return setup.fail("out of memory");
+    for (int64_t i = 0; i < numbers; ++i) {
+      for (int64_t q = 0; q < 256; ++q) {
+        results_[i * 256 + q] = bounded(scaled(terms_[constant][given[i]] + terms_[1 - constant][q], factor), output);
+      }
+    }
+    numbers_ = numbers;
+    constant_ = constant;
+    return true;
+  }
+
+  void look_up(const Team& team, const uint8_t* x, int8_t* y) const {
+    const int64_t block = kBlock / numbers_ * numbers_;
+    team.run(ceil_div(size_, block), [&](int64_t task, int) {
+      const int64_t end = min((task + 1) * block, size_);
+      for (int64_t i = task * block; i < end; i += numbers_) {
+        for (int64_t c = 0; c < numbers_; ++c) y[i + c] = results_[c * 256 + x[i + c]];
+      }
+    });
+  }
+
   static constexpr int kShift = 20;
+  static constexpr int64_t kBlock = 512;
+  static constexpr int64_t kMostTables = 4;  // 1 kB, beside what a first-level cache has else
 
   int32_t terms_[2][256] = {};  // by the bits of a byte
-  FixedPoint factor_;
-  IntegerOutput output_;
+  IntegerFactors factors_;  // the same for a whole panel
+  int64_t panel_ = 0;
+  decltype(Kernels::requantize) requantize_ = nullptr;
+  int64_t numbers_ = 0;  // of the constant whose results are tabulated; 0: none
+  int constant_ = 0;
+  Array<int8_t> results_;  // [numbers, 256], by the bits of a byte
+  int64_t size_ = 0;
   Loop loop_;
 };
 
