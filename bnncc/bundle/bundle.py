@@ -96,15 +96,7 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _check_operators(model: Model, target: Target) -> None:
-    """Raise InputError for what an interpreter that may be the device's computes wrongly without a word, and for what
-    the program in a bundle for Android has no kernels for.
-    """
-    if target.abi in ABIS and model.options.integers is not None:
-        raise InputError(
-            f"{model.path} has layers in int8 (--quantize), and bnncc_run, the program for Android's shell, has no "
-            "kernels for them: compile the network without --quantize for this bundle, or let an app run the file, in "
-            "TensorFlow Lite with the delegate of that bundle"
-        )
+    """Raise InputError for what an interpreter that may be the device's computes wrongly without a word."""
     missed = beyond(needs(model.file), *target.runtimes)
     if missed:
         lines = [f"  operator {need.index} {need}" for need in missed]

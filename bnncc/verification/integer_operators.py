@@ -1,8 +1,8 @@
 """TensorFlow Lite's int8 operators in NumPy, by its specification: sums of products are exact, factors in fixed point.
 
 A factor M > 0 is m·2^e with an integer m of 31 bits.  `x·M` is x·m·2⁻³¹, rounded to the nearest with ties upwards, then
-divided by 2^-e, rounded with ties away from 0: as the reference kernels do it.  Others round once, or multiply by a
-float32, and may differ by 1 where x·M is near a tie.
+divided by 2^-e, rounded with ties away from 0: as the reference kernels do it, but for that of FULLY_CONNECTED, which
+rounds once, with ties upwards (LiteRT 2.3).  Others multiply by a float32, and may differ by 1 where x·M is near a tie.
 
 All arrays are the file's: [N, H, W, C], int8.
 """
@@ -10,7 +10,7 @@ All arrays are the file's: [N, H, W, C], int8.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,7 @@ def _steps(operand: Operand) -> Integers:
 
 def scaled(x: Integers, factors: npt.ArrayLike) -> Integers:
     """x·M in fixed point; one factor for all, or one for each of the last axis."""
-    fractions, exponents = np.frexp(np.asarray(factors, np.float64))
-    multipliers = np.floor(fractions * 2.0**_FRACTION + 0.5).astype(np.int64)
-    carries = multipliers == 1 << _FRACTION
-    multipliers, exponents = np.where(carries, multipliers // 2, multipliers), exponents + carries
-    small = exponents < -_FRACTION
-    multipliers, exponents = np.where(small, 0, multipliers), np.where(small, 0, exponents)
+    multipliers, exponents = _fixed_point(factors)
     product = (x << np.maximum(exponents, 0)) * multipliers
     nudge = np.where(product >= 0, 1 << (_FRACTION - 1), 1 - (1 << (_FRACTION - 1)))
     high = _divided(product + nudge, 1 << _FRACTION)
@@ -72,6 +67,24 @@ def scaled(x: Integers, factors: npt.ArrayLike) -> Integers:
     remainder, threshold = high & mask, (mask >> 1) + (high < 0)
     result: Integers = (high >> right) + (remainder > threshold)
     return result
+
+
+def scaled_once(x: Integers, factors: npt.ArrayLike) -> Integers:
+    """The same, rounded once, with ties upwards."""
+    multipliers, exponents = _fixed_point(factors)
+    shift = _FRACTION - exponents
+    result: Integers = (x * multipliers + (np.int64(1) << (shift - 1))) >> shift
+    return result
+
+
+def _fixed_point(factors: npt.ArrayLike) -> tuple[Integers, Integers]:
+    """(m, e) of factors m·2^(e - 31)."""
+    fractions, exponents = np.frexp(np.asarray(factors, np.float64))
+    multipliers = np.floor(fractions * 2.0**_FRACTION + 0.5).astype(np.int64)
+    carries = multipliers == 1 << _FRACTION
+    multipliers, exponents = np.where(carries, multipliers // 2, multipliers), exponents + carries
+    small = exponents < -_FRACTION
+    return np.where(small, 0, multipliers), np.where(small, 0, exponents).astype(np.int64)
 
 
 def _divided(x: Integers, divisor: npt.ArrayLike) -> Integers:
@@ -133,11 +146,16 @@ def _fully_connected(
     x, (filters, weight) = operands[0], operands[1]
     rows = _steps(x).reshape(-1, weight.shape[1]).astype(np.float64)
     sums = rows @ weight.T.astype(np.float64)
-    return _layer(sums, operands, filters, y, options).reshape(operator.outputs[0].shape)
+    return _layer(sums, operands, filters, y, options, scaled_once).reshape(operator.outputs[0].shape)
 
 
 def _layer(
-    sums: Array, operands: Sequence[Operand], filters: Tensor, y: Quantization, options: Any
+    sums: Array,
+    operands: Sequence[Operand],
+    filters: Tensor,
+    y: Quantization,
+    options: Any,
+    scale: Callable[[Integers, npt.ArrayLike], Integers] = scaled,
 ) -> npt.NDArray[np.int8]:
     """sums: Σ q_w·(q_x − z_x), channels last."""
     total = sums.astype(np.int64)
@@ -145,7 +163,7 @@ def _layer(
         total = total + operands[2][1]
     (x_scale,), (y_scale,) = _quantization(operands[0][0]).scales, y.scales
     factors = x_scale * np.asarray(_quantization(filters).scales, np.float64) / y_scale
-    return _saturated(scaled(total, factors), y, options.fusedActivationFunction)
+    return _saturated(scale(total, factors), y, options.fusedActivationFunction)
 
 
 def _windows(x: Integers, kernel: tuple[int, ...], options: Any, operator: Operator) -> Integers:

@@ -292,7 +292,8 @@ bool Interpreter::prepare_builtin(Step* step) {
   if (op.code == code::kCustom) {
     return fail("operator %d, %s, is not known", step->op, op.custom_name == nullptr ? "CUSTOM" : op.custom_name);
   }
-  step->entry = find_builtin(op.code);
+  const bool has_input = op.inputs.size() > 0 && op.inputs[0] >= 0;
+  step->entry = find_builtin(op.code, has_input ? tensors_[op.inputs[0]].type : abi::kNoType);
   if (step->entry == nullptr) return fail("operator %d, of code %d, is not known", step->op, op.code);
   step->builtin = step->entry->create(op.code);
   if (step->builtin == nullptr) return fail("%s", kOutOfMemory);

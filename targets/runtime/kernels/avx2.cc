@@ -79,6 +79,35 @@ inline __m256 smaller(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
 
 #include "one_factor.h"
 
+using Number = int16_t;
+constexpr int kIntegerVectors = 2;
+constexpr int kIntegerRows = 4;
+constexpr int64_t kIntegerStep = 2, kIntegerMultiple = 2;
+
+#include "vectors.h"
+
+inline Ints add_pairs(Ints sums, Bits w, Bits x) { return sums + reinterpret_cast<Ints>(_mm256_madd_epi16(w, x)); }
+
+#include "integer_pairs.h"
+
+typedef unsigned long long Products __attribute__((vector_size(32)));
+
+// The product of each second lane, from the first on.
+inline Products products_of_pairs(Products a, Products b) {
+  return reinterpret_cast<Products>(_mm256_mul_epi32(reinterpret_cast<Bits>(a), reinterpret_cast<Bits>(b)));
+}
+
+inline Ints high_products(Ints a, Ints b, Ints rounds) {
+  const Products left = reinterpret_cast<Products>(a), right = reinterpret_cast<Products>(b);
+  const Products half = reinterpret_cast<Products>(rounds & (1 << 30));
+  const Products even = (products_of_pairs(left, right) + (half & 0xffffffffull)) >> 31;
+  const Products odd = (products_of_pairs(left >> 32, right >> 32) + (half >> 32)) << 1;
+  return reinterpret_cast<Ints>(
+      _mm256_blend_epi32(reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd), 0xaa));
+}
+
+#include "rounding_shift.h"
+
 #include "body.h"
 
 }  // namespace

@@ -68,6 +68,36 @@ inline __m512 smaller(__m512 a, __m512 b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+using Number = int16_t;
+constexpr int kIntegerVectors = 2;
+constexpr int kIntegerRows = 8;
+constexpr int64_t kIntegerStep = 2, kIntegerMultiple = 2;
+
+#include "vectors.h"
+
+inline Ints add_pairs(Ints sums, Bits w, Bits x) { return sums + reinterpret_cast<Ints>(_mm512_madd_epi16(w, x)); }
+
+#include "integer_pairs.h"
+
+typedef unsigned long long Products __attribute__((vector_size(64)));
+
+// The product of each second lane, from the first on.
+// GCC 12 warns of the intrinsics that mask nothing: it finds their missing operand uninitialized.
+inline Products products_of_pairs(Products a, Products b) {
+  return reinterpret_cast<Products>(_mm512_maskz_mul_epi32(0xff, reinterpret_cast<Bits>(a), reinterpret_cast<Bits>(b)));
+}
+
+inline Ints high_products(Ints a, Ints b, Ints rounds) {
+  const Products left = reinterpret_cast<Products>(a), right = reinterpret_cast<Products>(b);
+  const Products half = reinterpret_cast<Products>(rounds & (1 << 30));
+  const Products even = (products_of_pairs(left, right) + (half & 0xffffffffull)) >> 31;
+  const Products odd = (products_of_pairs(left >> 32, right >> 32) + (half >> 32)) << 1;
+  return reinterpret_cast<Ints>(
+      _mm512_mask_blend_epi32(0xaaaa, reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd)));
+}
+
+#include "rounding_shift.h"
+
 #include "panels.h"
 
 #include "body.h"

@@ -7,14 +7,17 @@
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
+//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, Number, add_products, scaled_twice, scaled_any,
+//   store_bytes                for products of integers (integer_gemm.h)
 //
-// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h and
-// float_gemm.h → vectors.h.  None can do without those definitions, and all are part of that file's namespace: every
-// instruction set compiles its own copy.
+// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h,
+// float_gemm.h and integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that file's
+// namespace: every instruction set compiles its own copy.
 #pragma once
 
 #include "elementwise.h"
 #include "float_gemm.h"
+#include "integer_gemm.h"
 #include "outputs.h"
 
 void gemm_float(const BinaryGemm& arguments, const Affine& affine, float* y) {
@@ -144,5 +147,11 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           float_gemm,
           add_scaled,
           add_products,
-          maximum};
+          maximum,
+          kIntegerPanel,
+          kIntegerStep,
+          kIntegerMultiple,
+          sizeof(Number) == 2,
+          integer_gemm,
+          requantize};
 }

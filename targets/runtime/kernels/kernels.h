@@ -79,6 +79,38 @@ struct FloatGemm {
   FloatClamp clamp;
 };
 
+// From integers to integers of another scale: clamp(x · factor + zero_point), with a factor for each output, rounded
+// twice or once as in fixed_point.h.
+//
+// The factors' parts have as many elements as whole panels of outputs have.
+struct Requantization {
+  const int32_t* multiplier;
+  const int32_t* left;
+  const int32_t* right;
+  bool rounds_once;
+  bool divides;  // rounds twice, `right` is at least 1, and `left` 0, for all
+  int32_t zero_point;
+  int32_t least;  // of y, zero point and all
+  int32_t most;
+};
+
+// y[r, o] = requantized(bias[o] + Σ_k x[r, k] · w[o, k]), of 8-bit integers; no product has a weight of -128.
+//
+// The rows of w lie in panels of `Kernels::integer_panel` outputs, in each [depth / integer_step, integer_panel,
+// integer_step], the last panel's filled up with zeros; `depth` is a whole number of steps, filled up with zero
+// weights. Where `Kernels::integers_are_wide`, rows and panels have 16 bits for each number, else 8.
+struct IntegerGemm {
+  const void* rows;
+  int64_t step;  // from one row to the next, in numbers
+  int64_t count;
+  int64_t depth;
+  const void* panels;
+  const int32_t* bias;
+  Requantization requantization;
+  int64_t outputs;
+  int64_t stride;  // from one row of y to the next
+};
+
 // Pixels of a map: in some lines, `step` numbers apart, so many side by side.
 struct FloatWindow {
   const float* x;
@@ -175,6 +207,14 @@ struct Kernels {
   void (*add_products)(const float* x, const float* w, float* y, int64_t size);
   // y = the largest of the window's pixels, channel by channel
   void (*maximum)(const FloatWindow&, int64_t channels, float* y);
+
+  int64_t integer_panel;     // outputs of a panel of IntegerGemm, a multiple of lanes
+  int64_t integer_step;      // numbers of a row that lie together in a panel
+  int64_t integer_multiple;  // what depths are filled up to
+  bool integers_are_wide;    // 16 bits for each number of rows and panels
+  void (*integer_gemm)(const IntegerGemm&, int8_t* y);
+  // y = requantized(sums), [pixels, channels]
+  void (*requantize)(const int32_t* sums, const Requantization&, int64_t pixels, int64_t channels, int8_t* y);
 };
 
 // Half of a core's second-level cache, in bytes: what the tables of one operator may take, or the scratch of a tile.

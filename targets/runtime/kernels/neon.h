@@ -56,8 +56,8 @@ inline uint32_t mask_word(const uint32x4_t* masks) {
 }
 
 // From kLargestNegative down to -∞ the bits rise from 0x80800000 to 0xff800000; NaN is above, all that is positive or 0
-// is another distance away.  Floats are not compared: for 32-bit ARM, whose NEON flushes denormals, GCC 12 does that with
-// scalars.
+// is another distance away.  Floats are not compared: for 32-bit ARM, whose NEON flushes denormals, GCC 12 does that
+// with scalars.
 inline uint32_t sign_word(const float* x) {
   const uint32x4_t first = vdupq_n_u32(0x80800000u), distance = vdupq_n_u32(0x7f000000u);
   uint32x4_t masks[8];
@@ -94,3 +94,5 @@ inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t
 #endif
 inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }
 inline float32x4_t smaller(float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }
+
+#include "neon_integers.h"

@@ -64,6 +64,31 @@ inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
+using Number = int8_t;
+constexpr int kIntegerVectors = 1;
+constexpr int kIntegerRows = 1;
+constexpr int64_t kIntegerStep = 16, kIntegerMultiple = 16;
+
+template <int kRows>
+inline void add_products(const Number* x, int64_t, int64_t depth, const Number* panel, Ints (&sums)[1][1]) {
+  static_assert(kRows == 1, "a row at a time");
+  for (int64_t k = 0; k < depth; k += kIntegerStep) {
+    for (int o = 0; o < kLanes; ++o, panel += kIntegerStep) {
+      int32_t sum = 0;
+      for (int i = 0; i < kIntegerStep; ++i) sum += x[k + i] * panel[i];
+      sums[0][0][o] += sum;
+    }
+  }
+}
+
+inline Ints high_products(Ints a, Ints b, Ints rounds) {
+  const Ints half = rounds & (1 << 30);
+  for (int i = 0; i < kLanes; ++i) a[i] = static_cast<int32_t>((int64_t{a[i]} * b[i] + half[i]) >> 31);
+  return a;
+}
+
+#include "rounding_shift.h"
+
 #include "panels.h"
 
 #include "body.h"

@@ -46,14 +46,25 @@ class Quantize final : public Operator {
   }
 
  private:
+  // Eight bytes of 0 or 1, one behind the other, as bits: the product moves the bit of byte i from 8·i to 56 + i.
+  static uint32_t bits_of(const uint8_t* bytes) {
+    uint64_t all = 0;
+    memcpy(&all, bytes, sizeof(all));
+    return static_cast<uint32_t>(all * 0x0102040810204080u >> 56);
+  }
+
   template <typename T, typename IsMinus>
   void pack(const T* x, uint32_t* bits, int64_t pixels, IsMinus is_minus) const {
     for (int64_t pixel = 0; pixel < pixels; ++pixel, x += channels_) {
       for (int first = 0; first < channels_; first += 32) {
         const int size = min(32, channels_ - first);
-        uint32_t word = 0;
-        for (int i = 0; i < size; ++i) word |= uint32_t{is_minus(x[first + i])} << i;
-        *bits++ = word;
+        uint8_t bytes[32] = {};
+        if (size == 32) {
+          for (int i = 0; i < 32; ++i) bytes[i] = is_minus(x[first + i]);
+        } else {
+          for (int i = 0; i < size; ++i) bytes[i] = is_minus(x[first + i]);
+        }
+        *bits++ = bits_of(bytes) | bits_of(bytes + 8) << 8 | bits_of(bytes + 16) << 16 | bits_of(bytes + 24) << 24;
       }
     }
   }

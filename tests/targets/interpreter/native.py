@@ -54,8 +54,9 @@ def _code(*own: Path) -> list[str]:
 @functools.cache
 def library() -> ctypes.CDLL:
     """The interpreter with the delegate, as a library."""
+    own = interpreter_api(), HERE / "integer_kernels.cc"
     libraries = ["-nodefaultlibs", "-lpthread", "-lm", "-lc", "-lgcc"]
-    command = [*compiler(Platform.here()), *flags(), "-shared", *_code(interpreter_api()), *libraries, "-o", "$OUT"]
+    command = [*compiler(Platform.here()), *flags(), "-shared", *_code(*own), *libraries, "-o", "$OUT"]
     return interpreter.load_interpreter(cached("interpreter.so", *command))
 
 

@@ -147,7 +147,7 @@ def test_int8_operators_compute_what_the_network_does_in_steps_and_what_the_spec
     assert operators(content)["QUANTIZE"] == operators(content)["DEQUANTIZE"] == 1
     (wanted,) = OrtRunner(model).run([x])
     inner = file.variant(file.inputs, [*file.activations(last), last.outputs[0]])
-    for runner in (LceRunner, LitertRunner):
+    for runner in (LceRunner, LitertRunner, InterpreterRunner):
         found = from_file(runner(content).run([to_file(x)])[0])
         # Most of it is the input's rounding: 72 and more products of steps of 1/255 of its range.
         assert np.abs(found - wanted).max() <= 0.06 * np.abs(wanted).max()
@@ -155,16 +155,8 @@ def test_int8_operators_compute_what_the_network_does_in_steps_and_what_the_spec
         if last.name in COMPUTED:
             *read, yields = runner(inner).run([to_file(x)])
             difference = np.abs(yields.astype(int) - expected(file, last, read))
-            assert difference.max() <= 1
+            assert difference.max() <= (runner is not InterpreterRunner)
             assert np.mean(difference > 0) < 0.05
-
-
-def test_bncc_s_own_interpreter_refuses_them() -> None:
-    for name in BODIES:
-        model = model_of(BODIES[name])
-        content = in_int8(model, draw(model.graph.inputs[0], np.random.default_rng(1)))
-        with pytest.raises(RuntimeError, match=r"does not take this type|do not|must"):
-            InterpreterRunner(content)
 
 
 # What runs in int8

@@ -142,6 +142,9 @@ class Pad : public Builtin {
       const void* const value = setup.constant<void>(2, type, 1);
       if (value == nullptr) return false;
       memcpy(fill_, value, static_cast<size_t>(element_));
+    } else if (element_ == 1 && setup.file_output(0).zero_points.count == 1) {
+      const int64_t zero_point = setup.file_output(0).zero_points.at<int64_t>(0);
+      fill_[0] = static_cast<char>(zero_point);
     }
     Shape y = x;
     for (int i = 0; i < x.rank; ++i) {

@@ -1,0 +1,37 @@
+// What requantize.h asks of an instruction set without rounding shifts, from
+//   high_products(a, b, rounds)  a · b / 2^31, lane by lane: rounded to the nearest, ties upwards, where `rounds` is -1,
+//                                else down
+#pragma once
+
+#include "requantize.h"
+
+// x / 2^right, rounded to the nearest: ties away from 0 where `away` is -1, else up.
+inline Ints divide_by_powers(Ints x, Ints right, Ints away) {
+  const Ints mask = ((Ints{} + 1) << right) - 1;
+  const Ints threshold = (mask >> 1) - ((x < 0) & away);  // a comparison that holds is -1
+  return (x >> right) - ((x & mask) > threshold);
+}
+
+inline Ints scaled_any(Ints x, const Factors& factors) {
+  const Ints high = high_products(x << factors.left, factors.multiplier, factors.rounds);
+  return divide_by_powers(high, factors.right, factors.away);
+}
+
+inline Ints scaled_twice(Ints x, Ints multiplier, Ints right) {
+  const Ints all = Ints{} - 1;
+  return divide_by_powers(high_products(x, multiplier, all), right, all);
+}
+
+// With the zero point and between the bounds.
+inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& requantization, int8_t* y) {
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  typedef int8_t UnalignedBytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
+  const Ints least = ints_to_all_lanes(requantization.least), most = ints_to_all_lanes(requantization.most);
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) {
+    Ints q = x[v] + requantization.zero_point;
+    q = q > least ? q : least;
+    q = q < most ? q : most;
+    *reinterpret_cast<UnalignedBytes*>(y + v * kLanes) = __builtin_convertvector(q, Bytes);
+  }
+}

@@ -1,0 +1,247 @@
+"""Operators of 8-bit integers at random: to the bit what LiteRT's reference kernels yield.
+
+XNNPACK's kernels, and others that LiteRT prefers to these, multiply by a factor in float32 and may differ by 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+from bnncc.ir.arrays import Array
+from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
+from tests.targets.interpreter.native import InterpreterRunner, library
+from tests.targets.interpreter.test_operators import ACTIVATIONS, Rng, move_cases, shape_of, windows
+
+# Versions whose kernels take int8 and one scale a channel.
+VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "QUANTIZE": 2, "PRELU": 1, "RELU_N1_TO_1": 1}
+
+# What LiteRT has no int8 kernel for.
+LACKING = {"TILE"}
+
+
+def reference(content: bytes, inputs: list[Array]) -> Array:
+    """The first output of LiteRT's reference kernels."""
+    interpreter = Interpreter(
+        model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    for entry, array in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(entry["index"], array)
+    interpreter.invoke()
+    found: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return found
+
+
+def one_scale(rng: Rng, least: float = 0.002, dtype: str = "int8") -> Quantization:
+    """From some hundredths to some units, logarithmically."""
+    bounds = np.iinfo(dtype)
+    scale = np.float32(least * 10 ** rng.uniform(0, 2))
+    return Quantization((float(scale),), (int(rng.integers(bounds.min, bounds.max + 1)),), 0)
+
+
+def integers(rng: Rng, shape: tuple[int, ...], dtype: str = "int8") -> Array:
+    bounds = np.iinfo(dtype)
+    found: Array = rng.integers(bounds.min, bounds.max + 1, shape).astype(dtype)
+    return found
+
+
+class Case:
+    """A file of one operator: arrays with scales in, one out."""
+
+    def __init__(self) -> None:
+        self.writer = ModelWriter("test")
+        self.given: list[Tensor] = []
+        self.inputs: list[Array] = []
+        self.operands: list[Tensor] = []
+
+    def read(self, array: Array, scale: Quantization | None) -> None:
+        tensor = self.writer.tensor(f"x{len(self.given)}", array.shape, array.dtype, scale)
+        self.given.append(tensor)
+        self.operands.append(tensor)
+        self.inputs.append(array)
+
+    def read_constant(self, array: Array, scale: Quantization | None) -> None:
+        self.operands.append(self.writer.constant("constant", array, scale))
+
+    def check(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        scale: Quantization | None,
+        options: object = None,
+        dtype: str = "int8",
+        version: int | None = None,
+    ) -> Array:
+        y = self.writer.tensor("y", shape, dtype, scale)
+        version = version or VERSIONS.get(name, 2)
+        self.writer.operator(getattr(BuiltinOperator, name), self.operands, [y], options, version)
+        content = self.writer.finish(self.given, [y], [tensor.name for tensor in self.given], ["y"])
+        wanted = reference(content, self.inputs)
+        for threads in (1, 2):
+            (found,) = InterpreterRunner(content, threads).run(self.inputs)
+            np.testing.assert_array_equal(found, wanted)
+        return wanted
+
+
+def test_every_table_of_kernels_multiplies_exactly() -> None:
+    """Depths and outputs that fill no vector, factors that end on ties, the largest numbers of all."""
+    assert library().bnncc_check_integer_kernels() > 0
+
+
+def layer(rng: Rng, x: Array, weight: Array, axis: int, depth: int, *, shares_scale: bool) -> tuple[Case, Quantization]:
+    """Input, weights, bias; and a scale in which the output fills its range."""
+    case, scale = Case(), one_scale(rng)
+    outputs = weight.shape[axis]
+    case.read(x, scale)
+    scales = (0.001 * 10 ** rng.uniform(0, 1, 1 if shares_scale else outputs)).astype(np.float32)
+    zeros = (0,) * len(scales)
+    case.read_constant(weight, Quantization(tuple(scales.tolist()), zeros, axis))
+    bias = rng.integers(-5000, 5000, outputs).astype(np.int32)
+    bias_scales = tuple((np.float32(scale.scales[0]) * scales).tolist())
+    case.read_constant(bias, Quantization(bias_scales, zeros, 0))
+    wide = float(np.float32(scale.scales[0] * scales.mean() * 73 * np.sqrt(depth) * 73 / 60))
+    return case, Quantization((wide,), (int(rng.integers(-60, 60)),), 0)
+
+
+def weights(rng: Rng, shape: tuple[int, ...]) -> Array:
+    return rng.integers(-127, 128, shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_convolutions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = (int(rng.choice([1, 2, 3, 5, 7])), int(rng.choice([1, 2, 3, 5, 7])))
+    if seed % 6 == 0:
+        kernel = (1, 1)
+    channels = int(rng.choice([1, 2, 3, 4, 16, 32, 39]))
+    filters = int(rng.integers(1, 90))
+    options: Any
+    if seed % 2:
+        options = schema.DepthwiseConv2DOptionsT()
+        options.depthMultiplier = int(rng.integers(1, 4))
+        filters = channels * options.depthMultiplier
+        weight, axis, depth = weights(rng, (1, *kernel, filters)), 3, kernel[0] * kernel[1]
+    else:
+        options = schema.Conv2DOptionsT()
+        weight, axis = weights(rng, (filters, *kernel, channels)), 0
+        depth = kernel[0] * kernel[1] * channels
+    options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
+    size, outputs = windows(rng, options, kernel, dilates=True)
+    x = integers(rng, (int(rng.integers(1, 3)), *size, channels))
+    case, scale = layer(rng, x, weight, axis, depth, shares_scale=False)
+    case.check(
+        "DEPTHWISE_CONV_2D" if seed % 2 else "CONV_2D", (len(x), outputs[0], outputs[1], filters), scale, options
+    )
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1, 1, 1), (1, 130, 67), (5, 9, 8), (70, 33, 12), (3, 64, 5)])
+@pytest.mark.parametrize("shares_scale", [True, False])
+def test_linear_layers(rows: int, depth: int, columns: int, shares_scale: bool) -> None:
+    rng = np.random.default_rng(depth)
+    for activation in ACTIVATIONS:
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction = activation
+        x, weight = integers(rng, (rows, depth)), weights(rng, (columns, depth))
+        case, scale = layer(rng, x, weight, 0, depth, shares_scale=shares_scale)
+        case.check("FULLY_CONNECTED", (rows, columns), scale, options)
+
+
+def test_a_scale_that_makes_numbers_larger_is_exact_too() -> None:
+    rng = np.random.default_rng(0)
+    for factor in (0.49, 0.9999999, 1.0, 1.5, 3.9, 130.0):
+        case, options = Case(), schema.Conv2DOptionsT()
+        options.strideH = options.strideW = 1
+        case.read(integers(rng, (1, 5, 5, 3)), Quantization((factor,), (3,), 0))
+        case.read_constant(weights(rng, (9, 1, 1, 3)), Quantization((1.0,) * 9, (0,) * 9, 0))
+        case.read_constant(rng.integers(-9, 9, 9).astype(np.int32), Quantization((factor,) * 9, (0,) * 9, 0))
+        case.check("CONV_2D", (1, 5, 5, 9), Quantization((1.0,), (-4,), 0), options)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sums(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    channels = int(rng.integers(1, 40)) if seed % 3 else 3
+    shape = (int(rng.integers(1, 3)), *shape_of(rng, 2, 40), channels)
+    other = (1, 1, 1, channels) if seed % 2 else shape
+    case, options = Case(), schema.AddOptionsT()
+    options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
+    scales = one_scale(rng), one_scale(rng)
+    case.read(integers(rng, shape), scales[0])
+    (case.read_constant if seed % 4 < 2 else case.read)(integers(rng, other), scales[1])
+    largest = max(scale.scales[0] for scale in scales)
+    case.check("ADD", shape, Quantization((float(np.float32(largest * rng.uniform(0.7, 2))),), (9,), 0), options)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_slopes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (2, *shape_of(rng, 2, 9), int(rng.integers(1, 40)))
+    case, scale = Case(), one_scale(rng)
+    case.read(integers(rng, shape), scale)
+    case.read_constant(integers(rng, (1, 1, shape[3])), one_scale(rng, 0.001))
+    y = Quantization((float(np.float32(scale.scales[0] * rng.uniform(0.5, 2))),), (int(rng.integers(-90, 90)),), 0)
+    case.check("PRELU", shape, y)
+
+
+@pytest.mark.parametrize("name", ["RELU", "RELU6", "RELU_N1_TO_1"])
+def test_rectifiers(name: str) -> None:
+    rng = np.random.default_rng(1)
+    every = np.arange(-128, 128).astype(np.int8)
+    for _ in range(8):
+        case, scale = Case(), one_scale(rng)
+        case.read(every, scale)
+        y = Quantization((float(np.float32(scale.scales[0] * rng.uniform(0.3, 3))),), (int(rng.integers(-90, 90)),), 0)
+        case.check(name, every.shape, y)
+
+
+@pytest.mark.parametrize("dtypes", [("int8", "int8"), ("uint8", "int8"), ("int8", "uint8"), ("uint8", "uint8")])
+def test_other_scales(dtypes: tuple[str, str]) -> None:
+    rng = np.random.default_rng(2)
+    bounds = np.iinfo(dtypes[0])
+    every = np.arange(bounds.min, bounds.max + 1).astype(dtypes[0])
+    for same in (True, *[False] * 7):
+        case, scale = Case(), one_scale(rng, dtype=dtypes[0])
+        case.read(every, scale)
+        factor = 1 if same else rng.uniform(0.3, 3)
+        point = int(rng.integers(0, 90))
+        if same:
+            point = scale.zero_points[0] + np.iinfo(dtypes[1]).min - bounds.min
+        y = Quantization((float(np.float32(scale.scales[0] * factor)),), (point,), 0)
+        case.check("QUANTIZE", every.shape, y, schema.QuantizeOptionsT(), dtypes[1])
+
+
+@pytest.mark.parametrize("name", ["AVERAGE_POOL_2D", "MAX_POOL_2D"])
+@pytest.mark.parametrize("seed", range(6))
+def test_pools(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    options = schema.Pool2DOptionsT()
+    options.filterHeight, options.filterWidth = kernel = (int(rng.integers(1, 5)), int(rng.integers(1, 5)))
+    options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
+    size, outputs = windows(rng, options, kernel, dilates=False)
+    case, scale = Case(), one_scale(rng)
+    channels = int(rng.integers(1, 40))
+    case.read(integers(rng, (2, *size, channels)), scale)
+    case.check(name, (2, outputs[0], outputs[1], channels), scale, options)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_moves(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    versions = {"REVERSE_V2": 3, "RESHAPE": 1, "DEPTH_TO_SPACE": 1, "GATHER": 2}
+    for name, ((arrays, constant, shapes, _, options), _) in move_cases(rng, "int32").items():
+        case, scale = Case(), one_scale(rng)
+        for index, array in enumerate(arrays):
+            assert array is not None
+            # Neither shapes and axes nor GATHER's indices.
+            is_value = index == 0 if name == "GATHER" else array.ndim > 2 or (name == "PADV2" and index == 2)
+            values = array.astype(np.int8) if is_value else array
+            own = scale if values.dtype == np.int8 else None
+            (case.read_constant if index in constant else case.read)(values, own)
+        if len(shapes) == 1 and name not in LACKING:
+            case.check(name, shapes[0], scale, options, version=versions.get(name, 2))
