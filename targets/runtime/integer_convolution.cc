@@ -81,6 +81,17 @@ int64_t IntegerConvolution::scratch_bytes(int64_t pixels) const {
 void IntegerConvolution::run(const int8_t* x, int64_t begin, int64_t end, int64_t first, int64_t last, char* scratch,
                              int8_t* y) const {
   if (runs_in_place()) return matrix_.multiply(x, end - begin, first, last, y);
+  const int64_t panels = matrix_.panels();
+  for (int64_t group = first / panels; group * panels < last; ++group) {
+    const int64_t before = group * panels;
+    run_group(x + group * width_, begin, end, group, max<int64_t>(first - before, 0), min(last - before, panels), scratch,
+              y);
+  }
+}
+
+// Panels [first, last) of one group, whose channels begin at x.
+void IntegerConvolution::run_group(const int8_t* x, int64_t begin, int64_t end, int64_t group, int64_t first,
+                                   int64_t last, char* scratch, int8_t* y) const {
   const int64_t origin = is_pointwise() ? begin : 0;
   for (; begin < end; begin += block(), y += block() * matrix_.outputs()) {
     const int64_t stop = min(begin + block(), end);
@@ -89,14 +100,14 @@ void IntegerConvolution::run(const int8_t* x, int64_t begin, int64_t end, int64_
     } else {
       gather(x, begin - origin, stop - origin, reinterpret_cast<int8_t*>(scratch));
     }
-    matrix_.multiply(scratch, stop - begin, first, last, y);
+    matrix_.multiply(scratch, stop - begin, first, last, y, group);
   }
 }
 
-// The patches of output pixels [begin, end).
+// The patches of output pixels [begin, end), of the group whose channels begin at x.
 template <typename T>
 void IntegerConvolution::gather(const int8_t* x, int64_t begin, int64_t end, T* patches) const {
-  const int64_t run = columns_.kernel * channels_;
+  const int64_t run = columns_.kernel * width_;
   const int64_t numbers = matrix_.row_numbers();
   if (is_pointwise()) return copy(Runs<T>{x + begin * channels_, channels_, run, end - begin, patches, numbers});
   while (begin < end) {
@@ -125,22 +136,27 @@ void IntegerConvolution::gather_line(const int8_t* line, int64_t column, int64_t
   const int64_t end = column + count;
   while (column < end) {
     const int64_t first = columns_.position(column, 0);
-    if (columns_.dilation == 1 && first >= 0 && first + columns_.kernel <= columns_.input) {
-      const int64_t last = (columns_.input - columns_.kernel + columns_.before) / columns_.stride;  // that pads nothing
+    const int64_t reach = (columns_.kernel - 1) * columns_.dilation;
+    if (first >= 0 && first + reach < columns_.input) {
+      const int64_t last = (columns_.input - 1 - reach + columns_.before) / columns_.stride;  // that pads nothing
       const int64_t inside = min(last + 1, end) - column;
-      copy(Runs<T>{line + first * channels_, columns_.stride * channels_, columns_.kernel * channels_, inside, to,
-                   numbers});
+      // As many taps as lie together.
+      const int64_t taps = columns_.dilation == 1 && width_ == channels_ ? columns_.kernel : 1;
+      for (int64_t j = 0; j < columns_.kernel; j += taps) {
+        copy(Runs<T>{line + (first + j * columns_.dilation) * channels_, columns_.stride * channels_, taps * width_,
+                     inside, to + j * width_, numbers});
+      }
       column += inside;
       to += inside * numbers;
       continue;
     }
     T* pixel = to;
-    for (int64_t j = 0; j < columns_.kernel; ++j, pixel += channels_) {
+    for (int64_t j = 0; j < columns_.kernel; ++j, pixel += width_) {
       const int64_t position = columns_.position(column, j);
       if (columns_.holds(position)) {
-        copy(Runs<T>{line + position * channels_, 0, channels_, 1, pixel, 0});
+        copy(Runs<T>{line + position * channels_, 0, width_, 1, pixel, 0});
       } else {
-        fill(zero_point_, channels_, pixel);
+        fill(zero_point_, width_, pixel);
       }
     }
     ++column;

@@ -129,8 +129,10 @@ def test_convolutions(seed: int) -> None:
         weight, axis, depth = weights(rng, (1, *kernel, filters)), 3, kernel[0] * kernel[1]
     else:
         options = schema.Conv2DOptionsT()
-        weight, axis = weights(rng, (filters, *kernel, channels)), 0
-        depth = kernel[0] * kernel[1] * channels
+        groups = int(rng.choice([n for n in (1, 1, 2, 3, 4) if channels % n == 0]))
+        filters *= groups
+        weight, axis = weights(rng, (filters, *kernel, channels // groups)), 0
+        depth = kernel[0] * kernel[1] * channels // groups
     options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
     size, outputs = windows(rng, options, kernel, dilates=True)
     x = integers(rng, (int(rng.integers(1, 3)), *size, channels))

@@ -88,8 +88,9 @@ class IntegerProducts : public Builtin {
     pixels_ = y.elements() / outputs;
     // As LiteRT 2.3 does, in its reference kernels and in others.
     if (!is_convolution) layer.output.rounding = Rounding::kOnce;
+    const int64_t channels = is_convolution ? setup.shape(0).channels() : filter.channels();
     const bool is_ready = convolution_.prepare(
-        setup.kernels(), filter.channels(), axes, outputs, layer.x.zero_point,
+        setup.kernels(), channels, axes, outputs, channels / filter.channels(), layer.x.zero_point,
         [&](int64_t o, int64_t k) { return weights.weight(o * depth + k); }, [&](int64_t o) { return weights.bias(o); },
         [&](int64_t o) { return weights.factor(o); }, layer.output);
     return (is_ready && plan(team)) || setup.fail("out of memory");
@@ -113,7 +114,9 @@ class IntegerProducts : public Builtin {
   static bool place_windows(Setup& setup, const Shape& filter, Window* axes, Shape* y) {
     const Shape x = setup.shape(0);
     if (x.rank != 4 || filter.rank != 4) return setup.fail(kNoMap);
-    if (filter.dims[3] != x.dims[3]) return setup.fail("its filters have not the input's channels");
+    if (groups_of(x.dims[3], filter.dims[3], filter.dims[0]) == 0) {
+      return setup.fail("its filters have not the channels of an equal part of the input's");
+    }
     return Windows(setup.options(), filter, 4).slide(setup, x, filter.dims[0], axes, y);
   }
 
