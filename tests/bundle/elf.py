@@ -13,6 +13,8 @@ MACHINES = {
     "arm64-v8a": (183, True),
     "armeabi-v7a": (40, False),
 }
+# Of newer phones, and of Raspberry Pi 5's kernel.
+PAGE = 16 * 1024
 LOAD, DYNAMIC, RELRO, STACK = 1, 2, 0x6474E552, 0x6474E551
 EXECUTABLE, WRITABLE = 1, 2
 # Entries of the dynamic section, and a symbol's section where the file only takes it.
@@ -96,3 +98,23 @@ class Elf:
         else:
             kind, offset, address, _, file_size, size, flags, alignment = fields
         return Segment(kind, flags, offset, address, file_size, size, alignment)
+
+
+def assert_that_it_loads_on_pages_of_16_kib(path: Path) -> None:
+    """Every segment is aligned for them, none is written and executed, and what becomes read-only after relocation
+    shares no page with what does not.
+    """
+    file = Elf(path)
+    writable = [segment for segment in file.loaded() if segment.flags & WRITABLE]
+    for segment in file.loaded():
+        assert segment.alignment == PAGE
+        assert segment.address % PAGE == segment.offset % PAGE
+        assert segment.flags & (WRITABLE | EXECUTABLE) != WRITABLE | EXECUTABLE
+    pages = [{*range(segment.address // PAGE, -(-segment.end // PAGE))} for segment in file.loaded()]
+    assert sum(map(len, pages)) == len(set().union(*pages))
+    for read_only in file.of_kind(RELRO):
+        (owner,) = (one for one in writable if one.address <= read_only.address < one.end)
+        end = -(-read_only.end // PAGE) * PAGE
+        assert owner.end <= end
+    assert not any(segment.flags & EXECUTABLE for segment in file.of_kind(STACK))
+    assert TEXT_RELOCATIONS not in file.dynamic()

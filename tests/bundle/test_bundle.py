@@ -22,7 +22,7 @@ from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
 from tests.bundle import example
-from tests.bundle.elf import MACHINES, elf
+from tests.bundle.elf import MACHINES, PAGE, Elf, elf
 from tests.needs import debian, need_zig, needs
 
 
@@ -70,6 +70,7 @@ def test_a_raspberry_pi_gets_all_that_run_py_needs(file: Path, tmp_path: Path, t
     assert set(re.findall(rb"lib[a-z+]+\.so\.\d", library.read_bytes())) == {b"libc.so.6", b"libpthread.so.0"}
     versions = re.findall(rb"GLIBC_([\d.]+)", library.read_bytes())
     assert max(tuple(map(int, version.split(b"."))) for version in versions) <= tuple(map(int, GLIBC.split(".")))
+    assert all(segment.alignment % PAGE == 0 for segment in Elf(library).loaded())
     assert (folder / "model.tflite").read_bytes() == file.read_bytes()
     assert (folder / "labels.txt").read_text().splitlines() == list(example.CLASSES)
     assert json.loads((folder / "bundle.json").read_text())["preprocessing"]["crop"] == [28, 28]

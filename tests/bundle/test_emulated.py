@@ -24,7 +24,7 @@ from bnncc.ir.modes import Padding
 from bnncc.runtime import Platform
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
-from tests.bundle.elf import EXECUTABLE, MACHINES, RELRO, STACK, TEXT_RELOCATIONS, WRITABLE, Elf, elf
+from tests.bundle.elf import MACHINES, Elf, assert_that_it_loads_on_pages_of_16_kib, elf
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
 from tests.targets.runtime import sysroot
 from tests.wheels.quick_wheel import write_wheel
@@ -36,8 +36,6 @@ pytestmark = [
     needs(all(map(shutil.which, PROGRAMS)), debian("qemu", "qemu-user-static")),
 ]
 CHECK_FAILED = 3
-# Of newer phones.
-PAGE = 16 * 1024
 # Puts Pillow, which lies in a folder of its own, in the path; then runs run.py as a user does.
 START = (
     "import os, runpy, sys; sys.path.append(sys.argv[1]); del sys.argv[:2]; "
@@ -179,26 +177,6 @@ def test_android_gets_the_delegate_for_apps_and_a_program_for_the_shell(phone: P
         "malloc", "free", "memset", "memcpy", "memcmp", "strcmp", "strlen", "pthread_create", "pthread_join", "syscall",
         "getauxval",
     }  # fmt: skip
-
-
-def assert_that_it_loads_on_pages_of_16_kib(path: Path) -> None:
-    """Every segment is aligned for them, none is written and executed, and what becomes read-only after relocation
-    shares no page with what does not.
-    """
-    file = Elf(path)
-    writable = [segment for segment in file.loaded() if segment.flags & WRITABLE]
-    for segment in file.loaded():
-        assert segment.alignment == PAGE
-        assert segment.address % PAGE == segment.offset % PAGE
-        assert segment.flags & (WRITABLE | EXECUTABLE) != WRITABLE | EXECUTABLE
-    pages = [{*range(segment.address // PAGE, -(-segment.end // PAGE))} for segment in file.loaded()]
-    assert sum(map(len, pages)) == len(set().union(*pages))
-    for read_only in file.of_kind(RELRO):
-        (owner,) = (one for one in writable if one.address <= read_only.address < one.end)
-        end = -(-read_only.end // PAGE) * PAGE
-        assert owner.end <= end
-    assert not any(segment.flags & EXECUTABLE for segment in file.of_kind(STACK))
-    assert TEXT_RELOCATIONS not in file.dynamic()
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 
+import ai_edge_litert
 import pytest
 
 from bnncc.runtime import compiled_model, library_path
@@ -27,6 +29,46 @@ def test_the_delegate_is_right_in_the_installed_litert_and_in_its_compiled_model
     line = environments.command(environment, tmp_path, xnnpack=True, threads=2, library=library, script=SCRIPT)
     found = say(lambda: run_batch(line, tasks, len(served.CHECKS), environments.variables(environment)))
     assert found == {check.__name__: "" for check in served.CHECKS}
+
+
+class EnvironmentOption(ctypes.Structure):
+    """LiteRtEnvOption, whose value is a text."""
+
+    _fields_ = (("tag", ctypes.c_int), ("type", ctypes.c_int64), ("text", ctypes.c_char_p))
+
+
+RUNTIME_LIBRARY_DIR, TEXT = 22, 8  # kLiteRtEnvOptionTagRuntimeLibraryDir, kLiteRtAnyTypeString
+
+
+def accelerators(litert: ctypes.CDLL, *options: EnvironmentOption) -> list[bytes | None]:
+    """The names of those of an environment, in the order in which they are applied to a model."""
+    environment, count = ctypes.c_void_p(), ctypes.c_size_t()
+    given = (EnvironmentOption * len(options))(*options)
+    assert litert.LiteRtCreateEnvironment(len(options), given, ctypes.byref(environment)) == 0
+    assert litert.LiteRtGetNumAccelerators(environment, ctypes.byref(count)) == 0
+    names = []
+    for number in range(count.value):
+        accelerator, name = ctypes.c_void_p(), ctypes.c_char_p()
+        assert litert.LiteRtGetAccelerator(environment, ctypes.c_size_t(number), ctypes.byref(accelerator)) == 0
+        assert litert.LiteRtGetAcceleratorName(accelerator, ctypes.byref(name)) == 0
+        names.append(name.value)
+    litert.LiteRtDestroyEnvironment(environment)
+    return names
+
+
+def test_the_library_is_an_accelerator_of_litert_s_c_interface(tmp_path: Path) -> None:
+    """By its name in a folder, and linked; XNNPACK comes behind it."""
+    litert = ctypes.CDLL(str(Path(ai_edge_litert.__file__).with_name("libLiteRt.so")))
+    (tmp_path / "libLiteRtGpuAccelerator.so").symlink_to(library_path())
+    option = EnvironmentOption(RUNTIME_LIBRARY_DIR, TEXT, str(tmp_path).encode())
+    assert accelerators(litert, option) == [b"bnncc", b"CpuAccelerator"]
+    linked = ctypes.c_void_p.in_dll(litert, "LiteRtStaticLinkedAcceleratorGpuDef")
+    own = ctypes.c_char.in_dll(ctypes.CDLL(str(library_path())), "LiteRtAcceleratorImpl")
+    linked.value = ctypes.addressof(own)
+    try:
+        assert accelerators(litert) == [b"bnncc", b"CpuAccelerator"]
+    finally:
+        linked.value = None
 
 
 def test_what_is_not_right_is_said(tmp_path: Path) -> None:

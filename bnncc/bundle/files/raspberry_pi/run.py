@@ -68,7 +68,7 @@ def how_to_install() -> str:
 def why_unfit() -> str:
     """Why the library beside this file can never run on this device; empty where it may."""
     if platform.machine() == "armv6l":
-        return "this processor is an ARMv6, as of Raspberry Pi 1 and Zero, without the NEON that the library is made of"
+        return "this processor is an ARMv6, as of Raspberry Pi 1 and Zero, and has no NEON, which the library needs"
     if HAS_32_BITS and platform.machine() in ("armv7l", "armv8l", "aarch64"):
         with open(sys.executable, "rb") as file:
             if not int.from_bytes(file.read(40)[FLAGS], "little") & HARD_FLOAT:
