@@ -77,7 +77,7 @@ def main() -> None:
         }
         sizes = {side: installed_bytes(path.parent) for side, path in programs.items()}
         file = folder / "net.tflite"
-        subprocess.run([programs[arguments.revision] / "bnncc", *COMPILE, "--no-verify", "-o", file], check=True)
+        subprocess.run([programs["HEAD"] / "bnncc", *COMPILE, "--no-verify", "-o", file], check=True)
         seconds = dict.fromkeys(sides, float("inf"))
         for _ in range(arguments.runs):
             for side, path in programs.items():

@@ -127,3 +127,18 @@ def test_registering_twice_adds_nothing_and_the_model_checks(opset: int) -> None
     assert list(model.functions) == before
     assert {"Sign", "BinaryConv"} <= {identifier[1] for identifier in before}
     onnx.checker.check_model(ir.serde.serialize_model(model))
+
+
+def test_no_function_pads_by_a_constant_of_integers_as_it_stands() -> None:
+    """ONNX Runtime 1.23, the last for Python 3.10, takes such a Constant for a tensor without axes."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 20})
+    model = ir.Model(graph, ir_version=10)
+    ops.register(model)
+    pads = [node for function in model.functions.values() for node in function if node.op_type == "Pad"]
+    assert len(pads) == 2
+    for node in pads:
+        amounts = node.inputs[1]
+        assert amounts is not None
+        producer = amounts.producer()
+        assert producer is not None
+        assert producer.op_type != "Constant"
