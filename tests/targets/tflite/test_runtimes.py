@@ -129,7 +129,7 @@ def _half(traced: TracedModel, target: str, min_runtime: str | None = None) -> t
 
 
 def test_a_file_takes_the_form_that_is_right_on_the_runtimes_that_are_meant(traced: TracedModel) -> None:
-    """float16 weights of a convolution, which LiteRT 1.2 and 1.3 misread: not on phones, whose apps may have those."""
+    """float16 weights of a convolution, which LiteRT 1.1 to 1.3 misread: not on phones, whose apps may have those."""
     for target, is_half in (("raspberry-pi-4", True), ("raspberry-pi-4-32bit", True), ("android-arm64", False)):
         found, metadata = _half(traced, target)
         assert found == is_half, target
