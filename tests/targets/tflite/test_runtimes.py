@@ -17,7 +17,7 @@ from bnncc.compiler import compile_traced
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel
 from bnncc.options import FileMetadata, Options
-from bnncc.report import print_compilation, print_inspection
+from bnncc.report import compilation, inspection, print_compilation, print_inspection
 from bnncc.runtime import LitertRunner
 from bnncc.targets import TARGETS
 from bnncc.targets.released import NEWEST, ORDINARY
@@ -163,6 +163,7 @@ def test_the_report_and_inspect_say_on_which_runtimes_a_file_is_right(traced: Tr
         print_compilation(console, compiled)
         print_inspection(console, TfliteFile(compiled.content))
         assert re.findall(r"right on +(.*\S)", console.export_text()) == [said, said]
+        assert compilation(compiled)["oldest_runtime"] == inspection(TfliteFile(compiled.content))["oldest_runtime"]
 
 
 # What the delegate computes itself
