@@ -104,6 +104,8 @@ def compilation(compiled: CompiledModel, verifications: Sequence[Verification] =
         "float32_bytes": compiled.float_weight_bytes,
         "layers": [{**asdict(layer), "binary": layer.reason is None} for layer in compiled.layers],
         "operators": dict(Counter(operator.name for operator in file.operators)),
+        "oldest_runtime": oldest(needs(file)),
+        "target_runtimes": compiled.target.runtimes,
         "frozen_branches": compiled.traced.frozen,
         "verified": bool(verifications) and all(found.passed for found in verifications),
         "verifications": {found.runtime.value: found for found in verifications},
@@ -326,6 +328,7 @@ def inspection(file: TfliteFile) -> dict[str, Any]:
         "binary_macs": sum(row.binary_macs for row in rows),
         "float_macs": sum(row.float_macs for row in rows),
         "needs": _needs(file),
+        "oldest_runtime": oldest(needs(file)),
         "metadata": _metadata(file),
         "public_metadata": _public_metadata(file),
         "quantized": [

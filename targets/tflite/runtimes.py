@@ -26,7 +26,7 @@ _ENDS_AT_RANK = {
     "DIV": ((6, "litert-2.2"),),
 }
 # The first whose XNNPACK misreads float16 weights of convolutions.
-MISREADS_HALF = "litert-1.2"
+MISREADS_HALF = "litert-1.1"
 _HALF_READERS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 # The value of the schema's Padding.
 _SAME = 0
@@ -139,7 +139,7 @@ def _weights(file: TfliteFile, operator: Operator) -> Found:
     if operator.name == "PRELU" and len(filters.shape) > 1 and set(filters.shape) == {1}:
         yield "litert-1.0", "PRELU with one slope", "XNNPACK of older ones is wrong"
     if operator.name in _HALF_READERS and _is_half(file, filters.index):
-        reason = "XNNPACK of LiteRT 1.2 and 1.3 misreads them"
+        reason = "XNNPACK of LiteRT 1.1 to 1.3 misreads them"
         yield "litert-1.4", f"{operator.name} with float16 weights", reason, MISREADS_HALF
 
 

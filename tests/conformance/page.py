@@ -49,7 +49,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 
 - bnncc's files with LCE's operators run from TensorFlow Lite 2.14 on (the delegate); what a file needs beyond that, its
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
-  float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.2 and 1.3 reads the float32 bias as float16, and refuses
+  float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.1 to 1.3 reads the float32 bias as float16, and refuses
   a depthwise convolution).  For a target that may have those, as phones do, they stay float32.
 - Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often;
   bnncc_run has no kernels for them and refuses the file.

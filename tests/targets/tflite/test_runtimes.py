@@ -17,7 +17,7 @@ from bnncc.compiler import compile_traced
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel
 from bnncc.options import FileMetadata, Options
-from bnncc.report import print_compilation, print_inspection
+from bnncc.report import compilation, inspection, print_compilation, print_inspection
 from bnncc.runtime import LitertRunner
 from bnncc.targets import TARGETS
 from bnncc.targets.released import NEWEST, ORDINARY
@@ -128,7 +128,7 @@ def _half(traced: TracedModel, target: str, min_runtime: str | None = None) -> t
 
 
 def test_a_file_takes_the_form_that_is_right_on_the_runtimes_that_are_meant(traced: TracedModel) -> None:
-    """float16 weights of a convolution, which LiteRT 1.2 and 1.3 misread: not on phones, whose apps may have those."""
+    """float16 weights of a convolution, which LiteRT 1.1 to 1.3 misread: not on phones, whose apps may have those."""
     for target, is_half in (("raspberry-pi-4", True), ("raspberry-pi-4-32bit", True), ("android-arm64", False)):
         found, metadata = _half(traced, target)
         assert found == is_half, target
@@ -162,6 +162,7 @@ def test_the_report_and_inspect_say_on_which_runtimes_a_file_is_right(traced: Tr
         print_compilation(console, compiled)
         print_inspection(console, TfliteFile(compiled.content))
         assert re.findall(r"right on +(.*\S)", console.export_text()) == [said, said]
+        assert compilation(compiled)["oldest_runtime"] == inspection(TfliteFile(compiled.content))["oldest_runtime"]
 
 
 # What the delegate computes itself
