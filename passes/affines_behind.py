@@ -73,8 +73,8 @@ def _moved(node: ir.Node, channels: _Index) -> _Index | None:
 def _affine(
     node: ir.Node, x: ir.Value, step: tuple[ir.Value, Affine] | None, channels: _Index, count: int
 ) -> Affine | None:
-    """What `node`, by axis 1 a `step` or none, computes of `x`, in the layer's `count` channels; None where that differs
-    within one of them.
+    """What `node`, a `step` by axis 1 or none, computes of `x`, by the layer's `count` channels; None where that is not
+    one number a channel.
     """
     if step is not None:
         along = (1, -1, *(1,) * (channels.ndim - 2))
