@@ -14,6 +14,7 @@ share, from the general to the particular:
 - `configure.py`              what the user and the target choose
 - `cost.py`                   what operators cost on a target
 - `affine.py`                 an operator as an affine function a channel
+- `affines_behind.py`         … behind what moves a layer's output
 - `kept_order.py`             … which stays where the network has it, in front of a rounding
 - `windows.py`                the windows of a convolution or pool
 - `border.py`                 what padding adds to the sums of a convolution

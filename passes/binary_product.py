@@ -7,7 +7,8 @@
     After:   S ─ Reshape [N, I, 1, 1] ─ BinaryConv(1x1) ─ Reshape [N, O] ─ y
 
 A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W): the bits stay where they are.
-The affine operators behind a Linear or Conv1d are folded at once, as the Reshape would keep them from it.
+The affine operators behind a Linear or Conv1d are folded at once, as the Reshape would keep them from it; so are those
+behind what moves a layer's output (affines_behind.py).
 
 Verification compares the sums of S and s.  What S is of the layer's own input is left as TRACED_KEY on the BinaryConv,
 too: (1/a)·x - m/a for x = a·S + m, a list of one value a channel where a or m differ between channels.
@@ -38,9 +39,10 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.ir.value_facts import is_binary
-from bnncc.passes.affine import Affine, affine_of
+from bnncc.passes.affine import Affine
+from bnncc.passes.affines_behind import AffinesBehind, affines_behind
 from bnncc.passes.binary_operand import BinaryOperand, Materializer
-from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.insertion import insert, insert_copy, insert_reshape
 from bnncc.passes.kept_order import must_stay_behind
 from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, hand_on
 
@@ -67,39 +69,36 @@ class BinaryProduct:
         x = materializer.value_of(self.operand.signs)
         name, shape = node.outputs[0].name, shape_of(node.outputs[0])
         assert shape is not None
-        if node.op_type == "Conv" and self.signs.ndim == 4:
-            binary = self._binary_conv(graph, x, self.signs, Affine(self.affine.scale, self.affine.shift + self.bias))
-            graph.insert_before(node, binary)
-            self._finish(graph, node, binary.outputs[0])
-            return
-        x, signs = self._four_dimensional(graph, x)
-        last, axis = node, 1 if node.op_type == "Conv" else len(shape) - 1
-        per_row = self.bias.ndim > 1
-        total, affines = Affine(self.affine.scale, self.affine.shift + (0.0 if per_row else self.bias)), list[Affine]()
-        while not per_row and (following := sole_consumer(graph, last.outputs[0])) is not None:
-            step = affine_of(following) if axis == 1 else _added_to_last_axis(following, last.outputs[0])
-            if step is None:
-                break
-            affines.append(step if isinstance(step, Affine) else step[1])
-            last = following
-        if must_stay_behind(node, last.outputs[0], affines):
-            last, affines = node, []
-        total = functools.reduce(Affine.then, affines, total)
+        is_map = node.op_type == "Conv" and self.signs.ndim == 4
+        axis, per_row = 1 if node.op_type == "Conv" else len(shape) - 1, self.bias.ndim > 1
+        behind = AffinesBehind(node) if per_row else affines_behind(graph, node, axis)
+        # Behind a convolution of maps `fold_affine` does that, also where the order of roundings counts.
+        if (is_map and not behind.moves) or must_stay_behind(node, behind.last.outputs[0], behind.affines):
+            behind = AffinesBehind(node)
+        total = Affine(self.affine.scale, self.affine.shift + (0.0 if per_row else self.bias))
+        total = functools.reduce(Affine.then, behind.affines, total)
         # Behind `last`, not behind the layer: where the chain ends is where its result is known.
-        binary = self._binary_conv(graph, x, signs, total)
-        rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
-        along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
-        result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
-        value = insert_reshape(graph, result, shape, f"{name}/reshape", node)
+        if is_map:
+            binary = self._binary_conv(graph, x, self.signs, total)
+            value = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0])
+        else:
+            x, signs = self._four_dimensional(graph, x)
+            binary = self._binary_conv(graph, x, signs, total)
+            rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+            along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
+            result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
+            value = insert_reshape(graph, result, shape, f"{name}/reshape", node)
         if per_row:
             add = ir.node("Add", [value, new_constant(graph, self.bias.astype(np.float32), f"{name}/bias")])
             value = insert(graph, add, node, name=f"{name}/biased", like=node.outputs[0])
-        chain = [last]
+        for move in behind.moves:
+            (value,) = insert_copy(graph, move, [value], node, "affine")
+        chain = [behind.last]
         while chain[-1] is not node:
             previous = next(v for v in chain[-1].inputs if v is not None and constant_of(v) is None).producer()
             assert previous is not None
             chain.append(previous)
-        self._finish(graph, last, value)
+        self._finish(graph, behind.last, value)
         for passed in chain[1:]:
             graph.remove(passed, safe=True)
 
@@ -152,24 +151,6 @@ class BinaryProduct:
             describe_signs(packed, x.name, np.ones(1), np.zeros(1))
             return packed, signs[:, :, None, None]
         return insert_reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
-
-
-def _added_to_last_axis(node: ir.Node, x: ir.Value) -> Affine | None:
-    """The affine of `MatMul(…) + b` with b along the last axis."""
-    other = next((value for value in node.inputs if value is not x), None)
-    array = constant_of(other)
-    shape = shape_of(x)
-    if (
-        node.domain != ""
-        or node.op_type != "Add"
-        or array is None
-        or shape is None
-        or shape != shape_of(node.outputs[0])
-    ):
-        return None
-    if any(size != 1 for size in array.shape[:-1]):
-        return None
-    return Affine(np.ones(shape[-1]), np.broadcast_to(array.reshape(-1).astype(np.float64), (shape[-1],)).copy())
 
 
 def _serves_only(graph: ir.Graph, sign: ir.Node, node: ir.Node) -> bool:

@@ -130,9 +130,7 @@ def _terms(x: ir.Value, negative: bool = False) -> list[_Term]:
     return terms
 
 
-def _moved(
-    graph: ir.Graph, node: ir.Node, value: ir.Value, between: Sequence[ir.Node], suffix: str
-) -> ir.Value:
+def _moved(graph: ir.Graph, node: ir.Node, value: ir.Value, between: Sequence[ir.Node], suffix: str) -> ir.Value:
     """What the layer `node` reads of a term, `between`, last one first, having moved it."""
     for move in between[::-1]:
         value = copied(graph, node, move, value, suffix)
@@ -142,7 +140,7 @@ def _moved(
 def _behind(
     graph: ir.Graph, node: ir.Node, x: ir.Value, constants: Sequence[_Term], between: Sequence[ir.Node]
 ) -> Array:
-    """What the layer `node` without its bias makes of the constant terms of the sum `x`; it broadcasts to the output."""
+    """What the layer `node`, its bias aside, makes of the constant terms of `x`: it broadcasts to the output."""
     total = np.zeros(shape_of(x) or (), np.float64)
     for value, negative in constants:
         array = constant_of(value)

@@ -13,7 +13,9 @@ An input may be a sum as well, of values that are ±1: then the layers have the 
     Before:  x = v₀ + v₁ ─ Conv(W, b) ─ y
     After:   v₀ ─ Conv(W, b) ─ u;   v₁ ─ Conv(W) ─ v ─ Add(u) ─ y
 
-A constant that is a term of it is one behind the first layer.  How the weights are split is `weight_terms`, how the input is, `few_levels`.  An affine behind the sum goes into its
+A constant that is a term of it is one behind the first layer.
+
+How the weights are split is `weight_terms`, how the input is, `few_levels`.  An affine behind the sum goes into its
 binary convolutions.
 """
 

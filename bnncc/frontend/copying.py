@@ -38,7 +38,8 @@ def copy_of(network: nn.Module) -> nn.Module:
         InputError: names the attribute that cannot be copied.
     """
     copied: nn.Module = _Copier().copy(network)
-    return copied.eval()
+    copied.eval()  # a `train` of the user's own may return nothing
+    return copied
 
 
 class _Copier:

@@ -2,8 +2,8 @@
 
 They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
-`fake_quantize`, bags of equally many embeddings, which the exporter writes as a Loop, and `logsigmoid`, which it writes
-as log(sigmoid(x)), -∞ from -104 down.
+`fake_quantize`, bags of equally many embeddings, which the exporter writes as a Loop, `logsigmoid`, which it writes
+as log(sigmoid(x)), -∞ from -104 down, and `squeeze` of an axis longer than 1, which PyTorch leaves and ONNX refuses.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch.export import ExportedProgram
 
 aten = torch.ops.aten
 
+_SQUEEZES = {aten.squeeze.dim, aten.squeeze.dims}
+
 
 def replace_operators(program: ExportedProgram) -> ExportedProgram:
     """The program with each such operator replaced; the same one where it has none."""
@@ -26,6 +28,9 @@ def replace_operators(program: ExportedProgram) -> ExportedProgram:
     table = {operator: function for operator, function in REPLACEMENTS.items() if operator in called}
     if not all(_has_equal_bags(node) for node in nodes if node.target is aten.embedding_bag.padding_idx):
         del table[aten.embedding_bag.padding_idx]
+    for operator in _SQUEEZES & table.keys():
+        if not any(_leaves_an_axis(node) for node in nodes if node.target is operator):
+            del table[operator]
     return program.run_decompositions(table) if table else program
 
 
@@ -37,6 +42,20 @@ def _has_equal_bags(node: torch.fx.Node) -> bool:
     """True where the offsets of an `embedding_bag` are those that PyTorch gives indices [bags, size]."""
     offsets = node.args[2]
     return isinstance(offsets, torch.fx.Node) and offsets.target is aten.arange.start_step and not any(node.args[7:8])
+
+
+def _leaves_an_axis(node: torch.fx.Node) -> bool:
+    """True for a `squeeze` of which an axis is longer than 1."""
+    x: Any
+    axes: Any
+    x, axes = node.args[:2]
+    shape = x.meta["val"].shape
+    return len(shape) > 0 and any(shape[axis] != 1 for axis in ([axes] if isinstance(axes, int) else axes))
+
+
+def _squeeze(x: Tensor, axes: int | list[int]) -> Tensor:
+    dropped = {axis % x.ndim for axis in ([axes] if isinstance(axes, int) else axes)}
+    return x.reshape([size for axis, size in enumerate(x.shape) if size != 1 or axis not in dropped])
 
 
 def _bags_of_embeddings(
@@ -178,6 +197,8 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.fake_quantize_per_tensor_affine.tensor_qparams: _fake_quantize,
     aten.fake_quantize_per_channel_affine.default: _fake_quantize_channels,
     aten.embedding_bag.padding_idx: _bags_of_embeddings,
+    aten.squeeze.dim: _squeeze,
+    aten.squeeze.dims: _squeeze,
     aten.__rshift__.Scalar: _right,
     aten.bitwise_right_shift.Tensor_Scalar: _right,
     aten.__lshift__.Scalar: _left,

@@ -347,3 +347,19 @@ def test_a_file_whose_network_holds_a_lock(tmp_path: Path) -> None:
     )
     compiled = bnncc.compile(f"{path}:Net", input_shapes=[SHAPE])
     assert verify(compiled, [random_inputs(compiled.traced.model, 1)]).problems == []
+
+
+class Swaps(nn.Linear):
+    """Keeps its weights apart in training, as quantised layers do, and forgets to return itself."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        if self.training and not mode:
+            self.weight.data.sign_()
+        self.training = mode
+
+
+def test_a_network_whose_eval_returns_nothing_is_copied_all_the_same() -> None:
+    copied = copy_of(Swaps(3, 4))
+    assert isinstance(copied, Swaps)
+    assert not copied.training
+    assert bool((copied.weight.abs() == 1).all())

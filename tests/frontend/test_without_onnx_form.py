@@ -37,6 +37,7 @@ EXACT: dict[str, Function] = {
     "adaptive max-pool to more": lambda x: F.adaptive_max_pool2d(x, (9, 1)),
     "adaptive max-pool with indices": lambda x: F.adaptive_max_pool2d(x, (3, 2), return_indices=True),
     "adaptive max-pool of a row": lambda x: F.adaptive_max_pool1d(x.flatten(2), 5),
+    "squeeze of long axes": lambda x: x.squeeze(2) + x[:, :, :1].squeeze((1, 2)).unsqueeze(2),
     "right shift": lambda x: ((9 * x).to(torch.int32) >> 2).float(),
     "fake quantisation to 2 bits": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.3, 1, -2, 1),
     "fake quantisation by tensors": lambda x: torch.fake_quantize_per_tensor_affine(
