@@ -8,13 +8,14 @@
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
 //
-// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h and
-// float_gemm.h → vectors.h.  None can do without those definitions, and all are part of that file's namespace: every
+// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h,
+// float_gemm.h and gates.h → vectors.h.  None can do without those definitions, and all are part of that file's namespace: every
 // instruction set compiles its own copy.
 #pragma once
 
 #include "elementwise.h"
 #include "float_gemm.h"
+#include "gates.h"
 #include "outputs.h"
 
 void gemm_float(const BinaryGemm& arguments, const Affine& affine, float* y) {
@@ -139,6 +140,8 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           quantize,
           threshold,
           run_chain,
+          hard_swish,
+          logistic,
           add_counts,
           multiply_add,
           float_gemm,
