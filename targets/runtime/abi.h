@@ -35,6 +35,8 @@ enum BuiltinCode : int32_t {
   kBuiltinConcatenation = 2,
   kBuiltinConv2d = 3,
   kBuiltinDepthToSpace = 5,
+  kBuiltinFullyConnected = 9,
+  kBuiltinLogistic = 14,
   kBuiltinMaxPool2d = 17,
   kBuiltinMul = 18,
   kBuiltinRelu = 19,
@@ -45,6 +47,7 @@ enum BuiltinCode : int32_t {
   kBuiltinCustom = 32,
   kBuiltinPad = 34,
   kBuiltinTranspose = 39,
+  kBuiltinMean = 40,
   kBuiltinSub = 41,
   kBuiltinDiv = 42,
   kBuiltinStridedSlice = 45,
@@ -59,6 +62,7 @@ enum BuiltinCode : int32_t {
   kBuiltinAbs = 101,
   kBuiltinSplitV = 102,
   kBuiltinReverseV2 = 105,
+  kBuiltinHardSwish = 117,
 };
 
 constexpr int64_t kFlagsAllowDynamicTensors = 1;
@@ -185,6 +189,16 @@ struct PoolParams {
   int filter_width;
   int filter_height;
   FusedActivation activation;
+};
+
+struct FullyConnectedParams {
+  FusedActivation activation;
+  int weights_format;
+  bool keep_num_dims;
+};
+
+struct ReducerParams {
+  bool keep_dims;
 };
 
 struct LeakyReluParams {

@@ -70,7 +70,7 @@ struct Locality {
   bool is_pointwise() const { return input == 1 && output == 1; }
 };
 
-// What an operator works on: pixels [begin, end) of its output.
+// What an operator works on: pixels [begin, end) of its output, or parts where it has some.
 struct Tile {
   int64_t begin = 0;
   int64_t end = 0;
@@ -94,6 +94,12 @@ struct Tile {
     const bool is_in_tile = values[value].home == Value::Home::kTile;
     *first = is_in_tile ? begin / locality.output * locality.input : 0;
     return is_in_tile ? rows<T>(value) : all<T>(value);
+  }
+
+  // The output of an operator that has parts.
+  template <typename T>
+  T* whole(int value) const {
+    return reinterpret_cast<T*>(values[value].base);
   }
 
   // All rows of a value that an earlier group or operator outside has written.
@@ -166,6 +172,10 @@ class Operator {
   // Where it has several inputs, it is that of each with as many pixels as its locality asks for.
   virtual Locality locality() const { return {1, 1}; }
 
+  // Of how many parts it is made, one independent of the other, where its output has too few pixels for all threads to get
+  // some; else 0.  It then runs by itself, and knows where its output lies as a whole.
+  virtual int64_t parts() const { return 0; }
+
   // Operators in a row can be a chain: the first runs them all, and passes on to each what the one before it computes.
   // Whether it is of a kind that chains are made of; when it is prepared, whether one may begin with it, and whether it
   // may be in one behind the operator that writes its input `value`.
@@ -205,6 +215,9 @@ Operator* create_rearrange(int32_t code);
 Operator* create_concatenation(int32_t code);
 Operator* create_float_pool2d(int32_t code);
 Operator* create_conv2d(int32_t code);
+Operator* create_float_fully_connected(int32_t code);
+Operator* create_gate(int32_t code);
+Operator* create_mean(int32_t code);
 
 // How many words hold the bits of so many channels.
 constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }

@@ -232,7 +232,8 @@ void Partition::form_groups() {
   group_count_ = 0;
   for (int i = 0; i < operator_count_; ++i) {
     if (group_count_ == 0 || !settings_->fuses || !joins_group(i, &groups_[group_count_ - 1])) {
-      groups_[group_count_++] = {i, i, values_[operators_[i]->output].pixels, 1, 0, 0};
+      const int64_t parts = operators_[i]->parts();
+      groups_[group_count_++] = {i, i, parts > 0 ? parts : values_[operators_[i]->output].pixels, 1, 0, 0};
       operators_[i]->unit = 1;
     }
     groups_[group_count_ - 1].last = i;
@@ -242,6 +243,7 @@ void Partition::form_groups() {
 
 bool Partition::joins_group(int index, Group* group) {
   Operator& op = *operators_[index];
+  if (op.parts() > 0 || operators_[group->last]->parts() > 0) return false;
   const Locality locality = op.locality();
   const int64_t pixels = values_[op.output].pixels;
   int source = -1;
@@ -298,21 +300,26 @@ void Partition::find_homes() {
       value.home = Value::Home::kTensor;
     } else if (operators_[value.writer]->next_of_chain != nullptr && value.reads == 1) {
       value.home = Value::Home::kRegister;
-    } else if (value.last_reader < 0 || operators_[value.last_reader]->group == operators_[value.writer]->group) {
-      value.home = Value::Home::kTile;
-    } else {
+    } else if (operators_[value.writer]->parts() > 0 || is_read_later(value)) {
       value.home = Value::Home::kArena;
+    } else {
+      value.home = Value::Home::kTile;
     }
   }
 }
 
-// The arena holds, as long as they are needed, what later groups read.
+bool Partition::is_read_later(const Value& value) const {
+  return value.last_reader >= 0 && operators_[value.last_reader]->group != operators_[value.writer]->group;
+}
+
+// The arena holds, as long as they are needed, what later groups read and what has parts.
 bool Partition::plan_arena() {
   int count = 0;
   for (int i = 0; i < value_count_; ++i) {
     const Value& value = values_[i];
     if (value.home != Value::Home::kArena) continue;
-    blocks_[count++] = {operators_[value.writer]->group, operators_[value.last_reader]->group, bytes_of(value), 0};
+    const int last = max(value.last_reader, value.writer);
+    blocks_[count++] = {operators_[value.writer]->group, operators_[last]->group, bytes_of(value), 0};
   }
   const int64_t bytes = plan(blocks_.data(), count);
   if (bytes < 0 || !arena_.allocate(bytes)) return false;
@@ -330,7 +337,8 @@ bool Partition::plan_scratch() {
   for (int i = 0; i < group_count_; ++i) {
     Group& group = groups_[i];
     const int64_t unit = operators_[group.first]->unit;
-    group.block = ceil_div(settings_->kernels->block_pixels, unit);
+    const bool has_parts = operators_[group.first]->parts() > 0;
+    group.block = has_parts ? 1 : ceil_div(settings_->kernels->block_pixels, unit);
     const int64_t probed = ceil_div(kProbedTile, unit);
     if (!plan_tile(&group, probed)) return false;
     const int64_t fitting = max(tile_bytes_ / max<int64_t>(group.scratch / probed, 1) / group.block, int64_t{1});

@@ -33,7 +33,7 @@ class Partition {
 
  private:
   // Operators that run tile by tile: operators_[first] to operators_[last].  Tiles are of whole units, of which every
-  // operator's output has as many (Operator::unit says how many pixels they are).
+  // operator's output has as many (Operator::unit says how many pixels they are); or of parts, of an operator by itself.
   struct Group {
     int first = 0;
     int last = 0;
@@ -65,6 +65,7 @@ class Partition {
   bool enlarge_units(Group* group, int64_t factor);
   void form_chains();
   void find_homes();
+  bool is_read_later(const Value& value) const;
   bool plan_arena();
   bool plan_scratch();
   bool plan_tile(Group* group, int64_t units);

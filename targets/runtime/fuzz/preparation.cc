@@ -258,9 +258,15 @@ int make_builtin_options(int32_t code, Bytes* bytes, uint8_t* target) {
                                                      bytes->number(),
                                                      bytes->number()};
       return 3;
+    case abi::kBuiltinFullyConnected:
+      *reinterpret_cast<abi::FullyConnectedParams*>(target) = {activation(), 0, bytes->below(2) == 0};
+      return 3;
+    case abi::kBuiltinMean: *reinterpret_cast<abi::ReducerParams*>(target) = {bytes->below(2) == 0}; return 2;
     case abi::kBuiltinPadV2:
     case abi::kBuiltinSplitV: return 3;
     case abi::kBuiltinRelu6:
+    case abi::kBuiltinHardSwish:
+    case abi::kBuiltinLogistic:
     case abi::kBuiltinLeakyRelu:
     case abi::kBuiltinAbs: return 1;
     default: return 2;
@@ -275,7 +281,8 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
       abi::kBuiltinPad,    abi::kBuiltinPadV2,        abi::kBuiltinReshape,      abi::kBuiltinSplit,
       abi::kBuiltinSplitV, abi::kBuiltinStridedSlice, abi::kBuiltinTranspose,    abi::kBuiltinReverseV2,
       abi::kBuiltinAbs,    abi::kBuiltinSpaceToDepth, abi::kBuiltinDepthToSpace, abi::kBuiltinAveragePool2d,
-      abi::kBuiltinDiv,    abi::kBuiltinMaxPool2d,    abi::kBuiltinConv2d};
+      abi::kBuiltinDiv,    abi::kBuiltinMaxPool2d,    abi::kBuiltinConv2d,       abi::kBuiltinFullyConnected,
+      abi::kBuiltinMean,   abi::kBuiltinLogistic,     abi::kBuiltinHardSwish};
   constexpr unsigned kBuiltins = sizeof(builtins) / sizeof(builtins[0]);
   abi::Node& node = graph->nodes[index];
   abi::Registration& registration = graph->registrations[index];

@@ -131,6 +131,10 @@ void Interpreter::read_options(const FileOperator& op, Options* options) {
     case code::kSub:
     case code::kMul:
     case code::kDiv: options->arithmetic = {activation(0)}; break;
+    case code::kFullyConnected:
+      options->fully_connected = {activation(0), table.number<int8_t>(1, 0), table.number<uint8_t>(2, 0) != 0};
+      break;
+    case code::kMean: options->reducer = {table.number<uint8_t>(0, 0) != 0}; break;
     case code::kLeakyRelu: options->leaky_relu = {table.number<float>(0, 0)}; break;
     case code::kSpaceToDepth:
     case code::kDepthToSpace: options->block = {table.number<int32_t>(0, 0)}; break;

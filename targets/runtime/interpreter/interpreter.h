@@ -50,6 +50,8 @@ class Interpreter {
     abi::ConcatenationParams concatenation;
     abi::ConvParams convolution;
     abi::PoolParams pool;
+    abi::FullyConnectedParams fully_connected;
+    abi::ReducerParams reducer;
   };
 
   bool make(const void* file, size_t size, int threads);

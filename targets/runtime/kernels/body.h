@@ -11,12 +11,13 @@
 //   store_bytes                for products of integers (integer_gemm.h)
 //
 // Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h,
-// float_gemm.h and integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that file's
-// namespace: every instruction set compiles its own copy.
+// float_gemm.h, gates.h and integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that
+// file's namespace: every instruction set compiles its own copy.
 #pragma once
 
 #include "elementwise.h"
 #include "float_gemm.h"
+#include "gates.h"
 #include "integer_gemm.h"
 #include "outputs.h"
 
@@ -142,6 +143,8 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           quantize,
           threshold,
           run_chain,
+          hard_swish,
+          logistic,
           add_counts,
           multiply_add,
           float_gemm,

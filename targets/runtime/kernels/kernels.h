@@ -197,6 +197,10 @@ struct Kernels {
   // reads may be what an earlier one has written.
   void (*run_chain)(const Operand& x, const ChainStep* steps, int count, int64_t pixels, int64_t channels);
 
+  // y = x · clamp(x + 3, 0, 6) / 6;  y = 1 / (1 + e⁻ˣ)
+  void (*hard_swish)(const float* x, float* y, int64_t size);
+  void (*logistic)(const float* x, float* y, int64_t size);
+
   // sums += terms;  y += multiplier · sums
   void (*add_counts)(const int32_t* terms, int32_t* sums, int64_t size);
   void (*multiply_add)(const float* multiplier, const int32_t* sums, float* y, int64_t size);

@@ -73,8 +73,11 @@ def delegates(runner: LitertRunner) -> int:
     return sum(node["op_name"] == "DELEGATE" for node in runner._interpreter._get_ops_details())
 
 
-def assert_taken(case: Case) -> None:
-    """The operator is in one partition with the signs in front and behind, and its outputs are the stock ones."""
+def assert_taken(case: Case, close: float = 0) -> None:
+    """The operator is in one partition with the signs in front and behind, and its outputs are the stock ones.
+
+    close: how far they may be from these, as a share of the largest.
+    """
     wanted = LitertRunner(case.file(None), delegate=False).run(case.inputs())
     content = case.file([array.shape for array in wanted])
     signs = [bitpack(np.where(array < 0, -1.0, 1.0)) for array in (case.x, *wanted)]
@@ -83,7 +86,11 @@ def assert_taken(case: Case) -> None:
             runner = LitertRunner(content, threads, kernel=kernel)
             assert delegates(runner) == 1, case.name
             for found, expected in zip(runner.run(case.inputs()), [*wanted, *signs], strict=True):
-                np.testing.assert_array_equal(found, expected, f"{case.name} {case.x.shape} {kernel}")
+                message = f"{case.name} {case.x.shape} {kernel}"
+                if close and found.dtype == np.float32:
+                    np.testing.assert_allclose(found, expected, 0, close * np.abs(expected).max(), err_msg=message)
+                else:
+                    np.testing.assert_array_equal(found, expected, message)
 
 
 def floats(rng: Rng, shape: tuple[int, ...]) -> Array:
@@ -126,6 +133,38 @@ def test_functions(name: str) -> None:
     for shape in SHAPES:
         make = FUNCTIONS[name]
         assert_taken(Case(name, 4 * floats(rng, shape), options=make() if make else None))
+
+
+LAST_BITS = 3e-7
+
+
+def test_gates() -> None:
+    rng = np.random.default_rng(10)
+    for shape in [*SHAPES, (2, 35)]:
+        x = 5 * floats(rng, shape)
+        x.flat[:6] = [np.inf, -np.inf, 88.5, -86, 0, -0.0]
+        assert_taken(Case("LOGISTIC", x), LAST_BITS)
+        assert_taken(Case("HARD_SWISH", 2 * floats(rng, shape), options=schema.HardSwishOptionsT()), LAST_BITS)
+
+
+def test_means_of_maps() -> None:
+    rng = np.random.default_rng(11)
+    for shape in [*SHAPES, (2, 1, 1, 5), (1, 5, 3, 32), (1, 4, 4, 100)]:
+        for axes, keeps in ([1, 2], True), ([2, 1], False), ([-2, -3], False):
+            options = schema.ReducerOptionsT()
+            options.keepDims = keeps
+            assert_taken(Case("MEAN", 1 + floats(rng, shape), numbers(axes), options=options), 1e-5)
+
+
+def test_products_with_a_matrix() -> None:
+    rng = np.random.default_rng(12)
+    for shape, outputs in [((1, 40), 3), ((1, 64), 150), ((7, 33), 1), ((40, 65), 70), ((2, 3, 3, 12), 34)]:
+        for depth in {shape[-1], int(np.prod(shape[1:]))}:
+            options = schema.FullyConnectedOptionsT()
+            options.fusedActivationFunction = int(rng.integers(4))
+            options.keepNumDims = depth == shape[-1]
+            others = [floats(rng, (outputs, depth)), floats(rng, (outputs,))]
+            assert_taken(Case("FULLY_CONNECTED", floats(rng, shape), others, options=options), 1e-5)
 
 
 def test_slopes() -> None:
