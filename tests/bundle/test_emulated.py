@@ -22,6 +22,7 @@ from bnncc.runtime import Platform
 from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
+from tests.targets.interpreter.native import InterpreterRunner
 from tests.targets.runtime import sysroot
 from tests.wheels.quick_wheel import write_wheel
 
@@ -154,6 +155,19 @@ def test_the_program_for_android_checks_and_measures(phone: Phone, threads: str)
     assert "same class        64 of 64 images" in done.stdout
     assert "same outputs      64 of 64 images" in done.stdout
     assert "median of 3 runs" in done.stdout
+
+
+def test_layers_in_int8_compute_there_what_they_compute_here(phone: Phone, tmp_path: Path) -> None:
+    """From a picture's bytes to logits, to the bit."""
+    content = example.integer_content()
+    images = example.images()[:64].transpose(0, 2, 3, 1)
+    runner = InterpreterRunner(content)
+    (tmp_path / "model.tflite").write_bytes(content)
+    np.save(tmp_path / "check_images.npy", images)
+    np.save(tmp_path / "check_outputs.npy", np.concatenate([runner.run([image[None]])[0] for image in images]))
+    done = phone.run("--check", "--model", tmp_path / "model.tflite")
+    assert done.returncode == 0, done.stderr
+    assert "largest error     0.0e+00" in done.stdout
 
 
 def test_the_program_for_android_prints_classes(phone: Phone, tmp_path: Path) -> None:
