@@ -146,7 +146,8 @@ def compile_in_int8(
     layer to be kept in float is none, or no layer can run in int8.
     """
     options = replace(options, integers=Integers(calibration.keep_float))
-    floats = compile_traced(traced, target, options)
+    runner = PassRunner(options.dump_dir, options.compare_passes)
+    floats = compile_traced(traced, target, options, runner)
     inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
     count = passes_over(calibration.method)
     exponents = {}
@@ -156,7 +157,7 @@ def compile_in_int8(
     measured = time.perf_counter() - start
     if exponents:
         options = replace(options, integers=Integers(calibration.keep_float, exponents=exponents))
-        floats = compile_traced(traced, target, options)
+        floats = _balanced(floats, options, runner)
     start = time.perf_counter()
     integers = ranges_of(floats, inputs, calibration.method, _part(progress, 1, count + 1))
     if integers.inputs < FEWEST_INPUTS:
@@ -170,6 +171,27 @@ def compile_in_int8(
     return replace(floats, content=content, options=options, seconds=seconds)
 
 
+def _balanced(floats: CompiledModel, options: Options, runner: PassRunner) -> CompiledModel:
+    """A compiled network with its channels balanced as `options.integers` says.
+
+    That is the last of the passes, so it runs on the graph that the others, by this runner, have left.
+    """
+    assert options.integers is not None
+    start = time.perf_counter()
+    runner.run(floats.graph, [balancing_channels(options.integers.exponents)])
+    passed = time.perf_counter()
+    content = _emit(floats.graph, floats.traced, floats.target, options)
+    seconds = {
+        **floats.seconds,
+        "passes": floats.seconds["passes"] + passed - start,
+        "emit": floats.seconds["emit"] + time.perf_counter() - passed,
+    }
+    layers = binary_layers(floats.graph.graph)
+    return replace(
+        floats, content=content, layers=layers, options=options, seconds=seconds, pass_seconds=runner.seconds
+    )
+
+
 def _part(progress: Progress | None, passed: int, passes: int) -> Progress | None:
     """What is told of the passes over the data that come behind the first `passed` of so many."""
     if progress is None:
@@ -177,9 +199,13 @@ def _part(progress: Progress | None, passed: int, passes: int) -> Progress | Non
     return lambda done, total: progress(passed * total + done, passes * total)
 
 
-def compile_traced(traced: TracedModel, target: Target, options: Options) -> CompiledModel:
+def compile_traced(
+    traced: TracedModel, target: Target, options: Options, runner: PassRunner | None = None
+) -> CompiledModel:
     """Run the passes on a copy of the traced graph, with the inputs and outputs that the options name, and emit the
     file.
+
+    runner: by which they run, where others are to follow.
     """
     start = time.perf_counter()
     network, traced = traced, with_boundary(traced, options)
@@ -189,7 +215,7 @@ def compile_traced(traced: TracedModel, target: Target, options: Options) -> Com
     if options.sign_of_zero is SignOfZero.ZERO:
         mark_inputs(model.graph)
     _check_disabled(options)
-    runner = PassRunner(options.dump_dir, options.compare_passes)
+    runner = runner or PassRunner(options.dump_dir, options.compare_passes)
     steps = configured(
         PIPELINE,
         target.cost,

@@ -133,12 +133,20 @@ def without_versions(content: bytes) -> bytes:
 
 
 def run(
-    abi: str, root: Path, libraries: Path, program: Path, arguments: Sequence[str]
+    abi: str,
+    root: Path,
+    libraries: Path,
+    program: Path,
+    arguments: Sequence[str],
+    processor: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program for Android on `root` of `make_glibc`, with `libraries`, the folder of `make_libraries`."""
+    """Run a program for Android on `root` of `make_glibc`, with `libraries`, the folder of `make_libraries`.
+
+    processor: of qemu's names, instead of the machine's own.
+    """
     emulation = EMULATIONS[abi]
     machine = sysroot.MACHINES[emulation.machine]
     search = ":".join(map(str, (libraries, root / "lib" / emulation.triplet, root / "usr" / "lib" / emulation.triplet)))
     command = [machine.qemu, "-L", str(root), "-E", f"LD_LIBRARY_PATH={search}", str(program), *arguments]
-    environment = {**os.environ, "QEMU_CPU": machine.processor}
+    environment = {**os.environ, "QEMU_CPU": processor or machine.processor}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

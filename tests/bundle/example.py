@@ -53,6 +53,22 @@ def content(padding: Padding = Padding.ONE_PADDED, ends: Ends = Ends()) -> bytes
     ).content
 
 
+@functools.cache
+def integer_content() -> bytes:
+    """The network with its float layers in int8, from bytes to floats."""
+    options = Options(preprocessing=Preprocessing(pixels="0..255"), input_type=ValueType.UINT8)
+    network = f"{EXAMPLE / 'net.py'}:make_net"
+    return bnncc.compile(
+        network,
+        weights=EXAMPLE / "net.pth",
+        input_shapes=["1x1x28x28"],
+        target="raspberry-pi-4",
+        options=options,
+        calibrate=images()[:100],
+        calibration="min-max",
+    ).content
+
+
 def write_model(folder: Path, padding: Padding = Padding.ONE_PADDED, ends: Ends = Ends()) -> Path:
     path = folder / "fashion.tflite"
     path.write_bytes(content(padding, ends))

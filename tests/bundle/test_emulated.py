@@ -26,6 +26,7 @@ from bnncc.targets import find_target
 from tests.bundle import android_emulation, example
 from tests.bundle.elf import MACHINES, Elf, assert_that_it_loads_on_pages_of_16_kib, elf
 from tests.needs import SYSROOTS, debian, need, need_zig, needs, needs_sysroots
+from tests.targets.interpreter.native import InterpreterRunner
 from tests.targets.runtime import sysroot
 from tests.wheels.quick_wheel import write_wheel
 
@@ -132,9 +133,12 @@ class Phone:
     root: Path
     bundle: Path
 
-    def run(self, *arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: object, folder: Path | None = None, processor: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         program = (folder or self.folder) / "bnncc_run"
-        return android_emulation.run(self.abi, self.root, self.libraries, program, [str(part) for part in arguments])
+        words = [str(part) for part in arguments]
+        return android_emulation.run(self.abi, self.root, self.libraries, program, words, processor)
 
 
 @pytest.fixture(scope="module", params=["android-arm64", "android-armv7"])
@@ -187,6 +191,20 @@ def test_the_program_for_android_checks_and_measures(phone: Phone, threads: str)
     assert "same class        64 of 64 images" in done.stdout
     assert "same outputs      64 of 64 images" in done.stdout
     assert "median of 3 runs" in done.stdout
+
+
+def test_layers_in_int8_compute_there_what_they_compute_here(phone: Phone, tmp_path: Path) -> None:
+    """From a picture's bytes to logits, to the bit; on a core with dot products of bytes as well."""
+    content = example.integer_content()
+    images = example.images()[:64].transpose(0, 2, 3, 1)
+    runner = InterpreterRunner(content)
+    (tmp_path / "model.tflite").write_bytes(content)
+    np.save(tmp_path / "check_images.npy", images)
+    np.save(tmp_path / "check_outputs.npy", np.concatenate([runner.run([image[None]])[0] for image in images]))
+    for processor in ("cortex-a72", "cortex-a76") if phone.abi == "arm64-v8a" else ("cortex-a7",):
+        done = phone.run("--check", "--model", tmp_path / "model.tflite", processor=processor)
+        assert done.returncode == 0, done.stderr
+        assert "largest error     0.0e+00" in done.stdout
 
 
 def test_the_program_for_android_prints_classes(phone: Phone, tmp_path: Path) -> None:

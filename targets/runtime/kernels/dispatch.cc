@@ -26,6 +26,9 @@ extern const Kernels kTable;
 namespace neon_a72 {
 extern const Kernels kTable;
 }
+namespace neon_a76 {
+extern const Kernels kTable;
+}
 #elif defined(__arm__) && defined(__ARM_NEON)
 namespace neon {
 extern const Kernels kTable;
@@ -99,7 +102,11 @@ const Kernels* const* available_kernels() {
 #elif defined(__aarch64__)
   static const Kernels* const kInOrder[] = {&neon_a53::kTable, &neon_a72::kTable, &portable::kTable, nullptr};
   static const Kernels* const kOutOfOrder[] = {&neon_a72::kTable, &neon_a53::kTable, &portable::kTable, nullptr};
-  return is_in_order_core() ? kInOrder : kOutOfOrder;
+  static const Kernels* const kWithDots[] = {&neon_a76::kTable, &neon_a72::kTable, &neon_a53::kTable,
+                                             &portable::kTable, nullptr};
+  constexpr unsigned long kHwcapDotProduct = 1ul << 20;
+  if (is_in_order_core()) return kInOrder;
+  return system::hardware_features() & kHwcapDotProduct ? kWithDots : kOutOfOrder;
 #elif defined(__arm__) && defined(__ARM_NEON)
   static const Kernels* const kKernels[] = {&neon::kTable, &portable::kTable, nullptr};
   constexpr unsigned long kHwcapNeon = 1ul << 12;

@@ -13,6 +13,8 @@ namespace {
 
 #include "compiler_schedule.h"
 
+#include "neon_pairs.h"
+
 #include "panels.h"
 
 #include "body.h"

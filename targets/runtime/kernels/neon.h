@@ -94,5 +94,3 @@ inline float32x4_t add_product_with(float32x4_t sums, float32x4_t w, float32x4_t
 #endif
 inline float32x4_t larger(float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }
 inline float32x4_t smaller(float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }
-
-#include "neon_integers.h"

@@ -27,6 +27,8 @@ inline void in_order(Bits (&x)[6]) {
 inline void in_order(Bits (&x)[4]) { asm volatile("" : "+w"(x[0]), "+w"(x[1]), "+w"(x[2]), "+w"(x[3])); }
 inline void in_order(Bits& x, Bits& y) { asm volatile("" : "+w"(x), "+w"(y)); }
 
+#include "neon_pairs.h"
+
 #include "panels.h"
 
 #include "body.h"

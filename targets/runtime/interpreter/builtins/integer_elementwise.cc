@@ -11,6 +11,24 @@ int8_t bounded(int32_t x, const IntegerOutput& output) {
   return static_cast<int8_t>(min(max(x + output.zero_point, output.least), output.most));
 }
 
+// Bytes are looked up with no other pointers about than these: a byte that is written could be a part of any object.
+//
+// y[i, c] = tables[c, x[i, c]], c < channels, of whole pixels.
+void look_up(const uint8_t* __restrict x, int64_t size, const uint8_t* __restrict tables, int64_t channels,
+             uint8_t* __restrict y) {
+  if (channels == 1) {
+    for (int64_t i = 0; i < size; ++i) y[i] = tables[x[i]];
+    return;
+  }
+  for (int64_t c = 0; c < channels; ++c, tables += 256) {
+    for (int64_t i = c; i < size; i += channels) y[i] = tables[x[i]];
+  }
+}
+
+void flip(const uint8_t* __restrict x, int64_t size, uint8_t* __restrict y) {
+  for (int64_t i = 0; i < size; ++i) y[i] = x[i] ^ 0x80;
+}
+
 // Integers of one scale as those of another.
 class Rescale : public Builtin {
  public:
@@ -54,11 +72,11 @@ class Rescale : public Builtin {
     uint8_t* const y = call.output<uint8_t>(0);
     call.team().run(ceil_div(size_, kTask), [&](int64_t task, int) {
       const int64_t begin = task * kTask;
-      const int64_t end = min(begin + kTask, size_);
+      const int64_t size = min(kTask, size_ - begin);
       if (flips_) {
-        for (int64_t i = begin; i < end; ++i) y[i] = x[i] ^ 0x80;
+        flip(x + begin, size, y + begin);
       } else {
-        for (int64_t i = begin; i < end; ++i) y[i] = table_[x[i]];
+        look_up(x + begin, size, table_, 1, y + begin);
       }
     });
   }
@@ -114,7 +132,7 @@ class IntegerSum : public Builtin {
     const uint8_t* const a = call.input<uint8_t>(0);
     const uint8_t* const b = call.input<uint8_t>(1);
     int8_t* const y = call.output<int8_t>(0);
-    if (numbers_ > 0) return look_up(call.team(), constant_ == 0 ? b : a, y);
+    if (numbers_ > 0) return add_constant(call.team(), constant_ == 0 ? b : a, reinterpret_cast<uint8_t*>(y));
     const int64_t a_step = loop_.inner_stride(0);
     const int64_t b_step = loop_.inner_stride(1);
     loop_.run(call.team(), [&](const int64_t* offsets, int64_t size) {
@@ -145,7 +163,8 @@ class IntegerSum : public Builtin {
     if (!results_.allocate(numbers * 256)) return setup.fail("out of memory");
     for (int64_t i = 0; i < numbers; ++i) {
       for (int64_t q = 0; q < 256; ++q) {
-        results_[i * 256 + q] = bounded(scaled(terms_[constant][given[i]] + terms_[1 - constant][q], factor), output);
+        const int32_t sum = terms_[constant][given[i]] + terms_[1 - constant][q];
+        results_[i * 256 + q] = static_cast<uint8_t>(bounded(scaled(sum, factor), output));
       }
     }
     numbers_ = numbers;
@@ -153,13 +172,11 @@ class IntegerSum : public Builtin {
     return true;
   }
 
-  void look_up(const Team& team, const uint8_t* x, int8_t* y) const {
-    const int64_t block = kBlock / numbers_ * numbers_;
+  void add_constant(const Team& team, const uint8_t* x, uint8_t* y) const {
+    const int64_t block = kBlock * numbers_;
     team.run(ceil_div(size_, block), [&](int64_t task, int) {
-      const int64_t end = min((task + 1) * block, size_);
-      for (int64_t i = task * block; i < end; i += numbers_) {
-        for (int64_t c = 0; c < numbers_; ++c) y[i + c] = results_[c * 256 + x[i + c]];
-      }
+      const int64_t begin = task * block;
+      look_up(x + begin, min(block, size_ - begin), results_.data(), numbers_, y + begin);
     });
   }
 
@@ -173,7 +190,7 @@ class IntegerSum : public Builtin {
   decltype(Kernels::requantize) requantize_ = nullptr;
   int64_t numbers_ = 0;  // of the constant whose results are tabulated; 0: none
   int constant_ = 0;
-  Array<int8_t> results_;  // [numbers, 256], by the bits of a byte
+  Array<uint8_t> results_;  // [numbers, 256], by the bits of a byte
   int64_t size_ = 0;
   Loop loop_;
 };

@@ -1,9 +1,9 @@
 // Products of 8-bit integers: a pair of a row's numbers, to all lanes, meets the pairs of weights of four outputs, and so
 // does the next pair.  As no weight is -128, the sum of two products fits into 16 bits, 2 · 127 · 128 < 2^15; the two sums
-// of an output lie side by side and are added to its 32 bits.  Included by neon.h.
+// of an output lie side by side and are added to its 32 bits.
 #pragma once
 
-#include "requantize.h"
+#include "vectors.h"
 
 using Number = int8_t;
 #if defined(__aarch64__)
@@ -67,28 +67,4 @@ inline __attribute__((always_inline)) void add_products(const int8_t* x, int64_t
   }
 }
 
-// The rounding shift's ties go upwards: a negative number is made less by 1 before.
-inline Ints scaled_twice(Ints x, Ints multiplier, Ints right) {
-  const int32x4_t high = vqrdmulhq_s32(x, multiplier);
-  return vrshlq_s32(vsraq_n_s32(high, high, 31), vnegq_s32(right));
-}
-
-inline Ints scaled_any(Ints x, const Factors& factors) {
-  const int32x4_t shifted = vshlq_s32(x, factors.left), left = vnegq_s32(factors.right);
-  const int32x4_t high = vbslq_s32(vreinterpretq_u32_s32(factors.rounds), vqrdmulhq_s32(shifted, factors.multiplier),
-                                   vqdmulhq_s32(shifted, factors.multiplier));
-  const int32x4_t less = vshrq_n_s32(vandq_s32(vandq_s32(high, left), factors.away), 31);
-  return vrshlq_s32(vqaddq_s32(high, less), left);
-}
-
-// What does not fit into 16 bits is beyond the bounds, whatever the zero point is.
-inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& requantization, int8_t* y) {
-  const int16x8_t zero_point = vdupq_n_s16(static_cast<int16_t>(requantization.zero_point));
-  const int8x8_t least = vdup_n_s8(static_cast<int8_t>(requantization.least));
-  const int8x8_t most = vdup_n_s8(static_cast<int8_t>(requantization.most));
-#pragma GCC unroll 2
-  for (int v = 0; v < kIntegerVectors; v += 2) {
-    const int16x8_t wide = vqaddq_s16(vcombine_s16(vqmovn_s32(x[v]), vqmovn_s32(x[v + 1])), zero_point);
-    vst1_s8(y + v * kLanes, vmin_s8(vmax_s8(vqmovn_s16(wide), least), most));
-  }
-}
+#include "neon_requantize.h"
