@@ -1,9 +1,9 @@
 """How much an installation of bnncc takes, and how soon a command answers: an earlier revision's, and HEAD's.
 
-Each is installed by pip into an environment of its own, at the versions of its own constraints.txt where those are no
-older than its requirements.  The size is that of all files that pip wrote, but for PyTorch and what it alone requires
-(CUDA's libraries on Linux, where the index has no other), which both have in common.  `bnncc inspect` is run in turns;
-its CPU time, user's and system's, is the least.
+Each is installed by pip into an environment of its own, with what is newest of what its requirements allow, but for
+PyTorch, whose version is that of its constraints.txt.  The size is that of all files that pip wrote, without byte code,
+but for PyTorch and what that requires (CUDA's libraries on Linux, where the index has no other), which both have in
+common.  `bnncc inspect` is run in turns; its CPU time, user's and system's, is the least.
 
     python benchmarks/installed.py REVISION [--runs N]
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ROOT / "examples" / "fashion_mnist"
 COMPILE = ("compile", f"{NETWORK}/net.py:make_net", "--weights", f"{NETWORK}/net.pth", "--input-shape", "1x1x28x28")
-# Of PyTorch alone.
+# PyTorch, and what it requires.
 TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*|sympy|mpmath|networkx|filelock|fsspec|setuptools")
 PIP = re.compile(r"pip")
 
@@ -35,7 +35,10 @@ def install(tree: Path, folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     pip = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run([*pip, "--constraint", tree / "constraints.txt", tree], check=True)
+    constraints = (tree / "constraints.txt").read_text().splitlines()
+    pins = folder / "constraints.txt"
+    pins.write_text("\n".join(line for line in constraints if line.startswith("torch==")))
+    subprocess.run([*pip, "--constraint", pins, tree], check=True)
     return programs
 
 
@@ -87,7 +90,7 @@ def main() -> None:
         print(f"{side}: {total / 1e6:.1f} MB without PyTorch; bnncc inspect: {seconds[side]:.2f} s of CPU")
         print("   ", ", ".join(f"{one} {size / 1e6:.1f}" for one, size in list(sizes[side].items())[:8]))
     earlier, now = (sum(sizes[side].values()) for side in sides)
-    print(f"size {now / earlier:.2f}, CPU time {seconds['this tree'] / seconds[arguments.revision]:.2f} of it")
+    print(f"size {now / earlier:.2f}, CPU time {seconds['HEAD'] / seconds[arguments.revision]:.2f} of it")
 
 
 if __name__ == "__main__":
