@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from itertools import chain
 
@@ -12,6 +13,7 @@ from tests.conformance.form import EmittedForm, Form, emitted
 TABLES = (elementwise, activations, windowed, products, moves, binary, quantized)
 
 
+@functools.cache
 def all_forms() -> list[Form]:
     """In the tables' order; no two have one title."""
     forms = list(chain.from_iterable(table.forms() for table in TABLES))

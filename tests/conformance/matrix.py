@@ -14,7 +14,7 @@ import numpy as np
 from bnncc.ir.evaluate import Array
 from tests.conformance import avoided, environments, values
 from tests.conformance.avoided import AvoidedForm
-from tests.conformance.batch import Outcome, run_batch
+from tests.conformance.batch import SECONDS_A_FORM, Outcome, run_batch
 from tests.conformance.beside import with_signs
 from tests.conformance.environments import Environment
 from tests.conformance.form import EmittedForm, Form
@@ -25,6 +25,8 @@ from tests.targets.tflite.compare import to_file
 
 # What a form's one result is called where there is none for each kind of values.
 ALL = "all"
+# Under emulation it takes a minute to read all forms.
+EMULATED_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def run(environment: Environment, cases: Sequence[Case], folder: Path, digest: s
     results: dict[str, dict[str, dict[str, int]]] = {}
     for xnnpack, threads in environments.configurations(environment):
         command = environments.command(environment, folder, xnnpack, threads, library if environment.delegate else "")
-        outcomes = run_batch(command, forms, len(cases) + len(others), environments.variables(environment))
+        seconds = EMULATED_SECONDS if environment.machine else SECONDS_A_FORM
+        outcomes = run_batch(command, forms, len(cases) + len(others), environments.variables(environment), seconds)
         own: dict[str, dict[str, int]] = {
             case.form.title: {kind: int(verdict) for kind, verdict in verdicts_of(case, outcome).items()}
             for case, outcome in zip(cases, outcomes, strict=False)

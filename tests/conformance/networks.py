@@ -101,13 +101,13 @@ def share(subject: Subject, outcome: Outcome) -> float | str:
     for wanted, found in zip(subject.wanted, outcome.outputs, strict=True):
         if found is None or [array.shape for array in wanted] != [array.shape for array in found]:
             return "other outputs"
-        pairs += [(_classes(one), _classes(other)) for one, other in zip(wanted, found, strict=True)]
+        pairs += [(_classes(one), _classes(other)) for one, other in zip(wanted, found, strict=True) if one.ndim]
     equal = sum(np.count_nonzero(one == other) for one, other in pairs)
     return float(equal / sum(one.size for one, _ in pairs))
 
 
 def _classes(array: Array) -> Array:
-    return np.asarray(array.argmax(axis=-1)) if array.dtype.kind == "f" and array.ndim else array
+    return np.asarray(array.argmax(axis=-1)) if array.dtype.kind == "f" else array
 
 
 def is_right(subject: Subject, found: float | str) -> bool:
