@@ -23,6 +23,7 @@ constexpr bool kInterleaves = false;
 constexpr int kPixels = 5;
 constexpr int64_t kRun = INT32_MAX;
 constexpr int64_t kShortWords = 2;
+constexpr int64_t kMostWords = INT64_MAX;
 constexpr bool kUsesTables = false;
 
 using Bits = __m512i;
@@ -42,10 +43,10 @@ inline Bits accumulate(Bits counters, Bits x) {
 
 #include "compiler_schedule.h"
 
-inline auto widen(Bits counters) {
-  typedef int32_t Ints __attribute__((vector_size(64)));
-  return reinterpret_cast<Ints>(counters);
-}
+typedef int32_t Wide __attribute__((vector_size(64)));
+inline Wide widen(Bits counters) { return reinterpret_cast<Wide>(counters); }
+inline Wide widen_onto(Wide sums, Bits counters) { return sums + widen(counters); }
+inline Wide finish(Wide sums) { return sums; }
 
 inline uint32_t sign_word(const float* x) {
   const __m512 most = _mm512_set1_ps(kLargestNegative);

@@ -106,6 +106,7 @@ inline __attribute__((always_inline)) void take_step(const ChainStep& step, int6
 // How far ahead of what is written the cache is told to make room, in floats.  Stores wait in order, and so hold up all
 // that follows them where a map is larger than the second-level cache.
 constexpr int64_t kPrefetched = 256;
+constexpr int64_t kLineFloats = 16;  // of the cache
 
 struct Chain {
   Operand x;
@@ -125,7 +126,7 @@ inline void run_block(const Chain& chain, int64_t pixel, int64_t channel) {
     float* const y = step->y + pixel * chain.channels + channel;
 #pragma GCC unroll 8
     for (int i = 0; i < kBlock; ++i) {
-      __builtin_prefetch(y + i * lanes_of<T> + kPrefetched, 1);
+      if (i * lanes_of<T> % kLineFloats == 0) __builtin_prefetch(y + i * lanes_of<T> + kPrefetched, 1);
       store(x[i], y + i * lanes_of<T>);
     }
   }

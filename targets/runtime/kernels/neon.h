@@ -13,6 +13,7 @@ constexpr int kVectors = 2;  // 8 counters of 16 registers
 constexpr int kPixels = 4;
 constexpr int64_t kRun = 31;
 constexpr int64_t kShortWords = 0;
+constexpr int64_t kMostWords = UINT16_MAX / 16;
 constexpr bool kUsesTables = false;
 
 using Bits = uint32x4_t;
@@ -28,15 +29,33 @@ inline void broadcast(const uint32_t* words, [[maybe_unused]] int64_t stride, Bi
 #endif
 }
 
+#if defined(__aarch64__)
+// kWords words, 4 or 2, of each of four pixels, side by side.
+template <int kWords>
+inline void interleave(const uint32_t* from, int64_t step, uint32_t* to) {
+  if constexpr (kWords == 4) {
+    const uint32x4x4_t four = {
+        {vld1q_u32(from), vld1q_u32(from + step), vld1q_u32(from + 2 * step), vld1q_u32(from + 3 * step)}};
+    vst4q_u32(to, four);
+  } else {
+    const uint32x2x4_t four = {
+        {vld1_u32(from), vld1_u32(from + step), vld1_u32(from + 2 * step), vld1_u32(from + 3 * step)}};
+    vst4_u32(to, four);
+  }
+}
+#endif
+
 inline Bits popcount(Bits x) { return vreinterpretq_u32_u8(vcntq_u8(vreinterpretq_u8_u32(x))); }
 
 inline Bits accumulate(Bits counters, Bits x) {
   return vreinterpretq_u32_u8(vaddq_u8(vreinterpretq_u8_u32(counters), vreinterpretq_u8_u32(x)));
 }
 
-inline int32x4_t widen(Bits counters) {
-  return vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(vreinterpretq_u8_u32(counters))));
-}
+// Sums of pairs of bytes: of a word they are 16 at most.
+using Wide = uint16x8_t;
+inline Wide widen(Bits counters) { return vpaddlq_u8(vreinterpretq_u8_u32(counters)); }
+inline Wide widen_onto(Wide sums, Bits counters) { return vpadalq_u8(sums, vreinterpretq_u8_u32(counters)); }
+inline int32x4_t finish(Wide sums) { return vreinterpretq_s32_u32(vpaddlq_u16(sums)); }
 
 // Bit i of the result: lane i of masks[i / 4], all ones or all zeros.
 inline uint32_t mask_word(const uint32x4_t* masks) {
@@ -55,15 +74,21 @@ inline uint32_t mask_word(const uint32x4_t* masks) {
   return vget_lane_u32(vreinterpret_u32_u8(eights), 0);
 }
 
+#if defined(__aarch64__)
+inline uint32x4_t are_negative(float32x4_t x) { return vcleq_f32(x, vdupq_n_f32(kLargestNegative)); }
+#else
 // From kLargestNegative down to -∞ the bits rise from 0x80800000 to 0xff800000; NaN is above, all that is positive or 0
-// is another distance away.  Floats are not compared: for 32-bit ARM, whose NEON flushes denormals, GCC 12 does that
-// with scalars.
-inline uint32_t sign_word(const float* x) {
+// is another distance away.  Floats are not compared: for 32-bit ARM, whose NEON flushes denormals, GCC 12 does that with
+// scalars.
+inline uint32x4_t are_negative(float32x4_t x) {
   const uint32x4_t first = vdupq_n_u32(0x80800000u), distance = vdupq_n_u32(0x7f000000u);
+  return vcleq_u32(vsubq_u32(vreinterpretq_u32_f32(x), first), distance);
+}
+#endif
+
+inline uint32_t sign_word(const float* x) {
   uint32x4_t masks[8];
-  for (int i = 0; i < 8; ++i) {
-    masks[i] = vcleq_u32(vsubq_u32(vreinterpretq_u32_f32(vld1q_f32(x + 4 * i)), first), distance);
-  }
+  for (int i = 0; i < 8; ++i) masks[i] = are_negative(vld1q_f32(x + 4 * i));
   return mask_word(masks);
 }
 

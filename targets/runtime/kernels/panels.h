@@ -5,21 +5,27 @@
 //
 // An instruction set defines, before it includes this file, and body.h behind it:
 //   Bits                       a vector of kLanes words
-//   kRun                       how many words the counters may add up before `widen` must empty them
+//   kRun                       how many words the counters may add up before they must be emptied
 //   kVectors                   the widest panel, in vectors
 //   kPixels                    pixels of a block; kPixels · kVectors counters should stay in registers
 //   load(words)                a vector of them
 //   kInterleaves               whether the words of a block's pixels lie side by side, [words, kPixels], so that one
 //                              pointer runs through the block; else each pixel's lie together, [kPixels, words]
+//   interleave<kWords>(from, step, to)
+//                              where kInterleaves: 4 or 2 words of kPixels pixels, `step` apart, in that order
 //   broadcast(words, stride, vectors)
 //                              kPixels words, `stride` apart, each to all lanes of a vector
 //   popcount(x)                the set bits of each lane of x, or of each byte of it
 //   accumulate(counters, x)    adds them to the lane's counters
-//   widen(counters)            the counters of each lane as one integer
+//   Wide                       a vector of sums of counters, wide enough for those of kMostWords words
+//   widen(counters), widen_onto(sums, counters)
+//                              the counters as such sums, alone or added to others
+//   finish(sums)               the sums of each lane as one integer
 //   kBatch                     counters whose operations of one kind go together: all exclusive ors, then all popcounts
 //   in_order(vectors), in_order(vector, vector)
 //                              tells the compiler to keep that order, and that of loads, where its own is worse
 //   kShortWords                filters of up to so many words, of a whole panel, stay in registers (2 at most)
+//   kMostWords                 of a filter
 //   kUsesTables                whether tables may take the place of panels (tables.h)
 #pragma once
 
@@ -48,46 +54,57 @@ inline __attribute__((always_inline)) void count_products(const Bits* activation
   in_order(counters);
 }
 
+// Counts of words [first, last) of a block of pixels and of a panel of kWidth vectors.
+template <int kWidth, int kSize>
+inline __attribute__((always_inline)) void count_run(const uint32_t* patches, int64_t words, const uint32_t* panel,
+                                                     int64_t first, int64_t last,
+                                                     Bits (&counters)[kPixels * kWidth / kSize][kSize]) {
+  for (int64_t word = first; word < last; ++word) {
+    Bits activations[kPixels];
+    broadcast(kInterleaves ? patches + word * kPixels : patches + word, kInterleaves ? 1 : words, activations);
+    Bits filters[kWidth];
+#pragma GCC unroll 8
+    for (int v = 0; v < kWidth; ++v) {
+      filters[v] = load(panel + (word * kWidth + v) * kLanes);
+      if (v % 2 == 1) in_order(filters[v - 1], filters[v]);  // what is used first is not to be loaded last
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < kPixels * kWidth; i += kSize) count_products(activations, filters, i, counters[i / kSize]);
+  }
+}
+
 // Outputs [pixel, channel] of one block of pixels, `pixels` of them real, and one panel of kWidth vectors, `channels`
-// of them real.
-template <int kWidth, typename Output>
+// of them real; kIsOneRun: of kRun words at most, so that the counters need not wait in memory.
+template <bool kIsOneRun, int kWidth, typename Output>
 inline __attribute__((always_inline)) void gemm_block(const uint32_t* patches, int64_t words, const uint32_t* panel,
                                                       int64_t pixel, int64_t pixels, int64_t channel, int64_t channels,
                                                       const Output& output) {
   constexpr int kSize = batch_of(kPixels * kWidth);
-  Ints sums[kPixels][kWidth];
-  constexpr bool kRunsOnce = kRun == INT32_MAX;  // words never are that many
-  for (int64_t first = 0; first == 0 || (!kRunsOnce && first < words); first += kRun) {
+  Wide sums[kPixels][kWidth];
+  for (int64_t first = 0; first == 0 || (!kIsOneRun && first < words); first += kRun) {
     Bits counters[kPixels * kWidth / kSize][kSize] = {};
-    const int64_t last = kRunsOnce || words - first < kRun ? words : first + kRun;
-    for (int64_t word = first; word < last; ++word) {
-      Bits activations[kPixels];
-      broadcast(kInterleaves ? patches + word * kPixels : patches + word, kInterleaves ? 1 : words, activations);
-      Bits filters[kWidth];
-#pragma GCC unroll 8
-      for (int v = 0; v < kWidth; ++v) {
-        filters[v] = load(panel + (word * kWidth + v) * kLanes);
-        if (v % 2 == 1) in_order(filters[v - 1], filters[v]);  // what is used first is not to be loaded last
-      }
-#pragma GCC unroll 24
-      for (int i = 0; i < kPixels * kWidth; i += kSize) count_products(activations, filters, i, counters[i / kSize]);
-    }
+    const int64_t last = kIsOneRun || words - first < kRun ? words : first + kRun;
+    count_run<kWidth>(patches, words, panel, first, last, counters);
 #pragma GCC unroll 8
     for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 8
       for (int v = 0; v < kWidth; ++v) {
-        const Ints wide = widen(counters[(p * kWidth + v) / kSize][(p * kWidth + v) % kSize]);
-        sums[p][v] = first == 0 ? wide : sums[p][v] + wide;
+        const Bits counts = counters[(p * kWidth + v) / kSize][(p * kWidth + v) % kSize];
+        sums[p][v] = first == 0 ? widen(counts) : widen_onto(sums[p][v], counts);
       }
     }
   }
+  // Before anything is stored: for what the compiler knows, a store might change them.
+  typename Output::Constants constants[kWidth];
+#pragma GCC unroll 8
+  for (int v = 0; v < kWidth; ++v) constants[v] = output.constants(channel + v * kLanes);
 #pragma GCC unroll 8
   for (int p = 0; p < kPixels; ++p) {
     if (p >= pixels) break;
     auto* const y = output.y + (pixel + p) * output.stride + channel;
 #pragma GCC unroll 8
     for (int v = 0; v < kWidth; ++v) {
-      const auto value = output.value(sums[p][v], output.constants(channel + v * kLanes));
+      const auto value = output.value(finish(sums[p][v]), constants[v]);
       if ((v + 1) * kLanes <= channels) {
         store(value, y + v * kLanes);
       } else {
@@ -119,7 +136,7 @@ void gemm_short(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output 
       for (int word = 1; word < kWords; ++word) {
         counters = accumulate(counters, popcount(to_all_lanes(gemm.patches[word]) ^ filters[word][v]));
       }
-      store(output.value(widen(counters), constants[v]), y + v * kLanes);
+      store(output.value(finish(widen(counters)), constants[v]), y + v * kLanes);
     }
   }
 }
@@ -136,12 +153,16 @@ void gemm_panel(BinaryGemm gemm, const uint32_t* panel, int64_t channel, Output 
   if constexpr (kShortWords >= 2) {
     if (gemm.words == 2 && is_full) return gemm_short<kWidth, 2>(gemm, panel, channel, output);
   }
+  constexpr bool kRunsOnce = kRun == INT32_MAX;  // words never are that many
+  const bool is_one_run = kRunsOnce || gemm.words <= kRun;
   for (int64_t pixel = 0; pixel < gemm.pixels; pixel += kPixels, gemm.patches += kPixels * gemm.words) {
     const int64_t pixels = gemm.pixels - pixel;
-    if (is_full && pixels >= kPixels) {
-      gemm_block<kWidth>(gemm.patches, gemm.words, panel, pixel, kPixels, channel, kWidth * kLanes, output);
+    if (!is_full || pixels < kPixels) {
+      gemm_block<kRunsOnce, kWidth>(gemm.patches, gemm.words, panel, pixel, pixels, channel, channels, output);
+    } else if (is_one_run) {
+      gemm_block<true, kWidth>(gemm.patches, gemm.words, panel, pixel, kPixels, channel, kWidth * kLanes, output);
     } else {
-      gemm_block<kWidth>(gemm.patches, gemm.words, panel, pixel, pixels, channel, channels, output);
+      gemm_block<kRunsOnce, kWidth>(gemm.patches, gemm.words, panel, pixel, kPixels, channel, kWidth * kLanes, output);
     }
   }
 }
@@ -193,22 +214,39 @@ void copy_rows(const uint32_t* from, int64_t step, const PatchSlice& slice, uint
   }
 }
 
-[[maybe_unused]] void pack_interleaved(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* to) {
+// Defined where kInterleaves.
+template <int kWords>
+void interleave(const uint32_t* from, int64_t step, uint32_t* to);
+
+// A pixel of a block is packed word by word, a whole block four words at a time.
+template <bool kIsInterleaved>
+void pack_blocks(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* to) {
   int64_t lane = slice.first_pixel % kPixels;
-  for (int64_t pixel = 0; pixel < slice.pixels; ++pixel) {
-    for (int64_t word = 0; word < slice.words; ++word) to[word * kPixels + lane] = from == nullptr ? 0 : from[word];
-    if (from != nullptr) from += step;
-    if (++lane == kPixels) {
-      lane = 0;
-      to += kPixels * slice.patch_words;
+  int64_t pixel = 0;
+  while (pixel < slice.pixels) {
+    int64_t word = 0;
+    const bool is_block = lane == 0 && from != nullptr && slice.pixels - pixel >= kPixels;
+    if constexpr (kIsInterleaved) {
+      for (; is_block && word + 4 <= slice.words; word += 4) interleave<4>(from + word, step, to + word * kPixels);
+      for (; is_block && word + 2 <= slice.words; word += 2) interleave<2>(from + word, step, to + word * kPixels);
     }
+    const int64_t packed = is_block ? kPixels : 1;
+    for (; word < slice.words; ++word) {
+      for (int64_t p = 0; p < packed; ++p) {
+        to[word * kPixels + lane + p] = from == nullptr ? 0 : from[p * step + word];
+      }
+    }
+    pixel += packed;
+    if (from != nullptr) from += packed * step;
+    lane = (lane + packed) % kPixels;
+    if (lane == 0) to += kPixels * slice.patch_words;
   }
 }
 
 void pack(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t* patches) {
   if constexpr (kInterleaves) {
     const int64_t block = slice.first_pixel / kPixels * kPixels * slice.patch_words;
-    pack_interleaved(from, step, slice, patches + block + slice.first_word * kPixels);
+    pack_blocks<kInterleaves>(from, step, slice, patches + block + slice.first_word * kPixels);
   } else {
     pack_rows(from, step, slice, patches + slice.first_pixel * slice.patch_words + slice.first_word);
   }
@@ -217,7 +255,6 @@ void pack(const uint32_t* from, int64_t step, const PatchSlice& slice, uint32_t*
 constexpr int64_t kPatchPixels = kPixels;  // whole blocks
 constexpr int64_t kPatchWordBytes = 4;
 constexpr bool kPatchesAreRows = !kInterleaves;
-constexpr int64_t kMostWords = INT64_MAX;
 
 int64_t panel_words(int64_t words, int64_t filters) { return round_up(filters, kLanes) * words; }
 

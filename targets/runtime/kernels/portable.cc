@@ -14,6 +14,7 @@ constexpr bool kInterleaves = false;
 constexpr int kPixels = 2;
 constexpr int64_t kRun = 31;
 constexpr int64_t kShortWords = 0;
+constexpr int64_t kMostWords = INT64_MAX;
 constexpr bool kUsesTables = true;
 
 typedef uint32_t Bits __attribute__((vector_size(16)));
@@ -35,12 +36,14 @@ inline Bits accumulate(Bits counters, Bits x) { return counters + x; }
 
 #include "compiler_schedule.h"
 
-typedef int32_t SignedBits __attribute__((vector_size(16)));
+typedef int32_t Wide __attribute__((vector_size(16)));
 
-inline SignedBits widen(Bits counters) {
+inline Wide widen(Bits counters) {
   const Bits pairs = (counters & 0x00ff00ffu) + ((counters >> 8) & 0x00ff00ffu);
-  return reinterpret_cast<SignedBits>((pairs & 0xffffu) + (pairs >> 16));
+  return reinterpret_cast<Wide>((pairs & 0xffffu) + (pairs >> 16));
 }
+inline Wide widen_onto(Wide sums, Bits counters) { return sums + widen(counters); }
+inline Wide finish(Wide sums) { return sums; }
 
 inline uint32_t sign_word(const float* x) {
   uint32_t word = 0;
