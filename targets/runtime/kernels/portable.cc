@@ -77,9 +77,9 @@ inline void add_products(const Number* x, int64_t, int64_t depth, const Number* 
   static_assert(kRows == 1, "a row at a time");
   for (int64_t k = 0; k < depth; k += kIntegerStep) {
     for (int o = 0; o < kLanes; ++o, panel += kIntegerStep) {
-      int32_t sum = 0;
-      for (int i = 0; i < kIntegerStep; ++i) sum += x[k + i] * panel[i];
-      sums[0][0][o] += sum;
+      uint32_t sum = static_cast<uint32_t>(sums[0][0][o]);
+      for (int i = 0; i < kIntegerStep; ++i) sum += static_cast<uint32_t>(x[k + i] * panel[i]);
+      sums[0][0][o] = static_cast<int32_t>(sum);
     }
   }
 }

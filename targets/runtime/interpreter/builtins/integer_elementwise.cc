@@ -7,8 +7,9 @@
 namespace bnncc {
 namespace {
 
-int8_t bounded(int32_t x, const IntegerOutput& output) {
-  return static_cast<int8_t>(min(max(x + output.zero_point, output.least), output.most));
+// With the zero point, between the bounds.
+int32_t bounded(int64_t x, const IntegerOutput& output) {
+  return static_cast<int32_t>(min<int64_t>(max<int64_t>(x + output.zero_point, output.least), output.most));
 }
 
 // Bytes are looked up with no other pointers about than these: a byte that is written could be a part of any object.
@@ -58,8 +59,7 @@ class Rescale : public Builtin {
     }
     const int32_t first = from == abi::kUInt8 ? 0 : -128;
     for (int32_t q = first; q < first + 256; ++q) {
-      const int32_t value = min(max(scaled(q - x.zero_point, fixed) + y.zero_point, output.least), output.most);
-      table_[static_cast<uint8_t>(q)] = static_cast<uint8_t>(value);
+      table_[static_cast<uint8_t>(q)] = static_cast<uint8_t>(bounded(scaled(q - x.zero_point, fixed), output));
     }
     for (int32_t q = 0; q < 256; ++q) flips_ = flips_ && table_[q] == (q ^ 0x80);
     size_ = setup.shape(0).elements();
@@ -231,7 +231,7 @@ class IntegerPrelu : public Builtin {
         const int32_t value = x[offsets[0] + i * x_step] - x_point_;
         const int32_t slope = slopes[offsets[1] + i * slope_step] - slope_point_;
         const int32_t result = value >= 0 ? scaled(value, positive_) : scaled(value * slope, negative_);
-        y[offsets[2] + i] = bounded(result, output_);
+        y[offsets[2] + i] = static_cast<int8_t>(bounded(result, output_));
       }
     });
   }

@@ -195,14 +195,15 @@ class IntegerDepthwise : public Builtin {
       const int8_t* const map = x + row / axes_[0].output * axes_[0].input * axes_[1].input * x_.dims[3];
       int32_t* const sums = sums_.data() + thread * outputs_;
       for (int64_t column = 0; column < axes_[1].output; ++column) {
-        sum_pixel(map, row % axes_[0].output, column, sums);
+        sum_pixel(map, row % axes_[0].output, column, reinterpret_cast<uint32_t*>(sums));
         requantize_(sums, factors_.from(0), 1, outputs_, y + (row * axes_[1].output + column) * outputs_);
       }
     });
   }
 
  private:
-  void sum_pixel(const int8_t* map, int64_t row, int64_t column, int32_t* sums) const {
+  // Sums wrap around, as nothing else is said of files whose sums do not fit.
+  void sum_pixel(const int8_t* map, int64_t row, int64_t column, uint32_t* sums) const {
     const int64_t channels = x_.dims[3];
     memcpy(sums, bias_.data(), static_cast<size_t>(outputs_) * sizeof(int32_t));
     const Reach down(axes_[0], row);
@@ -213,12 +214,14 @@ class IntegerDepthwise : public Builtin {
         const int8_t* const pixel = line + axes_[1].position(column, j) * channels;
         const int16_t* const w = filter_.data() + (i * axes_[1].kernel + j) * outputs_;
         if (multiplier_ == 1) {
-          for (int64_t c = 0; c < channels; ++c) sums[c] += (pixel[c] - zero_point_) * w[c];
+          for (int64_t c = 0; c < channels; ++c) sums[c] += static_cast<uint32_t>((pixel[c] - zero_point_) * w[c]);
           continue;
         }
         for (int64_t c = 0; c < channels; ++c) {
           const int32_t q = pixel[c] - zero_point_;
-          for (int64_t m = 0; m < multiplier_; ++m) sums[c * multiplier_ + m] += q * w[c * multiplier_ + m];
+          for (int64_t m = 0; m < multiplier_; ++m) {
+            sums[c * multiplier_ + m] += static_cast<uint32_t>(q * w[c * multiplier_ + m]);
+          }
         }
       }
     }
