@@ -69,7 +69,7 @@ _DEPTHWISE = Reason(
 _FLOAT_WEIGHTS = Reason("float-weights", "its input is binary but its weights are not")
 
 _UNEQUAL_SCALES = Reason(
-    "unequal-scales",
+    "scales-of-channels",
     "its input is ±1 times a scale that differs between its channels, which a sum of bits cannot weigh",
 )
 

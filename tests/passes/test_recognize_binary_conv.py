@@ -142,8 +142,8 @@ def test_scales_that_differ_between_what_is_summed_are_reported() -> None:
     body = "s = bnncc.Sign (x)\nm = Mul (s, a)\ny = Conv (m, w)"
     scales = np.array([0.5, 1, 2, 4], np.float32).reshape(-1, 1, 1)
     assert reason_for(build(body, X, a=scales, w=scaled(np.ones(5), 5, 4, 3, 3))) == (
-        "unequal-scales: its input is ±1 times a scale that differs between its channels, which a sum of bits cannot "
-        "weigh"
+        "scales-of-channels: its input is ±1 times a scale that differs between its channels, which a sum of bits "
+        "cannot weigh"
     )
     floats = build(body, X, a=scales, w=normal(5, 4, 3, 3))
     assert reason_for(floats) == "float-weights: its input is binary but its weights are not"
