@@ -42,7 +42,9 @@ def test_every_60th_form_is_right_on_ordinary_numbers(
     if environment.kind == "lce" and importlib.util.find_spec("larq_compute_engine") is None:
         pytest.skip("larq-compute-engine is not installed")
     need_zig()
-    taken = cases if environment.kind != "ai_edge_litert" else [case for case in cases if not case.needs_lce]
+    # LiteRT without the delegate has none of LCE's operators, bnncc's own interpreter none in int8.
+    untaken = {"ai_edge_litert": lambda case: case.needs_lce, "bnncc": lambda case: case.form.integers}
+    taken = [case for case in cases if not untaken.get(environment.kind, lambda _: False)(case)]
     write_forms(taken, [], tmp_path / "forms")
     command = environments.command(environment, tmp_path, xnnpack=True, threads=2, library="")
     outcomes = run_batch(command, tmp_path / "forms", len(taken), environments.variables(environment))
