@@ -105,6 +105,9 @@ def compile(
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
+    if calibrate is None and (keep_float or max_accuracy_drop is not None):
+        raise InputError(f"{'keep_float' if keep_float else 'max_accuracy_drop'} goes with calibrate")
+    max_drop = None if max_accuracy_drop is None else accuracy_drop(max_accuracy_drop)
     shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in input_shapes]
     ranges = [f"{name}={low}:{high}" for name, (low, high) in (input_ranges or {}).items()]
     if isinstance(source, nn.Module):
@@ -130,12 +133,9 @@ def compile(
         )
     options = options or Options()
     if calibrate is None:
-        if keep_float or max_accuracy_drop is not None:
-            raise InputError(f"{'keep_float' if keep_float else 'max_accuracy_drop'} goes with calibrate")
         if options.integers is not None and not options.integers.ranges:
             raise InputError("options.integers has no ranges: they come of calibrate=")
         return compile_traced(traced, device, options)
-    max_drop = None if max_accuracy_drop is None else accuracy_drop(max_accuracy_drop)
     chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop)
     return compile_in_int8(traced, device, options, chosen)
 

@@ -84,32 +84,33 @@ class _Search:
         self._beside = _BesideFloats(compiled, images, len(self._layers), measuring)
 
     def find(self) -> tuple[Integers | None, Sensitivity]:
-        alone = [self._plan([one for one in self._layers if one != layer]) for layer in self._layers]
-        self._ranges.measure([self._all, *alone])
-        tallies = self._beside.tallies([self._content(one) for one in alone], self._beside.batches_of_each)
-        drops, errors = [self._beside.drop(one) for one in tallies], [one.error for one in tallies]
-        sensitivity = {
-            layer: (max(drop.low, 0), error) for layer, drop, error in zip(self._layers, drops, errors, strict=True)
-        }
-        order = sorted(self._layers, key=lambda layer: sensitivity[layer], reverse=True)
+        rows = sorted(self._alone(), key=_sensitivity, reverse=True)
+        order = [row.module for row in rows]
         tried = self._bisect(order)
         kept = min(count for count, drop in tried.items() if drop is None or drop.value <= self._bound)
-        rows = {
-            layer: LayerSensitivity(layer, self._operators(layer), drop, error, layer not in order[:kept])
-            for layer, drop, error in zip(self._layers, drops, errors, strict=True)
-        }
-        assert tried[0] is not None
-        found = Sensitivity(
+        all_int8, drop = tried[0], tried[kept]
+        assert all_int8 is not None
+        floats = [replace(row, in_int8=False, reason=FOR_BOUND) for row in rows[:kept]]
+        sensitivity = Sensitivity(
             self._bound,
-            tuple(row if row.in_int8 else replace(row, reason=FOR_BOUND) for row in map(rows.__getitem__, order))
-            + tuple(self._untried()),
+            (*floats, *rows[kept:], *self._untried()),
             self._beside.accuracy,
-            tried[0],
-            tried[kept],
+            all_int8,
+            drop,
             self._ranges.inputs,
             self._beside.runs,
         )
-        return (None if tried[kept] is None else self._with_layers(order[:kept])), found
+        return (None if drop is None else self._with_layers(order[:kept])), sensitivity
+
+    def _alone(self) -> list[LayerSensitivity]:
+        """Of each layer, what it loses where it alone is in int8."""
+        plans = [self._plan([one for one in self._layers if one != layer]) for layer in self._layers]
+        self._ranges.measure([self._all, *plans])
+        tallies = self._beside.tallies([self._content(one) for one in plans], self._beside.batches_of_each)
+        return [
+            LayerSensitivity(layer, self._operators(layer), self._beside.drop(tally), tally.error, True)
+            for layer, tally in zip(self._layers, tallies, strict=True)
+        ]
 
     def _bisect(self, order: Sequence[str]) -> dict[int, Drop | None]:
         """The drop with the first k layers in float, for each k that was tried; None with all of them."""
@@ -153,6 +154,13 @@ class _Search:
     def _untried(self) -> Iterator[LayerSensitivity]:
         for index, reason in self._all.kept.items():
             yield LayerSensitivity(self._modules[index], (self._file.operators[index].name,), None, None, False, reason)
+
+
+def _sensitivity(row: LayerSensitivity) -> tuple[float, float]:
+    """What comes first is the larger."""
+    assert row.drop is not None
+    assert row.error is not None
+    return max(row.drop.low, 0.0), row.error
 
 
 class _Ranges:

@@ -23,7 +23,7 @@ from bnncc.compiler import compile_in_int8, compile_traced
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, input_specs, trace_module
 from bnncc.model import CompiledModel
-from bnncc.options import FileMetadata, Options
+from bnncc.options import FileMetadata, Head, Options
 from bnncc.report import print_compilation
 from bnncc.sensitivity import Drop
 from bnncc.targets import find_target
@@ -147,6 +147,27 @@ def test_without_labels_agreement_is_measured() -> None:
     assert [one.in_int8 for one in result.layers] == [one.in_int8 for one in with_labels.layers]
     # The labels are what the network says, so that both are the same images.
     assert result.all_int8.value == with_labels.all_int8.value
+
+
+def test_a_file_that_yields_classes_is_measured_by_them() -> None:
+    calibration = Calibration((IMAGES, labels()), method="min-max", max_drop=BOUND)
+    result = compile_in_int8(traced(), TARGET, Options(head=Head.ARGMAX), calibration).sensitivity
+    logits = automatic().sensitivity
+    assert result is not None
+    assert logits is not None
+    assert {one.module: one.drop for one in result.layers} == {one.module: one.drop for one in logits.layers}
+    assert (result.drop, result.all_int8) == (logits.drop, logits.all_int8)
+
+
+def test_the_last_batch_counts_its_own_images_only() -> None:
+    net = make()
+    batches = trace_module(net, input_specs(net, ["7x3x8x8"], []))
+    calibration = Calibration((IMAGES, labels()), method="min-max", max_drop=BOUND)
+    model = compile_in_int8(batches, TARGET, Options(), calibration)
+    result = model.sensitivity
+    assert result is not None
+    assert (result.images, result.range_inputs, result.runs) == (120, 18, 6 * 18)
+    assert in_int8(model) == [False, True, True]
 
 
 def test_where_no_layer_may_be_in_int8_it_is_the_float_file() -> None:
