@@ -43,7 +43,7 @@ MOST_RUNS, FEWEST_BATCHES = 20_000, 100
 # So many files are in memory at once; for each further group the data are read again.
 AT_ONCE = 8
 # Why a layer stays in float.
-FOR_BOUND = "the drop would be larger"
+FOR_BOUND = "costs too much"
 NO_LABEL = -1
 
 Classes = npt.NDArray[np.int64]

@@ -101,6 +101,18 @@ def in_int8(model: CompiledModel) -> list[bool]:
     return [one.outputs[0].dtype == "int8" for one in operators if one.name in LAYERS]
 
 
+def report(model: CompiledModel) -> str:
+    """On a terminal of 80 columns."""
+    text = io.StringIO()
+    print_compilation(Console(file=text, width=80), model)
+    return text.getvalue()
+
+
+def printed(model: CompiledModel) -> str:
+    """Its words on one line."""
+    return " ".join(report(model).split())
+
+
 @functools.cache
 def automatic() -> CompiledModel:
     return found((IMAGES, labels()))
@@ -139,7 +151,9 @@ def test_the_bound_holds_for_the_file_and_not_with_one_layer_more_in_int8() -> N
 
 
 def test_without_labels_agreement_is_measured() -> None:
-    result = found(IMAGES).sensitivity
+    model = found(IMAGES)
+    assert "other classes than float32" in printed(model)
+    result = model.sensitivity
     with_labels = automatic().sensitivity
     assert result is not None
     assert with_labels is not None
@@ -176,8 +190,9 @@ def test_where_no_layer_may_be_in_int8_it_is_the_float_file() -> None:
     result = model.sensitivity
     assert result is not None
     assert result.drop is None
+    assert "no layer can be in int8 within 5 points, the file is float32" in printed(model)
     reasons = {one.module: one.reason for one in result.layers}
-    assert reasons == {"stem": "the drop would be larger", "middle": "as asked for", "fc": "as asked for"}
+    assert reasons == {"stem": "costs too much", "middle": "as asked for", "fc": "as asked for"}
 
 
 def test_where_all_may_be_in_int8_none_stays_in_float() -> None:
@@ -203,6 +218,13 @@ def test_few_images_are_warned_of_and_one_is_an_error() -> None:
 def test_a_label_that_is_no_class_is_an_error() -> None:
     with pytest.raises(InputError, match="a label is 7, and the network has the classes 0 to 3"):
         found((IMAGES, labels() + 4))
+
+
+def test_a_network_that_tells_no_classes_is_an_error() -> None:
+    net = nn.Conv2d(3, 4, 1)
+    maps = trace_module(net, input_specs(net, ["1x3x8x8"], []))
+    with pytest.raises(InputError, match="names no class by which accuracy could be measured"):
+        compile_in_int8(maps, TARGET, Options(), Calibration(IMAGES, max_drop=BOUND))
 
 
 @pytest.mark.parametrize(("given", "share"), [("0.5%", 0.005), ("0.7", 0.007), (0.5, 0.005), (" 2 % ", 0.02), (0, 0)])
@@ -256,13 +278,10 @@ def test_the_command_s_document_has_the_table(folder: Path) -> None:
 
 
 def test_the_table_fits_80_columns() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    print_compilation(console, automatic())
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = report(automatic())
     assert max(map(len, text.splitlines())) <= 80
-    words = " ".join(text.split())
-    assert "kept in float stem" in words
-    assert "others than those for ranges; float32: 100.00%; at most 5 asked for" in words
+    assert "kept in float stem" in printed(automatic())
+    assert "others than those for ranges; float32: 100.00%; at most 5 asked for" in printed(automatic())
     row = next(line for line in text.splitlines() if line.startswith("stem "))
     assert row.split()[1:3] == ["CONV_2D", "21.67"]
     assert "float:" in row
