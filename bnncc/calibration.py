@@ -16,13 +16,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.data import BadImageError, DataSource, Preprocessing, stack
+from bnncc.data import BadImageError, Dataset, DataSource, Preprocessing, stack
 from bnncc.errors import InputError
 from bnncc.inference.runners import first_runtime
 from bnncc.ir.arrays import Array
@@ -40,6 +41,9 @@ MIN_MAX = "min-max"
 METHODS = ("mse", MIN_MAX, "percentile")
 # So many inputs are run at most, and fewer than these tell little of the ranges.
 MOST_INPUTS, FEWEST_INPUTS = 500, 100
+# With `--quantize auto` the drop of accuracy is measured on so many others at most.
+MOST_MEASURED = 2000
+DEFAULT_DROP = "0.5%"
 # Of all numbers of an activation, those on one side that `percentile` leaves out.
 TAIL = 5e-5
 BINS = 2048
@@ -58,12 +62,15 @@ class Calibration:
     """What `--quantize int8` is given.
 
     data: as `DataSource` takes it.  keep_float: module paths of layers that stay in float.  method: one of METHODS.
+    max_drop: a share of the images, with `--quantize auto`: so many layers stay in float that the accuracy drops by no
+    more; None where only those of `keep_float` do.
     """
 
     data: Any
     keep_float: tuple[str, ...] = ()
     method: str = METHODS[0]
     skip_bad_images: bool = False
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -84,10 +91,48 @@ class Calibration:
         with _naming_the_option():
             self.source.check_exists()
 
-    def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Inputs:
+    def inputs(self, specs: Sequence[InputSpec], preprocessing: Preprocessing) -> Batches:
         """Those that are run, each read when it is asked for.  Raises InputError where the data do not fit."""
         with _naming_the_option():
-            return _Batches(self.source, specs, preprocessing, self.skip_bad_images)
+            dataset = self._open(specs, preprocessing)
+            count = min(len(dataset), MOST_INPUTS * specs[0].shape[0])
+            rows = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+            return Batches(dataset, rows.tolist(), self.skip_bad_images)
+
+    def parts(
+        self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str]
+    ) -> tuple[Batches, Batches]:
+        """(those for ranges, those for measuring), drawn by chance, the same each time: half of the data are for
+        ranges, but no more than `inputs` has.
+
+        classes: their names, by label.  Raises InputError where the data do not fit, or there are fewer than two.
+        """
+        with _naming_the_option():
+            dataset = self._open(specs, preprocessing, classes)
+            if len(dataset) < 2:
+                raise InputError("--data: one part is for ranges and another to measure on; there is one image")
+            rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
+            count = min(len(rows) // 2, MOST_INPUTS * specs[0].shape[0])
+            parts = rows[:count], rows[count : count + MOST_MEASURED]
+            first, second = (Batches(dataset, part, self.skip_bad_images) for part in parts)
+            return first, second
+
+    def _open(self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str] = ()) -> Dataset:
+        """The data, of which there is one that can be read."""
+        dataset = self.source.open(specs, preprocessing, classes)
+        dataset.batches(1, self.skip_bad_images)
+        return dataset
+
+
+def accuracy_drop(given: str | float) -> float:
+    """The share that `--max-accuracy-drop` means: "0.5%", or 0.5 points.  Raises InputError where it means none."""
+    try:
+        points = Decimal(str(given).strip().removesuffix("%"))
+    except InvalidOperation:
+        points = Decimal("nan")
+    if not points.is_finite() or not 0 <= points < 100:
+        raise InputError(f"--max-accuracy-drop: {given!r} is no number of points from 0 to 100: 0.5%, or 0.5")
+    return float(points / 100)  # the float nearest to it, as a share of images is
 
 
 @contextlib.contextmanager
@@ -107,38 +152,40 @@ class Inputs(Protocol):
     def __iter__(self) -> Iterator[list[Array]]: ...
 
 
-class _Batches:
-    """`Inputs` that are batches of the data."""
+class Batches:
+    """`Inputs` that are samples of data, in batches of the network's own size."""
 
-    def __init__(
-        self, source: DataSource, specs: Sequence[InputSpec], preprocessing: Preprocessing, skip_bad: bool
-    ) -> None:
-        self._dataset = source.open(specs, preprocessing)
-        self._size = specs[0].shape[0]
+    def __init__(self, dataset: Dataset, rows: Sequence[int], skip_bad: bool) -> None:
+        self._dataset = dataset
+        self._size = dataset.specs[0].shape[0]
         self._skip_bad = skip_bad
-        count = min(len(self._dataset), MOST_INPUTS * self._size)
-        self._rows = np.linspace(0, len(self._dataset) - 1, count).round().astype(int)
-        # That there is one is known at once.
-        self._dataset.batches(1, skip_bad)
+        self._rows = rows
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._size)
 
     def __iter__(self) -> Iterator[list[Array]]:
+        return (arrays for arrays, _ in self.labelled())
+
+    def labelled(self) -> Iterator[tuple[list[Array], list[int | None]]]:
+        """(the arrays, the label of each sample): the last batch has fewer labels than arrays have rows."""
         samples: list[list[Array]] = []
+        labels: list[int | None] = []
         for row in self._rows:
             try:
                 with _naming_the_option():
-                    samples.append(self._dataset.sample(int(row))[0])
+                    arrays, label = self._dataset.sample(row)
             except BadImageError:
                 if not self._skip_bad:
                     raise
                 continue
+            samples.append(arrays)
+            labels.append(label)
             if len(samples) == self._size:
-                yield stack(samples, self._size)
-                samples = []
+                yield stack(samples, self._size), labels
+                samples, labels = [], []
         if samples:
-            yield stack(samples, self._size)
+            yield stack(samples, self._size), labels
 
 
 def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -> Plan:
@@ -148,7 +195,7 @@ def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -
     """
     values = values_by_name(graph)
     modules = {operator.index: module_of(operator, values) for operator in weighted(file)}
-    named = [{index for index, module in modules.items() if _is_in(module, name)} for name in keep_float]
+    named = [{index for index, module in modules.items() if is_in(module, name)} for name in keep_float]
     known = ", ".join(dict.fromkeys(modules.values())) or "none"
     for name, found in zip(keep_float, named, strict=True):
         if not found:
@@ -160,7 +207,7 @@ def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -
     return result
 
 
-def _is_in(module: str, name: str) -> bool:
+def is_in(module: str, name: str) -> bool:
     """True for a layer and for what lies in it: layer4 has layer4.0.downsample."""
     return module == name or module.startswith(f"{name}.")
 
@@ -179,7 +226,20 @@ def ranges_of(compiled: CompiledModel, inputs: Inputs, method: str, progress: Pr
     assert compiled.options.integers is not None
     file = TfliteFile(compiled.content)
     found = integer_plan(file, compiled.graph.graph, compiled.options.integers.keep_float)
-    run = _Run(file, found.tensors, compiled.options)
+    ranges, count = measured_ranges(file, found.tensors, compiled.options, inputs, method, progress)
+    return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
+
+
+def measured_ranges(
+    file: TfliteFile,
+    tensors: Sequence[Tensor],
+    options: Options,
+    inputs: Inputs,
+    method: str,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Range], int]:
+    """(the range of each of a float32 file's tensors, by its name; on how many inputs).  As `ranges_of`."""
+    run = _Run(file, tensors, options)
     lows, highs, count = _extremes(run, inputs, progress)
     bounds = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
     if method != MIN_MAX:
@@ -191,8 +251,7 @@ def ranges_of(compiled: CompiledModel, inputs: Inputs, method: str, progress: Pr
             if progress is not None:
                 progress(len(inputs) + index + 1, len(inputs))
         bounds = [narrowed(method, *one) for one in zip(counts, edges, strict=True)]
-    ranges = {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}
-    return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
+    return {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}, count
 
 
 def channel_exponents(

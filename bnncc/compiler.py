@@ -18,6 +18,7 @@ from bnncc.calibration import (
     METHODS,
     Calibration,
     Progress,
+    accuracy_drop,
     channel_exponents,
     integer_plan,
     passes_over,
@@ -32,6 +33,7 @@ from bnncc.ir.modes import SignOfZero
 from bnncc.ir.pass_runner import PassRunner
 from bnncc.ir.step import Step
 from bnncc.ir.value_facts import mark_inputs
+from bnncc.layer_search import find_layers
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.passes import PIPELINE
@@ -80,6 +82,7 @@ def compile(
     calibrate: Any = None,
     calibration: str = METHODS[0],
     keep_float: Sequence[str] = (),
+    max_accuracy_drop: str | float | None = None,
 ) -> CompiledModel:
     """Compile a network.
 
@@ -97,9 +100,14 @@ def compile(
     error otherwise.
     calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
     run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
+    max_accuracy_drop: "0.5%", or 0.5, in points: so many layers stay in float that the accuracy on a part of the data
+    drops by no more; `CompiledModel.sensitivity` has the figures.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
+    if calibrate is None and (keep_float or max_accuracy_drop is not None):
+        raise InputError(f"{'keep_float' if keep_float else 'max_accuracy_drop'} goes with calibrate")
+    max_drop = None if max_accuracy_drop is None else accuracy_drop(max_accuracy_drop)
     shapes = [shape if isinstance(shape, str) else "x".join(map(str, shape)) for shape in input_shapes]
     ranges = [f"{name}={low}:{high}" for name, (low, high) in (input_ranges or {}).items()]
     if isinstance(source, nn.Module):
@@ -125,12 +133,11 @@ def compile(
         )
     options = options or Options()
     if calibrate is None:
-        if keep_float:
-            raise InputError("keep_float goes with calibrate")
         if options.integers is not None and not options.integers.ranges:
             raise InputError("options.integers has no ranges: they come of calibrate=")
         return compile_traced(traced, device, options)
-    return compile_in_int8(traced, device, options, Calibration(calibrate, tuple(keep_float), calibration))
+    chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop)
+    return compile_in_int8(traced, device, options, chosen)
 
 
 def compile_in_int8(
@@ -139,16 +146,24 @@ def compile_in_int8(
     options: Options,
     calibration: Calibration,
     progress: Progress | None = None,
+    measuring: Progress | None = None,
 ) -> CompiledModel:
-    """`compile_traced`, with the float layers in int8.
+    """`compile_traced`, with the float layers in int8; with `calibration.max_drop` with those that keep to it.
 
-    progress: told (how many inputs were run, how many there are).  Raises InputError where the data do not fit, a
-    layer to be kept in float is none, or no layer can run in int8.
+    progress: told (how many inputs were run, how many there are); measuring: the same, of the search for layers that
+    are to stay in float.  Raises InputError where the data do not fit, a layer to be kept in float is none, or no layer
+    can run in int8.
     """
+    asked = options
     options = replace(options, integers=Integers(calibration.keep_float))
     runner = PassRunner(options.dump_dir, options.compare_passes)
     floats = compile_traced(traced, target, options, runner)
-    inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
+    parts = None
+    if calibration.max_drop is None:
+        inputs = calibration.inputs(floats.traced.inputs, options.preprocessing)
+    else:
+        parts = calibration.parts(floats.traced.inputs, options.preprocessing, options.classes)
+        inputs = parts[0]
     count = passes_over(calibration.method)
     exponents = {}
     start = time.perf_counter()
@@ -159,16 +174,36 @@ def compile_in_int8(
         options = replace(options, integers=Integers(calibration.keep_float, exponents=exponents))
         floats = _balanced(floats, options, runner)
     start = time.perf_counter()
-    integers = ranges_of(floats, inputs, calibration.method, _part(progress, 1, count + 1))
-    if integers.inputs < FEWEST_INPUTS:
-        floats.traced.warnings.append(
-            f"--calibrate: {integers.inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or "
-            "more"
-        )
+    ranging = _part(progress, 1, count + 1)
+    integers: Integers | None
+    if parts is None:
+        integers = ranges_of(floats, inputs, calibration.method, ranging)
+        _warn_of_few(floats.traced, integers.inputs)
+    else:
+        integers, sensitivity = find_layers(floats, calibration, parts, ranging, measuring)
+        floats = replace(floats, sensitivity=sensitivity)
+        _warn_of_few(floats.traced, sensitivity.range_inputs, sensitivity.images)
     seconds = {**floats.seconds, "calibrate": measured + time.perf_counter() - start}
+    if integers is None:
+        found = compile_traced(traced, target, asked)
+        found.traced.warnings[:] = floats.traced.warnings
+        return replace(found, seconds={**found.seconds, "calibrate": seconds["calibrate"]}, sensitivity=sensitivity)
     options = replace(options, integers=integers)
     content = _emit(floats.graph, floats.traced, target, options)
     return replace(floats, content=content, options=options, seconds=seconds)
+
+
+def _warn_of_few(traced: TracedModel, inputs: int, images: int | None = None) -> None:
+    """inputs: on which ranges were measured; images: on which a drop of accuracy was."""
+    if inputs < FEWEST_INPUTS:
+        traced.warnings.append(
+            f"--calibrate: {inputs} inputs tell little of the ranges of activations; give {FEWEST_INPUTS} or more"
+            + ("" if images is None else f", and {FEWEST_INPUTS} or more to measure on")
+        )
+    if images is not None and images < FEWEST_INPUTS:
+        traced.warnings.append(
+            f"--max-accuracy-drop: on {images} images the drop tells little, as one of them is {1 / images:.1%}"
+        )
 
 
 def _balanced(floats: CompiledModel, options: Options, runner: PassRunner) -> CompiledModel:

@@ -14,6 +14,7 @@ from bnncc.inference.runners import Runtime, first_runtime
 from bnncc.ir.evaluate import Array
 from bnncc.ir.layers import BinaryLayer
 from bnncc.options import Options
+from bnncc.sensitivity import Sensitivity
 from bnncc.system.files import write_atomically
 from bnncc.targets import Target
 
@@ -28,7 +29,8 @@ class CompiledModel:
 
     content: the bytes of the .tflite file.  graph: the ONNX model that was lowered (NCHW).  traced: the network before
     the passes, with the inputs and outputs of the file; network: with its own.  layers: every binary layer of the
-    source.  seconds: of "load", "export", "check", "passes" and "emit"; pass_seconds: of each pass.
+    source.  seconds: of "load", "export", "check", "passes" and "emit"; pass_seconds: of each pass.  sensitivity: what
+    `--quantize auto` found.
     """
 
     content: bytes
@@ -40,6 +42,7 @@ class CompiledModel:
     seconds: dict[str, float] = field(default_factory=dict)
     pass_seconds: dict[str, float] = field(default_factory=dict)
     network: TracedModel | None = None
+    sensitivity: Sensitivity | None = None
 
     @property
     def float_weight_bytes(self) -> int:

@@ -15,6 +15,8 @@ from rich.table import Table
 from bnncc.errors import InputError
 from bnncc.inspect import OperatorSummary, summarize
 from bnncc.latency import Latency
+from bnncc.sensitivity import Drop, Sensitivity
+from bnncc.statistics import LEVEL
 from bnncc.system.names import shown
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range
@@ -80,7 +82,12 @@ def print_compilation(
         table.add_row("verification", "passed" if verification.passed else "FAILED")
     for verification in verifications[1:]:
         table.add_row("verified also", also_verified(verification))
+    if compiled.sensitivity is not None:
+        for name, text in _sensitivity_rows(compiled.sensitivity):
+            table.add_row(name, text)
     console.print(table)
+    if compiled.sensitivity is not None:
+        print_sensitivity(console, compiled.sensitivity)
     for line in compiled.traced.frozen:
         console.print(f"frozen for all inputs: {line}", markup=False)
     for need in _needs(file):
@@ -107,11 +114,50 @@ def compilation(compiled: CompiledModel, verifications: Sequence[Verification] =
         "oldest_runtime": oldest(needs(file)),
         "target_runtimes": compiled.target.runtimes,
         "frozen_branches": compiled.traced.frozen,
+        "sensitivity": compiled.sensitivity,
         "verified": bool(verifications) and all(found.passed for found in verifications),
         "verifications": {found.runtime.value: found for found in verifications},
         "seconds": compiled.seconds,
         "pass_seconds": compiled.pass_seconds,
     }
+
+
+def _sensitivity_rows(found: Sensitivity) -> Iterator[tuple[str, str]]:
+    """(name, text) of what `--quantize auto` measured of whole files."""
+    if found.reference is None:
+        what, of = "other classes than float32", "data have no labels"
+    else:
+        what, of = "accuracy drop", f"float32: {found.reference.value:.2%}"
+    parts = f"on {found.images:,} of the images to calibrate on, others than those for ranges; {of}"
+    if found.drop is None:
+        yield what, f"none: no layer can be in int8 within {100 * found.bound:g} points, the file is float32"
+        yield "with all in int8", f"{drop_text(found.all_int8)} {parts}"
+        return
+    yield what, f"{drop_text(found.drop)} {parts}; at most {100 * found.bound:g} asked for"
+    if found.drop != found.all_int8:
+        yield "with all in int8", drop_text(found.all_int8)
+
+
+def drop_text(drop: Drop) -> str:
+    """In points, with its interval."""
+    return f"{100 * drop.value:.2f} points ({LEVEL:.0%} interval {100 * drop.low:.2f} to {100 * drop.high:.2f})"
+
+
+def print_sensitivity(console: Console, found: Sensitivity) -> None:
+    """Of each float layer, what it loses alone in int8, and which it is in."""
+    loss = "other\nclasses" if found.reference is None else "drop\nalone"
+    table = table_of(("float layer", "operator"), (loss, f"{LEVEL:.0%} interval", "mean squared\nerror"), ("in",))
+    for layer in found.layers:
+        drop = layer.drop
+        table.add_row(
+            shown(layer.module),
+            "\n".join(Counter(layer.operators)),
+            "" if drop is None else f"{100 * drop.value:.2f}",
+            "" if drop is None else f"{100 * drop.low:.2f} … {100 * drop.high:.2f}",
+            "" if layer.error is None else f"{layer.error:.2e}",
+            "int8" if layer.in_int8 else f"float: {layer.reason}",
+        )
+    print_table(console, table)
 
 
 def facts_table() -> Table:

@@ -6,7 +6,6 @@
 - `task.py`          what one process needs, and the measuring of some images
 - `run.py`           all images: processes, clusters, interruptions
 - `measurements.py`  what was measured, image by image
-- `statistics.py`    intervals and tests
 - `result.py`        the figures
 - `recompile.py`     the network compiled as the file was
 - `same_file.py`     whether the file is that

@@ -6,10 +6,10 @@ import contextlib
 
 from bnncc.check.options import CheckOptions
 from bnncc.check.result import CheckResult
-from bnncc.check.statistics import LEVEL
 from bnncc.check.task import OpenedTask
 from bnncc.data import BadImageError, Dataset
 from bnncc.errors import InputError
+from bnncc.statistics import LEVEL
 
 # Where no bar is given: rounding flips a sign now and then, and a class with it, but not one in ten.
 LEAST_AGREEMENT = 0.9

@@ -21,7 +21,6 @@ from bnncc.check.recompile import recompile
 from bnncc.check.result import BASELINE, COMPILED, DELEGATE, CheckResult, FileFacts, summarize
 from bnncc.check.run import run as run_task
 from bnncc.check.same_file import Differences, compare_files
-from bnncc.check.statistics import LEVEL
 from bnncc.check.task import OpenedNetwork, OpenedTask, Run, Task, TaskFile, open_network, open_task
 from bnncc.data import DataSource, Preprocessing
 from bnncc.errors import InputError
@@ -30,6 +29,7 @@ from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata
+from bnncc.statistics import LEVEL
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import Verification

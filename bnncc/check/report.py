@@ -10,8 +10,8 @@ from rich.table import Table
 
 from bnncc.check.result import CheckResult, FileFigures
 from bnncc.check.same_file import Differences
-from bnncc.check.statistics import LEVEL, Proportion
 from bnncc.report import also_verified, facts_table, print_layers, size_text, verification_rows
+from bnncc.statistics import LEVEL, Proportion
 from bnncc.verification import Verification
 
 # So many images that changed their class, or were skipped, are printed; more are counted.

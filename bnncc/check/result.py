@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bnncc.check.measurements import MEASURED, NO_LABEL, NOT_MEASURED, REFERENCE, SKIPPED, TOP, Measurements
 from bnncc.check.same_file import Differences
-from bnncc.check.statistics import LEVEL, Difference, Proportion, difference, proportion
+from bnncc.statistics import LEVEL, Difference, Proportion, difference, proportion
 from bnncc.verification import Verification
 
 COMPILED = "compiled"

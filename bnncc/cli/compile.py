@@ -54,6 +54,7 @@ def _compile_options(
     calibrate: str | None,
     calibration: str,
     keep_float: Sequence[str],
+    max_accuracy_drop: str | None,
     min_runtime: str | None,
     input_types: Sequence[str],
     output_type: str,
@@ -68,7 +69,7 @@ def _compile_options(
     verify_passes: bool,
     disabled_passes: Sequence[str],
 ) -> tuple[Options, Calibration | None]:
-    from bnncc.calibration import Calibration
+    from bnncc.calibration import DEFAULT_DROP, Calibration, accuracy_drop
     from bnncc.data import DataSource
     from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
     from bnncc.options import Head, Options, ValueType
@@ -83,6 +84,8 @@ def _compile_options(
         raise InputError(f"{given} goes with {missing}: data tell between which numbers activations lie")
     if quantize == "none" and (keep_float or calibration != CALIBRATIONS[0]):
         raise InputError("--keep-float and --calibration go with --quantize int8")
+    if quantize != "auto" and max_accuracy_drop is not None:
+        raise InputError("--max-accuracy-drop goes with --quantize auto")
     if quantize != "none" and weights_precision != "float32":
         raise InputError("--quantize int8 and --weights-precision: what --quantize leaves in float is float32")
     input_type, byte_inputs = _input_type(input_types)
@@ -105,7 +108,8 @@ def _compile_options(
     )
     if calibrate is None:
         return options, None
-    return options, Calibration(DataSource(calibrate), tuple(keep_float), calibration)
+    max_drop = accuracy_drop(max_accuracy_drop or DEFAULT_DROP) if quantize == "auto" else None
+    return options, Calibration(DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop)
 
 
 def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -152,8 +156,9 @@ compile_options = as_one(
         ),
         choice_option(
             "--quantize",
-            ("none", "int8"),
-            "int8: float layers run in 8-bit integers, in ranges that --calibrate finds; binary ones stay as they are.",
+            ("none", "int8", "auto"),
+            "int8: float layers run in 8-bit integers, in ranges that --calibrate finds; binary ones stay as they are. "
+            "auto: all but those that cost more accuracy than --max-accuracy-drop.",
         ),
         click.option(
             "--calibrate",
@@ -171,6 +176,12 @@ compile_options = as_one(
             multiple=True,
             metavar="LAYER",
             help="A layer that --quantize leaves in float, with all in it (layer4 has layer4.0.conv); repeatable.",
+        ),
+        click.option(
+            "--max-accuracy-drop",
+            metavar="POINTS",
+            help="With --quantize auto: by how much accuracy on a part of --calibrate may drop; agreement of classes "
+            "where that has no labels. Give 1,000 images or more.  [default: 0.5%]",
         ),
         click.option(
             "--min-runtime",
@@ -292,7 +303,14 @@ def compile_command(
             compiled = compile_traced(traced, device, options)
     else:
         with progress_bars() as progress:
-            compiled = compile_in_int8(traced, device, options, calibration, partial(progress, "calibrating"))
+            compiled = compile_in_int8(
+                traced,
+                device,
+                options,
+                calibration,
+                partial(progress, "calibrating"),
+                partial(progress, "measuring layers"),
+            )
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bnncc.check.statistics import LEVEL
 from bnncc.report import size_text
+from bnncc.statistics import LEVEL
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"

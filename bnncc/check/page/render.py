@@ -31,8 +31,8 @@ from bnncc.check.page.numbers import FILTERS, INTERVAL_NAME, percent_interval, p
 from bnncc.check.page.thumbnails import thumbnail
 from bnncc.check.page.verdict import verdict
 from bnncc.check.result import ChangedImage, CheckResult
-from bnncc.check.statistics import Proportion
 from bnncc.inspect import OperatorSummary
+from bnncc.statistics import Proportion
 from bnncc.verification import CHANCE_OF_ZERO
 
 # So many changed images are shown: the first of them at once, the others when asked for.

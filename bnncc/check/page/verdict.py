@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bnncc.check.page.numbers import INTERVAL_NAME, count, decimal, p_value, percent, points, points_interval
 from bnncc.check.result import CheckResult
-from bnncc.check.statistics import LEVEL, Difference
+from bnncc.statistics import LEVEL, Difference
 from bnncc.verification import Verification
 
 
