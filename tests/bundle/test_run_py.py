@@ -26,6 +26,8 @@ from bnncc.data import Preprocessing
 from bnncc.inference import Model
 from bnncc.runtime import library_path
 from tests.bundle import example
+from tests.data.videos import write_video
+from tests.needs import needs_pyav
 
 FILES = Path(bnncc.bundle.__file__).parent / "files" / "raspberry_pi"
 CHECK_FAILED = 3
@@ -287,6 +289,19 @@ def test_a_camera_s_frames_are_classified_till_ctrl_c(
         assert float(frames) > 0
     assert re.fullmatch(r"frames            4, [\d.,]+ a second", last)
     assert "Traceback" not in done.stderr
+
+
+@needs_pyav
+def test_a_video_s_frames_are_classified_to_their_number(folder: Path, tmp_path: Path) -> None:
+    boot = np.kron(example.images()[0, 0], np.ones((4, 4), np.uint8))[:, :, np.newaxis]
+    video = write_video(tmp_path / "boot.mp4", np.repeat(np.repeat(boot, 3, axis=2)[np.newaxis], 9, axis=0))
+    done = run(folder, video, "--every", 2, "--frames", 4)
+    assert done.returncode == 0, done.stderr
+    name, *lines, last = done.stdout.splitlines()
+    assert name == str(video)
+    assert len(lines) == 4
+    assert all("  Ankle boot" in line for line in lines)
+    assert last.startswith("frames            4, ")
 
 
 @pytest.mark.parametrize(
