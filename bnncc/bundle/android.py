@@ -110,7 +110,7 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
     (spec,) = model.inputs
     less = ", less 128" if spec.dtype == "int8" else ""
     return README.format(
-        picture=_picture(model),
+        picture=picture_step(model),
         dtype=spec.dtype,
         normalizes="" if spec.is_bytes else " and Normalize",
         bytes_meaning=f", pixels as they are decoded{less}" if spec.is_bytes else "",
@@ -130,7 +130,7 @@ def _readme(model: Model, target: Target, folder: Path) -> str:
     )
 
 
-def _picture(model: Model) -> str:
+def picture_step(model: Model) -> str:
     """The step that makes the input of a bitmap; "" where BnnccPicture cannot, or the file does not say how."""
     (spec,) = model.inputs
     preprocessing = model.preprocessing
@@ -152,7 +152,7 @@ def _picture(model: Model) -> str:
         arguments.append("divisor = 1f")
     if not spec.is_bytes and preprocessing.mean:
         for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
-            arguments.append(f"{name} = floatArrayOf({', '.join(f'{np.float32(value)}f' for value in values)})")
+            arguments.append(f"{name} = floatArrayOf({', '.join(str(np.float32(value)) + 'f' for value in values)})")
     return PICTURE.format(arguments=",\n           ".join(arguments))
 
 

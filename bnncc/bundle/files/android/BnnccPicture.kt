@@ -17,8 +17,9 @@ import kotlin.math.round
  * The README of the bundle has the arguments for its file. The same pixels become the same bytes as in bnncc, those of
  * torchvision's Resize and CenterCrop on Pillow's pictures. They are computed here because Bitmap.createScaledBitmap
  * takes four neighbours where Pillow averages over all that fall on a pixel. What is left to differ: the pixels of a
- * JPEG, as Android decodes it; the colours of transparent pixels; and, by a level, those of a picture that is more than
- * twice as high as wide and made smaller, whose height Pillow resizes first from version 13 on.
+ * JPEG, as Android decodes it; the colours of transparent pixels; and some of a picture that is more than twice as high
+ * as wide and made smaller, whose height Pillow resizes first from version 13 on: by a level, with bicubic by more at
+ * hard edges.
  *
  * The bitmap must be upright (BitmapFactory does not turn it as EXIF says, ImageDecoder does) and in memory, not in the
  * GPU's (ImageDecoder: allocator = ALLOCATOR_SOFTWARE). Not for several threads at a time.
