@@ -14,6 +14,7 @@ import zlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -323,6 +324,19 @@ def test_a_camera_s_colours_and_size_are_those_of_a_picture(
     frames.close()
     calls = sys.modules.pop("picamera2").Picamera2.calls
     assert calls == [{"format": "BGR888", "size": size}, "start", "capture", "close"]
+
+
+def test_a_camera_that_fails_is_closed_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picamera2(tmp_path / "site", np.zeros((8, 8, 3), np.uint8), 9)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    frames = network_module()["camera_frames"]((8, 8, 3), {})
+    next(frames)
+    camera = sys.modules.pop("picamera2").Picamera2
+    monkeypatch.setattr(camera, "capture_array", Mock(side_effect=RuntimeError("no cable")))
+    with pytest.raises(SystemExit, match="--camera: no cable"):
+        next(frames)
+    assert camera.calls[-1] == "close"
 
 
 def test_without_picamera2_or_a_camera_it_says_what_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:

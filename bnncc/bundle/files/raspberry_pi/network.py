@@ -202,6 +202,8 @@ def camera_frames(shape: tuple[int, ...], preprocessing: dict[str, Any]) -> Gene
         camera.start()
         while True:
             yield Image.fromarray(camera.capture_array("main"))
+    except Exception as error:  # of a size that the camera cannot have, of a cable that is pulled
+        sys.exit(f"--camera: {error}")
     finally:
         camera.close()
 
