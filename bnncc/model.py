@@ -82,7 +82,7 @@ class CompiledModel:
     ) -> CheckResult:
         """Accuracy of the network and of the file, and their agreement, on the user's data.
 
-        data: a .npz file, a folder of pictures, "file.py:callable", a torch Dataset, or arrays; see
+        data: a .npz file, a folder of pictures, a video, "file.py:callable", a torch Dataset, or arrays; see
         `bnncc.data.DataSource`.  The other arguments are those of `bnncc.check.CheckOptions`; `progress` is told (what
         is being done, how much is done, how much there is).  Raises InputError where the data do not fit.
         """

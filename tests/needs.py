@@ -16,6 +16,7 @@ import pytest
 # Set by `.ci/run`, which installs all that is needed.
 IN_CI = bool(os.environ.get("CI"))
 HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+HAS_PYAV = importlib.util.find_spec("av") is not None
 # What `python -m tests.targets.runtime.sysroot` made; empty where nothing did.
 SYSROOTS = os.environ.get("BNNCC_SYSROOTS", "")
 
@@ -51,4 +52,5 @@ def skipped_line(reasons: Sequence[str]) -> str:
 
 
 needs_zig = needs(HAS_ZIG, NO_ZIG)
+needs_pyav = needs(HAS_PYAV, "no package av (pip install 'bnncc[video]')")
 needs_sysroots = needs(SYSROOTS, NO_SYSROOTS)

@@ -21,8 +21,8 @@ from bnncc.runtime.build import MACHINE_FLAGS, ZIG, call, flags, sources
 # Android 7.0.
 API_LEVEL = 24
 FILES = Path(__file__).parent / "files" / "android"
-# The library of an app, and the class that loads it.
-LIBRARY, KOTLIN = "libbnncc_runtime.so", FILES / "BnnccDelegate.kt"
+# The library of an app, the class that loads it, and the one that makes the network's input of a picture.
+LIBRARY, KOTLIN, KOTLIN_PICTURE = "libbnncc_runtime.so", FILES / "BnnccDelegate.kt", FILES / "BnnccPicture.kt"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ Made by bnncc: a binary neural network and all that it needs beside Python's pac
     .venv/bin/python run.py image.jpg    # the classes with the largest logits
     .venv/bin/python run.py --check      # the same outputs as on the computer that made this folder?
     .venv/bin/python run.py --bench      # how long does an image take?
+    .venv/bin/python run.py --camera     # what the camera sees, till Ctrl-C; run.py says what that needs
+    .venv/bin/python run.py video.mp4    # the same of a video, with PyAV: .venv/bin/pip install 'av>=14.1'
 
 {images}
 

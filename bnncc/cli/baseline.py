@@ -23,7 +23,9 @@ CHECK_INPUTS = 2
 @click.command("baseline")
 @network_options(click.argument("source", metavar="NETWORK"))
 @click.option("-o", "--output", type=FILE, required=True, help="The float .tflite file to write.")
-@data_options("Images to check on: a .npz, a folder of class folders, or file.py:callable.", skip_bad_images=False)
+@data_options(
+    "Images to check on: a .npz, a folder of class folders, a video, or file.py:callable.", skip_bad_images=False
+)
 @click.option(
     "--inputs",
     "count",

@@ -34,7 +34,7 @@ LAYER_INPUTS = 16
 @click.command("check")
 @click.argument("path", metavar="FILE.tflite", type=FILE)
 @network_options(model_option)
-@data_options("A .npz, a folder of class folders, or file.py:callable.", required=True)
+@data_options("A .npz, a folder of class folders, a video, or file.py:callable.", required=True)
 @click.option("--layers", is_flag=True, help="Also compare every binary layer, fed the network's own inputs.")
 @click.option(
     "--layer-inputs",

@@ -232,7 +232,9 @@ compile_options = as_one(
 @network_options(click.argument("source", metavar="NETWORK"))
 @click.option("--target", default="raspberry-pi-4", show_default=True, help="The device; `bnncc targets` lists them.")
 @click.option("-o", "--output", type=FILE, required=True, help="The .tflite file to write.")
-@data_options("Images to verify and measure accuracy on: a .npz, a folder of class folders, or file.py:callable.")
+@data_options(
+    "Images to verify and measure accuracy on: a .npz, a folder of class folders, a video, or file.py:callable."
+)
 @compile_options
 @click.option("--explain", is_flag=True, help="Print what became of every binary layer of the network, and why.")
 @click.option(

@@ -184,6 +184,9 @@ def data_options(text: str, *, required: bool = False, skip_bad_images: bool = T
     """
     options: list[Decorator] = [
         click.option("--data", required=required, help=text),
+        click.option(
+            "--every", type=click.IntRange(1), default=1, metavar="N", help="Of a video take every Nth frame."
+        ),
         click.option("--resize", type=click.IntRange(1), metavar="PIXELS", help="Resize pictures: the shorter side."),
         click.option("--crop", metavar="HEIGHT[xWIDTH]", help="Keep the centre of each picture."),
         click.option(
@@ -207,6 +210,7 @@ def data_options(text: str, *, required: bool = False, skip_bad_images: bool = T
 
 def _data(
     data: str | None,
+    every: int,
     resize: int | None,
     crop: str | None,
     mean: str | None,
@@ -220,7 +224,7 @@ def _data(
     from bnncc.data import DataSource, Preprocessing
 
     return DataOptions(
-        None if data is None else DataSource(data),
+        None if data is None else DataSource(data, every),
         Preprocessing(
             resize, _size(crop), _numbers("--mean", mean), _numbers("--std", std), interpolation, pixels or "", exif
         ),

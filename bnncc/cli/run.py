@@ -32,8 +32,9 @@ LONGEST_NAME = 1000
     type=FILE,
     multiple=True,
     required=True,
-    help="A picture, or arrays in a .npy or .npz file; repeat for several.",
+    help="A picture, a video, or arrays in a .npy or .npz file; repeat for several.",
 )
+@click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Of a video take every Nth frame.")
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads of the interpreter.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
 @click.option("-o", "--output", type=FILE, help="Write all outputs to this .npz file.")
@@ -41,13 +42,19 @@ LONGEST_NAME = 1000
 @json_option
 @quiet_option
 def run_command(
-    path: Path, inputs: Sequence[Path], threads: int, top: int, output: Path | None, given: dict[str, object]
+    path: Path,
+    inputs: Sequence[Path],
+    every: int,
+    threads: int,
+    top: int,
+    output: Path | None,
+    given: dict[str, object],
 ) -> None:
     """Run FILE.tflite in LiteRT, with bnncc's delegate, on your own images.
 
-    Pictures and uint8 arrays go through the preprocessing in the file's metadata; float arrays are taken as they are.
-    --resize, --crop, --interpolation and --exif take the place of the file's own, for pictures of another kind.  Prints
-    the classes with the largest logits.
+    Pictures, frames of videos and uint8 arrays go through the preprocessing in the file's metadata; float arrays are
+    taken as they are.  --resize, --crop, --interpolation and --exif take the place of the file's own, for pictures of
+    another kind.  Prints the classes with the largest logits.
     """
     import numpy as np
 
@@ -69,7 +76,7 @@ def run_command(
     reporter().document = {"file": path, "images": entries}
     try:
         for file in inputs:
-            images = open_input(file, model)
+            images = open_input(file, model, every)
             for index, batch in _batches(images, model.inputs[0].shape[0]):
                 outputs = runner.run([model.options.as_stored(array) for array in batch])
                 for row in range(min(len(batch[0]), len(images) - index)):

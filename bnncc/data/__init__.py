@@ -4,6 +4,7 @@
 - `dataset.py`        what every kind of data offers
 - `arrays.py`         a .npz file, or arrays in memory
 - `folder.py`         a folder of pictures
+- `video.py`          the frames of a video
 - `user_dataset.py`   what the user's own code returns
 - `source.py`         which of them an option or an argument names
 """

@@ -17,6 +17,7 @@ from bnncc.data.arrays import ArrayDataset, open_npz
 from bnncc.data.dataset import Dataset, is_tensor
 from bnncc.data.folder import FolderDataset
 from bnncc.data.preprocessing import Preprocessing
+from bnncc.data.video import SUFFIXES, VideoDataset
 from bnncc.errors import InputError
 from bnncc.ir.input_spec import InputSpec
 from bnncc.system.files import check_readable
@@ -26,12 +27,15 @@ from bnncc.system.files import check_readable
 class DataSource:
     """Data by name or as objects; another process can open a name again.
 
-    data: a .npz file; a folder of pictures; "file.py:callable" or "package.module:callable" whose result is a torch
-    Dataset, a DataLoader or an iterable of (image, label).  From Python also such an object itself, an array or tensor
-    of images [count, …], or a pair of them (images, labels).
+    data: a .npz file; a folder of pictures; a video; "file.py:callable" or "package.module:callable" whose result is a
+    torch Dataset, a DataLoader or an iterable of (image, label).  From Python also such an object itself, an array or
+    tensor of images [count, …], or a pair of them (images, labels).
+
+    every: of a video, the first of so many frames is taken.
     """
 
     data: Any
+    every: int = 1
 
     @property
     def name(self) -> str:
@@ -75,6 +79,8 @@ class DataSource:
             return FolderDataset(path, specs, preprocessing, classes)
         if path.suffix == ".py":
             raise InputError(f"--data: {text} is Python code: write {text}:callable, which returns a Dataset")
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return VideoDataset(path, specs, preprocessing, self.every)
         if path.is_file():
             return open_npz(path, specs, preprocessing)
         if ":" not in text:

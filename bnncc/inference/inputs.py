@@ -1,4 +1,4 @@
-"""The images that `--input` names: pictures, arrays in .npy and .npz files."""
+"""The images that `--input` names: pictures, frames of videos, arrays in .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.data import ArrayDataset, Dataset, DataSource, Sample
+from bnncc.data.video import SUFFIXES as VIDEOS
 from bnncc.errors import InputError
 from bnncc.inference.model import Model
 from bnncc.system.arrays import read_npy
@@ -39,13 +40,14 @@ class Picture(Dataset):
         return Sample((self._open_pixels(self._path, self.specs[0], self.name(row)),), None)
 
 
-def open_input(path: Path, model: Model) -> Dataset:
+def open_input(path: Path, model: Model, every: int = 1) -> Dataset:
     """The images of one file.  Raises InputError where they do not fit the network.
 
-    .npz: as `bnncc check --data` takes it.  .npy: images [count, …] or one image, NCHW or NHWC, uint8 or float.
+    every: of a video, the first of so many frames is taken.  .npz: as `bnncc check --data` takes it.  .npy: images
+    [count, …] or one image, NCHW or NHWC, uint8 or float.
     """
-    if path.suffix == ".npz":
-        return DataSource(path).open(model.inputs, model.preprocessing, model.classes)
+    if path.suffix == ".npz" or (path.suffix.lower() in VIDEOS and path.is_file()):
+        return DataSource(path, every).open(model.inputs, model.preprocessing, model.classes)
     if path.suffix != ".npy":
         return Picture(path, model)
     array = read_npy(path)

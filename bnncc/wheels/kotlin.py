@@ -1,4 +1,4 @@
-"""Compiles the Kotlin class of an app's delegate, with kotlinc, to the classes.jar of an AAR."""
+"""Compiles an app's Kotlin classes, the delegate's and the picture's, with kotlinc, to the classes.jar of an AAR."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from bnncc.bundle.android_toolchain import KOTLIN
+from bnncc.bundle.android_toolchain import KOTLIN, KOTLIN_PICTURE
 from bnncc.runtime.build import BuildError, call
 
-# What the class takes of Kotlin's library is in all of them from this one on.
+# What the classes take of Kotlin's library is in all of them from this one on.
 KOTLIN_LIBRARY = "1.3.31"
-# The interface of TensorFlow Lite and LiteRT that the class implements; an app has it from one of both.
-DELEGATE = """\
+# What the classes are compiled against, by the names of the files: an app has the interface from TensorFlow Lite or
+# LiteRT, and the bitmap from Android.
+INTERFACES = {
+    "Delegate.java": """\
 package org.tensorflow.lite;
 public interface Delegate extends java.io.Closeable {
   long getNativeHandle();
   @Override default void close() {}
 }
-"""
+""",
+    "Bitmap.java": """\
+package android.graphics;
+public abstract class Bitmap {
+  public abstract int getWidth();
+  public abstract int getHeight();
+  public abstract void getPixels(int[] pixels, int offset, int stride, int x, int y, int width, int height);
+}
+""",
+}
 
 
 def why_no_kotlin() -> str | None:
@@ -30,21 +41,22 @@ def why_no_kotlin() -> str | None:
 
 
 def compile_kotlin(classes: Path, *others: Path) -> None:
-    """Compile the class, and `others` that use it, to the folder `classes`; the interface's source goes beside it.
+    """Compile both classes, and `others` that use them, to the folder `classes`; INTERFACES' sources go beside it.
 
     BuildError where there is no kotlinc, or it fails.
     """
     missing = why_no_kotlin()
     if missing is not None:
         raise BuildError(missing)
-    interface = classes.with_name("Delegate.java")  # kotlinc reads it, and compiles what is Kotlin
-    interface.write_text(DELEGATE)
+    interfaces = [classes.with_name(name) for name in INTERFACES]  # kotlinc reads them, and compiles what is Kotlin
+    for path in interfaces:
+        path.write_text(INTERFACES[path.name])
     options = ["-jvm-target", "1.8", "-module-name", "bnncc-runtime"]
-    call(["kotlinc", *options, "-d", str(classes), *map(str, (KOTLIN, *others, interface))])
+    call(["kotlinc", *options, "-d", str(classes), *map(str, (KOTLIN, KOTLIN_PICTURE, *others, *interfaces))])
 
 
 def kotlin_jar() -> bytes:
-    """The jar of the class.  BuildError as of `compile_kotlin`."""
+    """The jar of the classes.  BuildError as of `compile_kotlin`."""
     with tempfile.TemporaryDirectory() as temporary:
         classes = Path(temporary) / "classes"
         compile_kotlin(classes)

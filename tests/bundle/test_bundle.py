@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click.testing
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from bnncc.bundle.android import picture_step
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.toolchain import LINUX
 from bnncc.cli import main
+from bnncc.data import Preprocessing
 from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
@@ -180,6 +183,23 @@ def test_an_ndk_is_called_for_the_abi(file: Path, tmp_path: Path, monkeypatch: p
     assert "start.cc" not in program  # an NDK has its own
     assert "interpreter.cc" in program
     assert "-lm" in program.split()
+    folder = tmp_path / "bundle"
+    assert {"BnnccDelegate.kt", "BnnccPicture.kt"} < {path.name for path in folder.iterdir()}
+    arguments = "rows = 28, columns = 28, channels = 1, resize = 28, bicubic = false, crop = true, divisor = 1f"
+    assert f"val picture = BnnccPicture( {arguments} )" in " ".join((folder / "README.md").read_text().split())
+
+
+def test_the_arguments_of_the_class_for_bitmaps_are_the_file_s_preprocessing() -> None:
+    model = example.model()
+    given = Preprocessing(resize=40, crop=(28, 28), mean=(0.1307,), std=(0.3081,), interpolation="bicubic")
+    other = replace(model, options=replace(model.options, preprocessing=given))
+    said = " ".join(picture_step(other).split())
+    assert (
+        "resize = 40, bicubic = true, crop = true, mean = floatArrayOf(0.1307f), std = floatArrayOf(0.3081f) )" in said
+    )
+    assert "divisor" not in said
+    unsaid = replace(model, options=replace(model.options, preprocessing=Preprocessing()))
+    assert picture_step(unsaid) == ""
 
 
 def reverse_file(axes: Sequence[int]) -> bytes:

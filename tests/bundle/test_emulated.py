@@ -6,6 +6,7 @@ BNNCC_SYSROOTS; what else a device would have is put there too (Pillow by pip, T
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,10 +17,13 @@ from pathlib import Path
 import click.testing
 import numpy as np
 import pytest
+from PIL import Image
 
 from bnncc.bundle import android_toolchain, write_bundle
 from bnncc.bundle.android import SHELL_FILES
+from bnncc.bundle.raspberry_pi import FILES as RASPBERRY_PI
 from bnncc.cli import main
+from bnncc.data import Preprocessing
 from bnncc.ir.modes import Padding
 from bnncc.runtime import Platform
 from bnncc.targets import find_target
@@ -78,11 +82,44 @@ def test_a_raspberry_pi_prints_the_class_of_a_picture(pillow: Path, tmp_path: Pa
     write_bundle(example.model(padding), find_target("raspberry-pi-4"), folder, data=str(example.IMAGES))
     picture = example.write_picture(tmp_path / "image.png")
     arguments = ["-c", START, str(pillow), str(folder / "run.py")]
-    shown = sysroot.run(sysroots(), "aarch64", [*arguments, str(picture), "--top", "1"])
-    assert shown.split(maxsplit=2)[2].strip() == "Ankle boot"
-    shown = sysroot.run(sysroots(), "aarch64", [*arguments, "--check", "--bench", "--runs", "3"])
+    shown = sysroot.run(
+        sysroots(), "aarch64", [*arguments, str(picture), "--top", "1", "--check", "--bench", "--runs", "3"]
+    )
+    assert shown.split(maxsplit=2)[2].startswith("Ankle boot\n")
     assert "same outputs      64 of 64 images" in shown
     assert "median of 3 runs" in shown
+
+
+# Saves the pixels that network.py makes of pictures: of each the path, the network's input, its preprocessing.
+PIXELS = """\
+import json, runpy, sys
+
+sys.path.append(sys.argv[1])
+import numpy as np
+
+load = runpy.run_path(sys.argv[2], run_name="network")["load_picture"]
+pictures = json.loads(sys.argv[4])
+np.savez(sys.argv[3], *[load(path, tuple(shape), preprocessing) for path, shape, preprocessing in pictures])
+"""
+
+
+def test_a_picture_becomes_the_same_bytes_on_a_raspberry_pi(pillow: Path, tmp_path: Path) -> None:
+    """As here, where they are torchvision's (tests/data/test_preprocessing.py): decoded, resized and cropped."""
+    random = np.random.default_rng(0)
+    smooth = Image.fromarray(random.integers(0, 256, (7, 9, 3), np.uint8)).resize((211, 157), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "smooth.jpg", quality=85)
+    Image.fromarray(random.integers(0, 256, (97, 131, 3), np.uint8)).save(tmp_path / "noise.png")
+    arguments, expected = [], []
+    for name in ("smooth.jpg", "noise.png"):
+        for interpolation, channels in (("bilinear", 3), ("bicubic", 3), ("bilinear", 1)):
+            preprocessing = Preprocessing(resize=64, crop=(56, 60), interpolation=interpolation)
+            arguments.append((str(tmp_path / name), (56, 60, channels), preprocessing.as_json()))
+            with Image.open(tmp_path / name) as picture:
+                expected.append(preprocessing.decode(picture, channels).transpose(1, 2, 0))
+    words = [str(pillow), str(RASPBERRY_PI / "network.py"), str(tmp_path / "pixels.npz"), json.dumps(arguments)]
+    sysroot.run(sysroots(), "aarch64", ["-c", PIXELS, *words])
+    for found, wanted in zip(np.load(tmp_path / "pixels.npz").values(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_wheel_that_pip_takes_for_a_raspberry_pi_prints_the_class_of_a_picture(

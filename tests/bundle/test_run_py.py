@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import zlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -25,6 +27,8 @@ from bnncc.data import Preprocessing
 from bnncc.inference import Model
 from bnncc.runtime import library_path
 from tests.bundle import example
+from tests.data.videos import write_video
+from tests.needs import needs_pyav
 
 FILES = Path(bnncc.bundle.__file__).parent / "files" / "raspberry_pi"
 CHECK_FAILED = 3
@@ -214,7 +218,7 @@ def test_what_is_no_picture_is_one_line(folder: Path) -> None:
     ],
 )
 def test_pictures_become_what_bnncc_makes_of_them(tmp_path: Path, preprocessing: Preprocessing) -> None:
-    module: dict[str, Any] = runpy.run_path(str(FILES / "network.py"), run_name="network")
+    module = network_module()
     pixels = np.random.default_rng(0).integers(0, 256, (17, 13, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:
@@ -224,6 +228,130 @@ def test_pictures_become_what_bnncc_makes_of_them(tmp_path: Path, preprocessing:
     np.testing.assert_array_equal(found, expected)
     turned = module["channels_last"](expected.transpose(2, 0, 1), expected.shape)
     np.testing.assert_array_equal(turned, expected)
+
+
+# As the package of Raspberry Pi OS behaves (picamera2/request.py: which name of a format has which channel first).
+PICAMERA2 = """\
+import numpy as np
+
+SEEN, INTERRUPTED_BEHIND = np.load(__file__ + ".npz").values()
+
+
+class Picamera2:
+    calls = []
+
+    def create_preview_configuration(self, main):
+        return {"main": main}
+
+    def configure(self, configuration):
+        self.calls.append(configuration["main"])
+        self.order = {"BGR888": 1, "RGB888": -1}[configuration["main"]["format"]]
+
+    def start(self):
+        self.calls.append("start")
+
+    def capture_array(self, name):
+        assert name == "main"
+        if self.calls.count("capture") == INTERRUPTED_BEHIND:
+            raise KeyboardInterrupt
+        self.calls.append("capture")
+        return SEEN[..., :: self.order].copy()
+
+    def close(self):
+        self.calls.append("close")
+"""
+
+
+def write_picamera2(folder: Path, seen: np.ndarray, interrupted_behind: int) -> None:
+    """A stand-in whose camera sees the uint8 pixels [height, width, 3], till Ctrl-C behind so many frames."""
+    folder.mkdir()
+    (folder / "picamera2.py").write_text(PICAMERA2)
+    np.savez(folder / "picamera2.py.npz", seen=seen, interrupted_behind=interrupted_behind)
+
+
+def network_module() -> dict[str, Any]:
+    return runpy.run_path(str(FILES / "network.py"), run_name="network")
+
+
+def test_a_camera_s_frames_are_classified_till_ctrl_c(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = np.kron(example.images()[0, 0], np.ones((2, 2), np.uint8))
+    write_picamera2(tmp_path / "site", np.repeat(boot[:, :, np.newaxis], 3, axis=2), 4)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    done = run(folder, "--camera")
+    assert done.returncode == 0, done.stderr
+    name, first, *others, last = done.stdout.splitlines()
+    assert name == "--camera"
+    assert first.split(maxsplit=1)[1] == "Ankle boot"
+    assert len(others) == 3
+    for line in others:
+        (frames,) = re.findall(r"^ +[\d.-]+  Ankle boot   ([\d.]+) frames/s$", line)
+        assert float(frames) > 0
+    assert re.fullmatch(r"frames            4, [\d.,]+ a second", last)
+    assert "Traceback" not in done.stderr
+
+
+@needs_pyav
+def test_a_video_s_frames_are_classified_to_their_number(folder: Path, tmp_path: Path) -> None:
+    boot = np.kron(example.images()[0, 0], np.ones((4, 4), np.uint8))[:, :, np.newaxis]
+    video = write_video(tmp_path / "boot.mp4", np.repeat(np.repeat(boot, 3, axis=2)[np.newaxis], 9, axis=0))
+    done = run(folder, video, "--every", 2, "--frames", 4)
+    assert done.returncode == 0, done.stderr
+    name, *lines, last = done.stdout.splitlines()
+    assert name == str(video)
+    assert len(lines) == 4
+    assert all("  Ankle boot" in line for line in lines)
+    assert last.startswith("frames            4, ")
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "size"),
+    [(Preprocessing(resize=8, crop=(8, 6), pixels="0..1"), (640, 480)), (Preprocessing(pixels="0..1"), (13, 17))],
+)
+def test_a_camera_s_colours_and_size_are_those_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Preprocessing, size: tuple[int, int]
+) -> None:
+    seen = np.random.default_rng(0).integers(0, 256, (17, 13, 3), np.uint8)
+    write_picamera2(tmp_path / "site", seen, 9)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    module = network_module()
+    expected = preprocessing.decode(Image.fromarray(seen), 3).transpose(1, 2, 0)
+    frames = module["camera_frames"](expected.shape, preprocessing.as_json())
+    found = module["picture_pixels"](next(frames), "a frame", expected.shape, preprocessing.as_json())
+    np.testing.assert_array_equal(found, expected)
+    frames.close()
+    calls = sys.modules.pop("picamera2").Picamera2.calls
+    assert calls == [{"format": "BGR888", "size": size}, "start", "capture", "close"]
+
+
+def test_a_camera_that_fails_is_closed_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picamera2(tmp_path / "site", np.zeros((8, 8, 3), np.uint8), 9)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "picamera2", raising=False)
+    frames = network_module()["camera_frames"]((8, 8, 3), {})
+    next(frames)
+    camera = sys.modules.pop("picamera2").Picamera2
+    monkeypatch.setattr(camera, "capture_array", Mock(side_effect=RuntimeError("no cable")))
+    with pytest.raises(SystemExit, match="--camera: no cable"):
+        next(frames)
+    assert camera.calls[-1] == "close"
+
+
+def test_without_picamera2_or_a_camera_it_says_what_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = network_module()["camera_frames"]
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    with pytest.raises(SystemExit) as exit_:
+        next(frames((8, 8, 3), {}))
+    said = str(exit_.value)
+    assert "apt install python3-picamera2" in said
+    assert "python3 -m venv --system-site-packages .venv" in said
+    package = types.ModuleType("picamera2")
+    vars(package)["Picamera2"] = lambda: [][0]
+    monkeypatch.setitem(sys.modules, "picamera2", package)
+    with pytest.raises(SystemExit, match="no camera can be opened"):
+        next(frames((8, 8, 3), {}))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from bnncc.targets.tflite.digest import seal
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from tests.bundle import example
+from tests.data.videos import write_video
+from tests.needs import needs_pyav
 
 
 def invoke(*arguments: object) -> click.testing.Result:
@@ -54,6 +56,22 @@ def test_the_classes_of_a_picture_are_printed_with_their_names(file: Path, tmp_p
     printed = [line.split(maxsplit=1) for line in lines]
     assert [name for _, name in printed] == [example.CLASSES[i] for i in np.argsort(-expected)[:3]]
     np.testing.assert_allclose([float(value) for value, _ in printed], np.sort(expected)[::-1][:3], atol=1e-3)
+
+
+@needs_pyav
+def test_a_video_s_frames_are_classified(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three frames of each of four images, in black margins: MPEG-4 loses little in that size."""
+    shown = np.zeros((12, 112, 112), np.uint8)
+    for index in range(4):
+        shown[3 * index : 3 * index + 3] = np.kron(example.images()[index, 0], np.ones((4, 4), np.uint8))
+    monkeypatch.chdir(tmp_path)  # long names are wrapped
+    video = write_video(Path("clothes.mp4"), np.repeat(shown[..., np.newaxis], 3, axis=-1))
+    result = invoke("run", file, "--input", video, "--top", 1, "--every", 3)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[::2] == [f"{video}: frame {frame}" for frame in (0, 3, 6, 9)]
+    expected = [example.CLASSES[index] for index in logits(4).argmax(axis=1)]
+    assert [line.split(maxsplit=1)[1] for line in lines[1::2]] == expected
 
 
 def test_larger_pictures_are_resized_as_the_metadata_say(file: Path, tmp_path: Path) -> None:

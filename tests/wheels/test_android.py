@@ -84,6 +84,10 @@ def test_without_kotlinc_a_message_says_what_brings_it(tmp_path: Path, monkeypat
 def test_the_jar_holds_the_class_and_none_of_tensorflow_lite() -> None:
     with ZipFile(io.BytesIO(kotlin.kotlin_jar())) as jar:
         classes = {name for name in jar.namelist() if name.endswith(".class")}
-    assert classes == {"dev/bnncc/BnnccDelegate.class", "dev/bnncc/BnnccDelegate$Companion.class"}
+    assert {name for name in classes if "Picture" not in name} == {
+        "dev/bnncc/BnnccDelegate.class", "dev/bnncc/BnnccDelegate$Companion.class"
+    }  # fmt: skip
+    assert "dev/bnncc/BnnccPicture.class" in classes
+    assert all(name.startswith("dev/bnncc/Bnncc") for name in classes)
     native = re.findall(r"external fun (\w+)", KOTLIN.read_text())
     assert native == ["create", "destroy"]

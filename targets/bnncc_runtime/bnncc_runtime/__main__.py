@@ -1,6 +1,8 @@
 """Runs a network that bnncc compiled.
 
     python -m bnncc_runtime net.tflite image.jpg …        print the classes with the largest logits
+    python -m bnncc_runtime net.tflite video.mp4          print the class of each frame (with PyAV)
+    python -m bnncc_runtime net.tflite --camera           of what a Raspberry Pi's camera sees (with picamera2)
     python -m bnncc_runtime net.tflite --bench            measure how long an image takes
     python -m bnncc_runtime net.tflite --check data.npz   run a file's `images`, and compare with its `labels`
 

@@ -1,4 +1,4 @@
-"""A network on pictures and arrays: what `run.py` of a bundle and the package `bnncc-runtime` share.
+"""A network on pictures, frames and arrays: what `run.py` of a bundle and the package `bnncc-runtime` share.
 
 Runs on the device, with NumPy and Pillow alone.  What is wrong ends the program, with the cause.
 """
@@ -8,17 +8,27 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import sys
 import time
+from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names of pictures with so many channels
 WIDE_MODES = ("I", "F")  # those of more than 8 bits, which Pillow cuts off at 255
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+CAMERA_SIZE = (640, 480)  # width, height: with the sensors' own shape, so that nothing of their view is cut off
+RATE_FRAMES = 30  # over so many of the last ones the frames a second are counted
 WARM_UP = 5
 CHECK_FAILED = 3  # exit code: no other failure has it
 # An image agrees where its outputs differ by so much at most, as a share of the largest output; a check passes where so
@@ -26,6 +36,18 @@ CHECK_FAILED = 3  # exit code: no other failure has it
 # fall on its other side by rounding, and change a single image.
 CLOSE = 1e-2
 LEAST_AGREEMENT = 0.5
+
+# picamera2 is built for the NumPy of the system: another one in the environment would take its place.
+PICAMERA2 = """\
+picamera2 is a package of Raspberry Pi OS, seen in an environment with the system's packages:
+
+    sudo apt install python3-picamera2 python3-venv python3-numpy python3-pil
+    python3 -m venv --system-site-packages .venv
+    .venv/bin/pip install -r requirements.txt    # or the wheel of bnncc-runtime; no NumPy of pip's"""
+PYAV = """\
+Videos are read by PyAV 14.1 or later:
+
+    .venv/bin/pip install 'av>=14.1'"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,10 @@ class Network:
         """A picture as the network takes it."""
         return self.prepare(load_picture(path, self.shape, self.settings.preprocessing))
 
+    def load_frame(self, frame: Image) -> npt.NDArray[Any]:
+        """A frame of a video or a camera, treated as a picture, as the network takes it."""
+        return self.prepare(picture_pixels(frame, "a frame", self.shape, self.settings.preprocessing))
+
     def prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """An image of an array, as the network takes it: its bytes, or as `normalize`."""
         image = channels_last(image, self.shape)
@@ -95,39 +121,113 @@ class Network:
         return [self.interpreter.get_tensor(output["index"])[0] for output in self.outputs]
 
 
-def load_picture(path: str, shape: tuple[int, ...], preprocessing: dict[str, Any]) -> npt.NDArray[Any]:
-    """uint8 pixels [height, width, channels] in the network's size: upright, torchvision's Resize and CenterCrop."""
-    from PIL import Image, ImageOps
-
+def require_pictures(shape: tuple[int, ...]) -> None:
+    """Exit where an input of this shape, channels last, is no picture's."""
     if len(shape) != 3 or shape[2] not in MODES:
         sys.exit(f"the network takes {shape}, no pictures: give --check a .npz file")
-    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for who writes to it
+
+
+def require_file(path: str) -> None:
+    """Exit where it is something else: opening a pipe would wait for who writes to it."""
+    if Path(path).exists() and not Path(path).is_file():
         sys.exit(f"{path} is no file")
+
+
+def load_picture(path: str, shape: tuple[int, ...], preprocessing: dict[str, Any]) -> npt.NDArray[Any]:
+    """The pixels of a file, as `picture_pixels`."""
+    from PIL import Image
+
+    require_pictures(shape)
+    require_file(path)
     try:
-        picture: Image.Image = Image.open(path)
+        picture = Image.open(path)
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        sys.exit(f"{path}: {error}")
+    return picture_pixels(picture, path, shape, preprocessing)
+
+
+def picture_pixels(
+    picture: Image, name: str, shape: tuple[int, ...], preprocessing: dict[str, Any]
+) -> npt.NDArray[Any]:
+    """uint8 pixels [height, width, channels] in the network's size: upright, torchvision's Resize and CenterCrop.
+
+    name: what messages call the picture.
+    """
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    try:
         if preprocessing.get("exif") != "ignore":
             picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith(WIDE_MODES):
-            sys.exit(f"{path}: its pixels have more than 8 bits ({picture.mode}): convert it to 8 bits a channel")
+            sys.exit(f"{name}: its pixels have more than 8 bits ({picture.mode}): convert it to 8 bits a channel")
         picture = picture.convert(MODES[shape[2]])
     except Exception as error:  # Pillow's decoders raise errors of many types
-        sys.exit(f"{path}: {error}")
+        sys.exit(f"{name}: {error}")
     if "resize" in preprocessing:
         width, height = picture.size
         resize, shorter = preprocessing["resize"], min(width, height)
         size = (int(resize * width / shorter), int(resize * height / shorter))
         if size != (width, height):
-            picture = picture.resize(size, getattr(Image.Resampling, preprocessing["interpolation"].upper()))
+            picture = picture.resize(size, getattr(Resampling, preprocessing["interpolation"].upper()))
     if "crop" in preprocessing:
         (width, height), (rows, columns) = picture.size, preprocessing["crop"]
         if rows > height or columns > width:
-            sys.exit(f"{path} is {height}x{width}, smaller than the network's {rows}x{columns}")
+            sys.exit(f"{name} is {height}x{width}, smaller than the network's {rows}x{columns}")
         top, left = round((height - rows) / 2), round((width - columns) / 2)
         picture = picture.crop((left, top, left + columns, top + rows))
     pixels = np.asarray(picture, np.uint8)
     if pixels.shape[:2] != shape[:2]:
-        sys.exit(f"{path} is {pixels.shape[0]}x{pixels.shape[1]}, and the network takes {shape[0]}x{shape[1]}")
+        sys.exit(f"{name} is {pixels.shape[0]}x{pixels.shape[1]}, and the network takes {shape[0]}x{shape[1]}")
     return pixels.reshape(shape)
+
+
+def camera_frames(shape: tuple[int, ...], preprocessing: dict[str, Any]) -> Generator[Image, None, None]:
+    """What a Raspberry Pi's camera sees, without end: RGB, in the network's own size where nothing resizes it."""
+    from PIL import Image
+
+    try:
+        from picamera2 import Picamera2
+    except (ImportError, ValueError) as error:  # ValueError: of a library that is built for another NumPy
+        sys.exit(f"--camera: {error}\n\n{PICAMERA2}")
+    try:
+        camera = Picamera2()
+    except Exception as error:  # IndexError where there is none, RuntimeError where another program has it
+        sys.exit(f"--camera: no camera can be opened ({error}): rpicam-hello --list-cameras shows which there are")
+    size = CAMERA_SIZE if "resize" in preprocessing else (shape[1], shape[0])
+    try:
+        # Red comes first in the arrays of "BGR888", and last in those of "RGB888".  The colours of a preview are full
+        # range, as those of pictures in files; a video's are not.
+        camera.configure(camera.create_preview_configuration(main={"format": "BGR888", "size": size}))
+        camera.start()
+        while True:
+            yield Image.fromarray(camera.capture_array("main"))
+    except Exception as error:  # of a size that the camera cannot have, of a cable that is pulled
+        sys.exit(f"--camera: {error}")
+    finally:
+        camera.close()
+
+
+def video_frames(path: str, every: int, preprocessing: dict[str, Any]) -> Generator[Image, None, None]:
+    """The first of each `every` frames of a video: RGB, upright as its file says, where pictures are turned as well."""
+    from PIL import Image
+
+    try:
+        import av
+    except ImportError as error:
+        sys.exit(f"{path}: {error}\n\n{PYAV}")
+    require_file(path)
+    try:
+        with av.open(path) as container:
+            for frame in islice(container.decode(video=0), 0, None, every):
+                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                if preprocessing.get("exif") != "ignore":
+                    if not hasattr(frame, "rotation"):
+                        sys.exit(f"{path}: PyAV {av.__version__} cannot say which way is up\n\n{PYAV}")
+                    picture = picture.rotate(frame.rotation, expand=True)
+                yield picture
+    except Exception as error:  # of many types, as Pillow's
+        sys.exit(f"{path}: {error}")
 
 
 def normalize(image: npt.NDArray[Any], preprocessing: dict[str, Any]) -> npt.NDArray[Any]:
@@ -153,21 +253,58 @@ def channels_last(image: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArra
     sys.exit(f"images of shape {image.shape} do not fit the network, which takes {shape}")
 
 
-def classify(network: Network, paths: list[str], top: int) -> None:
-    """Print the classes with the largest logits."""
+def classes(network: Network, outputs: list[npt.NDArray[Any]], top: int) -> list[str]:
+    """A line for each of the classes with the largest logits; for other outputs their ranges."""
     labels = network.settings.labels
-    for path in paths:
-        outputs = network.run(network.load(path))
-        print(path)
-        if network.settings.yields_class:
-            print(f"{'':12}  {labels[outputs[0]] if outputs[0] < len(labels) else outputs[0]}")
-            continue
-        if not network.is_classifier:
-            print("   ", ", ".join(f"{output.shape}: {output.min():g} to {output.max():g}" for output in outputs))
-            continue
-        scores = network.scores(outputs[0])
-        for index in np.argsort(-scores, kind="stable")[:top]:
-            print(f"{scores[index]:12.4f}  {labels[index] if index < len(labels) else index}")
+    if network.settings.yields_class:
+        return [f"{'':12}  {labels[outputs[0]] if outputs[0] < len(labels) else outputs[0]}"]
+    if not network.is_classifier:
+        return ["    " + ", ".join(f"{output.shape}: {output.min():g} to {output.max():g}" for output in outputs)]
+    scores = network.scores(outputs[0])
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [f"{scores[index]:12.4f}  {labels[index] if index < len(labels) else index}" for index in order]
+
+
+def classify(network: Network, path: str, top: int) -> None:
+    """Print the classes of a picture."""
+    outputs = network.run(network.load(path))
+    print(path)
+    for line in classes(network, outputs, top):
+        print(line)
+
+
+def watch(network: Network, name: str, frames: Generator[Image, None, None], most: int | None) -> None:
+    """Print the class of each frame and how many a second are done, on a terminal in the same line; Ctrl-C ends it.
+
+    name: of the video or camera.  most: frames at most.
+    """
+    require_pictures(network.shape)
+    on_terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns - 1
+    count, first = 0, 0.0
+    last: deque[float] = deque(maxlen=RATE_FRAMES)  # when they were done
+    print(name)
+    try:
+        for frame in islice(frames, most):
+            (line,) = classes(network, network.run(network.load_frame(frame)), 1)
+            last.append(time.perf_counter())
+            first = first or last[0]
+            count += 1
+            if count > 1:
+                line += f"   {(len(last) - 1) / (last[-1] - last[0]):.1f} frames/s"
+            print(
+                f"\r{line[:columns]:<{columns}}" if on_terminal else line, end="" if on_terminal else "\n", flush=True
+            )
+    except KeyboardInterrupt:
+        pass
+    finally:
+        frames.close()
+    if on_terminal:
+        print()
+    if not count:
+        sys.exit(f"{name}: there was no frame")
+    seconds = last[-1] - first
+    print(f"frames            {count:,}" + (f", {(count - 1) / seconds:.1f} a second" if count > 1 else ""))
 
 
 def bench(network: Network, runs: int) -> None:
@@ -250,7 +387,12 @@ def device() -> str:
 
 def add_options(parser: argparse.ArgumentParser, check: Path | None) -> None:
     """The options of the command line; check: the arrays of --check without a name."""
-    parser.add_argument("images", nargs="*", help="pictures")
+    parser.add_argument("images", nargs="*", help="pictures, or videos (with PyAV)")
+    parser.add_argument("--camera", action="store_true", help="classify what a Raspberry Pi's camera sees, till Ctrl-C")
+    parser.add_argument(
+        "--every", type=at_least_one, default=1, metavar="N", help="of a video every Nth frame alone (1)"
+    )
+    parser.add_argument("--frames", type=at_least_one, metavar="N", help="end a camera or a video after N frames")
     parser.add_argument("--top", type=at_least_one, default=5, help="how many classes to print (5)")
     parser.add_argument("--threads", type=at_least_one, default=os.cpu_count() or 1, help="threads (as many as cores)")
     parser.add_argument("--runs", type=at_least_one, default=50, help="how many runs --bench takes (50)")
@@ -265,14 +407,21 @@ def add_options(parser: argparse.ArgumentParser, check: Path | None) -> None:
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The command line; exits where it asks for nothing."""
     arguments = parser.parse_args()
-    if not (arguments.images or arguments.bench or arguments.check):
-        parser.error("name a picture, or give --check or --bench")
+    if not (arguments.images or arguments.camera or arguments.bench or arguments.check):
+        parser.error("name a picture or a video, or give --camera, --check or --bench")
     return arguments
 
 
 def run(network: Network, arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    classify(network, arguments.images, arguments.top)
+    preprocessing = network.settings.preprocessing
+    for path in arguments.images:
+        if path.lower().endswith(VIDEOS):
+            watch(network, path, video_frames(path, arguments.every, preprocessing), arguments.frames)
+        else:
+            classify(network, path, arguments.top)
+    if arguments.camera:
+        watch(network, "--camera", camera_frames(network.shape, preprocessing), arguments.frames)
     passed = True
     if arguments.check or arguments.bench:
         print(f"device            {device()}, {arguments.threads} threads")

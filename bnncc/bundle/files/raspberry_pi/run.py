@@ -2,10 +2,13 @@
 """Runs the network in this folder.
 
     python3 run.py image.jpg …           print the classes with the largest logits
+    python3 run.py --camera              print the class of what the camera sees, and the frames a second, till Ctrl-C
+    python3 run.py video.mp4             the same of a video
     python3 run.py --bench               measure how long an image takes
     python3 run.py --check [images.npz]  compare with the computer that made this folder, or with the file's labels
 
-Needs TensorFlow Lite, NumPy and Pillow; where one is missing it says how to install them on this device.
+Needs TensorFlow Lite, NumPy and Pillow, for a camera picamera2, for a video PyAV; where one is missing it says how to
+install them on this device.
 """
 
 from __future__ import annotations
