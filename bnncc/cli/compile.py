@@ -282,6 +282,7 @@ def compile_command(
     from bnncc.ir.evaluate import random_inputs
     from bnncc.system.files import check_writable, keep_apart
     from bnncc.targets import find_target
+    from bnncc.targets.tflite.reader import TfliteFile
     from bnncc.verification import verify_in
 
     console = standard_output()
@@ -316,7 +317,9 @@ def compile_command(
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
-        warn("no binary layer was found: the file is an ordinary float TensorFlow Lite file")
+        has_bits = any(operator.name.startswith("Lce") for operator in TfliteFile(compiled.content).operators)
+        kind = "has LCE's operators, for its signs alone" if has_bits else "is an ordinary float TensorFlow Lite file"
+        warn(f"no binary layer was found: the file {kind}")
     batches = data.batches(compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS))
     if batches:
         compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])

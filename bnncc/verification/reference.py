@@ -165,8 +165,10 @@ class Correspondence:
                 return cls(traced[name], meaning, traced.get(meaning.source), False, channels, ternary=ternary)
             if name in traced:
                 known = same_operand or (_sign_operand(traced[name]) if meaning.is_plain and not channels else None)
-                scaled = meaning != Meaning() and producer is not None and THREE_VALUED_KEY in producer.metadata_props
-                ternary = tuple(_signs_in(traced[name])) if scaled and not channels else ()
+                is_three_valued = producer is not None and THREE_VALUED_KEY in producer.metadata_props
+                # Where a Pad has added zeros, those are no signs.
+                is_scaled = meaning != Meaning() and meaning.is_plain and not channels
+                ternary = tuple(_signs_in(traced[name])) if is_three_valued and is_scaled else ()
                 return cls(traced[name], meaning, known, same_operand is not None, channels, ternary=ternary)
         if value.name in traced:
             own = _sign_operand(traced[value.name])

@@ -227,7 +227,9 @@ class Reference:
         self.rounds = integers or compiled.options.weights_precision is not WeightsPrecision.FLOAT32
         self.full = self.file
         if self.rounds:
-            self.full = TfliteFile(emit(compiled.graph, channels_last=compiled.options.channels_last))
+            whole_groups = compiled.options.weights_precision is not WeightsPrecision.INT8
+            content = emit(compiled.graph, channels_last=compiled.options.channels_last, whole_groups=whole_groups)
+            self.full = TfliteFile(content)
         self.comparison = (compare_integers if integers else compare)(self.file, self.full)
         self._traced = compiled.traced.model.clone()
         self._values = values_by_name(compiled.graph.graph)

@@ -60,11 +60,14 @@ class LoweringContext:
         writer: ModelWriter,
         precision: WeightsPrecision = WeightsPrecision.FLOAT32,
         half_convolutions: bool = True,
+        whole_groups: bool = True,
     ) -> None:
         self.graph = graph
         self.writer = writer
         # False where runtimes are meant that misread float16 weights of convolutions (`runtimes.py`).
         self.half_convolutions = half_convolutions
+        # With int8 weights and a float32 map, interpreters have no kernel for several groups.
+        self.whole_groups = whole_groups and precision is not WeightsPrecision.INT8
         self._precision = precision
         self._dequantized: dict[Tensor, Tensor] = {}
         self._reshaped: dict[Tensor, Tensor] = {}
@@ -229,15 +232,10 @@ class LoweringContext:
         if floats.size < SMALLEST_ROUNDED:
             return self.constant(floats, name)
         scaled = None if shares_scale else axis
-        if hybrid and self.rounds_to_int8(floats, scaled):
+        if self._precision is WeightsPrecision.INT8 and hybrid and fits_int8(floats, scaled):
             quotients, scales = quantize(floats, scaled)
             return self.writer.constant(name, quotients, Quantization(tuple(scales.tolist()), (0,) * scales.size, axis))
         return self._half(floats, name, axis) if half else self.constant(floats, name)
-
-    def rounds_to_int8(self, floats: npt.NDArray[np.float32], axis: int | None) -> bool:
-        """True where `weight` makes them int8, with one scale for each index of `axis`, or one for all."""
-        is_asked = self._precision is WeightsPrecision.INT8 and floats.size >= SMALLEST_ROUNDED
-        return is_asked and fits_int8(floats, axis)
 
     def _half(self, array: npt.NDArray[np.float32], name: str, axis: int | None = None) -> Tensor:
         """A constant by way of float16, if that is asked for and the numbers suit."""

@@ -29,6 +29,7 @@ def emit(
     metadata: Mapping[str, bytes] | None = None,
     append: Callable[[bytes], bytes] | None = None,
     half_convolutions: bool = True,
+    whole_groups: bool = True,
 ) -> bytes:
     """Return the .tflite file of `model`, an ONNX graph of static shapes in NCHW.
 
@@ -37,9 +38,10 @@ def emit(
     metadata: named buffers to embed; with any, the file carries its digest as well (`digest`).
     append: what puts further bytes behind the flatbuffer.
     half_convolutions: with float16, the weights of convolutions are float16 too; False for runtimes that misread them.
+    whole_groups: a convolution in groups is one CONV_2D; False, one for each group, as int8 weights make it.
     Raises UnsupportedOperatorsError, which lists every node that has no lowering.
     """
-    context, inputs, outputs = _walk(model, channels_last, precision, half_convolutions)
+    context, inputs, outputs = _walk(model, channels_last, precision, half_convolutions, whole_groups)
     writer = context.writer
     for name, content in (metadata or {}).items():
         writer.metadata(name, content)
@@ -63,10 +65,14 @@ def stored_layouts(model: ir.Model, *, channels_last: bool = True) -> Mapping[st
 
 
 def _walk(
-    model: ir.Model, channels_last: bool, precision: WeightsPrecision, half_convolutions: bool = True
+    model: ir.Model,
+    channels_last: bool,
+    precision: WeightsPrecision,
+    half_convolutions: bool = True,
+    whole_groups: bool = True,
 ) -> tuple[LoweringContext, list[Tensor], list[Tensor]]:
     """Lower every node; returns (the context, the tensors of the graph's inputs, those of its outputs)."""
-    context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision, half_convolutions)
+    context = LoweringContext(model.graph, ModelWriter(DESCRIPTION), precision, half_convolutions, whole_groups)
     boundary = CHANNELS_LAST if channels_last else PLAIN
     inputs = [_graph_input(value, context, boundary) for value in model.graph.inputs]
     empty = [value.name for value in model.graph.outputs if 0 in (shape_of(value) or ())]

@@ -189,7 +189,7 @@ class _Rewriting:
         return self._integers[tensor.index]
 
     def _constant(self, name: str, array: npt.NDArray[np.generic], quantization: Quantization) -> int:
-        data = np.ascontiguousarray(array)
+        data = np.asarray(array, order="C")
         key = (data.tobytes(), data.shape, data.dtype.name, quantization)
         if key not in self._constants:
             buffer = schema.BufferT()

@@ -13,6 +13,7 @@ import click.testing
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import bnncc
 from bnncc.cli import main
@@ -30,6 +31,7 @@ from bnncc.verification import verify, verify_in
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference
 from tests.networks import randomize
+from tests.networks.binarize import ScaledBinaryConv2d
 from tests.networks.full_size import compiled as compiled_full_size
 from tests.networks.full_size import shares
 from tests.targets.tflite.test_precision import Net
@@ -90,6 +92,28 @@ def test_a_file_in_int8_is_proven_and_what_rounding_costs_is_counted(integers: C
         decibels = checks[layer].decibels
         assert decibels is not None
         assert decibels > 20
+
+
+class Gated(nn.Module):
+    """A gate of squeeze and excitation, in whose arithmetic a number without axes is an operand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.conv = ScaledBinaryConv2d(16, 8, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        gated = x * nn.functional.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return self.conv(torch.sign(gated - 0.3)).mean((2, 3))
+
+
+def test_a_gate_between_layers_in_int8_is_proven() -> None:
+    torch.manual_seed(0)
+    options = Options(preprocessing=PIXELS, input_type="uint8")  # type: ignore[arg-type]
+    gated = bnncc.compile(randomize(Gated()), input_shapes=["1x3x16x16"], options=options, calibrate=IMAGES)
+    result = verify(gated, inputs=INPUTS[:1])
+    assert result.passed, result.problems
 
 
 def test_the_same_data_give_the_same_bytes_and_so_do_the_ranges_in_the_metadata(integers: CompiledModel) -> None:

@@ -51,9 +51,7 @@ def lower_conv(node: ir.Node, context: LoweringContext) -> None:
         _depthwise_conv_2d(tensor, weight, bias, result, context, windows, padding, activation)
     else:
         convolve = partial(_conv_2d, context=context, windows=windows, padding=padding, activation=activation)
-        # With int8 weights and a float32 map, interpreters have no kernel for several groups.
-        parts = groups if context.rounds_to_int8(weight, axis=0) else 1
-        _in_groups(convolve, parts, tensor, weight, bias, result, context)
+        _in_groups(convolve, 1 if context.whole_groups else groups, tensor, weight, bias, result, context)
     finish_spatial(output, result, context)
 
 

@@ -26,6 +26,7 @@ from bnncc.inference.runners import LceRunner, Runtime
 from bnncc.inspect import summarize
 from bnncc.ir.evaluate import random_inputs
 from bnncc.model import CompiledModel
+from bnncc.options import Options
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED_CONSTANT, WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
@@ -231,6 +232,28 @@ class Net(nn.Module):
 
 
 INPUTS = [[normal(1, 3, 16, 16, seed=seed)] for seed in range(2)]
+
+
+class Grouped(nn.Module):
+    """A float convolution in groups, as bits and int8 weights have it: one operator, and one for each group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.grouped = nn.Conv2d(16, 48, 3, padding=1, groups=2)
+        self.conv = ScaledBinaryConv2d(48, 8, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.sign(self.grouped(self.stem(x)) + 0.1)).mean((2, 3))
+
+
+@pytest.mark.parametrize("precision", [WeightsPrecision.FLOAT32, FLOAT16, INT8])
+def test_convolutions_in_groups_are_proven_in_any_precision(precision: WeightsPrecision) -> None:
+    torch.manual_seed(0)
+    compiled = bnncc.compile(Grouped(), input_shapes=["1x3x16x16"], options=Options(weights_precision=precision))
+    assert operators(compiled.content)["CONV_2D"] == (3 if precision is INT8 else 2)
+    result = verify(compiled, inputs=INPUTS[:1])
+    assert result.passed, result.problems
 
 
 @pytest.fixture(scope="module")
