@@ -57,7 +57,7 @@ class Stage(nn.Module):
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(y.mean((2, 3))))))
         y = y * gate[:, :, None, None]
         y = F.max_pool2d(y, 3, 1, 1) - y
-        narrow = self.bottleneck(y)
+        narrow = torch.exp(-self.bottleneck(y).abs())
         y = y + torch.cat([narrow, narrow, narrow.transpose(2, 3), narrow], 1)
         return y + F.pad(y[:, :, 1:, 1:], (1, 0, 1, 0))
 

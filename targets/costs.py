@@ -25,6 +25,7 @@ class Work(Enum):
     DEPTHWISE_PRODUCT = "one product and sum of a depthwise convolution"
     ELEMENT = "one result of elementwise arithmetic"
     FUNCTION = "one result of an exponential or the like"
+    GATE = "one result of a sigmoid"
     SIGN = "one float packed as a bit, or one bit unpacked"
     POOLED = "one element of a pool's window"
     REDUCED = "one element that goes into a mean, a sum or a largest one"

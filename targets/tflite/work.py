@@ -94,6 +94,7 @@ def _work(file: TfliteFile, operator: Operator) -> Mapping[Work, float] | None:
         return {Work.ELEMENT: outputs, Work.ROW: rows}
     for names, kind, amount in (
         (ELEMENTWISE, Work.ELEMENT, outputs),
+        ({"LOGISTIC"}, Work.GATE, outputs),
         (FUNCTIONS, Work.FUNCTION, outputs),
         (REDUCTIONS, Work.REDUCED, inputs),
         (MOVES, Work.MOVED, outputs),

