@@ -54,8 +54,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - With a delegate in the interpreter, XNNPACK of 2.14 refuses a file in which it meets a TRANSPOSE of int32; alone, it
   leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as behind an
   ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
-- Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often;
-  bnncc_run has no kernels for them and refuses the file.
+- Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
@@ -67,7 +66,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - On 32-bit ARM (under emulation), 2.14's ABS behaves as the root of a square: infinity for 1.9e19, 0 for 1e-25.
 - Stock interpreters leave denormals on for their built-in kernels and for delegates; XNNPACK, LCE's interpreter,
   bnncc_run, and NEON on 32-bit ARM take them for 0.
-- There is no nightly of ai-edge-litert in the package index that this ran with.
+- The nightly of ai-edge-litert is in [the delegate's table](conformance_delegate.md) alone.
 """
 
 
