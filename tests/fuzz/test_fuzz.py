@@ -10,7 +10,7 @@ from tests.fuzz.networks import Layer, Network, networks
 from tests.fuzz.programs import Program, programs
 
 CHUNKS = 6
-NETWORKS = 132
+NETWORKS = 96
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@
 
 #if defined(__clang__)
 #define BNNCC_ALLOW_DOTS
-BNNCC_TARGET_BEGIN("dotprod")
+BNNCC_TARGET_BEGIN("dotprod,tune=cortex-a72")
 #else
 #define BNNCC_ALLOW_DOTS ".arch armv8.2-a+dotprod\n\t"
 BNNCC_TARGET_BEGIN("tune=cortex-a72")

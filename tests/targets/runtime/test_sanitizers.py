@@ -48,8 +48,8 @@ def without_random_addresses() -> list[str]:
 
 def cases(rng: np.random.Generator) -> list[tuple[bytes, Array]]:
     """Files and their inputs."""
-    convolutions = [Conv.draw(rng, tiny=i % 8 == 0) for i in range(24)] + [Conv.draw_short(rng) for _ in range(16)]
-    graphs = [RandomGraph(rng) for _ in range(16)]
+    convolutions = [Conv.draw(rng, tiny=i % 8 == 0) for i in range(16)] + [Conv.draw_short(rng) for _ in range(8)]
+    graphs = [RandomGraph(rng) for _ in range(12)]
     return [
         *((conv.file(), conv.input()) for conv in convolutions),
         *((graph.file(), rng.normal(size=graph.x.shape).astype(np.float32)) for graph in graphs),
