@@ -8,7 +8,11 @@
 
 #if defined(__clang__)
 #define BNNCC_ALLOW_DOTS
+#if __clang_major__ < 16  // knows no tuning, and would ignore the whole
+BNNCC_TARGET_BEGIN("dotprod")
+#else
 BNNCC_TARGET_BEGIN("dotprod,tune=cortex-a72")
+#endif
 #else
 #define BNNCC_ALLOW_DOTS ".arch armv8.2-a+dotprod\n\t"
 BNNCC_TARGET_BEGIN("tune=cortex-a72")
