@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.bit_moves import slice_ranges
@@ -84,7 +85,7 @@ def _groups(conv: ir.Node) -> int:
     return conv.attributes.get_int("group", 1)
 
 
-def _bias(conv: ir.Node, weight: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> np.ndarray | None:  # type: ignore[type-arg]
+def _bias(conv: ir.Node, weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic] | None:
     """One number a filter; None where it is computed."""
     if len(conv.inputs) < 3 or conv.inputs[2] is None:
         return np.zeros(len(weight), weight.dtype)

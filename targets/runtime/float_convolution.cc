@@ -43,12 +43,9 @@ int64_t FloatConvolution::scratch_floats(int64_t pixels) const {
 
 void FloatConvolution::run(const float* x, int64_t begin, int64_t end, int64_t first, int64_t last, float* scratch,
                            float* y) const {
-  const int64_t panels = matrix_.panels();
-  for (int64_t group = first / panels; group * panels < last; ++group) {
-    const int64_t before = group * panels;
-    run_group(x + group * width_, begin, end, group, max<int64_t>(first - before, 0), min(last - before, panels), scratch,
-              y);
-  }
+  each_group(matrix_.panels(), first, last, [&](int64_t group, int64_t own_first, int64_t own_last) {
+    run_group(x + group * width_, begin, end, group, own_first, own_last, scratch, y);
+  });
 }
 
 // Panels [first, last) of one group, whose channels begin at x.

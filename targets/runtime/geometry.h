@@ -44,4 +44,14 @@ inline int64_t groups_of(int64_t channels, int64_t of_filter, int64_t outputs) {
   return channels / of_filter;
 }
 
+// Calls part(group, first, last) for the panels [first, last) of all groups' outputs, which have so many each: those of
+// one group at a time, counted from its own first one.
+template <typename Function>
+void each_group(int64_t panels, int64_t first, int64_t last, const Function& part) {
+  for (int64_t group = first / panels; group * panels < last; ++group) {
+    const int64_t before = group * panels;
+    part(group, max<int64_t>(first - before, 0), min(last - before, panels));
+  }
+}
+
 }  // namespace bnncc

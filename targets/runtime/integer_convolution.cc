@@ -81,12 +81,9 @@ int64_t IntegerConvolution::scratch_bytes(int64_t pixels) const {
 void IntegerConvolution::run(const int8_t* x, int64_t begin, int64_t end, int64_t first, int64_t last, char* scratch,
                              int8_t* y) const {
   if (runs_in_place()) return matrix_.multiply(x, end - begin, first, last, y);
-  const int64_t panels = matrix_.panels();
-  for (int64_t group = first / panels; group * panels < last; ++group) {
-    const int64_t before = group * panels;
-    run_group(x + group * width_, begin, end, group, max<int64_t>(first - before, 0), min(last - before, panels), scratch,
-              y);
-  }
+  each_group(matrix_.panels(), first, last, [&](int64_t group, int64_t own_first, int64_t own_last) {
+    run_group(x + group * width_, begin, end, group, own_first, own_last, scratch, y);
+  });
 }
 
 // Panels [first, last) of one group, whose channels begin at x.

@@ -24,9 +24,8 @@ UNDEFINED = 0
 
 def elf(path: Path) -> tuple[int, bool]:
     """The machine's number, and whether words have 64 bits."""
-    header = path.read_bytes()[:20]
-    assert header[:4] == b"\x7fELF"
-    return int.from_bytes(header[18:20], "little"), header[4] == 2
+    file = Elf(path)
+    return file.machine, file.is_wide
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ class Elf:
     def __init__(self, path: Path) -> None:
         self._content = path.read_bytes()
         assert self._content[:4] == b"\x7fELF"
-        self._wide = self._content[4] == 2
-        at, count_at = (32, 56) if self._wide else (28, 44)
-        size = 56 if self._wide else 32
+        self.is_wide = self._content[4] == 2
+        (self.machine,) = struct.unpack_from("<H", self._content, 18)
+        at, count_at = (32, 56) if self.is_wide else (28, 44)
+        size = 56 if self.is_wide else 32
         begin = self._word(at)
         (count,) = struct.unpack_from("<H", self._content, count_at)
         self.segments = [self._segment(begin + index * size) for index in range(count)]
@@ -70,7 +70,7 @@ class Elf:
         first segment.
         """
         (segment,) = self.of_kind(DYNAMIC)
-        size = 16 if self._wide else 8
+        size = 16 if self.is_wide else 8
         entries = range(segment.offset, segment.offset + segment.file_size, size)
         return {self._word(entry): self._word(entry + size // 2) for entry in entries}
 
@@ -82,18 +82,18 @@ class Elf:
         names = set()
         for symbol in range(symbols + size, symbols + count * size, size):
             (name,) = struct.unpack_from("<I", self._content, symbol)
-            (section,) = struct.unpack_from("<H", self._content, symbol + (6 if self._wide else 14))
+            (section,) = struct.unpack_from("<H", self._content, symbol + (6 if self.is_wide else 14))
             if section == UNDEFINED:
                 end = self._content.index(b"\0", strings + name)
                 names.add(self._content[strings + name : end].decode())
         return names
 
     def _word(self, at: int) -> int:
-        return int(struct.unpack_from("<Q" if self._wide else "<I", self._content, at)[0])
+        return int(struct.unpack_from("<Q" if self.is_wide else "<I", self._content, at)[0])
 
     def _segment(self, at: int) -> Segment:
-        fields = struct.unpack_from("<IIQQQQQQ" if self._wide else "<8I", self._content, at)
-        if self._wide:
+        fields = struct.unpack_from("<IIQQQQQQ" if self.is_wide else "<8I", self._content, at)
+        if self.is_wide:
             kind, flags, offset, address, _, file_size, size, alignment = fields
         else:
             kind, offset, address, _, file_size, size, flags, alignment = fields

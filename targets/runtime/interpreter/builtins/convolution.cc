@@ -2,6 +2,7 @@
 #include "../../float_convolution.h"
 #include "../builtin.h"
 #include "activation.h"
+#include "shares.h"
 #include "spatial.h"
 #include "weights.h"
 
@@ -30,39 +31,33 @@ class Convolution : public Builtin {
     if (!weights.read(setup, 1, 0) || !read_bias(setup, 2, filter.dims[0], &bias)) return false;
     const int64_t depth = filter.elements() / filter.dims[0];
     const auto weight = [&](int64_t o, int64_t k) { return weights.at(o * depth + k, o); };
-    pixels_ = y.elements() / y.dims[3];
+    const int64_t pixels = y.elements() / y.dims[3];
     return (convolution_.prepare(setup.kernels(), x.dims[3], axes, filter.dims[0], groups, weight, bias.data(), clamp) &&
-            plan(team, setup.kernels()->float_rows)) ||
+            plan(team, pixels, setup.kernels()->float_rows)) ||
            setup.fail("out of memory");
   }
 
   void run(const Call& call) const override {
     const float* const x = call.input<float>(0);
     float* const y = call.output<float>(0);
-    call.team().run(ceil_div(pixels_, block_) * splits_, [&](int64_t task, int thread) {
-      const int64_t begin = task / splits_ * block_;
-      const int64_t split = task % splits_;
-      const int64_t panels = convolution_.panels();
+    shares_.run(call.team(), [&](int64_t begin, int64_t end, int64_t first, int64_t last, int thread) {
       const float* const from = convolution_.is_pointwise() ? x + begin * convolution_.channels() : x;
-      convolution_.run(from, begin, min(begin + block_, pixels_), panels * split / splits_,
-                       panels * (split + 1) / splits_, scratch_.data() + thread * scratch_floats_,
-                       y + begin * convolution_.outputs());
+      float* const scratch = scratch_.data() + thread * scratch_floats_;
+      convolution_.run(from, begin, end, first, last, scratch, y + begin * convolution_.outputs());
     });
   }
 
  private:
   // Every thread gets work.
-  bool plan(const Team& team, int64_t tile) {
-    block_ = min(convolution_.block(), round_up(ceil_div(pixels_, team.threads()), tile));
-    splits_ = min(convolution_.panels(), ceil_div(team.threads(), ceil_div(pixels_, block_)));
-    scratch_floats_ = convolution_.scratch_floats(block_);
+  bool plan(const Team& team, int64_t pixels, int64_t tile) {
+    const int64_t block = min(convolution_.block(), round_up(ceil_div(pixels, team.threads()), tile));
+    shares_.plan(team, pixels, block, convolution_.panels());
+    scratch_floats_ = convolution_.scratch_floats(block);
     return scratch_.allocate(checked_product(scratch_floats_, team.threads()));
   }
 
   FloatConvolution convolution_;
-  int64_t pixels_ = 0;
-  int64_t block_ = 0;
-  int64_t splits_ = 1;
+  Shares shares_;
   int64_t scratch_floats_ = 0;  // of one thread
   Array<float> scratch_;
 };

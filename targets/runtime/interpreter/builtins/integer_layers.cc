@@ -4,6 +4,7 @@
 // (fixed_point.h), whose FULLY_CONNECTED rounds once and whose convolutions round twice.
 #include "../../integer_convolution.h"
 #include "integers.h"
+#include "shares.h"
 #include "spatial.h"
 
 namespace bnncc {
@@ -85,7 +86,7 @@ class IntegerProducts : public Builtin {
     if (!weights.read(setup, 0, layer.x, layer.y)) return false;
     const int64_t outputs = filter.dims[0];
     const int64_t depth = filter.elements() / outputs;
-    pixels_ = y.elements() / outputs;
+    const int64_t pixels = y.elements() / outputs;
     // As LiteRT 2.3 does, in its reference kernels and in others.
     if (!is_convolution) layer.output.rounding = Rounding::kOnce;
     const int64_t channels = is_convolution ? setup.shape(0).channels() : filter.channels();
@@ -93,20 +94,16 @@ class IntegerProducts : public Builtin {
         setup.kernels(), channels, axes, outputs, channels / filter.channels(), layer.x.zero_point,
         [&](int64_t o, int64_t k) { return weights.weight(o * depth + k); }, [&](int64_t o) { return weights.bias(o); },
         [&](int64_t o) { return weights.factor(o); }, layer.output);
-    return (is_ready && plan(team)) || setup.fail("out of memory");
+    return (is_ready && plan(team, pixels)) || setup.fail("out of memory");
   }
 
   void run(const Call& call) const override {
     const int8_t* const x = call.input<int8_t>(0);
     int8_t* const y = call.output<int8_t>(0);
-    call.team().run(ceil_div(pixels_, block_) * splits_, [&](int64_t task, int thread) {
-      const int64_t begin = task / splits_ * block_;
-      const int64_t split = task % splits_;
-      const int64_t panels = convolution_.panels();
+    shares_.run(call.team(), [&](int64_t begin, int64_t end, int64_t first, int64_t last, int thread) {
       const int8_t* const from = convolution_.is_pointwise() ? x + begin * convolution_.channels() : x;
-      convolution_.run(from, begin, min(begin + block_, pixels_), panels * split / splits_,
-                       panels * (split + 1) / splits_, scratch_.data() + thread * scratch_bytes_,
-                       y + begin * convolution_.outputs());
+      char* const scratch = scratch_.data() + thread * scratch_bytes_;
+      convolution_.run(from, begin, end, first, last, scratch, y + begin * convolution_.outputs());
     });
   }
 
@@ -140,18 +137,16 @@ class IntegerProducts : public Builtin {
   }
 
   // Every thread gets work.
-  bool plan(const Team& team) {
+  bool plan(const Team& team, int64_t pixels) {
     constexpr int64_t kTile = 8;
-    block_ = min(convolution_.block(), round_up(ceil_div(pixels_, team.threads()), kTile));
-    splits_ = min(convolution_.panels(), ceil_div(team.threads(), ceil_div(pixels_, block_)));
-    scratch_bytes_ = round_up(convolution_.scratch_bytes(block_), kAlignment);
+    const int64_t block = min(convolution_.block(), round_up(ceil_div(pixels, team.threads()), kTile));
+    shares_.plan(team, pixels, block, convolution_.panels());
+    scratch_bytes_ = round_up(convolution_.scratch_bytes(block), kAlignment);
     return scratch_.allocate(checked_product(scratch_bytes_, team.threads()));
   }
 
   IntegerConvolution convolution_;
-  int64_t pixels_ = 0;
-  int64_t block_ = 0;
-  int64_t splits_ = 1;
+  Shares shares_;
   int64_t scratch_bytes_ = 0;  // of one thread
   Array<char> scratch_;
 };

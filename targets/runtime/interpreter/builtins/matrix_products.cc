@@ -2,6 +2,7 @@
 #include "../builtin.h"
 #include "activation.h"
 #include "broadcast.h"
+#include "shares.h"
 #include "weights.h"
 
 namespace bnncc {
@@ -31,21 +32,18 @@ class FullyConnected : public Builtin {
     }
     if (!setup.set_output(0, abi::kFloat32, y)) return false;
     if (!read_matrix(setup, &matrix_)) return false;
-    block_ = round_up(min(kMostRows, ceil_div(rows_, team.threads())), setup.kernels()->float_rows);
-    splits_ = min(matrix_.panels(), ceil_div(team.threads(), ceil_div(rows_, block_)));
+    const int64_t block = round_up(min(kMostRows, ceil_div(rows_, team.threads())), setup.kernels()->float_rows);
+    shares_.plan(team, rows_, block, matrix_.panels());
     return true;
   }
 
   void run(const Call& call) const override {
     const float* const x = call.input<float>(0);
     float* const y = call.output<float>(0);
-    call.team().run(ceil_div(rows_, block_) * splits_, [&](int64_t task, int) {
-      const int64_t begin = task / splits_ * block_;
-      const int64_t split = task % splits_;
+    shares_.run(call.team(), [&](int64_t begin, int64_t end, int64_t first, int64_t last, int) {
       const int64_t depth = matrix_.depth();
-      const FloatRows rows = {x + begin * depth, depth, min(block_, rows_ - begin), 1, 0, depth};
-      matrix_.multiply(rows, matrix_.panels() * split / splits_, matrix_.panels() * (split + 1) / splits_, clamp_,
-                       y + begin * matrix_.outputs());
+      const FloatRows rows = {x + begin * depth, depth, end - begin, 1, 0, depth};
+      matrix_.multiply(rows, first, last, clamp_, y + begin * matrix_.outputs());
     });
   }
 
@@ -55,8 +53,7 @@ class FullyConnected : public Builtin {
   FloatMatrix matrix_;
   Clamp clamp_;
   int64_t rows_ = 0;
-  int64_t block_ = 0;
-  int64_t splits_ = 1;
+  Shares shares_;
 };
 
 // y[…, m, n] = Σ_k a[…, m, k] · b[…, k, n]; either may be stored with its last two axes swapped.
