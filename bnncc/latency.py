@@ -29,11 +29,17 @@ from bnncc.targets.tflite.writer import Tensor
 
 # Of the last cache, what maps and weights are sure to have: the rest is code, tiles, and lines that meet in a set.
 SURE_SHARE = 1 / 3
-# Of the delegate's tiles on ARM, whose cores do not say how large their caches are (`half_second_level_cache` of
-# runtime/kernels/dispatch.cc).
-TILE_BYTES = 128 * 1024
-# Units of a group that a thread has at least (kFewestUnits of runtime/partition.cc).
+# How the delegate cuts groups into tiles (runtime/partition.cc): units of a group that a thread has at least
+# (kFewestUnits); bytes of a tile (kLeastTileBytes), and the share of the second-level cache where that is more
+# (kTileShare); the shares that one operator's unit may take, and that the filters may take that stay from one tile to
+# the next.
 FEWEST_UNITS = 7
+LEAST_TILE_BYTES = 128 * 1024
+TILE_SHARE = 1 / 8
+UNIT_SHARE = 1 / 4
+FILTER_SHARE = 1 / 2
+# Of a core whose second-level cache nobody knows (`second_level_cache` of runtime/kernels/dispatch.cc).
+LEAST_SECOND_LEVEL = 256 * 1024
 
 ASSUMPTIONS = (
     "predicted from counted instructions, not measured: one thread, a core at its full clock that does nothing else",
@@ -97,7 +103,8 @@ def predict(file: TfliteFile, target: Target) -> Latency:
 
 
 def _predict(file: TfliteFile, target: Target) -> Latency:
-    least, most = dram_bytes(file, target.core_type.caches[-1].size)
+    caches = target.core_type.caches
+    least, most = dram_bytes(file, caches[-1].size, max(caches[1].size, LEAST_SECOND_LEVEL))
     found = []
     for operator, low, high in zip(file.operators, least, most, strict=True):
         units = work(file, operator)
@@ -159,16 +166,22 @@ class _Cache:
             self._total -= self._held.pop(tensor, 0)
 
 
-def dram_bytes(file: TfliteFile, cache_size: int) -> tuple[list[int], list[int]]:
+def dram_bytes(
+    file: TfliteFile, cache_size: int, second_level: int = LEAST_SECOND_LEVEL
+) -> tuple[list[int], list[int]]:
     """Bytes between the last cache and DRAM in each operator, of the second inference: the least and the most.
+
+    cache_size, second_level: bytes of the last cache, and of that by which the delegate cuts its tiles.
 
     The least: as if all operators that can run tile by tile did, in a cache that holds nothing else.  The most: only
     the delegate's do, in the sure part of the cache, and maps that are not needed any more are written to DRAM as well.
     """
     delegated = _delegated(file)
     everything = {operator.index for operator in file.operators}
-    least = _moved(file, _groups(file, everything), delegated, _Cache(cache_size, True))
-    most = _moved(file, _groups(file, delegated), delegated, _Cache(SURE_SHARE * cache_size, False))
+    together = _groups(file, everything, second_level)
+    as_delegated = _groups(file, delegated, second_level)
+    least = _moved(file, together, delegated, _Cache(cache_size, True), second_level)
+    most = _moved(file, as_delegated, delegated, _Cache(SURE_SHARE * cache_size, False), second_level)
     return least, most
 
 
@@ -196,8 +209,9 @@ class _Group:
     Each has a unit, the pixels of its output that it computes at least at a time; the output has so many units.
     """
 
-    def __init__(self, first: Operator) -> None:
+    def __init__(self, first: Operator, second_level: int) -> None:
         self.operators = [first]
+        self._most_bytes = UNIT_SHARE * second_level  # of an operator's unit
         self.units = _pixels(first)
         self._unit = {first.index: 1}
         self._writers = {tensor.index: first for tensor in first.outputs}
@@ -232,20 +246,20 @@ class _Group:
             return False
         for operator in self.operators:
             pixels = self._unit[operator.index] * factor
-            if any(_bytes(y) * pixels > TILE_BYTES // 2 * _pixels(operator) for y in operator.outputs):
+            if any(_bytes(y) * pixels > self._most_bytes * _pixels(operator) for y in operator.outputs):
                 return False
         self._unit = {index: unit * factor for index, unit in self._unit.items()}
         self.units //= factor
         return True
 
 
-def _groups(file: TfliteFile, joined: Set[int]) -> list[list[Operator]]:
+def _groups(file: TfliteFile, joined: Set[int], second_level: int) -> list[list[Operator]]:
     """All operators in order; those `joined` are together with their neighbours where they can run tile by tile."""
     groups: list[_Group] = []
     for operator in file.operators:
         together = groups and {operator.index, groups[-1].operators[0].index} <= joined
         if not (together and groups[-1].add(file, operator)):
-            groups.append(_Group(operator))
+            groups.append(_Group(operator, second_level))
     return [group.operators for group in groups]
 
 
@@ -314,7 +328,9 @@ def _is_pointwise_convolution(operator: Operator) -> bool:
     )
 
 
-def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Set[int], cache: _Cache) -> list[int]:
+def _moved(
+    file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Set[int], cache: _Cache, second_level: int
+) -> list[int]:
     """Bytes that each operator moves in the second of two inferences."""
     last_group = {tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group)}
     kept = {tensor.index for tensor in (*file.inputs, *file.outputs)}
@@ -323,7 +339,7 @@ def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Se
         for place, group in enumerate(groups):
             written = {tensor.index for operator in group for tensor in operator.outputs}
             inside = {index for index in written if last_group[index] == place and index not in kept}
-            tiles = _tiles(group, inside) if group[0].index in delegated else 1
+            tiles = _tiles(file, group, inside, second_level) if group[0].index in delegated else 1
             for operator in group:
                 cache.moved = 0
                 for tensor, writes in _uses(file, operator):
@@ -337,7 +353,7 @@ def _moved(file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Se
     return moved
 
 
-def _tiles(group: Sequence[Operator], inside: Set[int]) -> int:
+def _tiles(file: TfliteFile, group: Sequence[Operator], inside: Set[int], second_level: int) -> int:
     """Into how many tiles the delegate cuts a group's pixels: each holds what one operator reads and writes of what
     stays inside, and a binary convolution's patches (`plan_scratch`).
     """
@@ -347,7 +363,11 @@ def _tiles(group: Sequence[Operator], inside: Set[int]) -> int:
         filters = operator.inputs[1] if operator.name == "LceBconv2d" else None
         patches = 0 if filters is None else _pixels(operator) * _bytes(filters) // filters.shape[0]
         most = max(most, held + patches)
-    return max(1, -(-most // TILE_BYTES))
+    sizes = {tensor.index: _bytes(tensor) for tensor in _tensors(group) if file.data(tensor) is not None}
+    constants = sum(sizes.values())
+    stays = constants <= FILTER_SHARE * second_level
+    tile_bytes = max(LEAST_TILE_BYTES, int(TILE_SHARE * second_level)) if stays else constants
+    return max(1, -(-most // tile_bytes))
 
 
 def _tensors(group: Iterable[Operator]) -> Iterator[Tensor]:

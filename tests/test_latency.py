@@ -142,13 +142,20 @@ def test_without_an_operator_of_lce_nothing_runs_tile_by_tile() -> None:
 
 
 def test_weights_that_no_cache_holds_are_read_for_every_tile() -> None:
-    file = TfliteFile(convolution_files(size=16, channels=512, filters=1024, kernel=3, stride=1)[0])
+    file = TfliteFile(convolution_files(size=20, channels=512, filters=1024, kernel=3, stride=1)[0])
     (convolution,) = [operator for operator in file.operators if operator.name == "LceBconv2d"]
-    weights, tiles = 1024 * 512 * 9 // 8, -(-(16 * 16 * 512 * 9 // 8) // (128 * 1024))
+    weights, pixels = 1024 * 512 * 9 // 8, 20 * 20
+    patches = pixels * 512 * 9 // 8
     # Beside the weights: the packed map, multipliers and biases are read, the output is fetched and written, and so is
     # what the last inference left to write, a pixel.
-    others = 16 * 16 * 512 // 8 + 2 * 1024 * 4 + 2 * 16 * 16 * 1024 * 4 + 1024 * 4
-    assert dram_bytes(file, 512 * 1024)[1][convolution.index] == tiles * weights + others
+    others = pixels * 512 // 8 + 2 * 1024 * 4 + 2 * pixels * 1024 * 4 + 1024 * 4
+    second_level = 5 * MB // 4
+    tiles = -(-patches // (second_level // 8))
+    assert tiles == 2
+    assert dram_bytes(file, 512 * 1024, second_level)[1][convolution.index] == tiles * weights + others
+    # Where they do not stay in the second-level cache either, tiles are as large as they.
+    assert patches < weights
+    assert dram_bytes(file, 512 * 1024, MB)[1][convolution.index] == weights + others
 
 
 def test_a_target_whose_kernels_were_not_counted_has_no_prediction(file: TfliteFile) -> None:

@@ -37,6 +37,7 @@ class FloatConvolution {
 
   int64_t channels() const { return channels_; }
   int64_t outputs() const { return matrix_.outputs(); }
+  int64_t filter_bytes() const { return matrix_.bytes(); }
   // Of all groups, one after the other.
   int64_t panels() const { return matrix_.groups() * matrix_.panels(); }
 

@@ -37,6 +37,7 @@ class FloatMatrix {
   int64_t groups() const { return groups_; }
   int64_t outputs() const { return width_ * groups_; }
   int64_t depth() const { return depth_; }
+  int64_t bytes() const { return panels_.size() * static_cast<int64_t>(sizeof(float)); }
   // Of one group.
   int64_t panels() const { return ceil_div(width_, kernels_->float_panel); }
 

@@ -183,6 +183,9 @@ class Operator {
   virtual bool starts_chain() const { return false; }
   virtual bool continues_chain(int /*value*/) const { return false; }
 
+  // Of the filters that it reads for every tile.
+  virtual int64_t filter_bytes() const { return 0; }
+
   // Scratch for a tile of so many pixels, beside the values; -1 where it is too large.
   virtual int64_t scratch_bytes(int64_t) const { return 0; }
 

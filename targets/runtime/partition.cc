@@ -8,6 +8,16 @@ namespace {
 // Units of a group that each thread has at least: few of them do not divide evenly.
 constexpr int64_t kFewestUnits = 7;
 
+// A tile's scratch is to stay in the second-level cache, beside the filters.  On x86 a larger cache follows; on boards
+// it is the last, or nearly so, and keeps the maps between groups as well: there an eighth, and 128 kB, lead to the least
+// traffic with DRAM (counted by benchmarks/arm.py: Bi-Real-Net-18 and ReActNet-A on a Cortex-A72).
+#if defined(__x86_64__)
+constexpr int64_t kTileShare = 2;
+#else
+constexpr int64_t kTileShare = 8;
+#endif
+constexpr int64_t kLeastTileBytes = 128 * 1024;
+
 // The tile whose scratch tells how much a pixel takes.
 constexpr int64_t kProbedTile = 64;
 
@@ -173,8 +183,7 @@ abi::Status Partition::prepare(abi::Context* context) {
   const int wanted = settings_->threads > 0 ? settings_->threads : context->recommended_num_threads;
   threads_ = max(1, min(wanted, ThreadPool::kMostThreads));
   settings_->pool.resize(threads_);
-  // A tile's scratch should stay in the second-level cache, beside the filters.
-  tile_bytes_ = half_second_level_cache();
+  cache_bytes_ = second_level_cache(threads_);
   if (!read_tensors(context) || !prepare_operators(context)) return abi::kError;
   advance_poolings();
   form_groups();
@@ -270,7 +279,7 @@ bool Partition::enlarge_units(Group* group, int64_t factor) {
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const int64_t bytes = checked_product(values_[op.output].row_bytes, op.unit * factor);
-    if (bytes < 0 || bytes > tile_bytes_ / 2) return false;
+    if (bytes < 0 || bytes > cache_bytes_ / 4) return false;
   }
   for (int i = group->first; i <= group->last; ++i) operators_[i]->unit *= factor;
   group->units /= factor;
@@ -331,7 +340,9 @@ bool Partition::plan_arena() {
   return true;
 }
 
-// A tile is as large as its scratch may be, but small enough that every thread gets as many.
+// A tile is as large as its scratch may be, but small enough that every thread gets as many.  Each reads the filters of
+// all its operators: where these do not stay in the cache from one tile to the next, a scratch of their size, which does
+// not stay there either, is the better bargain.
 bool Partition::plan_scratch() {
   scratch_bytes_ = 0;
   for (int i = 0; i < group_count_; ++i) {
@@ -341,12 +352,20 @@ bool Partition::plan_scratch() {
     group.block = has_parts ? 1 : ceil_div(settings_->kernels->block_pixels, unit);
     const int64_t probed = ceil_div(kProbedTile, unit);
     if (!plan_tile(&group, probed)) return false;
-    const int64_t fitting = max(tile_bytes_ / max<int64_t>(group.scratch / probed, 1) / group.block, int64_t{1});
+    const int64_t filters = filter_bytes(group);
+    const int64_t most_bytes = filters > cache_bytes_ / 2 ? filters : max(cache_bytes_ / kTileShare, kLeastTileBytes);
+    const int64_t fitting = max(most_bytes / max<int64_t>(group.scratch / probed, 1) / group.block, int64_t{1});
     group.tiles = min(round_up(ceil_div(group.blocks(), fitting), threads_), group.blocks());
     if (!plan_tile(&group, group.largest_tile())) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
   }
   return scratch_.allocate(checked_product(scratch_bytes_, threads_));
+}
+
+int64_t Partition::filter_bytes(const Group& group) const {
+  int64_t bytes = 0;
+  for (int i = group.first; i <= group.last; ++i) bytes += operators_[i]->filter_bytes();
+  return bytes;
 }
 
 // Places what lives within a tile of so many units: values, and scratch of operators.

@@ -68,6 +68,7 @@ class Partition {
   bool is_read_later(const Value& value) const;
   bool plan_arena();
   bool plan_scratch();
+  int64_t filter_bytes(const Group& group) const;
   bool plan_tile(Group* group, int64_t units);
   bool write_shapes(abi::Context* context) const;
   bool find_data(abi::Context* context);
@@ -86,7 +87,7 @@ class Partition {
   Array<char> scratch_;
   int64_t scratch_bytes_ = 0;  // of one thread
   int threads_ = 1;
-  int64_t tile_bytes_ = 0;
+  int64_t cache_bytes_ = 0;  // that a thread has
 
   const char* problem_ = nullptr;  // of a node, found when it was read
   const Operator* problem_operator_ = nullptr;

@@ -73,19 +73,35 @@ X86Features x86_features() {
 
 #elif defined(__aarch64__)
 
-// In-order cores of ARM, by the part number of MIDR_EL1, which Linux lets programs read where HWCAP says so.
-bool is_in_order_core() {
+// What is known of a core of ARM.
+struct Core {
+  unsigned part;  // its number in MIDR_EL1
+  bool is_in_order;
+  int64_t second_level_cache;  // bytes; 0 where that differs from chip to chip
+  bool shares_cache;           // with the other cores
+};
+
+// Caches: those of Raspberry Pi's boards, by Linux's device trees (bcm2837.dtsi, bcm2711.dtsi, bcm2712.dtsi).
+constexpr Core kCores[] = {{0xd03, true, 512 * 1024, true},     // Cortex-A53
+                           {0xd04, true, 0, true},              // Cortex-A35
+                           {0xd05, true, 0, false},             // Cortex-A55
+                           {0xd08, false, 1024 * 1024, true},   // Cortex-A72
+                           {0xd0b, false, 512 * 1024, false}};  // Cortex-A76
+constexpr Core kUnknownCore = {0, false, 0, false};
+
+// By MIDR_EL1, which Linux lets programs read where HWCAP says so.
+Core find_core() {
   constexpr unsigned long kHwcapCpuid = 1ul << 11;
-  if (!(system::hardware_features() & kHwcapCpuid)) return false;
+  if (!(system::hardware_features() & kHwcapCpuid)) return kUnknownCore;
   uint64_t midr = 0;
   asm("mrs %0, MIDR_EL1" : "=r"(midr));
   const unsigned implementer = (midr >> 24) & 0xff;
   const unsigned part = (midr >> 4) & 0xfff;
   constexpr unsigned kArm = 0x41;
-  constexpr unsigned kCortexA53 = 0xd03;
-  constexpr unsigned kCortexA35 = 0xd04;
-  constexpr unsigned kCortexA55 = 0xd05;
-  return implementer == kArm && (part == kCortexA35 || part == kCortexA53 || part == kCortexA55);
+  for (const Core& core : kCores) {
+    if (implementer == kArm && part == core.part) return core;
+  }
+  return kUnknownCore;
 }
 
 #endif
@@ -105,7 +121,7 @@ const Kernels* const* available_kernels() {
   static const Kernels* const kWithDots[] = {&neon_a76::kTable, &neon_a72::kTable, &neon_a53::kTable,
                                              &portable::kTable, nullptr};
   constexpr unsigned long kHwcapDotProduct = 1ul << 20;
-  if (is_in_order_core()) return kInOrder;
+  if (find_core().is_in_order) return kInOrder;
   return system::hardware_features() & kHwcapDotProduct ? kWithDots : kOutOfOrder;
 #elif defined(__arm__) && defined(__ARM_NEON)
   static const Kernels* const kKernels[] = {&neon::kTable, &portable::kTable, nullptr};
@@ -117,7 +133,7 @@ const Kernels* const* available_kernels() {
 #endif
 }
 
-int64_t half_second_level_cache() {
+int64_t second_level_cache([[maybe_unused]] int threads) {
   constexpr int64_t kSmallestCache = 256 * 1024;
   int64_t cache = 0;
 #if defined(__x86_64__)
@@ -127,8 +143,11 @@ int64_t half_second_level_cache() {
   unsigned d = 0;
   constexpr unsigned kCaches = 0x80000006;  // Intel's processors answer as AMD's do: the size in kB, in bits 16 to 31
   if (__get_cpuid(kCaches, &a, &b, &c, &d)) cache = int64_t{c >> 16} * 1024;
+#elif defined(__aarch64__)
+  const Core core = find_core();
+  cache = core.second_level_cache / (core.shares_cache ? threads : 1);
 #endif
-  return (cache > kSmallestCache ? cache : kSmallestCache) / 2;
+  return cache > kSmallestCache ? cache : kSmallestCache;
 }
 
 const Kernels* find_kernels(const char* name) {

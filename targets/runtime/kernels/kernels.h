@@ -221,9 +221,9 @@ struct Kernels {
   void (*requantize)(const int32_t* sums, const Requantization&, int64_t pixels, int64_t channels, int8_t* y);
 };
 
-// Half of a core's second-level cache, in bytes: what the tables of one operator may take, or the scratch of a tile.
-// Only x86-64 says how large that is; elsewhere 256 kB are taken for it.
-int64_t half_second_level_cache();
+// What each of so many threads has of the second-level cache, in bytes.  x86-64 says how large that is, cores of ARM
+// which they are; where neither helps, and at least, 256 kB are taken for it.
+int64_t second_level_cache(int threads);
 
 // The kernels that run on this machine's processor, the fastest first; ends with a null.
 const Kernels* const* available_kernels();

@@ -22,7 +22,7 @@ constexpr int64_t kTablePixels = 8 * kByteValues;
 
 int64_t table_bytes(int64_t words, int64_t filters, int64_t pixels) {
   if (!kUsesTables || filters % kTableFilters != 0 || pixels < kTablePixels) return 0;
-  const bool fits = filters <= half_second_level_cache() / kWordTableBytes / words;
+  const bool fits = filters <= second_level_cache(1) / 2 / kWordTableBytes / words;
   return fits ? words * filters * kWordTableBytes : 0;
 }
 

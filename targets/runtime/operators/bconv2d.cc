@@ -57,6 +57,10 @@ class Bconv2d final : public Operator {
 
   Locality locality() const override { return is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
 
+  int64_t filter_bytes() const override {
+    return tables_.size() + panels_.size() * static_cast<int64_t>(sizeof(uint32_t));
+  }
+
   int64_t scratch_bytes(int64_t pixels) const override {
     return checked_sum(patch_bytes(pixels),
                        type_ == abi::kFloat32 ? 0 : checked_product(pixels, filters_ * kWordBytes));

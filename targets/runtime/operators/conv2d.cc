@@ -52,6 +52,8 @@ class Conv2d final : public Operator {
 
   Locality locality() const override { return convolution_.is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
 
+  int64_t filter_bytes() const override { return convolution_.filter_bytes(); }
+
   int64_t scratch_bytes(int64_t pixels) const override {
     return checked_product(convolution_.scratch_floats(pixels), sizeof(float));
   }

@@ -56,6 +56,8 @@ class FullyConnected final : public Operator {
   // Panels of the weights, or, where there are several rows for each of them, rows.
   int64_t parts() const override { return rows_ < kFewRows ? matrix_.panels() : 0; }
 
+  int64_t filter_bytes() const override { return matrix_.bytes(); }
+
   void run(const Tile& tile) const override {
     const int64_t depth = matrix_.depth();
     if (parts() > 0) {
