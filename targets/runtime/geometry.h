@@ -37,6 +37,21 @@ inline bool slide(PaddingMode mode, int64_t input, int64_t kernel, int64_t strid
   return true;
 }
 
+// Numbers that an operator in front puts around the lines and columns, [0] and [1], of maps [N, H, W, C].
+struct Padding {
+  int64_t before[2] = {0, 0};
+  int64_t behind[2] = {0, 0};
+  float fill = 0;
+
+  // Of an axis with them.
+  int64_t padded(int axis, int64_t size) const { return checked_sum(checked_sum(before[axis], behind[axis]), size); }
+  // A window over a padded axis becomes one over the axis as it was.
+  void take_from(int axis, Window* window) const {
+    window->input -= before[axis] + behind[axis];
+    window->before += before[axis];
+  }
+};
+
 // How many groups a convolution has whose filters meet so many of the channels; 0 where these are no equal parts of the
 // channels, or of the outputs.
 inline int64_t groups_of(int64_t channels, int64_t of_filter, int64_t outputs) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "abi.h"
+#include "geometry.h"
 #include "kernels/kernels.h"
 #include "memory.h"
 
@@ -47,8 +48,9 @@ struct Value {
   int64_t row_bytes = 0;           // of one pixel
 
   // Where the data lies: in the interpreter's tensor (a constant, or what leaves or enters the partition), in the
-  // partition's arena (read by a later group), in a tile's scratch, or nowhere but in registers (within a chain).
-  enum class Home { kTensor, kArena, kTile, kRegister } home = Home::kTensor;
+  // partition's arena (read by a later group), in a tile's scratch, a few lines of it in the scratch of its reader, or
+  // nowhere but in registers (within a chain).
+  enum class Home { kTensor, kArena, kTile, kBuffer, kRegister } home = Home::kTensor;
   int64_t offset = 0;    // in the arena or the scratch
   char* base = nullptr;  // of the data, but for Home::kTile
 
@@ -163,6 +165,11 @@ class Operator {
   // Reads the node's own options, which may be gone later.  Null, or what is wrong.
   virtual const char* parse(const abi::Node&) { return nullptr; }
 
+  // Whether all that it does is to pad float maps; and whether it computes the same from a map that was not padded, which
+  // its input then is.
+  virtual bool is_padding(const abi::Context&, const abi::Node&, Padding*) const { return false; }
+  virtual bool take_padding(const Padding&) { return false; }
+
   // Checks the inputs, gives the output its shape, and makes ready whatever `run` needs; false after a report.
   virtual bool prepare(Preparation&) = 0;
 
@@ -186,6 +193,16 @@ class Operator {
   // Of the filters that it reads for every tile.
   virtual int64_t filter_bytes() const { return 0; }
 
+  // One that makes its output from whatever is in memory, any pixels of it, may be asked for a few at a time by the only
+  // reader: a pooling whose windows overlap.  The map in between then never is as a whole.
+  virtual bool makes_on_demand() const { return false; }
+  // Pixels [begin, end) of its output, to y.
+  virtual void make(const Tile&, int64_t /*begin*/, int64_t /*end*/, float* /*y*/) const {}
+  // Of such a reader, when it is prepared: the pixels of its output that it makes together, and those of its input that it
+  // then asks for; 0 where it reads the whole map, or a tile of it.
+  virtual int64_t drawing_pixels() const { return 0; }
+  virtual int64_t drawn_pixels() const { return 0; }
+
   // Scratch for a tile of so many pixels, beside the values; -1 where it is too large.
   virtual int64_t scratch_bytes(int64_t) const { return 0; }
 
@@ -199,6 +216,8 @@ class Operator {
   int group = 0;
   int64_t unit = 1;  // pixels of its output in a unit of the group
   int64_t scratch_offset = 0;
+  const Operator* source = nullptr;  // makes its input on demand
+  int64_t made_at_once = 0;          // pixels, of one that is such a source
   Operator* next_of_chain = nullptr;
   int step = 0;  // the first operator of its chain, or itself: when it runs
 };

@@ -18,7 +18,7 @@ constexpr int64_t kTileShare = 8;
 #endif
 constexpr int64_t kLeastTileBytes = 128 * 1024;
 
-// The tile whose scratch tells how much a pixel takes.
+// The tile of which two have so much more scratch than one as its pixels take.
 constexpr int64_t kProbedTile = 64;
 
 const char* const kOutOfMemory = "out of memory";
@@ -81,8 +81,44 @@ bool Partition::read_nodes(abi::Context* context, const abi::DelegateParams& par
     if (tensor < 0 || tensor >= value_of_tensor_.size() || value_of_tensor_[tensor] == 0) continue;
     values_[value_of_tensor_[tensor] - 1].leaves = true;
   }
-  if (problem_ == nullptr) order_operators();
+  if (problem_ != nullptr) return true;
+  if (settings_->fuses) take_paddings(context);
+  order_operators();
   return true;
+}
+
+// Operators that can do with a map that was not padded read it, and what pads it for nobody else is gone.
+void Partition::take_paddings(abi::Context* context) {
+  for (int i = 0; i < operator_count_; ++i) {
+    Operator& op = *operators_[i];
+    if (op.input_count == 0 || op.inputs[0] < 0) continue;
+    Value& padded = values_[op.inputs[0]];
+    if (padded.writer < 0 || padded.reads != 1 || padded.leaves) continue;
+    Operator& padding = *operators_[padded.writer];
+    abi::Node* node = nullptr;
+    abi::Registration* registration = nullptr;
+    if (context->GetNodeAndRegistration(context, padding.node, &node, &registration) != abi::kOk) return;
+    Padding amounts;
+    if (!padding.is_padding(*context, *node, &amounts) || !op.take_padding(amounts)) continue;
+    op.inputs[0] = padding.inputs[0];
+    padded.reads = 0;
+    padded.last_reader = -1;
+    remove_operator(padded.writer);
+    --i;
+  }
+}
+
+// Of one whose output nothing reads any more.
+void Partition::remove_operator(int index) {
+  Operator* const removed = operators_[index];
+  for (int k = 1; k < removed->input_count; ++k) {
+    if (removed->inputs[k] >= 0) --values_[removed->inputs[k]].reads;
+  }
+  removed->input_count = 0;
+  move_operator(index, operator_count_ - 1);
+  values_[removed->output].writer = -1;
+  --operator_count_;
+  destroy(removed);
 }
 
 // Puts what an operator of a chain might take from registers right in front of it: what would start or continue a
@@ -240,6 +276,11 @@ void Partition::advance_poolings() {
 void Partition::form_groups() {
   group_count_ = 0;
   for (int i = 0; i < operator_count_; ++i) {
+    operators_[i]->source = nullptr;
+    operators_[i]->made_at_once = 0;
+  }
+  for (int i = 0; i < operator_count_; ++i) {
+    if (draws_on_last_group(i)) continue;
     if (group_count_ == 0 || !settings_->fuses || !joins_group(i, &groups_[group_count_ - 1])) {
       const int64_t parts = operators_[i]->parts();
       groups_[group_count_++] = {i, i, parts > 0 ? parts : values_[operators_[i]->output].pixels, 1, 0, 0};
@@ -248,6 +289,24 @@ void Partition::form_groups() {
     groups_[group_count_ - 1].last = i;
     operators_[i]->group = group_count_ - 1;
   }
+}
+
+// Makes the operator that is the last group the source of this one, where it can be.
+bool Partition::draws_on_last_group(int index) {
+  Operator& op = *operators_[index];
+  if (group_count_ == 0 || !settings_->fuses || op.drawing_pixels() == 0) return false;
+  Group& group = groups_[group_count_ - 1];
+  Operator& source = *operators_[index - 1];
+  const Value& between = values_[source.output];
+  if (group.first != index - 1 || op.inputs[0] != source.output || between.reads != 1 || between.leaves) return false;
+  const int64_t units = values_[op.output].pixels / op.drawing_pixels();
+  if (!source.makes_on_demand() || units < kFewestUnits * threads_) return false;
+  source.made_at_once = op.drawn_pixels();
+  op.source = &source;
+  op.unit = source.unit = op.drawing_pixels();
+  op.group = source.group;
+  group = {index - 1, index, units, 1, 0, 0};
+  return true;
 }
 
 bool Partition::joins_group(int index, Group* group) {
@@ -290,6 +349,7 @@ void Partition::form_chains() {
   for (int i = 0; i < operator_count_; ++i) {
     operators_[i]->next_of_chain = nullptr;
     operators_[i]->step = i;
+    if (operators_[i]->source != nullptr) operators_[i - 1]->step = i;
   }
   for (int i = 1; settings_->fuses && i < operator_count_; ++i) {
     Operator& before = *operators_[i - 1];
@@ -307,6 +367,8 @@ void Partition::find_homes() {
     value.base = static_cast<char*>(const_cast<void*>(value.constant));
     if (value.writer < 0 || value.leaves) {
       value.home = Value::Home::kTensor;
+    } else if (operators_[value.writer]->made_at_once > 0) {
+      value.home = Value::Home::kBuffer;
     } else if (operators_[value.writer]->next_of_chain != nullptr && value.reads == 1) {
       value.home = Value::Home::kRegister;
     } else if (operators_[value.writer]->parts() > 0 || is_read_later(value)) {
@@ -352,9 +414,12 @@ bool Partition::plan_scratch() {
     group.block = has_parts ? 1 : ceil_div(settings_->kernels->block_pixels, unit);
     const int64_t probed = ceil_div(kProbedTile, unit);
     if (!plan_tile(&group, probed)) return false;
+    const int64_t of_one = group.scratch;
+    if (!plan_tile(&group, 2 * probed)) return false;
+    const int64_t growing = group.scratch - of_one;
     const int64_t filters = filter_bytes(group);
     const int64_t most_bytes = filters > cache_bytes_ / 2 ? filters : max(cache_bytes_ / kTileShare, kLeastTileBytes);
-    const int64_t fitting = max(most_bytes / max<int64_t>(group.scratch / probed, 1) / group.block, int64_t{1});
+    const int64_t fitting = max(most_bytes / max<int64_t>(growing / probed, 1) / group.block, int64_t{1});
     group.tiles = min(round_up(ceil_div(group.blocks(), fitting), threads_), group.blocks());
     if (!plan_tile(&group, group.largest_tile())) return false;
     scratch_bytes_ = max(scratch_bytes_, round_up(group.scratch, kAlignment));
@@ -374,7 +439,7 @@ bool Partition::plan_tile(Group* group, int64_t units) {
   for (int i = group->first; i <= group->last; ++i) {
     const Operator& op = *operators_[i];
     const Value& y = values_[op.output];
-    const int64_t pixels = units * op.unit;
+    const int64_t pixels = op.made_at_once > 0 ? op.made_at_once : units * op.unit;
     blocks_[count++] = {op.step, op.step, op.scratch_bytes(pixels), 0};
     if (y.home == Value::Home::kTile) {
       const int last = y.last_reader < 0 ? op.step : operators_[y.last_reader]->step;

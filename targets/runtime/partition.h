@@ -54,6 +54,8 @@ class Partition {
   bool read_node(abi::Context* context, int number);
   const char* connect(const abi::Node& node, int index);
   int value_of(int tensor);
+  void take_paddings(abi::Context* context);
+  void remove_operator(int index);
   void order_operators();
   void move_operator(int from, int to);
 
@@ -61,6 +63,7 @@ class Partition {
   bool prepare_operators(abi::Context* context);
   void advance_poolings();
   void form_groups();
+  bool draws_on_last_group(int index);
   bool joins_group(int index, Group* group);
   bool enlarge_units(Group* group, int64_t factor);
   void form_chains();

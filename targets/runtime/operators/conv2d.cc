@@ -23,6 +23,12 @@ class Conv2d final : public Operator {
 
   bool may_be_absent(int index) const override { return index == 2; }
 
+  bool take_padding(const Padding& padding) override {
+    if (padding.fill != 0) return false;
+    padding_ = padding;
+    return true;
+  }
+
   bool prepare(Preparation& preparation) override {
     if (input_count < 2 || input_count > 3) return preparation.fail("it has %d inputs instead of 3", input_count);
     const Value& x = preparation.value(inputs[0]);
@@ -58,20 +64,31 @@ class Conv2d final : public Operator {
     return checked_product(convolution_.scratch_floats(pixels), sizeof(float));
   }
 
-  void run(const Tile& tile) const override {
+  bool makes_on_demand() const override { return !convolution_.is_pointwise(); }
+
+  void make(const Tile& tile, int64_t begin, int64_t end, float* y) const override {
     const float* const x = convolution_.is_pointwise() ? tile.rows<float>(inputs[0]) : tile.all<float>(inputs[0]);
     float* const scratch = reinterpret_cast<float*>(tile.scratch + scratch_offset);
-    convolution_.run(x, tile.begin, tile.end, 0, convolution_.panels(), scratch, tile.rows<float>(output));
+    convolution_.run(x, begin, end, 0, convolution_.panels(), scratch, y);
   }
+
+  void run(const Tile& tile) const override { make(tile, tile.begin, tile.end, tile.rows<float>(output)); }
 
  private:
   bool slide_windows(const Shape& x, const Shape& filters, Window (&axes)[2]) const {
     const PaddingMode mode = options_.padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
-    return slide(mode, x.dims[1], filters.dims[1], options_.stride_height, options_.dilation_height_factor, &axes[0]) &&
-           slide(mode, x.dims[2], filters.dims[2], options_.stride_width, options_.dilation_width_factor, &axes[1]);
+    const int64_t height = padding_.padded(0, x.dims[1]);
+    const int64_t width = padding_.padded(1, x.dims[2]);
+    const bool fits =
+        height > 0 && width > 0 &&
+        slide(mode, height, filters.dims[1], options_.stride_height, options_.dilation_height_factor, &axes[0]) &&
+        slide(mode, width, filters.dims[2], options_.stride_width, options_.dilation_width_factor, &axes[1]);
+    for (int axis = 0; axis < 2; ++axis) padding_.take_from(axis, &axes[axis]);
+    return fits;
   }
 
   abi::ConvParams options_ = {};
+  Padding padding_;
   FloatClamp clamp_;
   FloatConvolution convolution_;
 };

@@ -52,6 +52,35 @@ class Rearrange final : public Operator {
     return nullptr;
   }
 
+  bool is_padding(const abi::Context& context, const abi::Node& node, Padding* padding) const override {
+    if (code != abi::kBuiltinPad && code != abi::kBuiltinPadV2) return false;
+    constexpr int kRank = 4;
+    Value amounts;
+    if (context.tensors[node.inputs->data[0]].type != abi::kFloat32) return false;
+    if (read_tensor(context.tensors[node.inputs->data[1]], &amounts) != nullptr || amounts.constant == nullptr ||
+        amounts.type != abi::kInt32 || amounts.shape.elements() != 2 * kRank) {
+      return false;
+    }
+    const auto* const numbers = static_cast<const int32_t*>(amounts.constant);
+    for (int axis = 0; axis < kRank; ++axis) {
+      const int32_t before = numbers[2 * axis];
+      const int32_t behind = numbers[2 * axis + 1];
+      const bool is_of_map = axis == 1 || axis == 2;
+      if (before < 0 || behind < 0 || (!is_of_map && (before > 0 || behind > 0))) return false;
+      if (!is_of_map) continue;
+      padding->before[axis - 1] = before;
+      padding->behind[axis - 1] = behind;
+    }
+    if (code == abi::kBuiltinPad) return true;
+    Value fill;
+    if (read_tensor(context.tensors[node.inputs->data[2]], &fill) != nullptr || fill.constant == nullptr ||
+        fill.type != abi::kFloat32 || fill.shape.elements() != 1) {
+      return false;
+    }
+    padding->fill = *static_cast<const float*>(fill.constant);
+    return true;
+  }
+
   bool prepare(Preparation& preparation) override {
     x_ = code == abi::kBuiltinSplit ? inputs[1] : inputs[0];
     const Value& x = preparation.value(x_);
