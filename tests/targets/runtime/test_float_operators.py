@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from bnncc.ir.evaluate import Array
 from bnncc.runtime import LitertRunner, kernels
 from bnncc.targets.tflite.bitpack import bitpack
-from bnncc.targets.tflite.writer import ModelWriter
+from bnncc.targets.tflite.writer import ModelWriter, Tensor
 from tests.targets.runtime.float_convolution import TOLERANCE, FloatConv, quantize
 from tests.targets.runtime.models import SAME, VALID
 
@@ -102,3 +102,55 @@ def test_max_pools_are_litert_s(channels: int) -> None:
                     LitertRunner(content, threads, kernel=kernel_name).run([given]), wanted, strict=True
                 ):
                     np.testing.assert_array_equal(found, expected, f"{kernel_name} {shape} {kernel} {strides}")
+
+
+def stem(conv: FloatConv, rng: np.random.Generator, *, leaves: bool) -> bytes:
+    """x ─ [PAD] ─ CONV_2D ─ [PADV2] ─ pool ─ y ─ LceQuantize ─ bits; `leaves`: what is in between is an output too."""
+    writer = ModelWriter("test")
+    code = rng.choice([Builtin.MAX_POOL_2D, Builtin.MAX_POOL_2D, Builtin.AVERAGE_POOL_2D])
+    fill = float(rng.choice([-np.inf, np.finfo(np.float32).min, -0.25, -0.25, 0]))
+    before, behind = rng.integers(0, 3, (2, 2))
+    padded = tuple(int(n - a - b) for n, a, b in zip(conv.size, before, behind, strict=True))
+    between = []
+
+    def pad(x: Tensor, amounts: Array, *fill: float) -> Tensor:
+        shape = [int(n + a) for n, a in zip(x.shape, amounts.sum(1), strict=True)]
+        inputs = [x, writer.constant("p", amounts.astype(np.int32))]
+        inputs += [writer.constant("f", np.array([number], np.float32)) for number in fill]
+        between.append(writer.tensor("padded", tuple(shape), np.float32))
+        options = schema.PadV2OptionsT() if fill else schema.PadOptionsT()
+        writer.operator(Builtin.PADV2 if fill else Builtin.PAD, inputs, [between[-1]], options)
+        return between[-1]
+
+    x = writer.tensor("x", (conv.batch, *padded, conv.channels), np.float32)
+    amounts = np.array([[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]])
+    between.append(conv.add(writer, pad(x, amounts)))
+    amounts = np.array([[0, 0], rng.integers(0, 3, 2), rng.integers(0, 3, 2), [0, 0]])
+    pooled = pad(between[-1], amounts, fill) if rng.integers(3) else between[-1]
+    options = schema.Pool2DOptionsT()
+    options.padding, size = VALID, pooled.shape[1:3]
+    options.filterHeight, options.filterWidth = kernel = [
+        min(int(k), n) for k, n in zip(rng.integers(2, 4, 2), size, strict=True)
+    ]
+    options.strideH, options.strideW = strides = [int(s) for s in rng.integers(1, 3, 2)]
+    shape = [(n - k) // s + 1 for n, k, s in zip(size, kernel, strides, strict=True)]
+    y = writer.tensor("y", (conv.batch, *shape, conv.filters), np.float32)
+    writer.operator(code, [pooled], [y], options)
+    outputs = [y, quantize(writer, y), *(between if leaves else [])]
+    return writer.finish([x], outputs, ["x"], [f"output {i}" for i in range(len(outputs))])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_makes_its_lines_on_demand_computes_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    conv = FloatConv.draw(rng, int(rng.choice([1, 3, 8])))
+    conv = replace(conv, size=(int(rng.integers(50, 80)), 30), strides=(int(rng.integers(1, 3)), 2), activation=0)
+    whole, fused = (stem(conv, np.random.default_rng(seed), leaves=leaves) for leaves in (True, False))
+    for kernel in kernels():
+        for threads in (1, 2, 3):
+            runner = LitertRunner(whole, threads, kernel=kernel)
+            x = rng.normal(0, 0.1, runner.input_shapes[0]).astype(np.float32)
+            for found, wanted in zip(
+                LitertRunner(fused, threads, kernel=kernel).run([x]), runner.run([x])[:2], strict=True
+            ):
+                np.testing.assert_array_equal(found, wanted, f"{kernel} {threads} {conv}")
