@@ -12,10 +12,11 @@ are what passes between the last cache and DRAM, by an estimate of what the cach
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,6 +104,7 @@ def predict(file: TfliteFile, target: Target) -> Latency:
 
 
 def _predict(file: TfliteFile, target: Target) -> Latency:
+    file = _without_paddings(file)
     caches = target.core_type.caches
     least, most = dram_bytes(file, caches[-1].size, max(caches[1].size, LEAST_SECOND_LEVEL))
     found = []
@@ -203,6 +205,31 @@ def _delegated(file: TfliteFile) -> set[int]:
     return found
 
 
+def _without_paddings(file: TfliteFile) -> TfliteFile:
+    """The file as the delegate runs it: what pads for convolutions and pools alone reads nothing any more, and these
+    read the map itself (`take_paddings` of runtime/partition.cc).
+    """
+    delegated = _delegated(file)
+    writers = {y.index: operator for operator in file.operators for y in operator.outputs}
+    operators = list(file.operators)
+    for operator in file.operators:
+        first = operator.inputs[0] if operator.inputs else None
+        padding = writers.get(first.index) if first is not None else None
+        if (
+            operator.name in ("CONV_2D", "MAX_POOL_2D")
+            and padding is not None
+            and padding.name in ("PAD", "PADV2")
+            and {operator.index, padding.index} <= delegated
+            and first is not None
+            and _readers(file, first) == 1
+        ):
+            operators[padding.index] = replace(padding, inputs=())
+            operators[operator.index] = replace(operator, inputs=(padding.inputs[0], *operator.inputs[1:]))
+    found = copy.copy(file)
+    found.operators = tuple(operators)
+    return found
+
+
 class _Group:
     """Operators that run on one tile of pixels after the other, as the delegate forms them (runtime/partition.cc).
 
@@ -211,6 +238,7 @@ class _Group:
 
     def __init__(self, first: Operator, second_level: int) -> None:
         self.operators = [first]
+        self.on_demand: set[int] = set()  # maps that never are as a whole
         self._most_bytes = UNIT_SHARE * second_level  # of an operator's unit
         self.units = _pixels(first)
         self._unit = {first.index: 1}
@@ -218,6 +246,8 @@ class _Group:
 
     def add(self, file: TfliteFile, operator: Operator) -> bool:
         """Whether it can run in the group, of whose results it then needs those of its own tile only."""
+        if self._draws_lines(file, operator):
+            return True
         sources = [(x, self._writers[x.index]) for x in operator.inputs if x is not None and x.index in self._writers]
         pixels = _pixels(operator)
         if not sources:
@@ -238,6 +268,30 @@ class _Group:
         self._writers.update((tensor.index, operator) for tensor in operator.outputs)
         return True
 
+    def _draws_lines(self, file: TfliteFile, operator: Operator) -> bool:
+        """Whether it is a pool whose windows overlap and the group a convolution that makes their lines as it goes
+        (`draws_on_last_group`); it is in the group then.
+        """
+        (source, *others), (x, *_) = self.operators, operator.inputs
+        width = operator.outputs[0].shape[-2] if len(operator.outputs[0].shape) == 4 else 0
+        if (
+            others
+            or source.name != "CONV_2D"
+            or _is_pointwise_convolution(source)
+            or operator.name not in POOLS
+            or _locality(file, operator)[1]
+            or x is not source.outputs[0]
+            or _readers(file, x) != 1
+            or _pixels(operator) // width < FEWEST_UNITS
+        ):
+            return False
+        self.operators.append(operator)
+        self.on_demand.add(source.outputs[0].index)
+        self.units = _pixels(operator) // width
+        self._unit = {source.index: width, operator.index: width}
+        self._writers.update((tensor.index, operator) for tensor in operator.outputs)
+        return True
+
     def _enlarge_units(self, factor: int) -> bool:
         """False where units would be too large for the cache, or too few."""
         if factor == 1:
@@ -253,14 +307,38 @@ class _Group:
         return True
 
 
-def _groups(file: TfliteFile, joined: Set[int], second_level: int) -> list[list[Operator]]:
+def _groups(file: TfliteFile, joined: Set[int], second_level: int) -> list[_Group]:
     """All operators in order; those `joined` are together with their neighbours where they can run tile by tile."""
     groups: list[_Group] = []
-    for operator in file.operators:
+    for operator in _in_order(file, joined):
         together = groups and {operator.index, groups[-1].operators[0].index} <= joined
         if not (together and groups[-1].add(file, operator)):
             groups.append(_Group(operator, second_level))
-    return [group.operators for group in groups]
+    return groups
+
+
+def _in_order(file: TfliteFile, joined: Set[int]) -> list[Operator]:
+    """The operators as they run: of those `joined`, what makes a map smaller, line by line, goes in front of the first
+    one that begins another group (`advance_poolings`).
+    """
+    order: list[Operator] = []
+    for operator in (operator for operator in file.operators if operator.inputs):
+        place = len(order)
+        read, written = _locality(file, operator) if operator.index in joined else (1, 1)
+        if written and read > written:
+            inputs = {x.index for x in operator.inputs if x is not None}
+            writers = [i for i, other in enumerate(order) if inputs & {y.index for y in other.outputs}]
+            place = max(writers, default=-1) + 1
+            while place < len(order) and order[place].index in joined and _locality(file, order[place])[1]:
+                place += 1
+        order.insert(place, operator)
+    return order
+
+
+def _readers(file: TfliteFile, tensor: Tensor) -> int:
+    """How many inputs of operators, and outputs of the file, a tensor is."""
+    inputs = [x.index for operator in file.operators for x in operator.inputs if x is not None]
+    return [*inputs, *(y.index for y in file.outputs)].count(tensor.index)
 
 
 def _locality(file: TfliteFile, operator: Operator) -> tuple[int, int]:
@@ -329,25 +407,28 @@ def _is_pointwise_convolution(operator: Operator) -> bool:
 
 
 def _moved(
-    file: TfliteFile, groups: Sequence[Sequence[Operator]], delegated: Set[int], cache: _Cache, second_level: int
+    file: TfliteFile, groups: Sequence[_Group], delegated: Set[int], cache: _Cache, second_level: int
 ) -> list[int]:
     """Bytes that each operator moves in the second of two inferences."""
-    last_group = {tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group)}
+    last_group = {tensor.index: place for place, group in enumerate(groups) for tensor in _tensors(group.operators)}
     kept = {tensor.index for tensor in (*file.inputs, *file.outputs)}
     moved = [0] * len(file.operators)
     for _ in range(2):
         for place, group in enumerate(groups):
-            written = {tensor.index for operator in group for tensor in operator.outputs}
+            operators = group.operators
+            written = {tensor.index for operator in operators for tensor in operator.outputs}
             inside = {index for index in written if last_group[index] == place and index not in kept}
-            tiles = _tiles(file, group, inside, second_level) if group[0].index in delegated else 1
-            for operator in group:
+            tiles = 1
+            if operators[0].index in delegated:
+                tiles = _tiles(file, operators, inside - group.on_demand, second_level)
+            for operator in operators:
                 cache.moved = 0
                 for tensor, writes in _uses(file, operator):
                     times = 1 if file.data(tensor) is None else tiles  # every tile meets all weights
-                    if len(group) == 1 or tensor.index not in inside:
+                    if len(operators) == 1 or tensor.index not in inside:
                         cache.use(tensor.index, _bytes(tensor), writes, times)
                 moved[operator.index] = cache.moved
-            for tensor in _tensors(group):
+            for tensor in _tensors(operators):
                 if last_group[tensor.index] == place and tensor.index not in kept and file.data(tensor) is None:
                     cache.end(tensor.index)
     return moved
