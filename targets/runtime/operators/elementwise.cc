@@ -8,6 +8,7 @@
 // the next, and only what another operator reads as well is written.
 #include "builtin_operator.h"
 #include "copy_rows.h"
+#include "integers.h"
 
 namespace bnncc {
 namespace {
@@ -263,7 +264,7 @@ void ChainHead::run_chain(const Tile& tile, int64_t pixel, int64_t end, const Be
   }
 }
 
-// Float feature maps, or whole words of signs, side by side.
+// Feature maps of floats, or of 8-bit integers of one scale, or whole words of signs, side by side.
 class Concatenation final : public ChainHead {
  public:
   const char* name() const override { return "CONCATENATION"; }
@@ -279,7 +280,9 @@ class Concatenation final : public ChainHead {
     kernels_ = preparation.kernels();
     const Value& first = preparation.value(inputs[0]);
     type_ = first.type;
-    if (type_ != abi::kFloat32 && type_ != abi::kInt32) return preparation.fail("its inputs are not float32 or int32");
+    if (type_ != abi::kFloat32 && type_ != abi::kInt32 && !is_byte(type_)) {
+      return preparation.fail("its inputs are not float32, int32, int8 or uint8");
+    }
     Shape whole = first.shape;
     if (whole.rank < 1 || (options_.axis != whole.rank - 1 && options_.axis != -1)) {
       return preparation.fail("it does not join channels");
@@ -289,6 +292,7 @@ class Concatenation final : public ChainHead {
       const Value& part = preparation.value(inputs[i]);
       Shape rest = part.shape;
       if (rest.rank == whole.rank) rest.dims[rest.rank - 1] = whole.channels();
+      if (!have_one_scale(part, preparation.value(output))) return preparation.fail("its output has another scale");
       if (!(rest == whole) || part.type != type_) {
         return preparation.fail("its inputs differ in more than their channels");
       }
@@ -311,6 +315,7 @@ class Concatenation final : public ChainHead {
   }
 
   void run(const Tile& tile) const override {
+    if (is_byte(type_)) return join(tile, 0, tile.pixels(), tile.rows<uint8_t>(output));
     if (next_of_chain == nullptr) return join(tile, 0, tile.pixels(), tile.rows<uint32_t>(output));
     float* const block = reinterpret_cast<float*>(tile.scratch + scratch_offset);
     const bool is_written = tile.values[output].home != Value::Home::kRegister;
@@ -333,10 +338,11 @@ class Concatenation final : public ChainHead {
   int64_t block_pixels() const { return round_up(ceil_div(kBlockFloats, channels_), row_pixels_); }
 
   // The pixels of the tile from `pixel` on.
-  void join(const Tile& tile, int64_t pixel, int64_t pixels, uint32_t* y) const {
+  template <typename T>
+  void join(const Tile& tile, int64_t pixel, int64_t pixels, T* y) const {
     for (int i = 0; i < input_count; y += part_channels_[i], ++i) {
       const int64_t channels = part_channels_[i];
-      copy_rows(tile.rows<uint32_t>(inputs[i]) + pixel * channels, channels, channels, pixels, channels_, y);
+      copy_rows(static_cast<const T*>(tile.rows<T>(inputs[i])) + pixel * channels, channels, channels, pixels, channels_, y);
     }
   }
 

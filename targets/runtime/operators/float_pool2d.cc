@@ -12,13 +12,8 @@ class FloatPool2d final : public Pool2d {
   const char* name() const override { return is_average() ? "AVERAGE_POOL_2D" : "MAX_POOL_2D"; }
 
   const char* parse(const abi::Node& node) override {
-    if (node.builtin_data == nullptr) return "it has no options";
-    options_ = *static_cast<const abi::PoolParams*>(node.builtin_data);
-    if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
-    if (options_.filter_width < 1 || options_.filter_height < 1) return "a filter size is not positive";
-    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid)
-      return "its padding is unknown";
-    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+    const char* const problem = parse_pool(node, &options_);
+    return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
   }
 
   bool prepare(Preparation& preparation) override {
@@ -26,8 +21,7 @@ class FloatPool2d final : public Pool2d {
     kernels_ = preparation.kernels();
     const Value& x = preparation.value(inputs[0]);
     if (!is_float_map(x) || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
-    const PaddingMode padding = options_.padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
-    return slide_windows(preparation, padding, options_);
+    return Pool2d::slide_windows(preparation, mode_of(options_.padding), options_);
   }
 
   // A window's pixels are operands of one chain; what is left of large ones are further chains.
