@@ -7,7 +7,7 @@
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
-//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, Number, add_products, scaled_twice, scaled_any,
+//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, kIntegerOffset, Number, add_products, scaled_twice, scaled_any,
 //   store_bytes, load_bytes    for products of integers (integer_gemm.h), and other operators of theirs (bytes.h)
 //
 // Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → bytes.h,
@@ -156,6 +156,7 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           kIntegerStep,
           kIntegerMultiple,
           sizeof(Number) == 2,
+          kIntegerOffset,
           integer_gemm,
           requantize,
           combine_bytes,

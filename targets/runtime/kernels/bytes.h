@@ -150,6 +150,7 @@ void quantize_bytes(const float* x, const ByteScale& scale, int64_t size, uint8_
   const Ints zero_point = ints_to_all_lanes(signed_point(scale));
   // NaN yields the integer 0, before the first bit is another.
   const Ints missing = ints_to_all_lanes(scale.is_unsigned ? -128 : 0);
+  const uint8_t flipped = scale.is_unsigned ? 0x80 : 0;
   const Floats divisor = scale.scale - Floats{}, most = 512.0f - Floats{}, half = 0.5f - Floats{};
   for (int64_t i = 0; i < size; i += kIntegerPanel) {
     const int64_t count = size - i < kIntegerPanel ? size - i : kIntegerPanel;
@@ -173,8 +174,9 @@ void quantize_bytes(const float* x, const ByteScale& scale, int64_t size, uint8_
     }
     int8_t bytes[kIntegerPanel];
     store_bytes(integers, bounds, bytes);
-    const uint8_t flipped = scale.is_unsigned ? 0x80 : 0;
-    for (int64_t k = 0; k < count; ++k) y[i + k] = static_cast<uint8_t>(bytes[k]) ^ flipped;
+    uint8_t turned[kIntegerPanel];
+    for (int64_t k = 0; k < kIntegerPanel; ++k) turned[k] = static_cast<uint8_t>(bytes[k]) ^ flipped;
+    __builtin_memcpy(y + i, turned, static_cast<size_t>(count));
   }
 }
 
@@ -182,20 +184,21 @@ void dequantize_bytes(const uint8_t* x, const ByteScale& scale, int64_t size, fl
   const Ints zero_point = ints_to_all_lanes(signed_point(scale));
   const Floats factor = scale.scale - Floats{};
   const uint8_t flipped = scale.is_unsigned ? 0x80 : 0;
+  alignas(kLanes * 4) uint8_t bytes[kIntegerPanel] = {};
+  alignas(kLanes * 4) float last[kIntegerPanel];
   for (int64_t i = 0; i < size; i += kIntegerPanel) {
-    const int64_t count = size - i < kIntegerPanel ? size - i : kIntegerPanel;
-    int8_t bytes[kIntegerPanel] = {};
-    for (int64_t k = 0; k < count; ++k) bytes[k] = static_cast<int8_t>(x[i + k] ^ flipped);
+    const bool is_whole = size - i >= kIntegerPanel;
+    for (int64_t k = 0; !is_whole && k < size - i; ++k) bytes[k] = x[i + k];
+    const uint8_t* const from = is_whole ? x + i : bytes;
+    uint8_t turned[kIntegerPanel];
+    for (int64_t k = 0; k < kIntegerPanel; ++k) turned[k] = from[k] ^ flipped;
     Ints integers[kIntegerVectors];
-    load_bytes(bytes, integers);
-    alignas(kLanes * 4) float last[kIntegerPanel];
-    float* const to = count < kIntegerPanel ? last : y + i;
+    load_bytes(reinterpret_cast<const int8_t*>(turned), integers);
+    float* const to = is_whole ? y + i : last;
 #pragma GCC unroll 4
     for (int v = 0; v < kIntegerVectors; ++v) {
       store(factor * __builtin_convertvector(integers[v] - zero_point, Floats), to + v * kLanes);
     }
-    if (count < kIntegerPanel) {
-      for (int64_t k = 0; k < count; ++k) y[i + k] = last[k];
-    }
+    for (int64_t k = 0; !is_whole && k < size - i; ++k) y[i + k] = last[k];
   }
 }

@@ -95,7 +95,7 @@ struct Requantization {
   int32_t most;
 };
 
-// y[r, o] = requantized(bias[o] + Σ_k x[r, k] · w[o, k]), of 8-bit integers; no product has a weight of -128.
+// y[r, o] = requantized(bias[o] + Σ_k (x[r, k] + integer_offset) · w[o, k]), of 8-bit integers; no product has a weight of -128.
 //
 // The rows of w lie in panels of `Kernels::integer_panel` outputs, in each [depth / integer_step, integer_panel,
 // integer_step], the last panel's filled up with zeros; `depth` is a whole number of steps, filled up with zero
@@ -258,6 +258,7 @@ struct Kernels {
   int64_t integer_step;      // numbers of a row that lie together in a panel
   int64_t integer_multiple;  // what depths are filled up to
   bool integers_are_wide;    // 16 bits for each number of rows and panels
+  int32_t integer_offset;    // by how much the numbers of rows are more when they are multiplied
   void (*integer_gemm)(const IntegerGemm&, int8_t* y);
   // y = requantized(sums), [pixels, channels]
   void (*requantize)(const int32_t* sums, const Requantization&, int64_t pixels, int64_t channels, int8_t* y);

@@ -8,9 +8,18 @@
 namespace bnncc {
 namespace {
 
+// y[i, c] = tables[c, x[i, c]], c < channels, of whole pixels.
+//
 // Bytes are looked up with no other pointers about than these: a byte that is written could be a part of any object.
-void look_up(const uint8_t* __restrict x, int64_t size, const uint8_t* __restrict table, uint8_t* __restrict y) {
-  for (int64_t i = 0; i < size; ++i) y[i] = table[x[i]];
+void look_up(const uint8_t* __restrict x, int64_t size, const uint8_t* __restrict tables, int64_t channels,
+             uint8_t* __restrict y) {
+  if (channels == 1) {
+    for (int64_t i = 0; i < size; ++i) y[i] = tables[x[i]];
+    return;
+  }
+  for (int64_t c = 0; c < channels; ++c, tables += 256) {
+    for (int64_t i = c; i < size; i += channels) y[i] = tables[x[i]];
+  }
 }
 
 void flip(const uint8_t* __restrict x, int64_t size, uint8_t* __restrict y) {
@@ -68,7 +77,7 @@ class Rescale final : public Operator {
     const uint8_t* const x = tile.rows<uint8_t>(inputs[0]);
     uint8_t* const y = tile.rows<uint8_t>(output);
     const int64_t size = tile.pixels() * channels_;
-    return flips_ ? flip(x, size, y) : look_up(x, size, table_, y);
+    return flips_ ? flip(x, size, y) : look_up(x, size, table_, 1, y);
   }
 
  private:
@@ -173,12 +182,17 @@ class Pairs final : public Operator {
     }
     kernels_ = preparation.kernels();
     channels_ = y.channels();
-    return find_factors(preparation) && preparation.set_shape(output, y) && repeat_constants(preparation);
+    return find_factors(preparation) && preparation.set_shape(output, y) && repeat_constants(preparation) &&
+           tabulate(preparation);
   }
 
   void run(const Tile& tile) const override {
-    BytePairs pairs = pairs_;
     int8_t* y = tile.rows<int8_t>(output);
+    if (tables_.size() > 0) {
+      const auto* const x = reinterpret_cast<const uint8_t*>(tile.rows<int8_t>(inputs[0]));
+      return look_up(x, tile.pixels() * channels_, tables_.data(), channels_, reinterpret_cast<uint8_t*>(y));
+    }
+    BytePairs pairs = pairs_;
     int64_t pixels = 1;  // that lie side by side
     if (has_runs()) pixels = repeated_pixels_ > 0 ? repeated_pixels_ : tile.pixels();
     for (int64_t pixel = tile.begin; pixel < tile.end; pixel += pixels) {
@@ -193,6 +207,7 @@ class Pairs final : public Operator {
  private:
   // A run of so many elements is worth the call.
   static constexpr int64_t kRunElements = 1024;
+  static constexpr int64_t kMostTables = 4;  // 1 kB, beside what a first-level cache has else
 
   ByteCombination combination() const {
     if (code == abi::kBuiltinAdd) return ByteCombination::kSum;
@@ -249,6 +264,22 @@ class Pairs final : public Operator {
     return true;
   }
 
+  // All results, where input 1 is a constant for each of few channels.
+  bool tabulate(const Preparation& preparation) {
+    const bool has_tables = channels_ <= kMostTables && rows_[1].size() > 0 && broadcasts_[0].is_map();
+    if (!tables_.allocate(has_tables ? channels_ * 256 : 0)) return preparation.fail("out of memory");
+    int8_t every[256];
+    for (int i = 0; i < 256; ++i) every[i] = static_cast<int8_t>(i);
+    for (int64_t c = 0; has_tables && c < channels_; ++c) {
+      BytePairs pairs = pairs_;
+      pairs.a = every;
+      pairs.b = rows_[1].data() + c;
+      pairs.b_step = 0;
+      kernels_->combine_bytes(combination(), pairs, 256, reinterpret_cast<int8_t*>(tables_.data() + c * 256));
+    }
+    return true;
+  }
+
   // Whether several pixels' elements of both operands lie side by side.
   bool has_runs() const {
     for (int i = 0; i < 2; ++i) {
@@ -268,6 +299,7 @@ class Pairs final : public Operator {
   Broadcast broadcasts_[2];
   Array<int8_t> rows_[2];  // [repeated_pixels_, channels_] of a constant for each channel; else empty
   int64_t repeated_pixels_ = 0;
+  Array<uint8_t> tables_;  // [channels_, 256], by the bits of a byte; else empty
   int64_t channels_ = 0;
 };
 
