@@ -16,13 +16,24 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.arrays import Array
 from bnncc.runtime import LitertRunner, kernels
+from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 from tests.targets.interpreter.native import InterpreterRunner, library
 from tests.targets.interpreter.test_operators import ACTIVATIONS, Rng, move_cases, shape_of, windows
 from tests.targets.runtime.test_neighbours import delegates
+from tests.targets.tflite.test_integers import BODIES, draw, in_int8, model_of, to_file
 
 # Versions whose kernels take int8 and one scale a channel.
-VERSIONS = {"DEQUANTIZE": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "QUANTIZE": 2, "PRELU": 1, "RELU_N1_TO_1": 1}
+VERSIONS = {
+    "DEQUANTIZE": 2,
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "QUANTIZE": 2,
+    "PRELU": 1,
+    "RELU_N1_TO_1": 1,
+}
 
 # What LiteRT has no int8 kernel for.
 LACKING = {"TILE"}
@@ -289,3 +300,20 @@ def test_moves(seed: int) -> None:
             (case.read_constant if index in constant else case.read)(values, own)
         if len(shapes) == 1 and name not in LACKING:
             case.check(name, shapes[0], scale, options, version=versions.get(name, 2))
+
+
+def test_layers_yield_the_same_in_litert_and_in_the_interpreter() -> None:
+    """Of files with all of their layers in int8, of which no operator is LiteRT's own."""
+    rng = np.random.default_rng(0)
+    for name, body in BODIES.items():
+        model = model_of(body)
+        x = draw(model.graph.inputs[0], rng)
+        content = in_int8(model, x)
+        file = TfliteFile(content)
+        assert claimed(file) == {operator.index for operator in file.operators}, name
+        runner = LitertRunner(content)
+        assert [node["op_name"] for node in runner._interpreter._get_ops_details()][len(file.operators) :] == [
+            "DELEGATE"
+        ]
+        for found, wanted in zip(runner.run([to_file(x)]), InterpreterRunner(content).run([to_file(x)]), strict=True):
+            np.testing.assert_array_equal(found, wanted, name)
