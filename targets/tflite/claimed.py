@@ -1,7 +1,8 @@
 """Which operators of a file bnncc's delegate computes itself, whatever the interpreter around it would make of them.
 
-It takes LCE's operators, and of TensorFlow Lite's those that it knows and that hang together with them by a feature map,
-or that are of 8-bit integers, wherever they are (targets/runtime/claim.cc).  Said here is what it surely takes; of others it may take some.
+It takes LCE's operators, and of TensorFlow Lite's those that it knows and that hang together with them by a feature
+map, or that are of 8-bit integers, wherever they are (targets/runtime/claim.cc).  Said here is what it surely takes; of
+others it may take some.
 """
 
 from __future__ import annotations

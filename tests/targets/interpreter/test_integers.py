@@ -22,7 +22,8 @@ from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 from tests.targets.interpreter.native import InterpreterRunner, library
 from tests.targets.interpreter.test_operators import ACTIVATIONS, Rng, move_cases, shape_of, windows
 from tests.targets.runtime.test_neighbours import delegates
-from tests.targets.tflite.test_integers import BODIES, draw, in_int8, model_of, to_file
+from tests.targets.tflite.compare import draw, to_file
+from tests.targets.tflite.test_integers import BODIES, in_int8, model_of
 
 # Versions whose kernels take int8 and one scale a channel.
 VERSIONS = {
