@@ -51,17 +51,18 @@ class Measured:
     sums: tuple[int, int]
 
 
-def compile_both(name: str, training: npt.NDArray[np.uint8], max_drop: float | None) -> tuple[CompiledModel, ...]:
-    """The file with float layers in float32, and that with them in int8.  max_drop: None for all of them."""
+Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def compile_both(name: str, training: Labelled, max_drop: float | None) -> tuple[CompiledModel, ...]:
+    """The file with float layers in float32, and that with them in int8.  max_drop: in points; None for all of them."""
     if name in NETWORKS:
         source, weights = f"{Path(__file__).parent / NETWORKS[name]}.py:{name}", WEIGHTS / f"{name}.pth"
     else:
         source, weights = f"{FASHION / 'net.py'}:{name}", FASHION / "net.pth"
     common = {"weights": weights, "input_shapes": [SHAPE], "options": BYTES}
-    if max_drop is None:
-        asked: dict[str, object] = {"calibrate": training[:CALIBRATING]}
-    else:
-        asked = {"calibrate": training[:SEARCHING], "max_accuracy_drop": max_drop}
+    count = CALIBRATING if max_drop is None else SEARCHING
+    asked = {"calibrate": tuple(array[:count] for array in training), "max_accuracy_drop": max_drop}
     return bnncc.compile(source, **common), bnncc.compile(source, **common, **asked)
 
 
@@ -129,7 +130,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(known)}")
     torch.set_num_threads(1)
-    training = load(arguments.data_dir, "train")[0].numpy()
+    training = tuple(tensor.numpy() for tensor in load(arguments.data_dir, "train"))
     images, labels = (tensor.numpy() for tensor in load(arguments.data_dir, "t10k"))
     rows = []
     for name in arguments.networks:
