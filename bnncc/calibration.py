@@ -99,6 +99,17 @@ class Calibration:
             rows = np.linspace(0, len(dataset) - 1, count).round().astype(int)
             return Batches(dataset, rows.tolist(), self.skip_bad_images)
 
+    def examples(self, specs: Sequence[InputSpec], preprocessing: Preprocessing, count: int) -> list[list[Array]]:
+        """So many inputs, or as many as there are, spread evenly over the data: what a file is proven on.
+
+        Raises InputError where the data do not fit.
+        """
+        with _naming_the_option():
+            dataset = self._open(specs, preprocessing)
+            taken = min(len(dataset), count * specs[0].shape[0])
+            rows = np.linspace(0, len(dataset) - 1, taken).round().astype(int)
+            return list(Batches(dataset, rows.tolist(), self.skip_bad_images))
+
     def parts(
         self, specs: Sequence[InputSpec], preprocessing: Preprocessing, classes: Sequence[str]
     ) -> tuple[Batches, Batches]:

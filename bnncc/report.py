@@ -59,11 +59,7 @@ def print_compilation(
     table.add_row("target", f"{compiled.target.name} ({compiled.target.title})")
     table.add_row("traced by", compiled.traced.exporter)
     table.add_row("binary layers", f"{len(binary)} of {len(compiled.layers)}")
-    share = (
-        f", {floats / len(compiled.content):.1f} times smaller than the float32 weights ({size_text(floats)})"
-        if floats
-        else ""
-    )
+    share = f", {times(len(compiled.content), floats)} than the float32 weights ({size_text(floats)})" if floats else ""
     table.add_row("file", size_text(len(compiled.content)) + share)
     precision = compiled.options.weights_precision
     if precision is not WeightsPrecision.FLOAT32:
@@ -503,6 +499,11 @@ def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple
 def _operators(file: TfliteFile) -> str:
     counts = Counter(operator.name for operator in file.operators)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def times(size: int, other: int) -> str:
+    """How a size compares with another, that is not 0: "16.1 times smaller", "1.25 times larger"."""
+    return f"{other / size:,.1f} times smaller" if size <= other else f"{size / other:,.2f} times larger"
 
 
 def size_text(count: int) -> str:

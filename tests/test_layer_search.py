@@ -6,6 +6,7 @@ import functools
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import numpy as np
@@ -22,6 +23,7 @@ from bnncc.cli import main
 from bnncc.compiler import compile_in_int8, compile_traced
 from bnncc.errors import InputError
 from bnncc.frontend import TracedModel, input_specs, trace_module
+from bnncc.ir.arrays import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Head, Options
 from bnncc.report import print_compilation
@@ -29,6 +31,7 @@ from bnncc.sensitivity import Drop
 from bnncc.targets import find_target
 from bnncc.targets.tflite.integer_plan import LAYERS
 from bnncc.targets.tflite.reader import TfliteFile
+from bnncc.verification import verify_in
 
 TARGET = find_target("raspberry-pi-4")
 # Of the first channel, whose weights are as small as it is large: in steps of it nothing is left of the others.
@@ -266,7 +269,15 @@ def invoke(folder: Path, *arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, [str(word) for word in (*network, *arguments)])
 
 
-def test_the_command_s_document_has_the_table(folder: Path) -> None:
+def test_the_command_s_document_has_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the file is proven on the data that it was calibrated on, where there are no others."""
+    proven: list[Array] = []
+
+    def verify(*arguments: Any) -> Any:
+        proven.extend(array for (array,) in arguments[2])
+        return verify_in(*arguments)
+
+    monkeypatch.setattr("bnncc.verification.verify_in", verify)
     asked = ["--quantize", "auto", "--calibrate", folder / "images.npz", "--max-accuracy-drop", "5%"]
     more = ["--calibration", "min-max", "--inputs", 1, "--runtime", "lce", "--json"]
     result = invoke(folder, *asked, *more)
@@ -274,6 +285,7 @@ def test_the_command_s_document_has_the_table(folder: Path) -> None:
     first, *others = json.loads(result.stdout)["sensitivity"]["layers"]
     assert (first["module"], first["in_int8"]) == ("stem", False)
     assert all(row["in_int8"] for row in others)
+    np.testing.assert_array_equal(np.concatenate(proven), IMAGES[:1])
     assert first["drop"]["low"] <= first["drop"]["value"] <= first["drop"]["high"]
 
 
@@ -300,3 +312,13 @@ def test_options_that_do_not_go_together_are_errors(folder: Path, options: list[
     result = invoke(folder, *options)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_every_is_of_the_video_that_calibrates_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_in_int8(*arguments: Any) -> None:
+        raise InputError(f"every {arguments[3].source.every}")
+
+    monkeypatch.setattr("bnncc.compiler.compile_in_int8", compile_in_int8)
+    (folder / "video.mp4").touch()
+    result = invoke(folder, "--quantize", "int8", "--calibrate", folder / "video.mp4", "--every", 3)
+    assert "every 3" in result.stderr

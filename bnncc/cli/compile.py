@@ -295,7 +295,8 @@ def compile_command(
         data.source.check_exists()
     if calibration is not None:
         calibration.check_exists()
-        calibration = replace(calibration, skip_bad_images=data.skip_bad_images)
+        source = replace(calibration.source, every=data.every)
+        calibration = replace(calibration, data=source, skip_bad_images=data.skip_bad_images)
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
     # What is frozen is what the user's own images lead to, where there are any.
     examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
@@ -320,7 +321,10 @@ def compile_command(
         has_bits = any(operator.name.startswith("Lce") for operator in TfliteFile(compiled.content).operators)
         kind = "has LCE's operators, for its signs alone" if has_bits else "is an ordinary float TensorFlow Lite file"
         warn(f"no binary layer was found: the file {kind}")
-    batches = data.batches(compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS))
+    specs, wanted = compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS)
+    batches = data.batches(specs, wanted)
+    if not batches and calibration is not None:
+        batches = calibration.examples(specs, options.preprocessing, wanted)
     if batches:
         compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])
     verifications = []

@@ -152,7 +152,7 @@ def _network_source(
 class DataOptions:
     """The user's images, and what becomes of them.
 
-    source: None without --data.  classes: their names, by label.
+    source: None without --data.  classes: their names, by label.  every: of a video, the first of so many frames.
     """
 
     source: DataSource | None
@@ -160,6 +160,7 @@ class DataOptions:
     classes: tuple[str, ...]
     skip_bad_images: bool
     classes_file: Path | None = None
+    every: int = 1
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -231,6 +232,7 @@ def _data(
         _class_names(classes),
         skip_bad_images,
         classes,
+        every,
     )
 
 

@@ -34,7 +34,9 @@ enum BuiltinCode : int32_t {
   kBuiltinAveragePool2d = 1,
   kBuiltinConcatenation = 2,
   kBuiltinConv2d = 3,
+  kBuiltinDepthwiseConv2d = 4,
   kBuiltinDepthToSpace = 5,
+  kBuiltinDequantize = 6,
   kBuiltinFullyConnected = 9,
   kBuiltinLogistic = 14,
   kBuiltinMaxPool2d = 17,
@@ -62,6 +64,7 @@ enum BuiltinCode : int32_t {
   kBuiltinAbs = 101,
   kBuiltinSplitV = 102,
   kBuiltinReverseV2 = 105,
+  kBuiltinQuantize = 114,
   kBuiltinHardSwish = 117,
 };
 
@@ -72,6 +75,11 @@ struct IntArray {
   int data[1];  // `size` of them
 };
 
+struct FloatArray {
+  int size;
+  float data[1];  // `size` of them
+};
+
 struct QuantizationParams {
   float scale;
   int32_t zero_point;
@@ -79,7 +87,16 @@ struct QuantizationParams {
 
 struct Quantization {
   int32_t type;
-  void* params;
+  void* params;  // of kAffineQuantization: an AffineQuantization
+};
+
+constexpr int32_t kAffineQuantization = 1;
+
+// One scale for all, or one for each index of an axis.
+struct AffineQuantization {
+  FloatArray* scale;
+  IntArray* zero_point;
+  int32_t quantized_dimension;
 };
 
 struct Delegate;
@@ -182,6 +199,16 @@ struct ConvParams {
   int dilation_height_factor;
 };
 
+struct DepthwiseConvParams {
+  Padding padding;
+  int stride_width;
+  int stride_height;
+  int depth_multiplier;
+  FusedActivation activation;
+  int dilation_width_factor;
+  int dilation_height_factor;
+};
+
 struct PoolParams {
   Padding padding;
   int stride_width;
@@ -219,6 +246,7 @@ struct StridedSliceParams {
   bool offset;
 };
 
+static_assert(sizeof(AffineQuantization) == (sizeof(void*) == 8 ? 24 : 12));
 static_assert(sizeof(Tensor) == (sizeof(void*) == 8 ? 112 : 64));
 static_assert(sizeof(Node) == (sizeof(void*) == 8 ? 80 : 40));
 static_assert(sizeof(Registration) == (sizeof(void*) == 8 ? 88 : 48));

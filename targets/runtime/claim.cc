@@ -17,7 +17,7 @@ class Claim {
       return false;
     }
     for (int i = 0; i < plan_->size; ++i) {
-      if (is_lce(i)) take(i);
+      if (is_lce(i) || (with_neighbours && has_bytes(i) && can_take(i))) take(i);
     }
     // A neighbour may have neighbours: until nothing changes.
     for (bool grows = with_neighbours; grows;) {
@@ -50,6 +50,22 @@ class Claim {
     abi::Node* node = nullptr;
     abi::Registration* registration = nullptr;
     return get(position, &node, &registration) && is_lce_operator(*registration);
+  }
+
+  // Whether it reads or writes a map of 8-bit integers with a scale.
+  bool has_bytes(int position) const {
+    abi::Node* node = nullptr;
+    abi::Registration* registration = nullptr;
+    if (!get(position, &node, &registration)) return false;
+    const abi::IntArray* const lists[] = {node->inputs, node->outputs};
+    for (const abi::IntArray* list : lists) {
+      for (int i = 0; i < list->size; ++i) {
+        if (!is_map(list->data[i])) continue;
+        const abi::Tensor& tensor = context_->tensors[list->data[i]];
+        if ((tensor.type == abi::kInt8 || tensor.type == abi::kUInt8) && tensor.params.scale > 0) return true;
+      }
+    }
+    return false;
   }
 
   void take(int position) {
@@ -91,7 +107,7 @@ class Claim {
     abi::Registration* registration = nullptr;
     if (!get(position, &node, &registration) || node->outputs->size < 1) return false;
     for (int part = 0; part < node->outputs->size; ++part) {
-      Operator* const op = create_operator(*registration);
+      Operator* const op = create_operator(*registration, first_type(*context_, *node));
       const bool is_prepared = op != nullptr && (part == 0 || op->is_one_of_several()) && prepare(*node, part, op);
       destroy(op);
       if (!is_prepared) return false;

@@ -52,6 +52,19 @@ struct Padding {
   }
 };
 
+// The kernel positions k in [first, last) of output position o that lie in the map.
+struct Reach {
+  int64_t first;
+  int64_t last;
+
+  Reach(const Window& axis, int64_t o) {
+    const int64_t begin = o * axis.stride - axis.before;
+    first = begin >= 0 ? 0 : ceil_div(-begin, axis.dilation);
+    last = begin >= axis.input ? 0 : min(axis.kernel, ceil_div(axis.input - begin, axis.dilation));
+    last = max(first, last);
+  }
+};
+
 // How many groups a convolution has whose filters meet so many of the channels; 0 where these are no equal parts of the
 // channels, or of the outputs.
 inline int64_t groups_of(int64_t channels, int64_t of_filter, int64_t outputs) {

@@ -78,13 +78,13 @@ class IntegerMatrix {
     for (int64_t o = 0; o < outputs; ++o) {
       const int64_t place = o / width_ * padded_ + o % width_;
       factors_.put(place, factor(o));
-      // Σ w · (q - z) = Σ w · q - z · Σ w
+      // Σ w · (q - z) = Σ w · (q + offset) - (z + offset) · Σ w
       int64_t sum = 0;
       for (int64_t k = 0; k < depth; ++k) {
         sum += weight(o, k);
         put(place, k, weight(o, k));
       }
-      bias_[place] = static_cast<int32_t>(static_cast<uint32_t>(bias(o)) - static_cast<uint32_t>(zero_point * sum));
+      bias_[place] = static_cast<int32_t>(static_cast<uint32_t>(bias(o)) - static_cast<uint32_t>((zero_point + kernels->integer_offset) * sum));
     }
     return true;
   }

@@ -60,6 +60,7 @@ constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_eleme
                                                  {abi::kBuiltinConcatenation, create_concatenation},
                                                  {abi::kBuiltinConv2d, create_conv2d},
                                                  {abi::kBuiltinDepthToSpace, create_rearrange},
+                                                 {abi::kBuiltinDequantize, create_dequantize_bytes},
                                                  {abi::kBuiltinDiv, create_elementwise},
                                                  {abi::kBuiltinFullyConnected, create_float_fully_connected},
                                                  {abi::kBuiltinHardSwish, create_gate},
@@ -74,6 +75,7 @@ constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_eleme
                                                  {abi::kBuiltinPad, create_rearrange},
                                                  {abi::kBuiltinPadV2, create_rearrange},
                                                  {abi::kBuiltinPrelu, create_elementwise},
+                                                 {abi::kBuiltinQuantize, create_quantize_bytes},
                                                  {abi::kBuiltinRelu, create_elementwise},
                                                  {abi::kBuiltinRelu6, create_elementwise},
                                                  {abi::kBuiltinReluN1To1, create_elementwise},
@@ -86,11 +88,27 @@ constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_eleme
                                                  {abi::kBuiltinSub, create_elementwise},
                                                  {abi::kBuiltinTranspose, create_rearrange}};
 
+// Those that compute otherwise where their first input is of 8-bit integers.
+constexpr BuiltinOperator kIntegerOperators[] = {{abi::kBuiltinAdd, create_byte_pairs},
+                                                 {abi::kBuiltinAveragePool2d, create_integer_pool2d},
+                                                 {abi::kBuiltinConv2d, create_integer_conv2d},
+                                                 {abi::kBuiltinDepthwiseConv2d, create_integer_depthwise_conv2d},
+                                                 {abi::kBuiltinFullyConnected, create_integer_fully_connected},
+                                                 {abi::kBuiltinMaxPool2d, create_integer_pool2d},
+                                                 {abi::kBuiltinMul, create_byte_pairs},
+                                                 {abi::kBuiltinPrelu, create_byte_pairs},
+                                                 {abi::kBuiltinQuantize, create_rescale},
+                                                 {abi::kBuiltinRelu, create_rescale},
+                                                 {abi::kBuiltinRelu6, create_rescale},
+                                                 {abi::kBuiltinReluN1To1, create_rescale}};
+
 }  // namespace
 
 const char* read_tensor(const abi::Tensor& tensor, Value* value) {
   value->type = tensor.type;
   value->quantization = tensor.params;
+  const bool is_affine = tensor.quantization.type == abi::kAffineQuantization;
+  value->scales = is_affine ? static_cast<const abi::AffineQuantization*>(tensor.quantization.params) : nullptr;
   value->constant = nullptr;
   value->shape = Shape();
   if (tensor.dims == nullptr || tensor.dims->size < 0 || tensor.dims->size > kMaxRank)
@@ -116,7 +134,18 @@ const char* read_tensor(const abi::Tensor& tensor, Value* value) {
 
 bool is_lce_operator(const abi::Registration& registration) { return find_lce(registration) != nullptr; }
 
-Operator* create_operator(const abi::Registration& registration) {
+abi::Type first_type(const abi::Context& context, const abi::Node& node) {
+  const int tensor = node.inputs->size == 0 ? -1 : node.inputs->data[0];
+  const bool is_tensor = tensor >= 0 && static_cast<size_t>(tensor) < context.tensors_size;
+  return is_tensor ? context.tensors[tensor].type : abi::kNoType;
+}
+
+Operator* create_operator(const abi::Registration& registration, abi::Type type) {
+  if (type == abi::kInt8 || type == abi::kUInt8) {
+    for (const BuiltinOperator& known : kIntegerOperators) {
+      if (registration.builtin_code == known.code) return known.create(known.code);
+    }
+  }
   for (const BuiltinOperator& known : kBuiltinOperators) {
     if (registration.builtin_code == known.code) return known.create(known.code);
   }

@@ -42,7 +42,8 @@ struct Value {
   int tensor = -1;  // index in the interpreter
   abi::Type type = abi::kNoType;
   Shape shape;
-  abi::QuantizationParams quantization = {0, 0};
+  abi::QuantizationParams quantization = {0, 0};       // where it has one scale
+  const abi::AffineQuantization* scales = nullptr;     // where it has some
   const void* constant = nullptr;  // the data of a tensor that never changes
   int64_t pixels = 0;              // product of all axes but the last
   int64_t row_bytes = 0;           // of one pixel
@@ -225,8 +226,11 @@ class Operator {
 // Whether a node is one of LCE's operators.
 bool is_lce_operator(const abi::Registration& registration);
 
-// A new operator for a node; null where there is none of its kind, or no memory.
-Operator* create_operator(const abi::Registration& registration);
+// A new operator for a node whose first input is of this type; null where there is none of its kind, or no memory.
+Operator* create_operator(const abi::Registration& registration, abi::Type type);
+
+// The type of a node's first input.
+abi::Type first_type(const abi::Context& context, const abi::Node& node);
 
 Operator* create_quantize();
 Operator* create_dequantize();
@@ -240,6 +244,15 @@ Operator* create_conv2d(int32_t code);
 Operator* create_float_fully_connected(int32_t code);
 Operator* create_gate(int32_t code);
 Operator* create_mean(int32_t code);
+Operator* create_quantize_bytes(int32_t code);
+Operator* create_dequantize_bytes(int32_t code);
+// Of 8-bit integers:
+Operator* create_byte_pairs(int32_t code);
+Operator* create_integer_conv2d(int32_t code);
+Operator* create_integer_depthwise_conv2d(int32_t code);
+Operator* create_integer_fully_connected(int32_t code);
+Operator* create_integer_pool2d(int32_t code);
+Operator* create_rescale(int32_t code);
 
 // How many words hold the bits of so many channels.
 constexpr int words_of(int channels) { return channels / 32 + (channels % 32 != 0); }

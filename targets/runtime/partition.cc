@@ -160,7 +160,7 @@ bool Partition::read_node(abi::Context* context, int number) {
   if (context->GetNodeAndRegistration(context, number, &node, &registration) != abi::kOk) return false;
   int parts = 1;
   for (int part = 0; part < parts; ++part) {
-    Operator* const op = create_operator(*registration);
+    Operator* const op = create_operator(*registration, first_type(*context, *node));
     if (op == nullptr) return false;
     if (op->is_one_of_several()) parts = node->outputs->size;
     op->node = number;

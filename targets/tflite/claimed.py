@@ -1,7 +1,8 @@
 """Which operators of a file bnncc's delegate computes itself, whatever the interpreter around it would make of them.
 
-It takes LCE's operators, and of TensorFlow Lite's those that it knows and that hang together with them by a feature map
-(targets/runtime/claim.cc).  Said here is what it surely takes; of others it may take some.
+It takes LCE's operators, and of TensorFlow Lite's those that it knows and that hang together with them by a feature
+map, or that are of 8-bit integers, wherever they are (targets/runtime/claim.cc).  Said here is what it surely takes; of
+others it may take some.
 """
 
 from __future__ import annotations
@@ -16,11 +17,20 @@ from bnncc.targets.tflite.writer import Tensor
 
 _MOST_AXES = 8
 _MOVED = ("float32", "int32")
+# Of 8-bit integers.
+_CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
+_INTEGER_MOVES = {"DEPTH_TO_SPACE", "PAD", "RESHAPE", "REVERSE_V2", "SPACE_TO_DEPTH", "TRANSPOSE"}
+_INTEGER_LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_INTEGER_OPERATORS = {
+    "ADD", "AVERAGE_POOL_2D", "MAX_POOL_2D", "MUL", "PRELU", "RELU", "RELU6", "RELU_N1_TO_1",
+}  # fmt: skip
 
 
 def claimed(file: TfliteFile) -> set[int]:
     """The indices of the operators."""
-    found = {operator.index for operator in file.operators if operator.name.startswith("Lce")}
+    found = {
+        operator.index for operator in file.operators if operator.name.startswith("Lce") or _is_integer(file, operator)
+    }
     maps = {tensor.index for index in found for tensor in _maps(file, file.operators[index])}
     waiting = [one for one in file.operators if one.index not in found and found and _is_taken(file, one)]
     grows = True
@@ -47,6 +57,29 @@ def _is_taken(file: TfliteFile, operator: Operator) -> bool:
         and all(len(tensor.shape) <= _MOST_AXES for tensor in tensors)
     )
     return is_known and _TAKEN[operator.name](file, operator)
+
+
+def _is_integer(file: TfliteFile, operator: Operator) -> bool:
+    """True for an operator of 8-bit integers, each tensor of one scale, that it computes to the bit everywhere."""
+    operands, constants = file.activations(operator), operator.inputs[len(file.activations(operator)) :]
+    maps = [*operands, *operator.outputs]
+    if any(len(tensor.shape) > _MOST_AXES for tensor in maps) or not any(map(_is_bytes, maps)) or not operands:
+        return False
+    if operator.name in _CONVERSIONS:
+        return all(_is_bytes(tensor) or tensor.dtype == "float32" for tensor in maps)
+    if not all(map(_is_bytes, maps)):
+        return False
+    if operator.name in _INTEGER_MOVES:
+        are_known = all(tensor is not None and file.data(tensor) is not None for tensor in constants)
+        return are_known and all(tensor.quantization == maps[0].quantization for tensor in maps)
+    if operator.name in _INTEGER_LAYERS:
+        return all(tensor is None or file.data(tensor) is not None for tensor in constants)
+    return operator.name in _INTEGER_OPERATORS and {tensor.dtype for tensor in maps} == {"int8"}
+
+
+def _is_bytes(tensor: Tensor) -> bool:
+    scales = () if tensor.quantization is None else tensor.quantization.scales
+    return tensor.dtype in ("int8", "uint8") and len(scales) == 1
 
 
 def _are_floats(operator: Operator) -> bool:

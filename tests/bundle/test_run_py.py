@@ -292,6 +292,23 @@ def test_a_camera_s_frames_are_classified_till_ctrl_c(
     assert "Traceback" not in done.stderr
 
 
+def test_who_reads_the_output_may_leave() -> None:
+    """As head does: no traceback, neither while lines are printed nor at the end."""
+    for lines in (1, 100_000):
+        code = f"import network; network.end_with_reader(lambda: [print('class') for _ in range({lines})])"
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(FILES)!r}); sys.stdin.read(); {code}"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            process.stdin.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == network_module()["READER_LEFT"]
+
+
 @needs_pyav
 def test_a_video_s_frames_are_classified_to_their_number(folder: Path, tmp_path: Path) -> None:
     boot = np.kron(example.images()[0, 0], np.ones((4, 4), np.uint8))[:, :, np.newaxis]

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.cli import main, progress
 from bnncc.cli.terminal import broken
+from bnncc.report import times
 from bnncc.system.standard_error import without_info
 
 LONG = "a_layer_whose_name_is_longer_than_any_line_of_a_terminal_that_has_only_eighty_columns"
@@ -342,3 +343,8 @@ def test_commands_that_need_no_network_do_not_wait_for_pytorch(files: Files) -> 
     )
     for command in (["compile", "--help"], *commands(files)[:2], ["targets"]):
         assert python(code, *command).stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_that_became_larger_is_said_to_be_larger() -> None:
+    assert times(44_600, 718_120) == "16.1 times smaller"
+    assert times(125, 100) == "1.25 times larger"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bnncc.report import size_text
+from bnncc.report import size_text, times
 from bnncc.statistics import LEVEL
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
@@ -94,6 +94,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     function.__name__: function
     for function in (
         count, percent, percent_interval, points, points_interval, p_value, decimal, decibels, size, rate, ratio,
+        times,
     )
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bnncc_runtime.metadata import DamagedFileError, read_description
-from bnncc_runtime.network import Network, Settings, add_options, parse, run
+from bnncc_runtime.network import Network, Settings, add_options, end_with_reader, parse, run
 from bnncc_runtime.opening import CHOICES, open_file
 
 
@@ -66,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    end_with_reader(main)

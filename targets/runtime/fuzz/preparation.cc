@@ -62,10 +62,18 @@ struct List {
   abi::IntArray* get() { return reinterpret_cast<abi::IntArray*>(this); }
 };
 
+struct Scales {
+  int size = 0;
+  float data[kMostListed] = {};
+};
+
 struct Graph {
   abi::Context context = {};
   abi::Tensor tensors[kTensors] = {};
   List dims[kTensors];
+  Scales scales[kTensors];
+  List zero_points[kTensors];
+  abi::AffineQuantization affine[kTensors] = {};
   abi::Node nodes[kMostNodes] = {};
   abi::Registration registrations[kMostNodes] = {};
   List inputs[kMostNodes];
@@ -203,6 +211,15 @@ size_t make_options(bool is_pool, Bytes* bytes, uint8_t* target) {
   return size;
 }
 
+// So many scales, and as many zero points of 0, along an axis.
+void set_scales(Graph* graph, int index, int count, int axis) {
+  graph->scales[index].size = graph->zero_points[index].size = min(count, kMostListed);
+  for (int i = 0; i < kMostListed; ++i) graph->scales[index].data[i] = 0.5f / static_cast<float>(i + 1);
+  graph->affine[index] = {reinterpret_cast<abi::FloatArray*>(&graph->scales[index]), graph->zero_points[index].get(),
+                          axis};
+  graph->tensors[index].quantization = {abi::kAffineQuantization, &graph->affine[index]};
+}
+
 void make_tensor(Bytes* bytes, Graph* graph, int index) {
   const abi::Type types[] = {abi::kInt32, abi::kInt32,   abi::kFloat32, abi::kFloat32,
                              abi::kInt32, abi::kFloat32, abi::kInt8,    abi::kBool};
@@ -210,6 +227,9 @@ void make_tensor(Bytes* bytes, Graph* graph, int index) {
   const unsigned kind = bytes->next();
   tensor.type = types[kind & 7];
   tensor.params = {kind & 8 ? 0.5f : 0.0f, static_cast<int>(kind) - 100};
+  if (tensor.type == abi::kInt8) {
+    set_scales(graph, index, static_cast<int>(bytes->below(kMostListed)), static_cast<int>(bytes->below(4)));
+  }
   List& dims = graph->dims[index];
   dims.size = static_cast<int>(bytes->below(6) == 0 ? bytes->below(kMostListed + 1) : 4);
   if (kind & 16) dims.size = 1;
@@ -258,13 +278,25 @@ int make_builtin_options(int32_t code, Bytes* bytes, uint8_t* target) {
                                                      bytes->number(),
                                                      bytes->number()};
       return 3;
+    case abi::kBuiltinDepthwiseConv2d:
+      *reinterpret_cast<abi::DepthwiseConvParams*>(target) = {static_cast<abi::Padding>(bytes->below(4)),
+                                                              bytes->number(),
+                                                              bytes->number(),
+                                                              bytes->number(),
+                                                              activation(),
+                                                              bytes->number(),
+                                                              bytes->number()};
+      return 3;
     case abi::kBuiltinFullyConnected:
       *reinterpret_cast<abi::FullyConnectedParams*>(target) = {activation(), 0, bytes->below(2) == 0};
       return 3;
     case abi::kBuiltinMean: *reinterpret_cast<abi::ReducerParams*>(target) = {bytes->below(2) == 0}; return 2;
     case abi::kBuiltinPadV2:
     case abi::kBuiltinSplitV: return 3;
+    case abi::kBuiltinRelu:
     case abi::kBuiltinRelu6:
+    case abi::kBuiltinQuantize:
+    case abi::kBuiltinDequantize:
     case abi::kBuiltinHardSwish:
     case abi::kBuiltinLogistic:
     case abi::kBuiltinLeakyRelu:
@@ -282,7 +314,8 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
       abi::kBuiltinSplitV, abi::kBuiltinStridedSlice, abi::kBuiltinTranspose,    abi::kBuiltinReverseV2,
       abi::kBuiltinAbs,    abi::kBuiltinSpaceToDepth, abi::kBuiltinDepthToSpace, abi::kBuiltinAveragePool2d,
       abi::kBuiltinDiv,    abi::kBuiltinMaxPool2d,    abi::kBuiltinConv2d,       abi::kBuiltinFullyConnected,
-      abi::kBuiltinMean,   abi::kBuiltinLogistic,     abi::kBuiltinHardSwish};
+      abi::kBuiltinMean,   abi::kBuiltinLogistic,     abi::kBuiltinHardSwish,   abi::kBuiltinDepthwiseConv2d,
+      abi::kBuiltinRelu,   abi::kBuiltinQuantize,     abi::kBuiltinDequantize};
   constexpr unsigned kBuiltins = sizeof(builtins) / sizeof(builtins[0]);
   abi::Node& node = graph->nodes[index];
   abi::Registration& registration = graph->registrations[index];
@@ -395,13 +428,52 @@ void make_stem(Bytes* bytes, Graph* graph) {
   graph->plan.size = 3;
 }
 
+// x ─ CONV_2D ─ AVERAGE_POOL_2D ─ ADD ─ LceQuantize, or FULLY_CONNECTED in front, of int8.
+void make_integers(Bytes* bytes, Graph* graph) {
+  const int size = static_cast<int>(1 + bytes->below(20));
+  const int channels = static_cast<int>(1 + bytes->below(40));
+  const int filters = static_cast<int>(1 + bytes->below(70));
+  const int kernel = static_cast<int>(1 + bytes->below(5));
+  const int stride = static_cast<int>(1 + bytes->below(3));
+  const int output = (size + stride - 1) / stride;
+  const bool is_matrix = bytes->below(4) == 0;
+  const int pooled = is_matrix ? size : (output + 1) / 2;
+  const int area = is_matrix ? size : output;
+  set_tensor(graph, 0, abi::kInt8, false, 4, {1, size, size, channels});
+  if (is_matrix) {
+    set_tensor(graph, 1, abi::kInt8, true, 2, {filters, channels, 0, 0});
+  } else {
+    set_tensor(graph, 1, abi::kInt8, true, 4, {filters, kernel, kernel, channels});
+  }
+  set_scales(graph, 1, filters <= kMostListed ? filters : 1, 0);
+  set_tensor(graph, 2, abi::kInt32, true, 1, {filters});
+  set_tensor(graph, 3, abi::kInt8, false, 4, {1, area, area, filters});
+  set_tensor(graph, 4, abi::kInt8, false, 4, {1, pooled, pooled, filters});
+  set_tensor(graph, 5, abi::kInt8, bytes->below(2) == 0, 4, {1, 1, bytes->below(2) == 0 ? 1 : pooled, filters});
+  set_tensor(graph, 6, abi::kInt8, false, 4, {1, pooled, pooled, filters});
+  set_tensor(graph, 7, abi::kInt32, false, 4, {1, pooled, pooled, (filters + 31) / 32});
+  for (int i = 8; i < kTensors; ++i) set_tensor(graph, i, abi::kFloat32, false, 1, {1});
+  set_node(graph, 0, nullptr, is_matrix ? abi::kBuiltinFullyConnected : abi::kBuiltinConv2d, {3, {0, 1, 2}}, 3);
+  set_node(graph, 1, nullptr, is_matrix ? abi::kBuiltinRelu : abi::kBuiltinAveragePool2d, {1, {3}}, 4);
+  set_node(graph, 2, nullptr, bytes->below(2) == 0 ? abi::kBuiltinAdd : abi::kBuiltinMul, {2, {4, 5}}, 6);
+  set_node(graph, 3, "LceQuantize", abi::kBuiltinCustom, {1, {6}}, 7);
+  if (is_matrix) {
+    *reinterpret_cast<abi::FullyConnectedParams*>(graph->options[0]) = {abi::kActRelu, 0, true};
+  } else {
+    *reinterpret_cast<abi::ConvParams*>(graph->options[0]) = {abi::kPaddingSame, stride, stride, abi::kActRelu, 1, 1};
+  }
+  *reinterpret_cast<abi::PoolParams*>(graph->options[1]) = {abi::kPaddingSame, 2, 2, 3, 3, abi::kActNone};
+  for (int i = 0; i < 3; ++i) graph->nodes[i].builtin_data = graph->options[i];
+  graph->plan.size = kMostNodes;
+}
+
 void make_graph(Bytes* bytes, Graph* graph) {
   const unsigned faults = bytes->next();
   if (faults < 128) {
-    if (faults % 8 < 4) {
-      make_network(bytes, graph);
-    } else {
-      make_stem(bytes, graph);
+    switch (faults % 16 / 4) {
+      case 0: make_network(bytes, graph); break;
+      case 1: make_stem(bytes, graph); break;
+      default: make_integers(bytes, graph); break;
     }
     for (unsigned i = 0; i < faults % 4; ++i) {
       const unsigned kind = bytes->below(3);

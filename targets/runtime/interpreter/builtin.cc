@@ -84,34 +84,13 @@ constexpr BuiltinEntry kBuiltins[] = {
     {code::kTransposeConv, "TRANSPOSE_CONV", create_transposed_convolution},
 };
 
-// Those that compute otherwise where their first input is of 8-bit integers with a scale.
-constexpr BuiltinEntry kIntegerBuiltins[] = {
-    {code::kAdd, "ADD", create_integer_sum},
-    {code::kAveragePool2d, "AVERAGE_POOL_2D", create_integer_pool},
-    {code::kConv2d, "CONV_2D", create_integer_products},
-    {code::kDepthwiseConv2d, "DEPTHWISE_CONV_2D", create_integer_depthwise_convolution},
-    {code::kFullyConnected, "FULLY_CONNECTED", create_integer_products},
-    {code::kMaxPool2d, "MAX_POOL_2D", create_integer_pool},
-    {code::kPrelu, "PRELU", create_integer_prelu},
-    {code::kQuantize, "QUANTIZE", create_rescale},
-    {code::kRelu, "RELU", create_rescale},
-    {code::kRelu6, "RELU6", create_rescale},
-    {code::kReluN1To1, "RELU_N1_TO_1", create_rescale},
-};
-
-const BuiltinEntry* find(const BuiltinEntry* begin, const BuiltinEntry* end, int32_t code) {
-  while (begin != end && begin->code != code) ++begin;
-  return begin == end ? nullptr : begin;
-}
-
 }  // namespace
 
-const BuiltinEntry* find_builtin(int32_t code, abi::Type type) {
-  const BuiltinEntry* found = nullptr;
-  if (type == abi::kInt8 || type == abi::kUInt8) {
-    found = find(kIntegerBuiltins, kIntegerBuiltins + sizeof(kIntegerBuiltins) / sizeof(*kIntegerBuiltins), code);
+const BuiltinEntry* find_builtin(int32_t code) {
+  for (const BuiltinEntry& known : kBuiltins) {
+    if (known.code == code) return &known;
   }
-  return found != nullptr ? found : find(kBuiltins, kBuiltins + sizeof(kBuiltins) / sizeof(*kBuiltins), code);
+  return nullptr;
 }
 
 abi::StridedSliceParams read_slice(const FlatbufferTable& options) {

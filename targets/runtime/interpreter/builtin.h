@@ -113,8 +113,8 @@ struct BuiltinEntry {
 // Options of STRIDED_SLICE.
 abi::StridedSliceParams read_slice(const FlatbufferTable& options);
 
-// The operator of this code, for a first input of this type; null where the interpreter has none.
-const BuiltinEntry* find_builtin(int32_t code, abi::Type type);
+// The operator of this code; null where the interpreter has none.  Of 8-bit integers most are the delegate's.
+const BuiltinEntry* find_builtin(int32_t code);
 
 // An operator of a class that serves several codes; null where there is no memory.
 template <typename T>
@@ -145,12 +145,6 @@ Builtin* create_split(int32_t code);
 Builtin* create_pad(int32_t code);
 Builtin* create_gather(int32_t code);
 Builtin* create_bilinear(int32_t code);
-Builtin* create_integer_products(int32_t code);
-Builtin* create_integer_depthwise_convolution(int32_t code);
-Builtin* create_integer_sum(int32_t code);
-Builtin* create_integer_prelu(int32_t code);
-Builtin* create_integer_pool(int32_t code);
-Builtin* create_rescale(int32_t code);
 
 // The codes of the schema's BuiltinOperator.
 namespace code {

@@ -74,8 +74,38 @@ bool Interpreter::make_tensors() {
       if (entry.zero_points.count == 1) tensor.params.zero_point = static_cast<int>(entry.zero_points.at<int64_t>(0));
     }
   }
+  if (!make_scales()) return fail("%s", kOutOfMemory);
   context_.tensors_size = static_cast<size_t>(tensors_.size());
   context_.tensors = tensors_.data();
+  return true;
+}
+
+// What the file says of scales as the delegate reads it.  False where there is no memory.
+bool Interpreter::make_scales() {
+  const auto words = [](const FlatbufferVector& vector) { return static_cast<int64_t>(vector.count) + 1; };
+  int64_t size = 0;
+  for (const FileTensor& entry : model_.tensors()) size += words(entry.scales) + words(entry.zero_points);
+  if (!affine_.allocate(tensors_.size()) || !scale_words_.allocate(size)) return false;
+  int32_t* next = scale_words_.data();
+  for (int64_t i = 0; i < tensors_.size(); ++i) {
+    const FileTensor& entry = model_.tensors()[i];
+    if (entry.scales.count == 0) continue;
+    abi::AffineQuantization& affine = affine_[i];
+    affine.scale = reinterpret_cast<abi::FloatArray*>(next);
+    affine.scale->size = static_cast<int>(entry.scales.count);
+    for (int k = 0; k < affine.scale->size; ++k) {
+      affine.scale->data[k] = entry.scales.at<float>(static_cast<uint64_t>(k));
+    }
+    next += words(entry.scales);
+    affine.zero_point = reinterpret_cast<abi::IntArray*>(next);
+    affine.zero_point->size = static_cast<int>(entry.zero_points.count);
+    for (int k = 0; k < affine.zero_point->size; ++k) {
+      affine.zero_point->data[k] = static_cast<int>(entry.zero_points.at<int64_t>(static_cast<uint64_t>(k)));
+    }
+    next += words(entry.zero_points);
+    affine.quantized_dimension = entry.axis;
+    tensors_[i].quantization = {abi::kAffineQuantization, &affine};
+  }
   return true;
 }
 
@@ -143,6 +173,11 @@ void Interpreter::read_options(const FileOperator& op, Options* options) {
     case code::kConv2d:
       options->convolution = {padding(),     table.number<int32_t>(1, 0), table.number<int32_t>(2, 0),
                               activation(3), table.number<int32_t>(4, 1), table.number<int32_t>(5, 1)};
+      break;
+    case code::kDepthwiseConv2d:
+      options->depthwise_convolution = {padding(),     table.number<int32_t>(1, 0), table.number<int32_t>(2, 0),
+                                        table.number<int32_t>(3, 0), activation(4), table.number<int32_t>(5, 1),
+                                        table.number<int32_t>(6, 1)};
       break;
     case code::kAveragePool2d:
     case code::kMaxPool2d:
@@ -296,8 +331,7 @@ bool Interpreter::prepare_builtin(Step* step) {
   if (op.code == code::kCustom) {
     return fail("operator %d, %s, is not known", step->op, op.custom_name == nullptr ? "CUSTOM" : op.custom_name);
   }
-  const bool has_input = op.inputs.size() > 0 && op.inputs[0] >= 0;
-  step->entry = find_builtin(op.code, has_input ? tensors_[op.inputs[0]].type : abi::kNoType);
+  step->entry = find_builtin(op.code);
   if (step->entry == nullptr) return fail("operator %d, of code %d, is not known", step->op, op.code);
   step->builtin = step->entry->create(op.code);
   if (step->builtin == nullptr) return fail("%s", kOutOfMemory);

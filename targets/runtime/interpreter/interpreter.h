@@ -49,6 +49,7 @@ class Interpreter {
     abi::StridedSliceParams slice;
     abi::ConcatenationParams concatenation;
     abi::ConvParams convolution;
+    abi::DepthwiseConvParams depthwise_convolution;
     abi::PoolParams pool;
     abi::FullyConnectedParams fully_connected;
     abi::ReducerParams reducer;
@@ -56,6 +57,7 @@ class Interpreter {
 
   bool make(const void* file, size_t size, int threads);
   bool make_tensors();
+  bool make_scales();
   bool make_nodes();
   static void read_options(const FileOperator& op, Options* options);
   bool check_order();
@@ -90,6 +92,8 @@ class Interpreter {
 
   Array<abi::Tensor> tensors_;
   Array<int> shapes_;  // of kMaxRank sizes behind their number, for each tensor
+  Array<abi::AffineQuantization> affine_;
+  Array<int32_t> scale_words_;  // the lists that these point to
   Array<abi::Node> nodes_;
   Array<abi::Registration> registrations_;
   Array<Options> options_;

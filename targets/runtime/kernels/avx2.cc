@@ -83,6 +83,7 @@ using Number = int16_t;
 constexpr int kIntegerVectors = 2;
 constexpr int kIntegerRows = 4;
 constexpr int64_t kIntegerStep = 2, kIntegerMultiple = 2;
+constexpr int32_t kIntegerOffset = 0;
 
 #include "vectors.h"
 

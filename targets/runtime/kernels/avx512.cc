@@ -1,4 +1,4 @@
-// AVX-512 with VPOPCNTDQ, which counts the bits of sixteen words at once.
+// AVX-512 with VPOPCNTDQ, which counts the bits of sixteen words at once, and VNNI, which multiplies 64 pairs of bytes.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -8,9 +8,9 @@
 
 #if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 20
 // These versions of clang count 512-bit registers as a feature of its own.
-BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq,evex512")
+BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq,avx512vnni,evex512")
 #else
-BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq")
+BNNCC_TARGET_BEGIN("avx512f,avx512bw,avx512vpopcntdq,avx512vnni")
 #endif
 
 namespace bnncc {
@@ -69,16 +69,37 @@ inline __m512 smaller(__m512 a, __m512 b) { return a < b ? a : b; }
 
 #include "one_factor.h"
 
-using Number = int16_t;
+using Number = int8_t;
 constexpr int kIntegerVectors = 2;
 constexpr int kIntegerRows = 8;
-constexpr int64_t kIntegerStep = 2, kIntegerMultiple = 2;
+constexpr int64_t kIntegerStep = 4, kIntegerMultiple = 4;
 
 #include "vectors.h"
 
-inline Ints add_pairs(Ints sums, Bits w, Bits x) { return sums + reinterpret_cast<Ints>(_mm512_madd_epi16(w, x)); }
+// Four numbers of a row, to all lanes, meet four weights of each of sixteen outputs.  The instruction takes one of the
+// factors as unsigned: with its first bit turned, a number is 128 more, which the bias takes out again (kIntegerOffset).
+constexpr int32_t kIntegerOffset = 128;
 
-#include "integer_pairs.h"
+template <int kRows>
+inline __attribute__((always_inline)) void add_products(const int8_t* x, int64_t step, int64_t depth,
+                                                        const int8_t* panel, Ints (&sums)[kRows][kIntegerVectors]) {
+  const Bits first_bits = _mm512_set1_epi32(static_cast<int>(0x80808080u));
+  for (int64_t k = 0; k < depth; k += 4, panel += 4 * kIntegerVectors * kLanes) {
+    Bits w[kIntegerVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kIntegerVectors; ++v) w[v] = load(reinterpret_cast<const uint32_t*>(panel) + v * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      int numbers;
+      __builtin_memcpy(&numbers, x + r * step + k, sizeof(numbers));
+      const Bits four = _mm512_xor_si512(_mm512_set1_epi32(numbers), first_bits);
+#pragma GCC unroll 4
+      for (int v = 0; v < kIntegerVectors; ++v) {
+        sums[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<Bits>(sums[r][v]), four, w[v]));
+      }
+    }
+  }
+}
 
 typedef unsigned long long Products __attribute__((vector_size(64)));
 

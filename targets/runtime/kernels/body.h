@@ -7,14 +7,15 @@
 //   greater_word(a, b)         bit i: a[i] > b[i], of 32 integers
 //   kFloatVectors, kFloatRows, kFactors, add_product, add_product_with, larger, smaller
 //                              for products of floats (float_gemm.h)
-//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, Number, add_products, scaled_twice, scaled_any,
-//   store_bytes                for products of integers (integer_gemm.h)
+//   kIntegerVectors, kIntegerRows, kIntegerStep, kIntegerMultiple, kIntegerOffset, Number, add_products, scaled_twice, scaled_any,
+//   store_bytes, load_bytes    for products of integers (integer_gemm.h), and other operators of theirs (bytes.h)
 //
-// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → elementwise.h,
-// float_gemm.h, gates.h and integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that
+// Includes go one way: panels.h → tables.h → outputs.h → vectors.h, nibbles.h → outputs.h, and body.h → bytes.h,
+// elementwise.h, float_gemm.h, gates.h and integer_gemm.h → vectors.h.  None can do without those definitions, and all are part of that
 // file's namespace: every instruction set compiles its own copy.
 #pragma once
 
+#include "bytes.h"
 #include "elementwise.h"
 #include "float_gemm.h"
 #include "gates.h"
@@ -155,6 +156,12 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           kIntegerStep,
           kIntegerMultiple,
           sizeof(Number) == 2,
+          kIntegerOffset,
           integer_gemm,
-          requantize};
+          requantize,
+          combine_bytes,
+          maximum_bytes,
+          average_bytes,
+          quantize_bytes,
+          dequantize_bytes};
 }

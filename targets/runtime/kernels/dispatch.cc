@@ -65,9 +65,11 @@ X86Features x86_features() {
   constexpr unsigned kAvx2 = 1u << 5;
   constexpr unsigned kAvx512f = 1u << 16;
   constexpr unsigned kAvx512bw = 1u << 30;
+  constexpr unsigned kAvx512vnni = 1u << 11;
   constexpr unsigned kAvx512vpopcntdq = 1u << 14;
   found.avx2 = (saved & kSavesAvx) == kSavesAvx && (b & kAvx2) && has_fma;
-  found.avx512 = (saved & kSavesAvx512) == kSavesAvx512 && (b & kAvx512f) && (b & kAvx512bw) && (c & kAvx512vpopcntdq);
+  found.avx512 = (saved & kSavesAvx512) == kSavesAvx512 && (b & kAvx512f) && (b & kAvx512bw) && (c & kAvx512vnni) &&
+                 (c & kAvx512vpopcntdq);
   return found;
 }
 

@@ -5,6 +5,7 @@
 //   kIntegerVectors, kIntegerRows  the tile
 //   Number                         what rows and panels are made of: int8_t, or int16_t
 //   kIntegerStep, kIntegerMultiple numbers of a row that meet a weight together, and what depths are filled up to
+//   kIntegerOffset                 what add_products adds to every number of a row
 //   add_products(x, step, depth, panel, sums)
 //                                  adds to sums[r][v] what `depth` numbers of row r, x + r · step, and their weights give
 //   scaled_twice, scaled_any       (requantize.h)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../fixed_point.h"
 #include "../memory.h"
 
 namespace bnncc {
@@ -94,7 +95,7 @@ struct Requantization {
   int32_t most;
 };
 
-// y[r, o] = requantized(bias[o] + Σ_k x[r, k] · w[o, k]), of 8-bit integers; no product has a weight of -128.
+// y[r, o] = requantized(bias[o] + Σ_k (x[r, k] + integer_offset) · w[o, k]), of 8-bit integers; no product has a weight of -128.
 //
 // The rows of w lie in panels of `Kernels::integer_panel` outputs, in each [depth / integer_step, integer_panel,
 // integer_step], the last panel's filled up with zeros; `depth` is a whole number of steps, filled up with zero
@@ -109,6 +110,47 @@ struct IntegerGemm {
   Requantization requantization;
   int64_t outputs;
   int64_t stride;  // from one row of y to the next
+};
+
+// How two 8-bit integers become one, of numbers a and b without their zero points and of factors that round twice
+// (fixed_point.h).
+enum class ByteCombination {
+  kSum,      // (2^20 · a · a_factor + 2^20 · b · b_factor) · factor
+  kProduct,  // a · b · factor
+  kPrelu,    // a · factor where a ≥ 0, else a · b · b_factor
+};
+
+constexpr int kSumBits = 20;
+
+// Operands whose elements lie side by side, or of one element that serves all: then the step is 0.
+struct BytePairs {
+  const int8_t* a;
+  const int8_t* b;
+  int64_t a_step;
+  int64_t b_step;
+  int32_t a_point;
+  int32_t b_point;
+  FixedPoint a_factor;
+  FixedPoint b_factor;
+  FixedPoint factor;
+  int32_t zero_point;
+  int32_t least;  // of y, zero point and all
+  int32_t most;
+};
+
+// A byte q stands for scale · (q - zero_point).
+struct ByteScale {
+  float scale;
+  int32_t zero_point;
+  bool is_unsigned;
+};
+
+// Pixels of a map of bytes, as those of a FloatWindow.
+struct ByteWindow {
+  const int8_t* x;
+  int64_t step;
+  int64_t lines;
+  int64_t pixels;
 };
 
 // Pixels of a map: in some lines, `step` numbers apart, so many side by side.
@@ -216,9 +258,19 @@ struct Kernels {
   int64_t integer_step;      // numbers of a row that lie together in a panel
   int64_t integer_multiple;  // what depths are filled up to
   bool integers_are_wide;    // 16 bits for each number of rows and panels
+  int32_t integer_offset;    // by how much the numbers of rows are more when they are multiplied
   void (*integer_gemm)(const IntegerGemm&, int8_t* y);
   // y = requantized(sums), [pixels, channels]
   void (*requantize)(const int32_t* sums, const Requantization&, int64_t pixels, int64_t channels, int8_t* y);
+
+  // Element by element.
+  void (*combine_bytes)(ByteCombination, const BytePairs&, int64_t size, int8_t* y);
+  // The largest of the window's pixels, or their mean, to the nearest, ties away from 0, channel by channel.
+  void (*maximum_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
+  void (*average_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
+  // y = round(x / scale) + zero_point, ties away from 0, saturated, 0 for NaN;  y = scale · (x - zero_point)
+  void (*quantize_bytes)(const float* x, const ByteScale&, int64_t size, uint8_t* y);
+  void (*dequantize_bytes)(const uint8_t* x, const ByteScale&, int64_t size, float* y);
 };
 
 // What each of so many threads has of the second-level cache, in bytes.  x86-64 says how large that is, cores of ARM

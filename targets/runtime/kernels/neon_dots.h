@@ -11,6 +11,7 @@ using Number = int8_t;
 constexpr int kIntegerVectors = 4;  // 24 sums, 4 vectors of weights, 1 of numbers: of 32 registers
 constexpr int kIntegerRows = 6;
 constexpr int64_t kIntegerStep = 4, kIntegerMultiple = 4;
+constexpr int32_t kIntegerOffset = 0;
 
 inline Ints add_dots(Ints sums, int8x16_t w, int8x16_t x) {
   asm(BNNCC_ALLOW_DOTS "sdot %0.4s, %1.16b, %2.16b" : "+w"(sums) : "w"(w), "w"(x));

@@ -13,6 +13,7 @@ constexpr int kIntegerVectors = 2;  // 8 sums, 2 vectors of weights, 2 of number
 #endif
 constexpr int kIntegerRows = 4;
 constexpr int64_t kIntegerStep = 2, kIntegerMultiple = 4;
+constexpr int32_t kIntegerOffset = 0;
 
 inline int8x16_t pair_to_all_lanes(const int8_t* pair) {
   int16_t both;

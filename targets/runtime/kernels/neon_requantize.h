@@ -28,3 +28,12 @@ inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& 
     vst1_s8(y + v * kLanes, vmin_s8(vmax_s8(vqmovn_s16(wide), least), most));
   }
 }
+
+inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
+#pragma GCC unroll 2
+  for (int v = 0; v < kIntegerVectors; v += 2) {
+    const int16x8_t wide = vmovl_s8(vld1_s8(x + v * kLanes));
+    y[v] = vmovl_s16(vget_low_s16(wide));
+    y[v + 1] = vmovl_s16(vget_high_s16(wide));
+  }
+}

@@ -71,6 +71,7 @@ using Number = int8_t;
 constexpr int kIntegerVectors = 1;
 constexpr int kIntegerRows = 1;
 constexpr int64_t kIntegerStep = 16, kIntegerMultiple = 16;
+constexpr int32_t kIntegerOffset = 0;
 
 template <int kRows>
 inline void add_products(const Number* x, int64_t, int64_t depth, const Number* panel, Ints (&sums)[1][1]) {

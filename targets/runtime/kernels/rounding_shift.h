@@ -22,6 +22,14 @@ inline Ints scaled_twice(Ints x, Ints multiplier, Ints right) {
   return divide_by_powers(high_products(x, multiplier, all), right, all);
 }
 
+inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
+  typedef int8_t UnalignedBytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) {
+    y[v] = __builtin_convertvector(*reinterpret_cast<const UnalignedBytes*>(x + v * kLanes), Ints);
+  }
+}
+
 // With the zero point and between the bounds.
 inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& requantization, int8_t* y) {
   typedef int8_t Bytes __attribute__((vector_size(kLanes)));

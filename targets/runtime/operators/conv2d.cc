@@ -13,12 +13,8 @@ class Conv2d final : public Operator {
   const char* name() const override { return "CONV_2D"; }
 
   const char* parse(const abi::Node& node) override {
-    if (node.builtin_data == nullptr) return "it has no options";
-    options_ = *static_cast<const abi::ConvParams*>(node.builtin_data);
-    if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
-    if (options_.dilation_width_factor < 1 || options_.dilation_height_factor < 1) return "a dilation is not positive";
-    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid) return "its padding is unknown";
-    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+    const char* const problem = parse_convolution(node, &options_);
+    return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
   }
 
   bool may_be_absent(int index) const override { return index == 2; }
@@ -45,15 +41,15 @@ class Conv2d final : public Operator {
     const float* const bias = has_bias ? preparation.constant<float>(inputs[2], abi::kFloat32, outputs) : nullptr;
     if (has_bias && bias == nullptr) return preparation.fail("its bias is not one constant float32 a filter");
     Window axes[2];
-    if (!slide_windows(x.shape, filters.shape, axes)) return preparation.fail("its filters do not fit its input");
+    if (!slide_windows(options_, x.shape, filters.shape, axes, padding_)) {
+      return preparation.fail("its filters do not fit its input");
+    }
     const int64_t depth = filters.shape.elements() / outputs;
     const auto weight = [=](int64_t o, int64_t k) { return weights[o * depth + k]; };
     if (!convolution_.prepare(preparation.kernels(), x.shape.channels(), axes, outputs, groups, weight, bias, clamp_)) {
       return preparation.fail("out of memory");
     }
-    return preparation.set_shape(output, {4,
-                                          {x.shape.dims[0], static_cast<int>(axes[0].output),
-                                           static_cast<int>(axes[1].output), outputs}});
+    return preparation.set_shape(output, output_of_windows(x.shape, axes, outputs));
   }
 
   Locality locality() const override { return convolution_.is_pointwise() ? Locality{1, 1} : Locality{0, 0}; }
@@ -75,18 +71,6 @@ class Conv2d final : public Operator {
   void run(const Tile& tile) const override { make(tile, tile.begin, tile.end, tile.rows<float>(output)); }
 
  private:
-  bool slide_windows(const Shape& x, const Shape& filters, Window (&axes)[2]) const {
-    const PaddingMode mode = options_.padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
-    const int64_t height = padding_.padded(0, x.dims[1]);
-    const int64_t width = padding_.padded(1, x.dims[2]);
-    const bool fits =
-        height > 0 && width > 0 &&
-        slide(mode, height, filters.dims[1], options_.stride_height, options_.dilation_height_factor, &axes[0]) &&
-        slide(mode, width, filters.dims[2], options_.stride_width, options_.dilation_width_factor, &axes[1]);
-    for (int axis = 0; axis < 2; ++axis) padding_.take_from(axis, &axes[axis]);
-    return fits;
-  }
-
   abi::ConvParams options_ = {};
   Padding padding_;
   FloatClamp clamp_;

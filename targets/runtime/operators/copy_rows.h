@@ -1,4 +1,4 @@
-// Copies rows of 32-bit elements: feature maps' channels, words of signs.
+// Copies rows of elements: feature maps' channels, words of signs.
 #pragma once
 
 #include "../memory.h"
@@ -6,14 +6,15 @@
 namespace bnncc {
 
 // Where kSize is not 0, it is the size.
-template <int kSize>
-void copy_rows_of(const uint32_t* from, int64_t step, int64_t size, int64_t rows, int64_t to_step, uint32_t* to) {
+template <int kSize, typename T>
+void copy_rows_of(const T* from, int64_t step, int64_t size, int64_t rows, int64_t to_step, T* to) {
   const size_t bytes = sizeof(*to) * static_cast<size_t>(kSize != 0 ? kSize : size);
   for (int64_t row = 0; row < rows; ++row, from += step, to += to_step) memcpy(to, from, bytes);
 }
 
 // `rows` rows of `size` elements, `step` apart, to where they are `to_step` apart.
-inline void copy_rows(const uint32_t* from, int64_t step, int64_t size, int64_t rows, int64_t to_step, uint32_t* to) {
+template <typename T>
+void copy_rows(const T* from, int64_t step, int64_t size, int64_t rows, int64_t to_step, T* to) {
   if (step == size && to_step == size) {
     size *= rows;
     rows = 1;

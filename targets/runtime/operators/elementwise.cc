@@ -1,5 +1,5 @@
 // TensorFlow Lite's operators of one or two float tensors, element by element: arithmetic with its fused activation,
-// MAXIMUM, MINIMUM, PRELU, the RELU family, ABS, NEG; and CONCATENATION along the channels.
+// MAXIMUM, MINIMUM, PRELU, the RELU family, ABS, NEG; and CONCATENATION along the channels, and DEQUANTIZE.
 //
 // Each computes what the interpreter's kernel computes, one rounding a step.  Operands broadcast: a map of the output's
 // shape, a number for each channel or for each pixel, one number, constant or computed.
@@ -8,6 +8,7 @@
 // the next, and only what another operator reads as well is written.
 #include "builtin_operator.h"
 #include "copy_rows.h"
+#include "integers.h"
 
 namespace bnncc {
 namespace {
@@ -105,12 +106,27 @@ class ChainHead : public Operator {
   template <typename Begin>
   void run_chain(const Tile& tile, int64_t pixel, int64_t end, const Begin& begin) const;
 
+  // For an operator whose output is made before a chain goes on with it, a few pixels at a time, which then are in the
+  // first-level cache: fill(pixel, pixels, block) writes those of the tile from `pixel` on.  Needs block_bytes of scratch.
+  template <typename Fill>
+  void run_blocks(const Tile& tile, const Fill& fill) const;
+
+  int64_t block_bytes(int64_t pixels) const {
+    if (next_of_chain == nullptr) return 0;
+    return checked_product(min(pixels, block_pixels()), channels_ * static_cast<int64_t>(sizeof(float)));
+  }
+
   // Whether a row may be one of several pixels: each operand is a map, one number, or a constant that is kept often.
   virtual bool has_long_rows() const { return true; }
 
   const Kernels* kernels_ = nullptr;
   int64_t channels_ = 0;
   int64_t row_pixels_ = 1;
+
+ private:
+  static constexpr int64_t kBlockFloats = 2048;
+
+  int64_t block_pixels() const { return round_up(ceil_div(kBlockFloats, channels_), row_pixels_); }
 };
 
 class Elementwise final : public ChainHead {
@@ -263,7 +279,24 @@ void ChainHead::run_chain(const Tile& tile, int64_t pixel, int64_t end, const Be
   }
 }
 
-// Float feature maps, or whole words of signs, side by side.
+template <typename Fill>
+void ChainHead::run_blocks(const Tile& tile, const Fill& fill) const {
+  float* const block = reinterpret_cast<float*>(tile.scratch + scratch_offset);
+  const bool is_written = tile.values[output].home != Value::Home::kRegister;
+  for (int64_t first = tile.begin; first < tile.end; first += block_pixels()) {
+    const int64_t end = min(first + block_pixels(), tile.end);
+    fill(first - tile.begin, end - first, block);
+    run_chain(tile, first, end, [&](int64_t pixel, int64_t*, ChainStep* steps, int* count) {
+      if (is_written) {
+        float* const y = tile.rows<float>(output) + (pixel - tile.begin) * channels_;
+        steps[(*count)++] = {Combination::kFirst, {nullptr, 0, 0}, FloatClamp(), y};
+      }
+      return Operand{block + (pixel - first) * channels_, channels_, 1};
+    });
+  }
+}
+
+// Feature maps of floats, or of 8-bit integers of one scale, or whole words of signs, side by side.
 class Concatenation final : public ChainHead {
  public:
   const char* name() const override { return "CONCATENATION"; }
@@ -279,7 +312,9 @@ class Concatenation final : public ChainHead {
     kernels_ = preparation.kernels();
     const Value& first = preparation.value(inputs[0]);
     type_ = first.type;
-    if (type_ != abi::kFloat32 && type_ != abi::kInt32) return preparation.fail("its inputs are not float32 or int32");
+    if (type_ != abi::kFloat32 && type_ != abi::kInt32 && !is_byte(type_)) {
+      return preparation.fail("its inputs are not float32, int32, int8 or uint8");
+    }
     Shape whole = first.shape;
     if (whole.rank < 1 || (options_.axis != whole.rank - 1 && options_.axis != -1)) {
       return preparation.fail("it does not join channels");
@@ -289,6 +324,7 @@ class Concatenation final : public ChainHead {
       const Value& part = preparation.value(inputs[i]);
       Shape rest = part.shape;
       if (rest.rank == whole.rank) rest.dims[rest.rank - 1] = whole.channels();
+      if (!have_one_scale(part, preparation.value(output))) return preparation.fail("its output has another scale");
       if (!(rest == whole) || part.type != type_) {
         return preparation.fail("its inputs differ in more than their channels");
       }
@@ -304,39 +340,23 @@ class Concatenation final : public ChainHead {
 
   bool starts_chain() const override { return type_ == abi::kFloat32; }
 
-  // Where a chain follows, a few pixels at a time, which then are in the first-level cache.
-  int64_t scratch_bytes(int64_t pixels) const override {
-    if (next_of_chain == nullptr) return 0;
-    return checked_product(min(pixels, block_pixels()), channels_ * static_cast<int64_t>(sizeof(float)));
-  }
+  int64_t scratch_bytes(int64_t pixels) const override { return block_bytes(pixels); }
 
   void run(const Tile& tile) const override {
+    if (is_byte(type_)) return join(tile, 0, tile.pixels(), tile.rows<uint8_t>(output));
     if (next_of_chain == nullptr) return join(tile, 0, tile.pixels(), tile.rows<uint32_t>(output));
-    float* const block = reinterpret_cast<float*>(tile.scratch + scratch_offset);
-    const bool is_written = tile.values[output].home != Value::Home::kRegister;
-    for (int64_t first = tile.begin; first < tile.end; first += block_pixels()) {
-      const int64_t end = min(first + block_pixels(), tile.end);
-      join(tile, first - tile.begin, end - first, reinterpret_cast<uint32_t*>(block));
-      run_chain(tile, first, end, [&](int64_t pixel, int64_t*, ChainStep* steps, int* count) {
-        if (is_written) {
-          float* const y = tile.rows<float>(output) + (pixel - tile.begin) * channels_;
-          steps[(*count)++] = {Combination::kFirst, {nullptr, 0, 0}, FloatClamp(), y};
-        }
-        return Operand{block + (pixel - first) * channels_, channels_, 1};
-      });
-    }
+    run_blocks(tile, [&](int64_t pixel, int64_t pixels, float* block) {
+      join(tile, pixel, pixels, reinterpret_cast<uint32_t*>(block));
+    });
   }
 
  private:
-  static constexpr int64_t kBlockFloats = 2048;
-
-  int64_t block_pixels() const { return round_up(ceil_div(kBlockFloats, channels_), row_pixels_); }
-
   // The pixels of the tile from `pixel` on.
-  void join(const Tile& tile, int64_t pixel, int64_t pixels, uint32_t* y) const {
+  template <typename T>
+  void join(const Tile& tile, int64_t pixel, int64_t pixels, T* y) const {
     for (int i = 0; i < input_count; y += part_channels_[i], ++i) {
       const int64_t channels = part_channels_[i];
-      copy_rows(tile.rows<uint32_t>(inputs[i]) + pixel * channels, channels, channels, pixels, channels_, y);
+      copy_rows(static_cast<const T*>(tile.rows<T>(inputs[i])) + pixel * channels, channels, channels, pixels, channels_, y);
     }
   }
 
@@ -345,8 +365,45 @@ class Concatenation final : public ChainHead {
   int64_t part_channels_[kMaxInputs] = {};
 };
 
+// Floats of 8-bit integers: scale · (q - zero_point).
+class Dequantize final : public ChainHead {
+ public:
+  const char* name() const override { return "DEQUANTIZE"; }
+
+  bool prepare(Preparation& preparation) override {
+    if (input_count != 1) return preparation.fail("it has %d inputs instead of 1", input_count);
+    const Value& x = preparation.value(inputs[0]);
+    if (preparation.value(output).type != abi::kFloat32) return preparation.fail("its output is not float32");
+    // The interpreter makes it once.
+    if (x.constant != nullptr) return preparation.fail("its input is a constant");
+    Scale scale;
+    if (!scale.read(preparation, x)) return false;
+    scale_ = {scale.scale, scale.zero_point, x.type == abi::kUInt8};
+    kernels_ = preparation.kernels();
+    set_channels(x.shape.channels());
+    return preparation.set_shape(output, x.shape);
+  }
+
+  bool starts_chain() const override { return true; }
+
+  int64_t scratch_bytes(int64_t pixels) const override { return block_bytes(pixels); }
+
+  void run(const Tile& tile) const override {
+    const uint8_t* const x = tile.rows<uint8_t>(inputs[0]);
+    const auto convert = [&](int64_t pixel, int64_t pixels, float* y) {
+      kernels_->dequantize_bytes(x + pixel * channels_, scale_, pixels * channels_, y);
+    };
+    if (next_of_chain == nullptr) return convert(0, tile.pixels(), tile.rows<float>(output));
+    run_blocks(tile, convert);
+  }
+
+ private:
+  ByteScale scale_ = {};
+};
+
 }  // namespace
 
+Operator* create_dequantize_bytes(int32_t) { return create<Dequantize>(); }
 Operator* create_elementwise(int32_t code) { return create_with_code<Elementwise>(code); }
 Operator* create_concatenation(int32_t) { return create<Concatenation>(); }
 

@@ -13,13 +13,8 @@ class FloatPool2d final : public Pool2d {
   const char* name() const override { return is_average() ? "AVERAGE_POOL_2D" : "MAX_POOL_2D"; }
 
   const char* parse(const abi::Node& node) override {
-    if (node.builtin_data == nullptr) return "it has no options";
-    options_ = *static_cast<const abi::PoolParams*>(node.builtin_data);
-    if (options_.stride_width < 1 || options_.stride_height < 1) return "a stride is not positive";
-    if (options_.filter_width < 1 || options_.filter_height < 1) return "a filter size is not positive";
-    if (options_.padding != abi::kPaddingSame && options_.padding != abi::kPaddingValid)
-      return "its padding is unknown";
-    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+    const char* const problem = parse_pool(node, &options_);
+    return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
   }
 
   // Windows that reach beyond the map, but not wholly, join the number that it was padded with.  Not zeros: of 0 and -0,
@@ -41,8 +36,7 @@ class FloatPool2d final : public Pool2d {
     kernels_ = preparation.kernels();
     const Value& x = preparation.value(inputs[0]);
     if (!is_float_map(x) || x.shape.rank != 4) return preparation.fail("its input is not a float32 feature map");
-    const PaddingMode padding = options_.padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
-    return slide_windows(preparation, padding, options_);
+    return Pool2d::slide_windows(preparation, mode_of(options_.padding), options_);
   }
 
   int64_t drawing_pixels() const override { return locality().output == 0 ? columns().output : 0; }

@@ -1,8 +1,9 @@
-// TensorFlow Lite's operators that only move elements (arrangement.h), of float feature maps and of words of signs:
+// TensorFlow Lite's operators that only move elements (arrangement.h), of feature maps of floats or of 8-bit integers, and of words of signs:
 // RESHAPE, TRANSPOSE, REVERSE_V2, STRIDED_SLICE, SPLIT, PAD, SPACE_TO_DEPTH, DEPTH_TO_SPACE.
 #include "../arrangement.h"
 #include "builtin_operator.h"
 #include "copy_rows.h"
+#include "integers.h"
 
 namespace bnncc {
 namespace {
@@ -84,9 +85,13 @@ class Rearrange final : public Operator {
   bool prepare(Preparation& preparation) override {
     x_ = code == abi::kBuiltinSplit ? inputs[1] : inputs[0];
     const Value& x = preparation.value(x_);
-    if (x.type != abi::kFloat32 && x.type != abi::kInt32) return preparation.fail("its input is not float32 or int32");
+    is_byte_ = is_byte(x.type);
+    if (x.type != abi::kFloat32 && x.type != abi::kInt32 && !is_byte_) {
+      return preparation.fail("its input is not float32, int32, int8 or uint8");
+    }
     if (x.shape.rank == 0) return preparation.fail("its input is a scalar");
-    if (preparation.value(output).type != x.type) return preparation.fail("its output has another type");
+    const Value& y = preparation.value(output);
+    if (y.type != x.type || !have_one_scale(x, y)) return preparation.fail("its output has another type or scale");
     const char* const problem = arrange(preparation, x.shape);
     if (problem != nullptr) return preparation.fail("%s", problem);
     fills_ = code == abi::kBuiltinPad || code == abi::kBuiltinPadV2;
@@ -98,13 +103,18 @@ class Rearrange final : public Operator {
   Locality locality() const override { return arrangement_.locality(); }
 
   void run(const Tile& tile) const override {
-    int64_t first = 0;
-    const uint32_t* const x = tile.map<uint32_t>(x_, arrangement_.locality(), &first);
-    const int64_t offset = arrangement_.start() - first * x_channels_;
-    copy(x, offset, tile.begin * channels_, tile.end * channels_, tile.rows<uint32_t>(output));
+    return is_byte_ ? run_as<uint8_t>(tile) : run_as<uint32_t>(tile);
   }
 
  private:
+  template <typename T>
+  void run_as(const Tile& tile) const {
+    int64_t first = 0;
+    const T* const x = tile.map<T>(x_, arrangement_.locality(), &first);
+    const int64_t offset = arrangement_.start() - first * x_channels_;
+    copy(x, offset, tile.begin * channels_, tile.end * channels_, tile.rows<T>(output));
+  }
+
   // Null, or what is wrong.
   const char* arrange(const Preparation& preparation, const Shape& x) {
     switch (code) {
@@ -131,13 +141,18 @@ class Rearrange final : public Operator {
       }
       default: break;
     }
-    fill_ = 0;
+    // Zeros: of integers, what stands for it.
+    fill_ = is_byte_ ? static_cast<uint32_t>(preparation.value(output).quantization.zero_point) : 0;
     if (code == abi::kBuiltinPadV2) {
       const Value& fill = preparation.value(inputs[2]);
       if (fill.constant == nullptr || fill.type != preparation.value(x_).type || fill.shape.elements() != 1) {
         return kNoConstant;
       }
-      memcpy(&fill_, fill.constant, sizeof(fill_));
+      if (is_byte_) {
+        fill_ = *static_cast<const uint8_t*>(fill.constant);
+      } else {
+        memcpy(&fill_, fill.constant, sizeof(fill_));
+      }
     }
     return arrangement_.pad(x, numbers);
   }
@@ -171,7 +186,8 @@ class Rearrange final : public Operator {
   }
 
   // Elements [begin, end) of the output; `offset`: in x, of where the arrangement starts.
-  void copy(const uint32_t* x, int64_t offset, int64_t begin, int64_t end, uint32_t* y) const {
+  template <typename T>
+  void copy(const T* x, int64_t offset, int64_t begin, int64_t end, T* y) const {
     const int axes = arrangement_.axes();
     const Arrangement::Axis& inner = arrangement_.axis(axes - 1);
     int64_t positions[kMostAxes];
@@ -212,7 +228,8 @@ class Rearrange final : public Operator {
     }
   }
 
-  static void write(const uint32_t* from, int64_t stride, int64_t step, int64_t size, int64_t rows, uint32_t* to) {
+  template <typename T>
+  static void write(const T* from, int64_t stride, int64_t step, int64_t size, int64_t rows, T* to) {
     if (stride == 1) return copy_rows(from, step, size, rows, size, to);
     for (int64_t row = 0; row < rows; ++row, from += step, to += size) {
       for (int64_t i = 0; i < size; ++i) to[i] = from[i * stride];
@@ -229,15 +246,17 @@ class Rearrange final : public Operator {
   }
 
   // Positions [column, column + size) of a row, which begins at x[offset]; `holds`: the input has elements of it.
-  void write_filled(const uint32_t* x, int64_t offset, int64_t column, int64_t size, bool holds, uint32_t* to) const {
+  template <typename T>
+  void write_filled(const T* x, int64_t offset, int64_t column, int64_t size, bool holds, T* to) const {
+    const T fill = static_cast<T>(fill_);
     const Arrangement::Axis& inner = arrangement_.axis(arrangement_.axes() - 1);
     const int64_t first = holds ? min(max(inner.first - column, int64_t{0}), size) : size;
     const int64_t last = holds ? min(max(inner.last - column, first), size) : size;
-    for (int64_t i = 0; i < first; ++i) to[i] = fill_;
+    for (int64_t i = 0; i < first; ++i) to[i] = fill;
     if (first < last) {
       write(x + offset + (column + first) * inner.stride, inner.stride, 0, last - first, 1, to + first);
     }
-    for (int64_t i = last; i < size; ++i) to[i] = fill_;
+    for (int64_t i = last; i < size; ++i) to[i] = fill;
   }
 
   static constexpr int kMostAxes = 2 * kMaxRank;
@@ -250,6 +269,7 @@ class Rearrange final : public Operator {
   int x_ = 0;
   int64_t x_channels_ = 0;
   int64_t channels_ = 0;  // of the output
+  bool is_byte_ = false;
   bool fills_ = false;
   uint32_t fill_ = 0;
 };

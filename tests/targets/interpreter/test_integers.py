@@ -1,4 +1,5 @@
-"""Operators of 8-bit integers at random: to the bit what LiteRT's reference kernels yield.
+"""Operators of 8-bit integers at random: to the bit what LiteRT's reference kernels yield, in the interpreter and, with
+the delegate, in LiteRT.
 
 XNNPACK's kernels, and others that LiteRT prefers to these, multiply by a factor in float32 and may differ by 1.
 """
@@ -14,15 +15,31 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.arrays import Array
+from bnncc.runtime import LitertRunner, kernels
+from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 from tests.targets.interpreter.native import InterpreterRunner, library
 from tests.targets.interpreter.test_operators import ACTIVATIONS, Rng, move_cases, shape_of, windows
+from tests.targets.runtime.test_neighbours import delegates
+from tests.targets.tflite.compare import draw, to_file
+from tests.targets.tflite.test_integers import BODIES, in_int8, model_of
 
 # Versions whose kernels take int8 and one scale a channel.
-VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "QUANTIZE": 2, "PRELU": 1, "RELU_N1_TO_1": 1}
+VERSIONS = {
+    "DEQUANTIZE": 2,
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "QUANTIZE": 2,
+    "PRELU": 1,
+    "RELU_N1_TO_1": 1,
+}
 
 # What LiteRT has no int8 kernel for.
 LACKING = {"TILE"}
+# What the delegate leaves to LiteRT, which rounds nothing there.
+STOCK = {"BROADCAST_TO", "GATHER", "RESIZE_NEAREST_NEIGHBOR", "MIRROR_PAD"}
 
 
 def reference(content: bytes, inputs: list[Array]) -> Array:
@@ -86,6 +103,10 @@ class Case:
         for threads in (1, 2):
             (found,) = InterpreterRunner(content, threads).run(self.inputs)
             np.testing.assert_array_equal(found, wanted)
+        for kernel in kernels():
+            runner = LitertRunner(content, kernel=kernel)
+            assert delegates(runner) == (name not in STOCK), name
+            np.testing.assert_array_equal(runner.run(self.inputs)[0], wanted, kernel)
         return wanted
 
 
@@ -165,19 +186,27 @@ def test_a_scale_that_makes_numbers_larger_is_exact_too() -> None:
         case.check("CONV_2D", (1, 5, 5, 9), Quantization((1.0,), (-4,), 0), options)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_sums(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("name", ["ADD", "MUL"])
+def test_sums_and_products(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     channels = int(rng.integers(1, 40)) if seed % 3 else 3
     shape = (int(rng.integers(1, 3)), *shape_of(rng, 2, 40), channels)
-    other = (1, 1, 1, channels) if seed % 2 else shape
-    case, options = Case(), schema.AddOptionsT()
+    n, height, width, _ = shape
+    others = [(1, 1, 1, channels), shape, (), (n, height, width, 1), (1, 1, width, channels), (n, 1, 1, 1), (channels,)]
+    other = others[seed % len(others)]
+    options: Any = schema.AddOptionsT() if name == "ADD" else schema.MulOptionsT()
+    case = Case()
     options.fusedActivationFunction = int(rng.choice(ACTIVATIONS))
     scales = one_scale(rng), one_scale(rng)
     case.read(integers(rng, shape), scales[0])
     (case.read_constant if seed % 4 < 2 else case.read)(integers(rng, other), scales[1])
+    if seed % 5 == 0:
+        case.operands.reverse()
     largest = max(scale.scales[0] for scale in scales)
-    case.check("ADD", shape, Quantization((float(np.float32(largest * rng.uniform(0.7, 2))),), (9,), 0), options)
+    if name == "MUL":
+        largest = scales[0].scales[0] * scales[1].scales[0] * 100
+    case.check(name, shape, Quantization((float(np.float32(largest * rng.uniform(0.7, 2))),), (9,), 0), options)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -218,6 +247,31 @@ def test_other_scales(dtypes: tuple[str, str]) -> None:
         case.check("QUANTIZE", every.shape, y, schema.QuantizeOptionsT(), dtypes[1])
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_floats_become_integers_and_integers_floats(dtype: str) -> None:
+    """Ties and what no integer of the scale stands for."""
+    rng = np.random.default_rng(3)
+    bounds = np.iinfo(dtype)
+    for size in (1, 7, 300):
+        case, scale = Case(), one_scale(rng, dtype=dtype)
+        steps = np.concatenate([rng.integers(-600, 600, size) / 2, [0.49999997, -0.49999997, 1e9, -1e9]])
+        case.read((steps * scale.scales[0]).astype(np.float32), None)
+        case.check("QUANTIZE", (size + 4,), scale, schema.QuantizeOptionsT(), dtype, version=1)
+        case = Case()
+        case.read(np.arange(bounds.min, bounds.max + 1).astype(dtype)[:size], scale)
+        case.check("DEQUANTIZE", (min(size, 256),), None, schema.DequantizeOptionsT(), "float32")
+
+
+def test_what_is_side_by_side_has_one_scale() -> None:
+    rng = np.random.default_rng(4)
+    for channels in ([3, 5], [1, 32, 70]):
+        case, scale, options = Case(), one_scale(rng), schema.ConcatenationOptionsT()
+        options.axis = -1
+        for size in channels:
+            case.read(integers(rng, (2, 5, 3, size)), scale)
+        case.check("CONCATENATION", (2, 5, 3, sum(channels)), scale, options)
+
+
 @pytest.mark.parametrize("name", ["AVERAGE_POOL_2D", "MAX_POOL_2D"])
 @pytest.mark.parametrize("seed", range(6))
 def test_pools(name: str, seed: int) -> None:
@@ -247,3 +301,20 @@ def test_moves(seed: int) -> None:
             (case.read_constant if index in constant else case.read)(values, own)
         if len(shapes) == 1 and name not in LACKING:
             case.check(name, shapes[0], scale, options, version=versions.get(name, 2))
+
+
+def test_layers_yield_the_same_in_litert_and_in_the_interpreter() -> None:
+    """Of files with all of their layers in int8, of which no operator is LiteRT's own."""
+    rng = np.random.default_rng(0)
+    for name, body in BODIES.items():
+        model = model_of(body)
+        x = draw(model.graph.inputs[0], rng)
+        content = in_int8(model, x)
+        file = TfliteFile(content)
+        assert claimed(file) == {operator.index for operator in file.operators}, name
+        runner = LitertRunner(content)
+        assert [node["op_name"] for node in runner._interpreter._get_ops_details()][len(file.operators) :] == [
+            "DELEGATE"
+        ]
+        for found, wanted in zip(runner.run([to_file(x)]), InterpreterRunner(content).run([to_file(x)]), strict=True):
+            np.testing.assert_array_equal(found, wanted, name)

@@ -15,6 +15,9 @@ namespace abi = bnncc::abi;
 SAME_OFFSET(IntArray, size, TfLiteIntArray);
 static_assert(offsetof(abi::IntArray, data) == offsetof(TfLiteIntArray, data));
 
+SAME_OFFSET(FloatArray, size, TfLiteFloatArray);
+static_assert(offsetof(abi::FloatArray, data) == offsetof(TfLiteFloatArray, data));
+
 SAME_SIZE(QuantizationParams, TfLiteQuantizationParams);
 SAME_OFFSET(QuantizationParams, scale, TfLiteQuantizationParams);
 SAME_OFFSET(QuantizationParams, zero_point, TfLiteQuantizationParams);
@@ -22,6 +25,11 @@ SAME_OFFSET(QuantizationParams, zero_point, TfLiteQuantizationParams);
 SAME_SIZE(Quantization, TfLiteQuantization);
 SAME_OFFSET(Quantization, type, TfLiteQuantization);
 SAME_OFFSET(Quantization, params, TfLiteQuantization);
+
+SAME_SIZE(AffineQuantization, TfLiteAffineQuantization);
+SAME_OFFSET(AffineQuantization, scale, TfLiteAffineQuantization);
+SAME_OFFSET(AffineQuantization, zero_point, TfLiteAffineQuantization);
+SAME_OFFSET(AffineQuantization, quantized_dimension, TfLiteAffineQuantization);
 
 SAME_SIZE(Tensor, TfLiteTensor);
 SAME_OFFSET(Tensor, type, TfLiteTensor);
@@ -101,6 +109,8 @@ SAME_VALUE(kFloat32, kTfLiteFloat32);
 SAME_VALUE(kInt32, kTfLiteInt32);
 SAME_VALUE(kBool, kTfLiteBool);
 SAME_VALUE(kInt8, kTfLiteInt8);
+SAME_VALUE(kUInt8, kTfLiteUInt8);
+SAME_VALUE(kAffineQuantization, kTfLiteAffineQuantization);
 SAME_VALUE(kMmapRo, kTfLiteMmapRo);
 SAME_VALUE(kPersistentRo, kTfLitePersistentRo);
 SAME_VALUE(kFlagsAllowDynamicTensors, kTfLiteDelegateFlagsAllowDynamicTensors);
@@ -108,7 +118,10 @@ SAME_VALUE(kBuiltinAdd, kTfLiteBuiltinAdd);
 SAME_VALUE(kBuiltinAveragePool2d, kTfLiteBuiltinAveragePool2d);
 SAME_VALUE(kBuiltinConcatenation, kTfLiteBuiltinConcatenation);
 SAME_VALUE(kBuiltinConv2d, kTfLiteBuiltinConv2d);
+SAME_VALUE(kBuiltinDepthwiseConv2d, kTfLiteBuiltinDepthwiseConv2d);
 SAME_VALUE(kBuiltinDepthToSpace, kTfLiteBuiltinDepthToSpace);
+SAME_VALUE(kBuiltinDequantize, kTfLiteBuiltinDequantize);
+SAME_VALUE(kBuiltinQuantize, kTfLiteBuiltinQuantize);
 SAME_VALUE(kBuiltinFullyConnected, kTfLiteBuiltinFullyConnected);
 SAME_VALUE(kBuiltinLogistic, kTfLiteBuiltinLogistic);
 SAME_VALUE(kBuiltinMean, kTfLiteBuiltinMean);

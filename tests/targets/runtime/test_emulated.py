@@ -23,6 +23,8 @@ from tests.targets.runtime.float_convolution import TOLERANCE, FloatConv
 from tests.targets.runtime.graphs import RandomGraph
 from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
 from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
+from tests.targets.tflite.compare import draw, to_file
+from tests.targets.tflite.test_integers import BODIES, in_int8, model_of
 
 pytestmark = [pytest.mark.slow, needs_sysroots, needs_zig]
 
@@ -52,6 +54,10 @@ def cases(rng: np.random.Generator) -> list[tuple[bytes, Array]]:
     for seed in range(10):
         graph = RandomGraph(np.random.default_rng(seed))
         found.append((graph.file(), rng.normal(size=graph.x.shape).astype(np.float32)))
+    for body in BODIES.values():  # layers in int8
+        model = model_of(body)
+        x = draw(model.graph.inputs[0], rng)
+        found.append((in_int8(model, x), to_file(x)))
     return found
 
 

@@ -298,15 +298,17 @@ def test_a_map_that_grows_or_shrinks_is_computed_anew() -> None:
         np.testing.assert_array_equal(runner.run([x])[0], x + addend)
 
 
-def test_what_is_no_float_map_stays_the_interpreter_s() -> None:
-    """Quantized arithmetic; broadcasting along an axis in front of one that the operand has."""
+def test_integers_are_the_delegate_s_and_odd_broadcasting_the_interpreter_s() -> None:
+    """Broadcasting along an axis in front of one that the operand has."""
     rng = np.random.default_rng(9)
     writer = ModelWriter("test")
     x, y = (quantized(writer, name, (1, 4, 4, 40)) for name in "xy")
     writer.operator(Builtin.ADD, [x, x], [y], schema.AddOptionsT())
     content = writer.finish([x], [y, quantize(writer, y)], ["x"], ["y", "bits"])
     given = rng.integers(-60, 60, (1, 4, 4, 40)).astype(np.int8)
-    found, bits = LitertRunner(content).run([given])
+    runner = LitertRunner(content)
+    assert delegates(runner) == 1
+    found, bits = runner.run([given])
     zero_point = -3
     np.testing.assert_array_equal(found, 2 * given.astype(int) - zero_point)
     np.testing.assert_array_equal(bits, bitpack(np.where(found < zero_point, -1.0, 1.0)))

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ CAMERA_SIZE = (640, 480)  # width, height: with the sensors' own shape, so that 
 RATE_FRAMES = 30  # over so many of the last ones the frames a second are counted
 WARM_UP = 5
 CHECK_FAILED = 3  # exit code: no other failure has it
+READER_LEFT = 141  # exit code, as that of a program that the system ends
 # An image agrees where its outputs differ by so much at most, as a share of the largest output; a check passes where so
 # large a share of the images agrees.  What is wrong differs on every image; but a float next to a sign's threshold may
 # fall on its other side by rounding, and change a single image.
@@ -383,6 +384,19 @@ def device() -> str:
         return Path("/proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0\n")
     except OSError:
         return platform.machine()
+
+
+def end_with_reader(main: Callable[[], None]) -> None:
+    """Run the program; who reads its output may leave, as head does, and it then ends without a word."""
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes what is left once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_LEFT)
 
 
 def add_options(parser: argparse.ArgumentParser, check: Path | None) -> None:

@@ -92,7 +92,7 @@ try:
             raise ImportError(f"tflite-runtime {older} takes no delegates of today's, 2.14.0 does") from None
 
     sys.dont_write_bytecode = True  # this folder stays as it was made
-    from network import Network, Settings, add_options, parse, run  # type: ignore[import-not-found]
+    from network import Network, Settings, add_options, end_with_reader, parse, run  # type: ignore[import-not-found]
 except ImportError as missing:
     sys.exit(f"{missing}\n\n{how_to_install()}")
 
@@ -182,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    end_with_reader(main)

@@ -1,6 +1,5 @@
 // SELECT_V2, and what changes types: CAST, DEQUANTIZE, QUANTIZE.
 #include "../builtin.h"
-#include "../libm.h"
 #include "broadcast.h"
 
 namespace bnncc {
@@ -107,47 +106,17 @@ struct Convert<bool, float> {
   static bool one(float x) { return x != 0; }
 };
 
-// An integer q stands for scale · (q − zero_point).
-struct Affine {
-  float scale = 1;
-  int32_t zero_point = 0;
-};
-
-using Function = void (*)(const void* x, void* y, int64_t size, const Affine& affine);
+using Function = void (*)(const void* x, void* y, int64_t size);
 
 template <typename From, typename To>
-void convert(const void* x, void* y, int64_t size, const Affine&) {
+void convert(const void* x, void* y, int64_t size) {
   const From* const from = static_cast<const From*>(x);
   To* const to = static_cast<To*>(y);
   for (int64_t i = 0; i < size; ++i) to[i] = Convert<To, From>::one(from[i]);
 }
 
-void convert_half(const void* x, void* y, int64_t size, const Affine&) {
+void convert_half(const void* x, void* y, int64_t size) {
   for (int64_t i = 0; i < size; ++i) static_cast<float*>(y)[i] = widen(static_cast<const uint16_t*>(x)[i]);
-}
-
-template <typename From>
-void dequantize(const void* x, void* y, int64_t size, const Affine& affine) {
-  const From* const from = static_cast<const From*>(x);
-  float* const to = static_cast<float*>(y);
-  const float scale = affine.scale;
-  const int32_t zero_point = affine.zero_point;
-  for (int64_t i = 0; i < size; ++i) to[i] = scale * static_cast<float>(from[i] - zero_point);
-}
-
-// Ties go away from zero, as in TensorFlow Lite's reference kernel.
-float rounded(float x) {
-  const float nearest = rintf(x);
-  const float rest = x - nearest;
-  return rest == 0.5f && x > 0 ? nearest + 1 : rest == -0.5f && x < 0 ? nearest - 1 : nearest;
-}
-
-template <typename To>
-void quantize(const void* x, void* y, int64_t size, const Affine& affine) {
-  const float* const from = static_cast<const float*>(x);
-  To* const to = static_cast<To*>(y);
-  const float zero_point = static_cast<float>(affine.zero_point);  // of 8 bits: the sum is exact, or beyond them
-  for (int64_t i = 0; i < size; ++i) to[i] = Convert<To, float>::one(rounded(from[i] / affine.scale) + zero_point);
 }
 
 // A boolean is read as a byte, which a damaged file may fill with anything.
@@ -186,12 +155,15 @@ class Cast : public Builtin {
     // The schema's float16 constants are dequantized as well.
     if (code == code::kCast || from == abi::kFloat16) {
       function_ = find_conversion(from, to);
-    } else if (code == code::kDequantize && to == abi::kFloat32 && read_affine(setup.file_tensor(0))) {
-      function_ = from == abi::kUInt8 ? dequantize<uint8_t> : from == abi::kInt8 ? dequantize<int8_t> : nullptr;
-    } else if (code == code::kQuantize && from == abi::kFloat32 && read_affine(setup.file_output(0))) {
-      function_ = to == abi::kUInt8 ? quantize<uint8_t> : to == abi::kInt8 ? quantize<int8_t> : nullptr;
+    } else if (code == code::kDequantize && to == abi::kFloat32) {
+      dequantizes_ = read_scale(from, setup.file_tensor(0));
+    } else if (code == code::kQuantize && from == abi::kFloat32) {
+      quantizes_ = read_scale(to, setup.file_output(0));
     }
-    if (function_ == nullptr) return setup.fail("it does not convert between these types");
+    if (function_ == nullptr && !dequantizes_ && !quantizes_) {
+      return setup.fail("it does not convert between these types");
+    }
+    kernels_ = setup.kernels();
     size_ = setup.shape(0).elements();
     from_ = element_size(from);
     to_ = element_size(to);
@@ -204,21 +176,33 @@ class Cast : public Builtin {
     char* const y = call.output<char>(0);
     call.team().run(ceil_div(size_, kTask), [&](int64_t task, int) {
       const int64_t begin = task * kTask;
-      function_(x + begin * from_, y + begin * to_, min(kTask, size_ - begin), affine_);
+      convert(x + begin * from_, min(kTask, size_ - begin), y + begin * to_);
     });
   }
 
  private:
-  // False where the tensor has not one scale for all elements.
-  bool read_affine(const FileTensor& tensor) {
-    if (tensor.scales.count != 1 || tensor.zero_points.count > 1) return false;
-    affine_.scale = tensor.scales.at<float>(0);
-    const int64_t point = tensor.zero_points.count == 0 ? 0 : tensor.zero_points.at<int64_t>(0);
-    affine_.zero_point = static_cast<int32_t>(point);
-    return affine_.scale > 0 && point >= -128 && point <= 255;
+  void convert(const char* x, int64_t size, char* y) const {
+    if (dequantizes_) {
+      kernels_->dequantize_bytes(reinterpret_cast<const uint8_t*>(x), scale_, size, reinterpret_cast<float*>(y));
+    } else if (quantizes_) {
+      kernels_->quantize_bytes(reinterpret_cast<const float*>(x), scale_, size, reinterpret_cast<uint8_t*>(y));
+    } else {
+      function_(x, y, size);
+    }
   }
 
-  Affine affine_;
+  // False where the tensor has not one scale for all elements.
+  bool read_scale(abi::Type type, const FileTensor& tensor) {
+    if (tensor.scales.count != 1 || tensor.zero_points.count > 1) return false;
+    const int64_t point = tensor.zero_points.count == 0 ? 0 : tensor.zero_points.at<int64_t>(0);
+    scale_ = {tensor.scales.at<float>(0), static_cast<int32_t>(point), type == abi::kUInt8};
+    return (type == abi::kUInt8 || type == abi::kInt8) && scale_.scale > 0 && point >= -128 && point <= 255;
+  }
+
+  ByteScale scale_ = {};
+  bool dequantizes_ = false;
+  bool quantizes_ = false;
+  const Kernels* kernels_ = nullptr;
   Function function_ = nullptr;
   int64_t size_ = 0;
   int64_t from_ = 0;
