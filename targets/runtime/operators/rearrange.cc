@@ -55,6 +55,9 @@ class Rearrange final : public Operator {
 
   bool is_padding(const abi::Context& context, const abi::Node& node, Padding* padding) const override {
     if (code != abi::kBuiltinPad && code != abi::kBuiltinPadV2) return false;
+    for (int i = 0; i < input_count; ++i) {
+      if (inputs[i] < 0) return false;
+    }
     constexpr int kRank = 4;
     Value amounts;
     if (context.tensors[node.inputs->data[0]].type != abi::kFloat32) return false;
