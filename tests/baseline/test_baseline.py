@@ -310,7 +310,7 @@ def test_a_baseline_is_made_and_checked(
     assert TfliteFile(baseline.content).inputs[0].shape == (1, 12, 8, 3)
     assert small.weights_digest.encode() in TfliteFile(baseline.content).metadata()["bnncc"]
     baseline.save(tmp_path / "float.tflite")
-    assert (tmp_path / "float.tflite").read_bytes() == baseline.content
+    assert TfliteFile.open(tmp_path / "float.tflite").content == baseline.content
     assert not list(temporary.glob("bnncc-*"))
     assert capfd.readouterr() == ("", "")
 
