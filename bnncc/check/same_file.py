@@ -118,20 +118,24 @@ def _first_other_operator(file: TfliteFile, fresh: TfliteFile) -> str | None:
     ]
     for index, (given, wanted) in enumerate(zip(*described, strict=False)):
         if given != wanted:
-            found, expected = (one[0] if given[0] != wanted[0] else _in_words(*one) for one in (given, wanted))
+            found, expected = (
+                one.operators[index].name if given[0] != wanted[0] else _in_words(one.operators[index])
+                for one in (file, fresh)
+            )
             return f"the first that differs is number {index}, {found} where the network has {expected}"
     if len(described[0]) != len(described[1]):
         return f"{len(described[0])} where the network has {len(described[1])}"
     return None
 
 
-def _in_words(name: str, input_count: int, *outputs: tuple[object, ...]) -> str:
-    """An operator as `_first_other_operator` compares it."""
-    texts = (
-        f"'{tensor}' {dtype} {'x'.join(map(str, shape))}{f', {quantization}' if quantization else ''}"
-        for tensor, shape, dtype, quantization in outputs
+def _in_words(operator: Operator) -> str:
+    """What `_first_other_operator` compares of it."""
+    outputs = (
+        f"'{tensor.name}' {tensor.dtype} {'x'.join(map(str, tensor.shape))}"
+        f"{f', {tensor.quantization}' if tensor.quantization else ''}"
+        for tensor in operator.outputs
     )
-    return f"{name} of {input_count} inputs that yields {'; '.join(texts)}"
+    return f"{operator.name} of {len(operator.inputs)} inputs that yields {'; '.join(outputs)}"
 
 
 def _described(tensor: Tensor) -> tuple[object, ...]:
