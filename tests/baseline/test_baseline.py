@@ -52,7 +52,8 @@ EXAMPLE = REPOSITORY / "examples" / "fashion_mnist"
 SHAPE = "1x3x12x8"
 NETWORKS = 10
 needs_onnx2tf = pytest.mark.skipif(
-    importlib.util.find_spec("onnx2tf") is None, reason="onnx2tf is not installed: pip install 'bnncc[baseline]'"
+    any(importlib.util.find_spec(name) is None for name in process.PACKAGES),
+    reason="onnx2tf or TensorFlow, which has none for Python 3.14, is not installed: pip install 'bnncc[baseline]'",
 )
 
 
