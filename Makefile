@@ -13,7 +13,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance conformance-delegate wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance conformance-delegate constraints wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ conformance: sysroots ## run every network, and every form of every operator, in
 
 conformance-delegate: sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (15 minutes)
 	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.delegate build/conformance $(RUNTIMES)
+
+# The versions that are there stay where they fit every Python and platform of pyproject.toml; delete a line for a newer one.
+constraints: | $(VENV)/bin/python ## write constraints.txt anew, after a change to the requirements, for every Python and platform (fetches uv)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --only-binary :all: --no-annotate \
+		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml
 
 docs: $(VENV)/installed-docs ## build the pages into build/docs, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

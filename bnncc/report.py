@@ -21,7 +21,7 @@ from bnncc.system.names import shown
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range
 from bnncc.targets.released import ORDINARY, span_text, title
-from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.digest import METADATA_NAME, has_none
 from bnncc.targets.tflite.integer_plan import LAYERS
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
@@ -314,6 +314,8 @@ def _notes(file: TfliteFile) -> Iterator[str]:
     yield from _ranges(entries.pop("int8", {}))
     if entries:
         yield ", ".join(f"{key} {value}" for key, value in entries.items())
+    if has_none(file.content):
+        yield "no digest: an earlier bnncc made it, and not all damage to it would be noticed"
     yield from _public_metadata(file)
     for side, tensor, scale, point in _quantized(file):
         yield f"{side} {tensor.name}: {tensor.dtype} q stands for {scale:.6g} * (q - {point})"

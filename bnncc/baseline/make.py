@@ -22,7 +22,7 @@ from bnncc.ir.evaluate import Array, random_inputs
 from bnncc.ir.rounding import relative_error
 from bnncc.options import FileMetadata, Options
 from bnncc.system.files import write_atomically
-from bnncc.targets.tflite.digest import METADATA_NAME
+from bnncc.targets.tflite.digest import DIGEST_NAME, METADATA_NAME, PLACEHOLDER
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor, pack, unpack
 
@@ -113,14 +113,15 @@ def _input_name(number: int) -> str:
 
 
 def _with_metadata(content: bytes, traced: TracedModel, options: Options) -> bytes:
-    """The file with the metadata that a binary file has."""
+    """The file with the metadata that a binary file has, and its digest."""
     kept = Options(preprocessing=options.preprocessing, classes=options.classes)
     note = FileMetadata(__version__, TARGET, traced.weights_digest, traced.float32_bytes, kept)
     model = unpack(content)
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(note.as_bytes(), np.uint8)
-    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
-    model.buffers, model.metadata = [*model.buffers, buffer], [*(model.metadata or []), entry]
+    for name, data in {METADATA_NAME: note.as_bytes(), DIGEST_NAME: PLACEHOLDER}.items():
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(data, np.uint8)
+        entry.name, entry.buffer = name, len(model.buffers)
+        model.buffers, model.metadata = [*model.buffers, buffer], [*(model.metadata or []), entry]
     return pack(model)
 
 

@@ -34,7 +34,8 @@ def check_installed() -> None:
     """Raise InputError where the extra `baseline` is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"the float baseline needs {' and '.join(missing)}: pip install 'bnncc[baseline]'")
+        where = "; for this Python there is no TensorFlow: use 3.13" if sys.version_info >= (3, 14) else ""
+        raise InputError(f"the float baseline needs {' and '.join(missing)}: pip install 'bnncc[baseline]'{where}")
 
 
 def convert(model: ir.Model) -> bytes:

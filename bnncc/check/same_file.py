@@ -9,6 +9,7 @@ import numpy as np
 
 from bnncc.ir.graph import MODULE_KEY
 from bnncc.model import CompiledModel
+from bnncc.targets.tflite.digest import has_none
 from bnncc.targets.tflite.modules import names_of_value
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -42,7 +43,7 @@ def compare_files(content: bytes, compiled: CompiledModel) -> Differences:
     other = _first_other_operator(file, fresh)
     if other is not None:
         found.problems.append(f"the file's operators are not those that the network compiles to: {other}")
-        return found
+        return _explained(found, content)
     for operator, wanted in zip(file.operators, fresh.operators, strict=True):
         title = _title(operator, modules)
         if not _has_same_options(file, operator, fresh, wanted):
@@ -54,6 +55,16 @@ def compare_files(content: bytes, compiled: CompiledModel) -> Differences:
                 found.problems.append(f"{title}: {_change(index, given, expected)}")
     if not found.problems:
         found.problems += _other_wiring(file, fresh, modules)
+    return _explained(found, content)
+
+
+def _explained(found: Differences, content: bytes) -> Differences:
+    """With the reason, where another bnncc made the file."""
+    if found.problems and has_none(content):
+        found.problems.append(
+            "the file carries no digest, so an earlier bnncc made it, which may compile the network otherwise: compile "
+            "it again, or check it with the bnncc that made it"
+        )
     return found
 
 
@@ -107,10 +118,24 @@ def _first_other_operator(file: TfliteFile, fresh: TfliteFile) -> str | None:
     ]
     for index, (given, wanted) in enumerate(zip(*described, strict=False)):
         if given != wanted:
-            return f"the first that differs is number {index}, {given[0]} where the network has {wanted[0]}"
+            found, expected = (
+                one.operators[index].name if given[0] != wanted[0] else _in_words(one.operators[index])
+                for one in (file, fresh)
+            )
+            return f"the first that differs is number {index}, {found} where the network has {expected}"
     if len(described[0]) != len(described[1]):
         return f"{len(described[0])} where the network has {len(described[1])}"
     return None
+
+
+def _in_words(operator: Operator) -> str:
+    """What `_first_other_operator` compares of it."""
+    outputs = (
+        f"'{tensor.name}' {tensor.dtype} {'x'.join(map(str, tensor.shape))}"
+        f"{f', {tensor.quantization}' if tensor.quantization else ''}"
+        for tensor in operator.outputs
+    )
+    return f"{operator.name} of {len(operator.inputs)} inputs that yields {'; '.join(outputs)}"
 
 
 def _described(tensor: Tensor) -> tuple[object, ...]:

@@ -96,7 +96,8 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    the file disagrees with the network, or with a bar that was given
-  2    something is wrong with the input: the message says what, where, and what to do
+  2    something is wrong with the input: the message says what, where, and
+       what to do
   3    a bug in bnncc: one line, and the traceback in a file
   130  interrupted
   141  who read the output left, as head does

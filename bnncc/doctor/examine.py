@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ TITLES = {
     "prove": ("runtimes", "compile and prove"),
     "compilers": ("compilers", "compilers"),
 }
+# What the extra `baseline` converts with, where there is a release for this Python.
+CONVERTERS = ("onnx2tf", "tensorflow")
 # Seconds: building the delegate with ziglang, which compiles its own libraries first, takes minutes on a Raspberry Pi.
 LONGEST = 900
 
@@ -84,8 +87,12 @@ def _commands(rows: Sequence[Row]) -> Iterator[Row]:
     yield _follows("compile, check, verify", [prove])
     yield _follows("run, bench", [litert])
     packages = {row.name: row for row in rows if row.group == PACKAGES}
-    converters = [packages[name] for name in ("onnx2tf", "tensorflow") if name in packages]
-    yield _follows("baseline", [prove, *converters])
+    absent = [name for name in CONVERTERS if name not in packages]
+    if "onnx2tf" in packages and absent:
+        text = f"does not work: no {' or '.join(absent)} for Python {platform.python_version()}"
+        yield Row(COMMANDS, "baseline", State.MISSING, text, "use an earlier Python")
+    else:
+        yield _follows("baseline", [prove, *(packages[name] for name in CONVERTERS if name in packages)])
     yield _follows("check --dask", [prove, *(packages[name] for name in ("distributed",) if name in packages)])
     makers = [row for row in rows if row.group == "compilers" and ("for this" not in row.name)]
     working = [row.name for row in makers if row.is_ok]

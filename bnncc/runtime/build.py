@@ -251,8 +251,10 @@ def compile_library(command: list[str], target: Platform, output: Path, *, inter
     exports = []
     if target.system in ("linux", "musl"):  # elsewhere the sources say what is visible, and nothing else is
         exports = ["-Wl,--no-undefined", f"-Wl,--version-script={source_folder() / 'exports.map'}"]
+    # On macOS a library bears a name of its own, by default the path that it was first written to.
+    own_name = [f"-Wl,-install_name,@rpath/{target.library}"] if target.system == "macos" else []
     call([*command, *_flags(target), "-shared", *map(str, code), *_libraries(command, target, *maths), *exports,
-          "-o", str(output)])  # fmt: skip
+          *own_name, "-o", str(output)])  # fmt: skip
 
 
 def compile_program(command: list[str], target: Platform, output: Path) -> None:

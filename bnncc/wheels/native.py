@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,8 @@ def compile_native(target: Platform, folder: Path) -> tuple[Path, Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     library, program = folder / target.library, folder / target.program
-    made_of = _digest(stamp(target), program_sources())
+    # The file of compile_library says what the linker is told.
+    made_of = _digest(stamp(target), [Path(inspect.getfile(compile_library)), *program_sources()])
     if not is_current(library, made_of):
         compile_library(zig(target), target, library, interpreter=True)
         sign(library, made_of)

@@ -27,11 +27,11 @@ def seal(content: bytes) -> bytes:
 
 def is_damaged(content: bytes) -> bool:
     """True where a file has a digest, and it is another file's, or what leads to it is no offset in the file; and where
-    a file of bnncc's has none."""
+    a file of bnncc's has lost its own."""
     try:
         start = _position(content)
         if start is None:
-            return _has_entry(content, METADATA_NAME)
+            return _lost(content)
     except Exception:  # the schema's generated code indexes the raw bytes
         return True
     return content[start : start + len(PLACEHOLDER)] != _digest(content, start)
@@ -57,6 +57,23 @@ def _position(content: bytes) -> int | None:
     return None
 
 
-def _has_entry(content: bytes, name: str) -> bool:
+def has_none(content: bytes) -> bool:
+    """True where a file of bnncc's, which is not damaged, has no digest: an earlier bnncc made it."""
+    names = _names(content)
+    return METADATA_NAME.encode() in names and DIGEST_NAME.encode() not in names
+
+
+def _lost(content: bytes) -> bool:
+    """Whether a file of bnncc's without a digest once had one.
+
+    The digest's entry lies behind the description's, and its name is in the file even where nothing leads to it any
+    more.  Earlier versions wrote no digest, and the description last.
+    """
+    names = _names(content)
+    return METADATA_NAME.encode() in names and (names[-1] != METADATA_NAME.encode() or DIGEST_NAME.encode() in content)
+
+
+def _names(content: bytes) -> list[bytes | None]:
+    """Of the entries, in order; None where one has none."""
     model = schema.Model.GetRootAs(content)
-    return any(model.Metadata(index).Name() == name.encode() for index in range(model.MetadataLength()))
+    return [model.Metadata(index).Name() for index in range(model.MetadataLength())]

@@ -13,6 +13,8 @@ import pytest
 from bnncc.bundle.check_data import make_check_data
 from bnncc.inference import Model
 from bnncc.runtime.build import Platform, compiler, flags, program_sources, sources
+from bnncc.targets.tflite.digest import DIGEST_NAME, METADATA_NAME
+from bnncc.targets.tflite.writer import pack, unpack
 from tests.bundle import example
 from tests.targets.interpreter.native import cached
 
@@ -74,7 +76,12 @@ def test_any_other_byte_is_known(folder: Path, tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
         cuts.append(bytes(damaged))
-    for damaged in (*cuts, content + b"\0"):
+    model = unpack(content)
+    model.metadata = [entry for entry in model.metadata if entry.name == METADATA_NAME.encode()]
+    earlier = pack(model)  # of a version that wrote no digest
+    (tmp_path / "model.tflite").write_bytes(earlier)
+    assert check(tmp_path).returncode == 0
+    for damaged in (*cuts, content + b"\0", earlier + DIGEST_NAME.encode()):
         (tmp_path / "model.tflite").write_bytes(damaged)
         done = check(tmp_path)
         assert done.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import bnncc
 from bnncc.check.same_file import compare_files
 from bnncc.cli import main
 from bnncc.model import CompiledModel
-from bnncc.targets.tflite.digest import seal
+from bnncc.targets.tflite.digest import DIGEST_NAME, seal
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 
@@ -166,6 +167,26 @@ def test_the_same_operators_put_together_otherwise_are_another_file(
     problems = compare_files(edited(compiled, edit), compiled).problems
     assert len(problems) == 1
     assert named in problems[0]
+
+
+def test_of_a_file_without_a_digest_it_is_said_that_an_earlier_bnncc_made_it(compiled: CompiledModel) -> None:
+    def as_earlier(model: schema.ModelT) -> None:
+        model.metadata = [entry for entry in model.metadata if entry.name != DIGEST_NAME.encode()]
+
+    assert not compare_files(edited(compiled, as_earlier), compiled).problems
+
+    def with_another_shape(model: schema.ModelT) -> None:
+        as_earlier(model)
+        tensor = model.subgraphs[0].tensors[model.subgraphs[0].operators[0].outputs[0]]
+        tensor.shape = [*tensor.shape[:3], 64]
+
+    operators, reason = compare_files(edited(compiled, with_another_shape), compiled).problems
+    assert re.search(
+        r"number 0, CONV_2D of 3 inputs that yields '(.+)' float32 1x10x10x64 where the network has "
+        r"CONV_2D of 3 inputs that yields '\1' float32 1x10x10x32$",
+        operators,
+    )
+    assert "an earlier bnncc made it" in reason
 
 
 def test_other_bytes_that_no_inference_reads_are_not_called_the_same(

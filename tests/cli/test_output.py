@@ -254,6 +254,12 @@ def test_lines_fit_eighty_columns_and_end_without_blanks(files: Files) -> None:
         assert not re.search(r" $", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["", *sorted(main.commands)])
+def test_help_fits_eighty_columns_and_ends_without_blanks(name: str) -> None:
+    result = run(*filter(None, [name]), "-h")
+    assert [line for line in result.stdout.splitlines() if len(line) > 80 or line.endswith(" ")] == []
+
+
 def test_a_long_name_is_whole_in_the_table_of_layers_whatever_the_terminal(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:

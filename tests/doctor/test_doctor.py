@@ -116,3 +116,12 @@ def test_this_machine_can_compile_prove_and_bundle() -> None:
     names = {(row.group, row.name): row for row in rows}
     assert names["commands", "compile, check, verify"].is_ok
     assert names["commands", "bundle"].is_ok
+
+
+def test_where_tensorflow_has_no_release_the_baseline_does_not_work() -> None:
+    rows = [Row(*PROVE, State.OK, ""), Row(*DELEGATE, State.OK, ""), Row(packages.GROUP, "onnx2tf", State.OK, "1.28.8")]
+    baseline = next(row for row in _commands(rows) if row.name == "baseline")
+    assert baseline.state is State.MISSING
+    assert "no tensorflow for Python" in baseline.text
+    rows.append(Row(packages.GROUP, "tensorflow", State.OK, "2.21.0"))
+    assert next(row for row in _commands(rows) if row.name == "baseline").is_ok

@@ -15,6 +15,8 @@ import pytest
 
 from bnncc.options import FileMetadata
 from bnncc.runtime.build import Platform
+from bnncc.targets.tflite.digest import DIGEST_NAME, METADATA_NAME
+from bnncc.targets.tflite.writer import pack, unpack
 from tests.bundle import example
 from tests.targets.interpreter import native
 
@@ -77,6 +79,15 @@ def test_a_file_s_description_is_the_one_that_bnncc_reads() -> None:
     assert found["classes"] == list(expected.options.classes)
     assert found["preprocessing"] == expected.options.preprocessing.as_json()
     assert found["weights_sha256"] == expected.weights_sha256
+
+
+def test_a_file_of_an_earlier_bnncc_which_wrote_no_digest_is_read() -> None:
+    model = unpack(example.content())
+    model.metadata = [entry for entry in model.metadata if entry.name == METADATA_NAME.encode()]
+    found = read_description(pack(model))
+    assert found == read_description(example.content())
+    with pytest.raises(DamagedFileError):
+        read_description(pack(model) + DIGEST_NAME.encode())
 
 
 def test_no_damage_is_taken_for_a_file() -> None:

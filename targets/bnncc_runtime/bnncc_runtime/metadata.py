@@ -30,7 +30,10 @@ def read_description(content: bytes) -> dict[str, Any]:
         entries = _entries(content)
         if DESCRIPTION not in entries:
             return {}
-        _check_digest(content, *entries[DIGEST])
+        if DIGEST in entries:
+            _check_digest(content, *entries[DIGEST])
+        elif list(entries)[-1] != DESCRIPTION or DIGEST.encode() in content:
+            raise ValueError("the digest is lost: only versions that wrote none end with the description")
         start, size = entries[DESCRIPTION]
         description = json.loads(content[start : start + size])
         if not isinstance(description, dict):

@@ -87,35 +87,55 @@ class Sha256 {
   uint64_t length_ = 0;
 };
 
-// Where the digest begins; 0 where the file has none.  `is_of_bnncc`: whether it should have one.
-uint64_t digest_position(const FlatbufferFile& file, bool* is_of_bnncc) {
+// What a file's metadata say of its digest.
+struct Metadata {
+  uint64_t digest = 0;        // where it begins; 0 where the file has none
+  bool is_of_bnncc = false;   // it has the description that every file of bnncc's has
+  bool ends_with_it = false;  // which is the last entry: versions before the digest wrote them so
+};
+
+Metadata read_metadata(const FlatbufferFile& file) {
+  Metadata found;
   const FlatbufferTable model = FlatbufferTable::root(file, "TFL3");
-  if (!model.is_present()) return 0;
+  if (!model.is_present()) return found;
   const FlatbufferVector entries = model.vector(kModelMetadata, sizeof(uint32_t));
   const FlatbufferVector buffers = model.vector(kModelBuffers, sizeof(uint32_t));
   for (uint64_t i = 0; i < entries.count; ++i) {
     const FlatbufferTable entry = FlatbufferTable::element(entries, i);
     const char* const name = entry.is_present() ? entry.text(kMetadataName) : nullptr;
+    found.ends_with_it = name != nullptr && strcmp(name, kOtherName) == 0;
     if (name == nullptr) continue;
-    if (strcmp(name, kOtherName) == 0) *is_of_bnncc = true;
+    if (found.ends_with_it) found.is_of_bnncc = true;
     if (strcmp(name, kDigestName) != 0) continue;
     const uint32_t buffer = entry.number<uint32_t>(kMetadataBuffer, 0);
     if (buffer >= buffers.count) continue;
     const FlatbufferTable holder = FlatbufferTable::element(buffers, buffer);
     if (!holder.is_present()) continue;
     const FlatbufferVector data = holder.vector(kBufferData, 1);
-    if (data.count == kDigestSize) return data.begin;
+    if (data.count == kDigestSize) found.digest = data.begin;
   }
-  return 0;
+  return found;
+}
+
+// Whether the digest's name is anywhere in the file, even where nothing leads to it.
+bool names_digest(const FlatbufferFile& file) {
+  constexpr uint64_t kLength = sizeof(kDigestName) - 1;
+  for (uint64_t i = 0; i + kLength <= file.size(); ++i) {
+    if (memcmp(file.data() + i, kDigestName, kLength) == 0) return true;
+  }
+  return false;
 }
 
 }  // namespace
 
 bool is_damaged(const void* content, size_t size) {
   const FlatbufferFile file(content, size);
-  bool is_of_bnncc = false;
-  const uint64_t position = digest_position(file, &is_of_bnncc);
-  if (position == 0) return is_of_bnncc || file.is_damaged();
+  const Metadata metadata = read_metadata(file);
+  const uint64_t position = metadata.digest;
+  if (position == 0) {
+    const bool lost_it = metadata.is_of_bnncc && (!metadata.ends_with_it || names_digest(file));
+    return lost_it || file.is_damaged();
+  }
   Sha256 found;
   found.add(file.data(), position);
   found.add(reinterpret_cast<const uint8_t*>(kPlaceholder), kDigestSize);

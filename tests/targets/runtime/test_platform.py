@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnncc.runtime import BuildError, Platform
+from bnncc.runtime.build import PLATFORMS, compile_library
 
 HARD, SOFT = 0x5000400, 0x5000200
 
@@ -49,3 +50,14 @@ def test_this_machine_is_a_platform_or_refused_by_its_name(
     else:
         with pytest.raises(BuildError, match=f"not for {expected}$"):
             Platform.here()
+
+
+def test_a_library_for_macos_has_no_path_of_the_machine_that_it_was_made_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setitem(compile_library.__globals__, "call", commands.append)
+    for target in PLATFORMS:
+        compile_library(["c++"], target, tmp_path / target.library)
+        named = [word for word in commands[-1] if "install_name" in word]
+        assert named == (["-Wl,-install_name,@rpath/libbnncc_runtime.dylib"] if target.system == "macos" else [])

@@ -9,11 +9,12 @@ from pathlib import Path
 import click.testing
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 
 import bnncc
 from bnncc.cli import main
 from bnncc.errors import InputError
-from bnncc.targets.tflite.digest import DIGEST_NAME
+from bnncc.targets.tflite.digest import DIGEST_NAME, METADATA_NAME, has_none
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from tests.networks import VggSmall, randomize
@@ -21,6 +22,7 @@ from tests.networks import VggSmall, randomize
 FILES = 150
 # The structure of a file lies at its ends; most of what is between are weights.
 ENDS = (400, 9000)
+METADATA_FIELD = 16  # of the model's table: its place in the vtable
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +54,15 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def without_digest(content: bytes) -> bytes:
-    """As other programs write files."""
+def without(content: bytes, *names: str) -> bytes:
+    """The file without these entries of its metadata: with neither of bnncc's it is as other programs write files."""
     model = unpack(content)
-    model.metadata = [entry for entry in model.metadata if entry.name not in (DIGEST_NAME.encode(), b"bnncc")]
+    model.metadata = [entry for entry in model.metadata if entry.name.decode() not in names]
     return pack(model)
+
+
+def without_digest(content: bytes) -> bytes:
+    return without(content, DIGEST_NAME, METADATA_NAME)
 
 
 def test_a_file_with_a_digest_is_printed_as_it_is_and_not_damaged(content: bytes, tmp_path: Path) -> None:
@@ -75,6 +81,23 @@ def test_a_file_of_bnncc_that_lost_its_digest_is_damaged(content: bytes, tmp_pat
         TfliteFile.open(path)
     path.write_bytes(without_digest(content))
     TfliteFile.open(path)
+    model = schema.Model.GetRootAs(content)
+    assert [model.Metadata(index).Name() for index in range(model.MetadataLength())] == [b"bnncc", DIGEST_NAME.encode()]
+    fewer, count = bytearray(content), model._tab.Vector(model._tab.Offset(METADATA_FIELD)) - 4
+    struct.pack_into("<I", fewer, count, 1)  # what led to the digest
+    path.write_bytes(fewer)
+    with pytest.raises(InputError, match="the file is damaged"):
+        TfliteFile.open(path)
+
+
+def test_a_file_of_an_earlier_bnncc_which_wrote_no_digest_is_not_damaged(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    for text, expected in ((content, False), (without(content, DIGEST_NAME), True), (without_digest(content), False)):
+        path.write_bytes(text)
+        assert has_none(text) == expected
+        result = click.testing.CliRunner().invoke(main, ["inspect", str(path)])
+        assert result.exit_code == 0, result.output
+        assert ("no digest: an earlier bnncc made it" in result.output) == expected
 
 
 def test_inspect_prints_a_damaged_file_or_says_what_is_wrong(content: bytes, tmp_path: Path) -> None:
