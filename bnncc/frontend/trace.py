@@ -18,6 +18,7 @@ from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, 
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
+from bnncc.frontend.constant_reductions import fold_reductions
 from bnncc.frontend.dataflow import Flow
 from bnncc.frontend.export import (
     EXPORTERS,
@@ -309,6 +310,7 @@ def _read_file(file: OnnxFile, path: Path, source: NetworkSource) -> tuple[ir.Mo
     check_parameter_values(model)
     model, moved = to_channels_first(model)
     check_against_file(model, file, moved.inputs, moved.outputs, path)
+    fold_reductions(model)
     notes = list(file.notes)
     for name in moved.inputs:
         notes.append(
