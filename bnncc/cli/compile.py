@@ -27,6 +27,7 @@ from bnncc.cli.reporting import json_option, quiet_option, reporter
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
 from bnncc.errors import InputError, VerificationError
+from bnncc.system.memory import keep_for_good, without_collections
 
 if TYPE_CHECKING:
     from bnncc.calibration import Calibration
@@ -275,15 +276,17 @@ def compile_command(
     Exit code 0: the file is written. 1: it disagrees with the network; nothing is written. 2: something is wrong with
     the input; nothing is written.
     """
-    from bnncc import report
-    from bnncc.check.report import print_figures
-    from bnncc.compiler import compile_in_int8, compile_traced
-    from bnncc.frontend import trace_source
-    from bnncc.ir.evaluate import random_inputs
-    from bnncc.system.files import check_writable, keep_apart
-    from bnncc.targets import find_target
-    from bnncc.targets.tflite.reader import TfliteFile
-    from bnncc.verification import verify_in
+    with without_collections():
+        from bnncc import report
+        from bnncc.check.report import print_figures
+        from bnncc.compiler import compile_in_int8, compile_traced
+        from bnncc.frontend import trace_source
+        from bnncc.ir.evaluate import random_inputs
+        from bnncc.system.files import check_writable, keep_apart
+        from bnncc.targets import find_target
+        from bnncc.targets.tflite.reader import TfliteFile
+        from bnncc.verification import verify_in
+    keep_for_good()
 
     console = standard_output()
     options, calibration = chosen

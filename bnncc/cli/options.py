@@ -19,6 +19,7 @@ import click
 
 from bnncc.errors import InputError
 from bnncc.system.files import read_whole
+from bnncc.system.memory import without_collections
 
 if TYPE_CHECKING:
     from bnncc.data import DataSource, Preprocessing
@@ -292,7 +293,9 @@ def as_one(name: str, make: Callable[..., object], options: Sequence[Decorator])
         @functools.wraps(command)
         def called(**values: Any) -> Any:
             own = {key: values.pop(key) for key in inspect.signature(make).parameters if key in values}
-            return command(**values, **{name: make(**own)})
+            with without_collections():  # it imports PyTorch
+                made = make(**own)
+            return command(**values, **{name: made})
 
         decorated: Command = called
         for option in reversed(options):

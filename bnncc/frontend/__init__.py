@@ -30,6 +30,7 @@
 - `source.py`            the user's source line of a node
 - `sequences.py`, `mask_assignment.py`, `shapes.py`
                          plain operators with static shapes
+- `constant_reductions.py` what weights are reduced to, computed once
 - `recording.py`, `alignment.py`, `flips.py`, `sensitivity.py`, `constant_signs.py`, `trace_check.py`
                          does the graph compute what PyTorch computes?
 """

@@ -24,6 +24,7 @@ from bnncc.frontend.flatten_outputs import FlattenOutputs, one_thread
 from bnncc.frontend.known_numbers import KnownNumbers, Numbers
 from bnncc.frontend.source import location_in_stack_trace, location_in_traceback
 from bnncc.frontend.without_onnx_form import replace_operators
+from bnncc.system.memory import without_collections
 
 # The lowest opset in which the exporter of torch.export is written.
 OPSET = 18
@@ -150,7 +151,7 @@ def export(
     """
     wrapped = FlattenOutputs(copy_of(network), input_names).eval()
     try:
-        with silence(), one_thread(), KnownNumbers(numbers):
+        with silence(), one_thread(), without_collections(), KnownNumbers(numbers):
             return EXPORTERS[exporter](wrapped, inputs, input_names)
     except ExportError:
         raise

@@ -37,10 +37,17 @@ _QUOTED = 5
 _ANYWHERE = "a line outside of the network's own files"
 
 
-def check_repeatable(make: Callable[[], FlattenOutputs], inputs: Sequence[Sequence[Tensor]]) -> tuple[list[str], Flow]:
-    """Raise FrozenValueError where forward is random or remembers; return warnings, and what the first call did.
+def check_repeatable(
+    make: Callable[[], FlattenOutputs], inputs: Sequence[Sequence[Tensor]]
+) -> tuple[list[str], Flow, Flow | None]:
+    """Raise FrozenValueError where forward is random or remembers.
 
-    make: a fresh copy of the network.  inputs: two sets.
+    Args:
+        make: a fresh copy of the network.
+        inputs: two sets.
+
+    Returns:
+        Warnings; what the first call did; and the second, where every call on that input does the same.
     """
     first, second = ([tensor.clone() for tensor in one] for one in inputs[:2])
     with _seeded(0):
@@ -57,7 +64,7 @@ def check_repeatable(make: Callable[[], FlattenOutputs], inputs: Sequence[Sequen
             fresh = observe(make(), second)
         if not _same(again, fresh, ROUNDING):
             raise FrozenValueError(_state_message(make, first, flow))
-    return _warnings(flow), flow
+    return _warnings(flow), flow, None if draws or remembers else again
 
 
 def first_difference(one: Flow, other: Flow) -> SourceLocation | None:

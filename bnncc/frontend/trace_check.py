@@ -26,6 +26,7 @@ import onnx_ir as ir
 
 from bnncc.errors import TraceMismatchError
 from bnncc.frontend.alignment import Alignment, align
+from bnncc.frontend.constant_reductions import fold_reductions
 from bnncc.frontend.constant_signs import pin_constant_signs
 from bnncc.frontend.flips import differing, explained
 from bnncc.frontend.recording import JUMPING, Operation, Recording
@@ -61,10 +62,10 @@ def check_trace(
     record: Callable[[Sequence[Array]], Recording],
     first: Recording,
 ) -> list[str]:
-    """Check `model` against eager runs on each of `inputs`, and pin constant signs.
+    """Check `model` against eager runs on each of `inputs`; pin constant signs, and fold reductions of weights.
 
     Args:
-        model: the traced graph, with complete shapes; `pin_constant_signs` may change it.
+        model: the traced graph, with complete shapes; `pin_constant_signs` and `fold_reductions` may change it.
         inputs: arrays for the graph inputs, in order; at least one set.
         run_module: runs the network: arrays for its inputs in, its outputs in the order of the graph's out.
         record: runs the network and records it.
@@ -83,6 +84,7 @@ def check_trace(
         warnings.append(
             f"{sum(pinned.values())} signs of weights, in {len(pinned)} layers, depend on rounding; PyTorch's are kept"
         )
+    fold_reductions(model)
     names = [value.name or "" for value in model.graph.inputs]
     weights, whole = weights_of(model), skeleton(model)
     for index, arrays in enumerate(inputs):

@@ -33,7 +33,9 @@ def relative_error(value: Array, reference: Array) -> float:
 def differences(value: Array, reference: Array) -> Array:
     """|value - reference| in float64: 0 where both are one infinity or no numbers, NaN where one of them is none."""
     left, right = np.asarray(value, np.float64), np.asarray(reference, np.float64)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
     with np.errstate(invalid="ignore"):
-        apart: Array = np.where(same, 0.0, np.abs(left - right))
+        apart: Array = np.asarray(left - right)
+    np.abs(apart, out=apart)
+    if np.isnan(np.max(apart, initial=0.0)):  # of numbers, and of infinities that differ, it never is
+        apart[(left == right) | (np.isnan(left) & np.isnan(right))] = 0.0
     return apart

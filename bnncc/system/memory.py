@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
 import re
+from collections.abc import Iterator
 
 from bnncc.errors import InputError
 
@@ -34,6 +36,27 @@ def return_free_pages() -> None:
     except (AttributeError, OSError, TypeError):  # another C library, or another system
         return
     trim(0)
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """While active, nothing looks for what only refers to itself.
+
+    For a body that makes many objects which stay, as imports and an exporter's graphs do: the collector goes through
+    all of the process's objects over and over, with PyTorch loaded a fifth of a second each time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def keep_for_good() -> None:
+    """Never look at what there is now again: modules, functions and types stay as long as the process."""
+    gc.freeze()
 
 
 # Sets another limit than the machine's memory: a number of bytes, with K, M, G or T behind it.

@@ -44,6 +44,7 @@ In reading order:
 - `integer_file.py`     a file whose float layers run in int8
 - `integer_operators.py` int8 operators by their specification
 - `integer_side.py`     what a file computes in int8
+- `variants.py`         the file's parts that are run
 - `file_side.py`        what the file computes, in one runtime
 - `passes.py`           `--verify-passes`: each pass by itself
 """
@@ -69,6 +70,7 @@ from bnncc.verification.result import (
     Verification,
 )
 from bnncc.verification.tolerance import CANCELLATION, output_error
+from bnncc.verification.variants import Variants
 
 __all__ = [
     "CANCELLATION",
@@ -130,7 +132,8 @@ def _verify_against(
     progress: Progress | None,
 ) -> tuple[list[Verification], list[Sequence[Array]]]:
     """(what was found in each runtime, the inputs on which PyTorch's `outputs` are not the traced graph's)."""
-    checks = [FileCheck(reference, runtime) for runtime in runtimes]
+    variants = Variants(reference)
+    checks = [FileCheck(variants, runtime) for runtime in runtimes]
     running = [check for check in checks if not check.is_refused()]
     release_unused(reference.compiled.float_weight_bytes)
     doubtful = []

@@ -16,7 +16,7 @@ from bnncc.targets.tflite.bitpack import unpack
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.integer_side import IntegerSide, as_floats
-from bnncc.verification.reference_side import BinaryLayer, Expected, Point, Reference, first_input
+from bnncc.verification.reference_side import BinaryLayer, Expected, Point, first_input
 from bnncc.verification.result import (
     CHANCE_OF_TIE,
     CHANCE_OF_ZERO,
@@ -27,6 +27,7 @@ from bnncc.verification.result import (
     Verification,
 )
 from bnncc.verification.tolerance import FLUSHED, channel_magnitude, channel_scale, largest_error, output_error
+from bnncc.verification.variants import Variants, activation
 
 # So many channels with wrong sums are named.
 LISTED_CHANNELS = 4
@@ -53,8 +54,9 @@ class Variant:
 class FileCheck:
     """One runtime's run of the file and of parts of it; `result` has what was found so far."""
 
-    def __init__(self, reference: Reference, runtime: Runtime) -> None:
-        self.reference = reference
+    def __init__(self, variants: Variants, runtime: Runtime) -> None:
+        self.variants = variants
+        self.reference = reference = variants.reference
         self.runtime = runtime
         self.result = Verification(
             layers=[LayerCheck(layer.module) for layer in reference.layers],
@@ -101,50 +103,31 @@ class FileCheck:
 
     def _load_variants(self) -> list[Tensor]:
         """Load the file and what is cut out of it.  Returns the outputs of `layer_by_layer`."""
-        reference, load = self.reference, partial(Variant, runtime=self.runtime)
-        file, full = reference.file, reference.full
-        tensors = [point.tensor for point in reference.points]
-        floats = [first_input(point.operator) for point in reference.points if point.quantized]
-        others = [point.tensor for point in reference.points if not point.quantized]
-        inputs, outputs = list(file.inputs), list(file.outputs)
-        exposed = [*floats, *outputs]
-        rounded = reference.comparison.rounded
-        self.rounded_inputs = list(dict.fromkeys(_activation(entry.twin) for entry in rounded))
-        in_full = [*self._in_full(exposed), *reference.floats.values(), *self.rounded_inputs]
-        steps = [step.tensor for step in reference.steps]
-        fed, computed = [*inputs, *tensors, *steps], [*others, *steps]
-        computed_in_full = self._in_full(computed)
-        self.layer_by_layer = load(full.variant(self._in_full(fed), in_full, split=computed_in_full))
+        reference, variants, load = self.reference, self.variants, partial(Variant, runtime=self.runtime)
+        self.layer_by_layer = load(variants.layer_by_layer)
         self.integers = IntegerSide(reference, self.runtime)
         self.result.integers = self.integers.checks
         if reference.rounds:
-            self.layer_by_layer_rounded = load(file.variant(fed, [*exposed, *self.integers.tensors], split=others))
-        if rounded:
+            exposed = [*variants.exposed, *self.integers.tensors]
+            self.layer_by_layer_rounded = load(reference.file.variant(variants.fed, exposed, split=variants.others))
+        if reference.comparison.rounded:
             # The same operators twice, on the same inputs: as they are, and as float operators with the same weights.
-            own = list(dict.fromkeys(_activation(entry.operator) for entry in rounded))
-            self.rounded_operators = load(file.variant(own, (), split=[entry.operator.outputs[0] for entry in rounded]))
-            twins = {entry.twin: entry.weight for entry in rounded}
-            self.float_operators = load(full.weights_variant(self.rounded_inputs, twins))
-        self.free_running = load(file.variant(inputs, [*outputs, *floats, *others, *steps]))
+            self.rounded_operators = load(variants.rounded_operators)
+            self.float_operators = load(variants.float_operators)
+        self.free_running = load(variants.free_running)
         if reference.layers:
-            operators = [layer.operator for layer in reference.layers]
-            self.sums = load(file.sums_variant(reference.layer_inputs, operators))
-            # A layer's packed output may be another's input, which is fed: the layer's own result is wanted as well.
-            results = [operator.outputs[0] for operator in operators]
-            self.whole_layers = load(file.variant(reference.layer_inputs, (), split=results))
-        return [*in_full, *computed_in_full]
-
-    def _in_full(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The float32 file's tensors for the file's own."""
-        return [self.reference.comparison.tensors[tensor.index] for tensor in tensors]
+            self.sums = load(variants.sums)
+        return [*variants.in_full, *variants.computed_in_full]
 
     def check(self, expected: Expected) -> None:
         """Run the variants on one input."""
         self.result.inputs += 1
         if self.reference.layers:
             self._check_sums(expected)
-            self._check_whole_layers(expected)
-        self._check_layer_by_layer(expected)
+        results = self.layer_by_layer.run(expected.fed)
+        if self.reference.layers:
+            self._check_whole_layers(expected, results)
+        self._check_layer_by_layer(expected, results)
         self._check_free_running(expected)
 
     def check_zeros(self) -> None:
@@ -181,10 +164,22 @@ class FileCheck:
                 check.where = check.where or _place(found != sums)
                 self._problem(f"layer '{check.module}': its integer sums differ from the reference's ({check.where})")
 
-    def _check_whole_layers(self, expected: Expected) -> None:
-        results = zip(self.whole_layers.run(expected.packed), expected.results, strict=True)
-        for layer, check, (found, wanted) in zip(self.reference.layers, self.result.layers, results, strict=True):
-            self._check_whole_layer(layer, check, found, wanted)
+    def _check_whole_layers(self, expected: Expected, layer_by_layer: Sequence[Array]) -> None:
+        places = [place for place in self.variants.inferred if place is not None]
+        # Layer by layer they have run on the bits of the points, which have a derivation of their own.
+        if len(places) == len(self.reference.layers) and self._feeds_layers(expected):
+            results = [layer_by_layer[place] for place in places]
+        else:
+            results = Variant(self.variants.whole_layers, self.runtime).run(expected.packed)
+        found = zip(self.reference.layers, self.result.layers, results, expected.results, strict=True)
+        for layer, check, array, wanted in found:
+            self._check_whole_layer(layer, check, array, wanted)
+
+    def _feeds_layers(self, expected: Expected) -> bool:
+        """True where the bits that the file gets layer by layer are those that the layers read."""
+        bits = {point.tensor: array for point, array in zip(self.reference.points, expected.bits, strict=True)}
+        pairs = zip(self.reference.layer_inputs, expected.packed, strict=True)
+        return all(tensor in bits and np.array_equal(bits[tensor], array) for tensor, array in pairs)
 
     def _check_whole_layer(self, layer: BinaryLayer, check: LayerCheck, found: Array, wanted: Array) -> None:
         if found.dtype == np.int32:
@@ -201,12 +196,12 @@ class FileCheck:
 
     # Layer by layer
 
-    def _check_layer_by_layer(self, expected: Expected) -> None:
-        results = self.layer_by_layer.run(expected.fed)
+    def _check_layer_by_layer(self, expected: Expected, results: Sequence[Array]) -> None:
+        """results: what the file yields, fed the reference's signs and steps."""
         floats = sum(point.quantized for point in self.reference.points)
         end = floats + len(self.reference.file.outputs)
         last = end + len(self.reference.floats)
-        packed = last + len(self.rounded_inputs)
+        packed = last + len(self.variants.rounded_inputs)
         steps = len(results) - len(self.reference.steps)
         found = self._by_point(results[:floats], results[packed:steps])
         points = zip(self.reference.points, self.result.signs, found, *expected.at_points, strict=True)
@@ -288,11 +283,11 @@ class FileCheck:
 
     def _check_rounded_operators(self, inputs: Sequence[Array]) -> None:
         """Each operator with rounded weights against a float operator with the same weights, on the same input."""
-        given = dict(zip(self.rounded_inputs, inputs, strict=True))
+        given = dict(zip(self.variants.rounded_inputs, inputs, strict=True))
         results = zip(self.rounded_operators.run(inputs), self.float_operators.run(inputs), strict=True)
         entries = self.reference.comparison.rounded
         for entry, check, (array, wanted) in zip(entries, self.result.rounded, results, strict=True):
-            allowed = channel_scale(wanted) + entry.input_error(given[_activation(entry.twin)])
+            allowed = channel_scale(wanted) + entry.input_error(given[activation(entry.twin)])
             error = largest_error(array, wanted, allowed)
             check.error = max(check.error, error)
             if not error <= 1:
@@ -386,7 +381,7 @@ class FileCheck:
     def _by_point(self, floats: Sequence[Array], packed: Sequence[Array]) -> list[Array]:
         """What the file has at each point, channels last: the float that a sign reads, or ±1 from bits."""
         tensors = [first_input(point.operator) for point in self.reference.points if point.quantized]
-        full = self._in_full(tensors)
+        full = self.variants.of_full(tensors)
         from_floats, from_bits = map(as_floats, tensors, full, floats), iter(packed)
         return [
             next(from_floats) if point.quantized else unpack(next(from_bits), point.channels)
@@ -410,10 +405,3 @@ def _place(wrong: Array) -> str:
         for name, index in zip(("rows", "columns"), positions[1:], strict=True):
             places.append(f"{name} {index[0]} to {index[-1]}")
     return "; ".join(places)
-
-
-def _activation(operator: Operator) -> Tensor:
-    """What an operator with weights reads: TRANSPOSE_CONV's comes behind its output's shape and its weights."""
-    tensor = operator.inputs[2 if operator.name == "TRANSPOSE_CONV" else 0]
-    assert tensor is not None
-    return tensor

@@ -42,7 +42,7 @@ from bnncc.ir.graph import (
     shape_of,
 )
 from bnncc.ir.value_facts import data_inputs
-from bnncc.targets.tflite.bitpack import bitpack
+from bnncc.targets.tflite.bitpack import bitpack, signs_of
 from bnncc.targets.tflite.layout import Layout
 from bnncc.verification.error_bounds import ELEMENTWISE
 from bnncc.verification.steps import COMPARISONS
@@ -492,7 +492,7 @@ class LayerReference:
         top, left, bottom, right = crop
         signs = signs[:, :, top : signs.shape[2] - bottom, left : signs.shape[3] - right]
         signs = signs.reshape(shape)
-        return np.where(signs < 0, np.float32(-1), np.float32(1)), crop
+        return signs_of(signs < 0), crop
 
     def _as_filters(self, weight: Array, copies: int) -> Array:
         """Traced weights, outputs first, as the node has them: 4-D; its inputs are those of so many copies."""
@@ -512,11 +512,11 @@ class LayerReference:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
         copies = [weight] if self.thresholds is None else list(np.moveaxis(weight, -1, 0))
         copies = [self._as_filters(np.moveaxis(one, self.output_axis, 0), len(copies)) for one in copies]
-        filters: Array = np.concatenate([np.where(one < 0, np.float32(-1), np.float32(1)) for one in copies], axis=1)
+        filters: Array = np.concatenate([signs_of(one < 0) for one in copies], axis=1)
         weight = copies[0]
         if STEP_WEIGHTS_KEY in self.node.metadata_props:
             # ±(2w - 1) on the input and ±1 on its copy; a channel of zeros has a scale of 0 and any sign.
-            sense = np.where(np.any(weight < 0, axis=(1, 2, 3), keepdims=True), np.float32(-1), np.float32(1))
+            sense = signs_of(np.any(weight < 0, axis=(1, 2, 3), keepdims=True))
             ones = np.broadcast_to(sense, weight.shape)
             nothing = np.all(weight == 0, axis=(1, 2, 3), keepdims=True)
             filters = np.concatenate([np.where((weight != 0) | nothing, ones, -ones), ones], axis=1)

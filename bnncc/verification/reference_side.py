@@ -16,7 +16,7 @@ from bnncc.ir.evaluate import Array, ancestors, constant_values, input_dependent
 from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, cancels, granularity
 from bnncc.model import CompiledModel
-from bnncc.targets.tflite.bitpack import bitpack
+from bnncc.targets.tflite.bitpack import bitpack, signs_of
 from bnncc.targets.tflite.emit import emit, stored_layouts
 from bnncc.targets.tflite.layout import CHANNELS_LAST, Layout
 from bnncc.targets.tflite.lowerings.lce import PACKED_SUFFIX
@@ -597,7 +597,7 @@ def _is_sign(node: ir.Node) -> bool:
 
 def _without_zeros(signs: Array) -> Array:
     """float32, with a 0 of PyTorch's sign as +1."""
-    return np.where(signs < 0, np.float32(-1), np.float32(1))
+    return signs_of(signs < 0)
 
 
 def _channels_last(array: Array) -> Array:

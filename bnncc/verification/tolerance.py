@@ -15,17 +15,22 @@ FLUSHED = 1e-36
 
 def channel_scale(reference: Array) -> Array:
     """What rounding may amount to, for each channel of a stored (channels last) array."""
-    magnitude = np.abs(reference.astype(np.float64))
-    axes = tuple(range(magnitude.ndim - 1))
-    scale: Array = ROUNDING * magnitude.max(axis=axes, keepdims=True) + CANCELLATION * magnitude.max(initial=0.0)
+    largest = _largest_in_channels(reference)
+    scale: Array = ROUNDING * largest + CANCELLATION * largest.max(initial=0.0)
     return np.where(scale == 0, np.finfo(np.float64).tiny, scale)
 
 
 def channel_magnitude(reference: Array) -> Array:
     """The largest magnitude in each channel of a stored (channels last) array; never 0."""
-    magnitude = np.abs(reference.astype(np.float64))
-    largest: Array = magnitude.max(axis=tuple(range(magnitude.ndim - 1)), keepdims=True, initial=0.0)
+    largest = _largest_in_channels(reference)
     return np.where(largest == 0, np.finfo(np.float64).tiny, largest)
+
+
+def _largest_in_channels(array: Array) -> Array:
+    """The largest magnitude along all axes but the last, which stay with length 1; float64."""
+    exact = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    largest: Array = np.abs(exact).max(axis=tuple(range(array.ndim - 1)), keepdims=True, initial=0.0)
+    return largest.astype(np.float64)
 
 
 def largest_error(array: Array, reference: Array, allowed: Array | float) -> float:
@@ -33,9 +38,14 @@ def largest_error(array: Array, reference: Array, allowed: Array | float) -> flo
 
     An error no larger than `FLUSHED` is none.  What is infinite or no number in both is equal.
     """
-    beyond = np.maximum(differences(array, reference) - FLUSHED, 0.0)
+    beyond = differences(array, reference)
+    beyond -= FLUSHED
+    np.maximum(beyond, 0.0, out=beyond)
     with np.errstate(invalid="ignore", divide="ignore"):
-        error = float(np.max(np.where(beyond == 0, 0.0, beyond / allowed), initial=0.0))
+        relative = beyond / allowed
+        error = float(np.max(relative, initial=0.0))
+        if np.isnan(error):  # 0 / 0 as well
+            error = float(np.max(np.where(beyond == 0, 0.0, relative), initial=0.0))
     return float("inf") if np.isnan(error) else error
 
 

@@ -30,6 +30,7 @@ from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import verify, verify_in
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference
+from bnncc.verification.variants import Variants
 from tests.networks import randomize
 from tests.networks.binarize import ScaledBinaryConv2d
 from tests.networks.full_size import compiled as compiled_full_size
@@ -181,13 +182,13 @@ def other_scale(tree: Any, tensor: Any) -> None:
 def test_a_wrong_weight_bias_or_scale_is_found_in_its_layer(
     integers: CompiledModel, operator: str, module: str, index: int, change: Change
 ) -> None:
-    problems = FileCheck(Reference(changed(integers, operator, index, change)), Runtime.LITERT)
+    problems = FileCheck(Variants(Reference(changed(integers, operator, index, change))), Runtime.LITERT)
     problems.is_refused()
     assert any(problem.startswith(f"layer '{module}'") for problem in problems.result.problems)
 
 
 def test_two_scales_of_a_byte_are_found(integers: CompiledModel) -> None:
-    check = FileCheck(Reference(changed(integers, "ADD", 0, other_scale)), Runtime.LITERT)
+    check = FileCheck(Variants(Reference(changed(integers, "ADD", 0, other_scale))), Runtime.LITERT)
     check.is_refused()
     assert check.result.problems
 
@@ -195,7 +196,7 @@ def test_two_scales_of_a_byte_are_found(integers: CompiledModel) -> None:
 def test_a_kernel_that_computes_something_else_is_found(integers: CompiledModel) -> None:
     """The stem's integers come out two too high, as of a faulty kernel."""
     reference = Reference(integers)
-    check = FileCheck(reference, Runtime.LCE)
+    check = FileCheck(Variants(reference), Runtime.LCE)
     assert not check.is_refused()
     variant = check.layer_by_layer_rounded
     stem = next(one for one in reference.file.operators if one.name == "CONV_2D")

@@ -34,6 +34,7 @@ from bnncc.targets.tflite.writer import pack, unpack
 from bnncc.verification import verify
 from bnncc.verification.file_side import FileCheck
 from bnncc.verification.reference_side import Reference
+from bnncc.verification.variants import Variants
 from tests.networks import randomize
 from tests.networks.binarize import ScaledBinaryConv2d
 from tests.networks.full_size import compiled as compiled_full_size
@@ -373,7 +374,7 @@ def test_one_flipped_bit_of_a_bias_of_a_float_layer_is_found(rounded: CompiledMo
 def test_a_kernel_that_computes_something_else_is_found(rounded: CompiledModel) -> None:
     """The operator is that of a wrong file, the comparison that of the right one: as a faulty kernel would be."""
     reference = Reference(rounded)
-    check = FileCheck(reference, Runtime.LCE)
+    check = FileCheck(Variants(reference), Runtime.LCE)
     assert not check.is_refused()
     wrong = TfliteFile(changed(rounded, weights_of(rounded, "stem"), _negated_bytes).content)
     index = [entry.module for entry in check.result.rounded].index("stem")
