@@ -367,15 +367,30 @@ def _why_transposed_stays(node: ir.Node) -> Reason | None:
 
 
 def _holds_signs(value: ir.Value) -> bool:
-    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one."""
+    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one.
+
+    A scale may be computed, as the mean magnitude of what the signs are of; it is smaller than they are.
+    """
     node = value.producer()
     if node is None or is_binary(value):
         return node is not None
     step = affine_of(node)
     if step is not None:
         return _holds_signs(step[0])
+    scaled = _scaled(node)
+    if scaled is not None:
+        return _holds_signs(scaled)
     moves = node.domain == "" and node.op_type in MOVES | {"Pad"}
     return moves and all(_holds_signs(source) for source in data_inputs(node))
+
+
+def _scaled(node: ir.Node) -> ir.Value | None:
+    """Of a product with something smaller, as a number for each row or map that is computed, what is multiplied."""
+    if node.domain != "" or node.op_type not in ("Mul", "Div"):
+        return None
+    size = shape_of(node.outputs[0])
+    whole = [source for source in data_inputs(node) if size is not None and shape_of(source) == size]
+    return whole[0] if len(whole) == 1 else None
 
 
 def _zeros_reason(value: ir.Value) -> Reason:
@@ -391,7 +406,9 @@ def _zeros_reason(value: ir.Value) -> Reason:
 
 
 def _is_step(value: ir.Value) -> bool:
-    """True for signs, moved and joined with bits at most, of which some were left alone because zeros reach them."""
+    """True for signs, moved, scaled and joined with bits at most, of which some were left alone because zeros reach
+    them.
+    """
     return _step_behind(value) is not None
 
 
@@ -402,6 +419,9 @@ def _step_behind(value: ir.Value) -> ir.Node | None:
         return None
     if node.op_type == "Sign":
         return node
+    scaled = _scaled(node)
+    if scaled is not None:
+        return _step_behind(scaled)
     if node.op_type not in MOVES | {"Pad"}:
         return None
     found = None
