@@ -107,10 +107,10 @@ def _left_in_float(layers: Sequence[BinaryLayer]) -> Iterator[str]:
         if layer.reason is not None:
             key = layer.in_float, layer.operator, layer.source, layer.reason
             found.setdefault(key, Counter())[layer.module] += 1
-    for (title, operator, source, reason), modules in found.items():
+    for (word, operator, source, reason), modules in found.items():
         names = ", ".join(f"'{name}'{f' ({count} times)' if count > 1 else ''}" for name, count in modules.items())
         place = f" ({source})" if source else ""
-        yield f"{title}: {operator} {names}{place}: {reason}"
+        yield f"{word}: {operator} {names}{place}: {reason}"
 
 
 def compilation(compiled: CompiledModel, verifications: Sequence[Verification] = ()) -> dict[str, Any]:

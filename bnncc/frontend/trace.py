@@ -15,6 +15,7 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, TraceMismatchError
+from bnncc.frontend.boolean_choices import express_boolean_choices
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
@@ -273,6 +274,7 @@ def _note_ranges(model: ir.Model, inputs: Sequence[InputSpec]) -> None:
 def _complete(model: ir.Model) -> None:
     """Shapes and types, and what can be written plainly once they are known."""
     expand_sequences(model)
+    express_boolean_choices(model)
     complete_shapes(model)
 
 
