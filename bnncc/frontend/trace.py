@@ -42,6 +42,7 @@ from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes, correct_shapes
 from bnncc.frontend.shared_weights import share_weights
 from bnncc.frontend.trace_check import check_trace
+from bnncc.frontend.written_products import express_products
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
 from bnncc.ir.input_spec import InputSpec, shape_text
@@ -276,6 +277,7 @@ def _complete(model: ir.Model) -> None:
     expand_sequences(model)
     express_boolean_choices(model)
     complete_shapes(model)
+    express_products(model)
 
 
 def _trace_file(source: NetworkSource, started: float) -> TracedModel:

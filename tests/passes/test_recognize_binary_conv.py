@@ -138,6 +138,20 @@ def free_floats(*, binary_macs: float = 0, float_macs: float = 0, moved_bytes: f
     return binary_macs
 
 
+def test_a_product_of_joined_and_scaled_signs_is_not_called_a_float() -> None:
+    body = "s = bnncc.Sign (x)\nt = bnncc.Sign (z)\nm = Mul (s, a)\nc = Concat <axis = 1> (m, t)\nd = Concat <axis = 1> (t, m)"
+    model = build(
+        f"{body}\np = Mul (c, d)\ny = Conv (p, w)", f"{X}, {X[:-1]}z", a=0.5, w=scaled(np.ones(5), 5, 8, 3, 3)
+    )
+    assert reason_for(model) == "scaled-signs: its input is made of signs and scales that are not known to be one scale"
+
+
+def test_levels_of_0_and_1_beside_signs_are_called_so() -> None:
+    body = "s = bnncc.Sign (x)\nt = bnncc.Sign (z)\nm = Mul (s, a)\nu = Add (m, b)\nc = Concat <axis = 1> (u, t)\ny = Conv (c, w)"
+    model = build(body, f"{X}, {X[:-1]}z", a=-0.5, b=0.5, w=scaled(np.ones(5), 5, 8, 3, 3))
+    assert reason_for(model).split(":")[0] == "mixed-levels"
+
+
 def test_scales_that_differ_between_what_is_summed_are_reported() -> None:
     body = "s = bnncc.Sign (x)\nm = Mul (s, a)\ny = Conv (m, w)"
     scales = np.array([0.5, 1, 2, 4], np.float32).reshape(-1, 1, 1)
