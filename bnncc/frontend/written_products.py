@@ -6,8 +6,8 @@
     Before:  x [B, 1, K], w [N, K] = ±α_n ─ Mul ─ ReduceSum(-1) ─ y [B, N]
     After:   x ─ Reshape [B, K] ─ MatMul(wᵀ) ─ y
 
-Several axes may be summed up, as channels and taps, and several be outputs; `Not` in front of the sum counts the others.
-What is compared must be ±1 whatever the input: a choice between them, moved and padded; a torch.sign may be 0.
+Several axes may be summed up, as channels and taps, and several be outputs; a `Not` in front of the sum counts the
+others.  What is compared must be ±1 whatever the input: a choice between them, moved and padded; a torch.sign may be 0.
 """
 
 from __future__ import annotations
@@ -80,9 +80,7 @@ def _terms(value: ir.Value | None) -> tuple[ir.Node | None, int]:
 
 
 def _size(x: ir.Value, w: ir.Value, axes: list[int]) -> tuple[int, int] | None:
-    """(outputs, summands) of the product of x [rows…, 1…, K…] and w [1…, N…, K…] that are multiplied element by element;
-    None where they are no such.
-    """
+    """(outputs, summands) of the product of x [rows…, 1…, K…] and w [1…, N…, K…]; None where they are no such."""
     left, right = shape_of(x), shape_of(w)
     if left is None or right is None or not axes or not left or not right:
         return None
