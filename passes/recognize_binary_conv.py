@@ -224,7 +224,9 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
         group = node.attributes.get_int("group", 1)
         if not (np.all(operand.affine.scale > 0) or np.all(operand.affine.scale < 0)):
             if np.unique(np.abs(operand.affine.scale)).size > 1 and np.any(operand.affine.shift):
-                return Reason("mixed-levels", "its input is ±1 in some channels and two other values in others, as 0 and 1")
+                return Reason(
+                    "mixed-levels", "its input is ±1 in some channels and two other values in others, as 0 and 1"
+                )
             return Reason("mixed-sign-scales", "its input is ±1 times a scale whose sign differs between channels")
         scaled = scale_inputs(node, operand, filters, int(group))
         if scaled is None:

@@ -12,6 +12,8 @@ others.  What is compared must be ±1 whatever the input: a choice between them,
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,19 @@ from bnncc.ir.value_facts import MOVES, data_inputs
 
 # How far back a value is looked at that may be ±1.
 DEPTH = 20
+
+_SIGNED = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16} | {
+    ir.DataType.INT8,
+    ir.DataType.INT16,
+    ir.DataType.INT32,
+    ir.DataType.INT64,
+}
+
+_OPERATORS: dict[str, Callable[[float, float], float]] = {
+    "Add": operator.add,
+    "Sub": operator.sub,
+    "Mul": operator.mul,
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ def _size(x: ir.Value, w: ir.Value, axes: list[int]) -> tuple[int, int] | None:
 
 def _is_signs(value: ir.Value | None, depth: int = DEPTH) -> bool:
     """True for what is ±1 whatever the input is."""
-    if value is None or not depth:
+    if value is None or not depth or value.dtype not in _SIGNED:
         return False
     array = _known(value)
     if array is not None:
@@ -143,20 +158,22 @@ def _of_boolean(value: ir.Value) -> tuple[float, float] | None:
     if node.op_type == "Cast":
         source = node.inputs[0]
         return (0, 1) if source is not None and source.dtype is ir.DataType.BOOL else None
-    if node.op_type not in ("Add", "Sub", "Mul") or None in node.inputs:
+    if node.op_type not in _OPERATORS:
         return None
-    numbers = [_known(operand) for operand in node.inputs]
-    if [number is None or number.size != 1 for number in numbers].count(True) != 1:
-        return None
-    of_both = []
-    for number, operand in zip(numbers, node.inputs, strict=True):
-        known = None if operand is None or number is not None else _of_boolean(operand)
-        of_both.append((float(number.item()),) * 2 if number is not None else known)
-    if None in of_both:
-        return None
-    operator = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}[node.op_type]
-    false, true = operator(*(np.array(pair) for pair in of_both))
-    return float(false), float(true)
+    left, right = node.inputs
+    compute = _OPERATORS[node.op_type]
+    if (number := _number(left)) is not None and right is not None:
+        pair = _of_boolean(right)
+        return None if pair is None else (compute(number, pair[0]), compute(number, pair[1]))
+    if (number := _number(right)) is not None and left is not None:
+        pair = _of_boolean(left)
+        return None if pair is None else (compute(pair[0], number), compute(pair[1], number))
+    return None
+
+
+def _number(value: ir.Value | None) -> float | None:
+    array = _known(value)
+    return float(array.item()) if array is not None and array.size == 1 else None
 
 
 def _write(graph: ir.Graph, node: ir.Node, product: _Product) -> None:
