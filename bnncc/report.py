@@ -31,6 +31,7 @@ from bnncc.targets.tflite.runtimes import NONE, beyond, needs, oldest
 from bnncc.targets.tflite.writer import Tensor
 
 if TYPE_CHECKING:  # `bnncc inspect` does not wait for PyTorch
+    from bnncc.ir.layers import BinaryLayer
     from bnncc.model import CompiledModel
     from bnncc.verification import Verification
 
@@ -88,10 +89,21 @@ def print_compilation(
         console.print(f"frozen for all inputs: {line}", markup=False)
     for need in _needs(file):
         console.print(shown(need), markup=False)
-    for layer in compiled.layers:
+    for line in _left_in_float(compiled.layers):
+        console.print(line, markup=False)
+
+
+def _left_in_float(layers: Sequence[BinaryLayer]) -> Iterator[str]:
+    """Why layers stay in float, a line for all of one line of the source and one reason: blocks and steps repeat it."""
+    found: dict[tuple[str, str, str, str], Counter[str]] = {}
+    for layer in layers:
         if layer.reason is not None:
-            place = f" ({layer.source})" if layer.source else ""
-            console.print(f"{layer.in_float}: {layer.operator} '{layer.module}'{place}: {layer.reason}", markup=False)
+            key = layer.in_float, layer.operator, layer.source, layer.reason
+            found.setdefault(key, Counter())[layer.module] += 1
+    for (word, operator, source, reason), modules in found.items():
+        names = ", ".join(f"'{name}'{f' ({count} times)' if count > 1 else ''}" for name, count in modules.items())
+        place = f" ({source})" if source else ""
+        yield f"{word}: {operator} {names}{place}: {reason}"
 
 
 def compilation(compiled: CompiledModel, verifications: Sequence[Verification] = ()) -> dict[str, Any]:
@@ -406,6 +418,8 @@ def _totals(rows: Sequence[OperatorSummary]) -> str:
 
 def also_verified(found: Verification) -> str:
     """One line for the verification in a second runtime."""
+    if not found.inputs:
+        return f"FAILED in {found.runtime.title}, where it did not run"
     sums, wrong = sum(layer.sums for layer in found.layers), sum(layer.wrong for layer in found.layers)
     return (
         f"{'passed' if found.passed else 'FAILED'} in {found.runtime.title}: {sums - wrong:,} of {sums:,} sums equal, "
@@ -414,7 +428,12 @@ def also_verified(found: Verification) -> str:
 
 
 def verification_rows(found: Verification, reference: str) -> list[tuple[str, str]]:
-    """(name, text) of the totals over all layers; `reference` is what the file was compared with."""
+    """(name, text) of the totals over all layers; `reference` is what the file was compared with.
+
+    Of a file that was refused before it ran there are none.
+    """
+    if not found.inputs:
+        return [("verified on", f"no inputs: the file did not run in {found.runtime.title}")]
     sums = sum(layer.sums for layer in found.layers)
     wrong = sum(layer.wrong for layer in found.layers)
     signs = sum(sign.signs for sign in found.signs)

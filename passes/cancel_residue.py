@@ -10,7 +10,8 @@ all the same; a term whose coefficient becomes 0 is dropped.  The term computed 
 another term of the sum, that one is still whole when they meet.  This is done before constants are folded: in
 float32, (α·s - w) + w is off by 1e-7 of 1, which is much of a small α.
 
-Constants of one element are not cancelled: (x + c) - c with a large c is a way to round, not a residue.
+Constants of one element are not cancelled: (x + c) - c with a large c is a way to round, not a residue.  A surrogate's
+slope times what cancels, s + (p - p) · g, is dropped as well: PyTorch has it for the gradient's sake.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _cancelled_terms(node: ir.Node, order: dict[ir.Node, int]) -> dict[ir.Value,
         for sign, value in zip(SIGNS[opened.op_type], opened.inputs, strict=True):
             assert value is not None
             terms[value] = terms.get(value, 0) + coefficient * sign
-            if terms[value] == 0 and _may_cancel(value):
+            if (terms[value] == 0 and _may_cancel(value)) or _is_scaled_nothing(value):
                 del terms[value]
                 cancelled = True
         if cancelled:
@@ -71,6 +72,19 @@ def _cancelled_terms(node: ir.Node, order: dict[ir.Node, int]) -> dict[ir.Value,
         latest = max(sums, key=lambda value: order.get(_producer(value), -1))
         coefficient, opened = terms.pop(latest), _producer(latest)
     return None
+
+
+def _is_scaled_nothing(value: ir.Value) -> bool:
+    """True for a product with the difference of a value and itself."""
+    node = value.producer()
+    if node is None or node.domain != "" or node.op_type not in ("Mul", "Div"):
+        return False
+    factors = node.inputs if node.op_type == "Mul" else node.inputs[:1]
+    differences = [factor.producer() for factor in factors if factor is not None]
+    return any(
+        one is not None and one.domain == "" and one.op_type == "Sub" and one.inputs[0] is one.inputs[1]
+        for one in differences
+    )
 
 
 def _producer(value: ir.Value) -> ir.Node:

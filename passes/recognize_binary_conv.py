@@ -209,6 +209,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             if split_weights(filters) is None:
                 return Reason("step-input", "its input is binary but its weights are not")
             return _zeros_reason(x)
+        if binary_weights and _are_scaled_signs(x):
+            return Reason("scaled-signs", "its input is made of signs and scales that are not known to be one scale")
         return Reason("float-input", "its weights are binary but its input is not") if binary_weights else None
 
     def _check(
@@ -221,6 +223,10 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             return Reason("dynamic-shape", "its input has no static shape")
         group = node.attributes.get_int("group", 1)
         if not (np.all(operand.affine.scale > 0) or np.all(operand.affine.scale < 0)):
+            if np.unique(np.abs(operand.affine.scale)).size > 1 and np.any(operand.affine.shift):
+                return Reason(
+                    "mixed-levels", "its input is ±1 in some channels and two other values in others, as 0 and 1"
+                )
             return Reason("mixed-sign-scales", "its input is ±1 times a scale whose sign differs between channels")
         scaled = scale_inputs(node, operand, filters, int(group))
         if scaled is None:
@@ -367,15 +373,45 @@ def _why_transposed_stays(node: ir.Node) -> Reason | None:
 
 
 def _holds_signs(value: ir.Value) -> bool:
-    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one."""
+    """True for signs that are moved, padded with anything, scaled or shifted: as windows hold them, for one.
+
+    A scale may be computed, as the mean magnitude of what the signs are of; it is smaller than they are.
+    """
     node = value.producer()
     if node is None or is_binary(value):
         return node is not None
     step = affine_of(node)
     if step is not None:
         return _holds_signs(step[0])
+    scaled = _scaled(node)
+    if scaled is not None:
+        return _holds_signs(scaled)
     moves = node.domain == "" and node.op_type in MOVES | {"Pad"}
     return moves and all(_holds_signs(source) for source in data_inputs(node))
+
+
+def _are_scaled_signs(value: ir.Value) -> bool:
+    """True for signs that are moved, joined and multiplied, with scales and with each other."""
+    node = value.producer()
+    if node is None or is_binary(value):
+        return node is not None
+    if node.domain != "":
+        return False
+    if node.op_type in MOVES:
+        return all(_are_scaled_signs(source) for source in data_inputs(node))
+    factors = [factor for factor in data_inputs(node) if constant_of(factor) is None]
+    if node.op_type == "Mul" and len(factors) == 2 and len({shape_of(factor) for factor in factors}) == 1:
+        return all(map(_are_scaled_signs, factors))
+    return node.op_type in ("Mul", "Div", "Neg") and len(factors) == 1 and _are_scaled_signs(factors[0])
+
+
+def _scaled(node: ir.Node) -> ir.Value | None:
+    """Of a product with something smaller, as a number for each row or map that is computed, what is multiplied."""
+    if node.domain != "" or node.op_type not in ("Mul", "Div"):
+        return None
+    size = shape_of(node.outputs[0])
+    whole = [source for source in data_inputs(node) if size is not None and shape_of(source) == size]
+    return whole[0] if len(whole) == 1 else None
 
 
 def _zeros_reason(value: ir.Value) -> Reason:
@@ -391,7 +427,9 @@ def _zeros_reason(value: ir.Value) -> Reason:
 
 
 def _is_step(value: ir.Value) -> bool:
-    """True for signs, moved and joined with bits at most, of which some were left alone because zeros reach them."""
+    """True for signs, moved, scaled and joined with bits at most, of which some were left alone because zeros reach
+    them.
+    """
     return _step_behind(value) is not None
 
 
@@ -402,6 +440,9 @@ def _step_behind(value: ir.Value) -> ir.Node | None:
         return None
     if node.op_type == "Sign":
         return node
+    scaled = _scaled(node)
+    if scaled is not None:
+        return _step_behind(scaled)
     if node.op_type not in MOVES | {"Pad"}:
         return None
     found = None

@@ -48,7 +48,7 @@ from bnncc.ir.graph import (
 from bnncc.ir.value_facts import data_inputs, is_binary
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.pixel_shuffle import find_unshuffle
-from bnncc.passes.traced import choose_channels, negated_channels, set_negated_channels
+from bnncc.passes.traced import choose_channels, describe_signs, negated_channels, set_negated_channels
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3
@@ -125,7 +125,8 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
     if node.op_type == "Pad":
         _with_signed_fill(graph, node, keep=True)
     for index, value in enumerate(data_inputs(node)):
-        node.replace_input_with(index, _signed(graph, value, origin))
+        reshaped = origin if node.op_type in RESHAPES else None
+        node.replace_input_with(index, _signed(graph, value, origin, reshaped))
     for value, sign in signs.items():
         y = sign.outputs[0]
         value.metadata_props.clear()
@@ -172,8 +173,11 @@ def _is_described_alike(signs: ir.Value, move: ir.Node) -> bool:
     return set(meaning) == {"value", "scale", "offset"} and not any(isinstance(one, list) for one in meaning.values())
 
 
-def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
-    """The signs of `x`: `x` itself where it is binary, the Sign that is there, or a new one behind its producer."""
+def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node, reshaped: ir.Node | None = None) -> ir.Value:
+    """The signs of `x`: `x` itself where it is binary, the Sign that is there, or a new one behind its producer.
+
+    reshaped: the Sign whose result has the same elements in the same order, and is the one that the network knows.
+    """
     if is_binary(x):
         return x
     array = constant_of(x)
@@ -187,6 +191,8 @@ def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node) -> ir.Value:
         sign = ops.sign(x)
         sign.outputs[0].name = f"{x.name}/sign"
         inherit_source([sign], origin)
+        if reshaped is not None and not reshaped.outputs[0].metadata_props:
+            describe_signs(sign.outputs[0], reshaped.outputs[0].name, np.ones(1), np.zeros(1))
     producer = x.producer()
     if producer is not None:
         graph.insert_after(producer, sign)
@@ -275,7 +281,7 @@ def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:
     if sign is None or is_binary(value):
         source = value
     else:
-        source = sign.outputs[0] if sign.inputs[0] is value else _signed(graph, value, sign)
+        source = sign.outputs[0] if sign.inputs[0] is value else _signed(graph, value, sign, sign)
     kernel = np.ascontiguousarray(signs.reshape(signs.shape[0], channels, height, width))
     weight = conv.inputs[1]
     conv.replace_input_with(0, source)

@@ -372,8 +372,8 @@ def compile_command(
             "the network takes the sign of values that are exactly 0, of which PyTorch makes 0, and a bit is +1 or -1; "
             "nothing was written.\n"
             + "\n".join(f"  {problem}" for problem in verifications[0].problems)
-            + "\nAs many are no chance: sums of ±1 are 0 now and then where nothing is added to them, as by a batch "
-            "norm in its initial state.\nGive the trained weights (--weights); or --sign-of-zero plus-one, which reads "
+            + "\nSums of ±1 are 0 now and then where nothing is added to them, as by a batch norm in its initial state."
+            "\nGive the trained weights (--weights); or --sign-of-zero plus-one, which reads "
             "the zeros as +1, to measure an untrained network; or write torch.where(x >= 0, 1.0, -1.0)."
         )
     if problems and len(problems) == sum(found.vanishing_problems for found in verifications):

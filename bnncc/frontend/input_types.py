@@ -28,6 +28,8 @@ _WANTS_INTEGERS = re.compile(
     r"scalar types: Long|LongTensor|dtype int64|must be long|must be of type long|torch\.long|torch\.int64|boolean"
     r"|[Bb]ool|integer|integral|not implemented for 'Float'|expected.*(Long|Int)\b|tensors used as indices|bitwise"
 )
+# What it says of an argument that is no tensor, as a stride.
+_OF_NUMBERS = re.compile(r"must be (tuple|list) of |argument '\w+' \(position \d+\) must be (int|bool)\b")
 _ANNOTATED = {"LongTensor": "int64", "IntTensor": "int32", "BoolTensor": "bool", "ByteTensor": "uint8"}
 
 # Operators that hand on integers as they are; and where the tensor and the index into it stand in those that look up.
@@ -47,7 +49,7 @@ def annotated_type(parameter: inspect.Parameter) -> str | None:
 
 def wants_integers(error: BaseException) -> bool:
     """Whether PyTorch complains that a tensor holds floats."""
-    return _WANTS_INTEGERS.search(str(error)) is not None
+    return _WANTS_INTEGERS.search(str(error)) is not None and _OF_NUMBERS.search(str(error)) is None
 
 
 def find_types(

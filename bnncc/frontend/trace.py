@@ -15,6 +15,7 @@ import onnx_ir as ir
 from torch import nn
 
 from bnncc.errors import BnnccError, ExportError, FrozenValueError, InputError, TraceMismatchError
+from bnncc.frontend.boolean_choices import express_boolean_choices
 from bnncc.frontend.channels_first import to_channels_first
 from bnncc.frontend.checkpoint import WeightsChoice, digest, state_digest
 from bnncc.frontend.constant_branches import inline_constant_branches
@@ -50,6 +51,7 @@ from bnncc.frontend.sequences import expand_sequences
 from bnncc.frontend.shapes import complete_shapes, correct_shapes
 from bnncc.frontend.shared_weights import share_weights
 from bnncc.frontend.trace_check import check_trace
+from bnncc.frontend.written_products import express_products
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
 from bnncc.ir.input_spec import InputSpec, shape_text
@@ -286,7 +288,9 @@ def _note_ranges(model: ir.Model, inputs: Sequence[InputSpec]) -> None:
 def _complete(model: ir.Model) -> None:
     """Shapes and types, and what can be written plainly once they are known."""
     expand_sequences(model)
+    express_boolean_choices(model)
     complete_shapes(model)
+    express_products(model)
 
 
 def _trace_file(source: NetworkSource, started: float) -> TracedModel:

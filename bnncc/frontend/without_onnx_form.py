@@ -4,6 +4,7 @@ They are replaced in the exported program, each by a function that computes the 
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
 `fake_quantize`, bags of equally many embeddings, which the exporter writes as a Loop, `logsigmoid`, which it writes
 as log(sigmoid(x)), -∞ from -104 down, and `squeeze` of an axis longer than 1, which PyTorch leaves and ONNX refuses.
+Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a tensor of the one bound alone, and fails.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _SQUEEZES = {aten.squeeze.dim, aten.squeeze.dims}
 
 def replace_operators(program: ExportedProgram) -> ExportedProgram:
     """The program with each such operator replaced; the same one where it has none."""
+    _give_bounds_one_type(program)
     nodes = [node for module in program.graph_module.modules() for node in _nodes(module)]
     called = {node.target for node in nodes}
     table = {operator: function for operator, function in REPLACEMENTS.items() if operator in called}
@@ -36,6 +38,14 @@ def replace_operators(program: ExportedProgram) -> ExportedProgram:
 
 def _nodes(module: torch.nn.Module) -> list[torch.fx.Node]:
     return list(module.graph.nodes) if isinstance(module, torch.fx.GraphModule) else []
+
+
+def _give_bounds_one_type(program: ExportedProgram) -> None:
+    """Let each `clamp` of floats have floats for bounds."""
+    for module in program.graph_module.modules():
+        for node in _nodes(module):
+            if node.target is aten.clamp.default and any(isinstance(bound, float) for bound in node.args[1:]):
+                node.args = (node.args[0], *(float(b) if isinstance(b, int) else b for b in node.args[1:]))
 
 
 def _has_equal_bags(node: torch.fx.Node) -> bool:

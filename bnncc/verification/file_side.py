@@ -218,11 +218,21 @@ class FileCheck:
             error = output_error(array, output)
             self.result.output_error = max(self.result.output_error, error)
             if largest_error(array, output, bound) > 1:
-                self._problem(f"output '{name}' is off by {error:.2g} of its largest magnitude")
+                self._output_problem(f"output '{name}' is off by {error:.2g} of its largest magnitude", expected)
         if self.result.rounded:
             self._check_rounded_operators(results[last:packed])
         if self.reference.rounds:
             self._check_rounded_file(expected, results[end:last])
+
+    def _output_problem(self, problem: str, expected: Expected) -> None:
+        """A wrong output is the network's own zeros where there are such: it reads them where the file has bits."""
+        zeros = sum(expected.zeros) if self.reference.compiled.options.keeps_zeros else 0
+        if zeros:
+            self.result.zero_problems += self._problem(
+                f"{problem} on an input on which {zeros:,} signs in front read an exact 0"
+            )
+        else:
+            self._problem(problem)
 
     def _check_sign(
         self, point: Point, check: SignCheck, array: Array, signs: Array, operand: Array | None, bound: Array | None,

@@ -13,7 +13,7 @@ from bnncc.inference.graph_runner import OrtRunner
 from bnncc.ir import ops
 from bnncc.ir.choices import result_of
 from bnncc.ir.evaluate import Array, ancestors, constant_values, input_dependent, inputs_of, random_inputs
-from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, new_constant, shape_of
+from bnncc.ir.graph import MODULE_KEY, ZERO_WEIGHTS_KEY, known_array, new_constant, shape_of
 from bnncc.ir.value_facts import MOVES, cancels, granularity
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.bitpack import bitpack, signs_of
@@ -349,18 +349,34 @@ class Reference:
             self._traced.graph.insert_after(node, [shifted, renewed])
 
     def _signs_behind(self, operand: ir.Value | None) -> Iterator[ir.Value]:
-        """The traced signs of `operand`, and of what only moves its elements, that are no signs of three values in the
-        file.
+        """The traced signs that the bits of `operand` stand for: of `operand` itself, moved, pooled, clamped about 0,
+        scaled and shifted; none that is a sign of three values in the file.
         """
         for use in () if operand is None else operand.uses():
             result = use.node.outputs[0]
-            if use.node.domain == "" and use.node.op_type in MOVES and use.node.op_type != "MaxPool":
-                yield from self._signs_behind(result)
-            elif _is_sign(use.node):
+            if _is_sign(use.node):
                 held = self._values.get(result.name or "")
                 producer = None if held is None else held.producer()
                 if producer is None or not _is_sign(producer):
                     yield result
+            elif self._carries_bits(use.node):
+                yield from self._signs_behind(result)
+
+    def _carries_bits(self, node: ir.Node) -> bool:
+        """True where a pass may have put the sign of what follows `node` in front of it."""
+        if node.domain != "":
+            return False
+        if node.op_type == "Clip":
+            low, high = ([_number_in(value) for value in node.inputs[1:]] + [None, None])[:2]
+            return low is not None and high is not None and bool(low < 0 < high)
+        if node.op_type in ("Add", "Sub", "Mul", "Div"):
+            return sum(value in self._varying for value in node.inputs) == 1
+        return node.op_type in MOVES | {"BatchNormalization", "Neg", "Tanh"}
+
+    @cached_property
+    def _varying(self) -> set[ir.Value]:
+        """The traced values that depend on an input."""
+        return input_dependent(self._traced.graph)
 
     def _take_zero_weights_as_one(self) -> None:
         """Give the reference the weights that --zero-weights plus-one asked for: +α in place of an exact 0."""
@@ -589,6 +605,12 @@ def _equal_signs(signs: ir.Value | None) -> list[ir.Value]:
     if node is None or not _is_sign(node) or node.inputs[0] is None:
         return [signs]
     return [use.node.outputs[0] for use in node.inputs[0].uses() if _is_sign(use.node)]
+
+
+def _number_in(value: ir.Value | None) -> Array | None:
+    """The constant that a traced graph holds in a value, or has cast to the type of another."""
+    node = None if value is None else value.producer()
+    return known_array(value if node is None or node.op_type != "CastLike" else node.inputs[0])
 
 
 def _is_sign(node: ir.Node) -> bool:

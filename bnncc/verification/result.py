@@ -128,7 +128,8 @@ class Verification:
     rounded: float operators with float16 or int8 weights.  integers: operators in int8.  rounded_error: as
     output_error, of the file with these (output_error is then the float32 file's).
     problems: what rounding does not explain, one sentence each.  zero_problems: how many of them are signs that read
-    more zeros than chance explains, vanishing_problems: signs in front of which a factor underflows.
+    more zeros than chance explains, or outputs behind zeros, vanishing_problems: signs in front of which a factor
+    underflows.
     runtime: what ran the file.
     steps: roundings, comparisons and choices of the network that the file holds.
     """

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.errors import InputError
 from bnncc.frontend import input_specs, trace_module
+from bnncc.frontend.input_types import wants_integers
 from bnncc.ir.evaluate import random_inputs
 from tests.frontend.proven import assert_close, file_outputs, proven
 
@@ -275,6 +276,13 @@ def test_random_values_reach_every_row_and_no_further() -> None:
     assert set(random_inputs(traced.model, 0)[0].ravel()) == set(range(11))
     given = bnncc.compile(Net(lambda s, ids: s.tokens(ids)), input_shapes=shape, input_ranges={"ids": (2, 6)}).traced
     assert set(random_inputs(given.model, 0)[0].ravel()) == set(range(2, 6))
+
+
+def test_an_argument_of_another_type_is_no_complaint_about_the_input() -> None:
+    x = torch.ones(1, 1, 2, 2)
+    with pytest.raises(TypeError, match="must be tuple of ints") as caught:
+        torch.conv_transpose2d(x, x, None, 2, 0, 0, 1, True)  # type: ignore[call-overload]
+    assert not wants_integers(caught.value)
 
 
 def test_a_range_of_floats_is_kept_as_well() -> None:

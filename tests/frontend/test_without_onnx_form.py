@@ -44,6 +44,8 @@ EXACT: dict[str, Function] = {
         x, torch.tensor(0.7), torch.tensor(0, dtype=torch.int32), -1, 0
     ),
     "left shift": lambda x: ((9 * x).to(torch.int32) << 3).float(),
+    "clamp between an integer and a float": lambda x: torch.clamp(x, 0, 0.5) + x.clamp(-1.5, 1) + x.clamp(max=1.0),
+    "a choice of booleans": lambda x: torch.where(x > 0, x > 0.5, x < -1).float(),
     "bags of sums": lambda x: bags(x, "sum"),
     "bags of means without padding": lambda x: bags(x, "mean", padding_idx=0),
     "bags of maxima": lambda x: bags(x, "max"),

@@ -12,14 +12,16 @@ from types import SimpleNamespace
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from rich.console import Console
+from torch import Tensor, nn
 
 import bnncc
 from bnncc.ir.graph import LEFT_IN_FLOAT_KEY
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.ir.modes import ZeroWeights
 from bnncc.options import Options
-from bnncc.report import print_explanation
+from bnncc.report import print_compilation, print_explanation
 from tests.passes.helpers import build, signs
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +88,20 @@ def test_the_report_prints_the_word_with_the_reason(tmp_path: Path) -> None:
     text = StringIO()
     print_explanation(Console(file=text, width=200), SimpleNamespace(layers=[layer]))  # type: ignore[arg-type]
     assert f"in float [weights-exactly-zero]: {layer.reason}" in text.getvalue()
+
+
+def test_layers_of_one_line_with_one_reason_are_one_line_of_the_report() -> None:
+    class Depthwise(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return self._conv_forward(torch.sign(x), torch.sign(self.weight), None)
+
+    class Steps(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return self[1](self[0](x)) + self[2](self[1](x))
+
+    network = Steps(*(Depthwise(8, 8, 3, padding=1, groups=8) for _ in range(3))).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x8x6x6"], options=Options(sign_of_zero="plus-one"))
+    text = StringIO()
+    print_compilation(Console(file=text, width=1000), compiled)
+    (line,) = [line for line in text.getvalue().splitlines() if line.startswith("in float")]
+    assert line.startswith("in float [depthwise-conv]: Conv '0', '1' (2 times), '2' (test_left_in_float.py:")

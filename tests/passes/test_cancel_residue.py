@@ -18,6 +18,8 @@ SPELLINGS = {
     "p - (p - s)": "d = Sub (p, s)\ny = Sub (p, d)",
     "-p + s + p": "n = Neg (p)\nd = Add (n, s)\ny = Add (d, p)",
     "s + (p - p)": "d = Sub (p, p)\ny = Add (s, d)",
+    "s + (x - x) * p": "d = Sub (x, x)\ne = Mul (d, p)\ny = Add (s, e)",
+    "s - p * (x - x) / two": "d = Sub (x, x)\ne = Mul (p, d)\nf = Div (d, two)\ng = Sub (s, e)\ny = Add (g, f)",
     "-(-(s - p) - p)": "d = Sub (s, p)\nn = Neg (d)\ne = Sub (n, p)\ny = Neg (e)",
     "twice": "a = Sub (s, p)\nb = Add (a, p)\nc = Sub (b, x)\ny = Add (c, x)",
 }
@@ -26,7 +28,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_every_spelling_of_a_residue_leaves_the_sign_alone(spelling: str) -> None:
     body = SIGN_AND_CLAMP + SPELLINGS[spelling] + "\nz = Mul (y, three)"
-    model = check_pass(build(body, X, "z", three=3.0, **BOUNDS), CancelResidue())
+    model = check_pass(build(body, X, "z", three=3.0, two=2.0, **BOUNDS), CancelResidue())
     result = run_model(model, draw(model))["z"]
     assert set(np.unique(result)) == {-3.0, 3.0}, "a rounding of the residue is left"
     assert not set(operators(model)) & {"Add", "Sub", "Neg"}

@@ -17,6 +17,11 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0)
 
 
+def scaled_sign(x: Tensor) -> Tensor:
+    """Signs times the largest magnitude of what they are of, a number for each matrix."""
+    return sign(x) * x.abs().amax((1, 2), keepdim=True)
+
+
 def experts(parts: nn.ModuleList, x: Tensor, groups: int = 1) -> Tensor:
     chosen = F.one_hot(parts[0](x.amax((2, 3))).argmax(1), 4).float()
     weight = (chosen @ parts[1].weight).view(16, 32 // groups, 3, 3)
@@ -32,6 +37,12 @@ PRODUCTS: dict[str, tuple[Callable[[nn.ModuleList, Tensor], Tensor], tuple[int, 
         (8, 32),
         "computed-weights",
         8 * 32 * 4,
+    ),
+    "scores of scaled signs": (
+        lambda p, x: scaled_sign(x) @ scaled_sign(x - 0.5).transpose(1, 2) * 0.25,
+        (2, 8, 32),
+        "computed-weights",
+        2 * 8 * 8 * 32,
     ),
     "floats by signs": (lambda p, x: x @ sign(x - 0.5).transpose(1, 2), (2, 8, 32), "computed-signs", 2 * 8 * 8 * 32),
 }  # fmt: skip

@@ -138,6 +138,23 @@ def free_floats(*, binary_macs: float = 0, float_macs: float = 0, moved_bytes: f
     return binary_macs
 
 
+def joined(body: str, **constants: float) -> ir.Model:
+    """Of the signs s and t of two maps, and of what is made of them, a convolution of c."""
+    signs_of_both = "s = bnncc.Sign (x)\nt = bnncc.Sign (z)\nm = Mul (s, a)\n"
+    weight = scaled(np.ones(5), 5, 8, 3, 3)
+    return build(f"{signs_of_both}{body}\ny = Conv (c, w)", f"{X}, {X[:-1]}z", w=weight, **constants)
+
+
+def test_a_product_of_joined_and_scaled_signs_is_not_called_a_float() -> None:
+    model = joined("d = Concat <axis = 1> (m, t)\ne = Concat <axis = 1> (t, m)\nc = Mul (d, e)", a=0.5)
+    assert reason_for(model) == "scaled-signs: its input is made of signs and scales that are not known to be one scale"
+
+
+def test_levels_of_0_and_1_beside_signs_are_called_so() -> None:
+    model = joined("u = Add (m, b)\nc = Concat <axis = 1> (u, t)", a=-0.5, b=0.5)
+    assert str(reason_for(model)).startswith("mixed-levels: its input is ±1 in some channels")
+
+
 def test_scales_that_differ_between_what_is_summed_are_reported() -> None:
     body = "s = bnncc.Sign (x)\nm = Mul (s, a)\ny = Conv (m, w)"
     scales = np.array([0.5, 1, 2, 4], np.float32).reshape(-1, 1, 1)

@@ -118,6 +118,14 @@ def test_the_report_names_the_sign_its_line_and_the_ways_out() -> None:
     assert "--sign-of-zero plus-one" in layer.reason
 
 
+def test_so_does_that_of_signs_times_their_mean_magnitude() -> None:
+    network = Net(OPERANDS["itself"], lambda x: torch.sign(x) * x.abs().mean((1, 2, 3), keepdim=True))
+    (layer,) = bnncc.compile(network, input_shapes=[SHAPE]).layers
+    assert layer.word == "zeros-by-design"
+    (layer,) = bnncc.compile(network, input_shapes=[SHAPE], options=bnncc.Options(sign_of_zero="plus-one")).layers
+    assert layer.reason is None
+
+
 @pytest.mark.parametrize("name", ["itself", "scaled", "moved", "pooled", "shifted by a whole number"])
 def test_plus_one_is_the_reading_that_was_asked_for_in_bits(name: str) -> None:
     options = bnncc.Options(sign_of_zero=SignOfZero.PLUS_ONE)

@@ -93,6 +93,22 @@ def test_an_untrained_network_is_proven(name: str) -> None:
     assert sum(sign.flipped for sign in result.signs) == sum(sign.explained for sign in result.signs) > 0
 
 
+class SignLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.sign(x), compared(self.weight))
+
+
+@pytest.mark.parametrize("reading", SignOfZero)
+def test_zeros_behind_a_pool_a_clip_and_a_norm_are_read_as_the_bits_in_front(reading: SignOfZero) -> None:
+    torch.manual_seed(0)
+    between = nn.BatchNorm2d(40), nn.Hardtanh(), nn.MaxPool2d(2), nn.Flatten(), nn.BatchNorm1d(640), nn.Hardtanh()
+    network = nn.Sequential(BinaryConv(32, 40, 3), *between, SignLinear(640, 10)).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x10x10"], options=bnncc.Options(sign_of_zero=reading))
+    result = verify(compiled, [[normal(1, 32, 10, 10, seed=seed)] for seed in range(2)])
+    assert result.passed, result.problems
+    assert result.zeros > 0
+
+
 class Attention(nn.Module):
     """The sum over all pixels of scaled torch.signs, of which some are 0, by signs that are all +1; and its sign."""
 
