@@ -92,10 +92,7 @@ _PLATFORMS = ("manylinux_2_34_aarch64", "manylinux_2_27_aarch64", "manylinux2014
 
 
 def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
-    """(XNNPACK, threads).  The delegate's own threads are the matter of tests/targets/runtime and of whole networks."""
-    if environment.claims:
-        yield from ((True, 1), (False, 1))
-        return
+    """(XNNPACK, threads); the delegate has as many threads as its interpreter."""
     for xnnpack in (True, False) if environment.has_xnnpack else (False,):
         for threads in (1, 2):
             yield xnnpack, threads

@@ -23,6 +23,7 @@ from tests.conformance.reference import Reference
 from tests.conformance.verdict import Verdict, judge
 from tests.targets.tflite.compare import to_file
 
+Served = tuple[bytes, bool, list[list[Array]]]
 # What a form's one result is called where there is none for each kind of values.
 ALL = "all"
 # Under emulation it takes a minute to read all forms.
@@ -89,9 +90,14 @@ def avoided_for(environment: Environment) -> list[AvoidedForm]:
 
 def write_forms(cases: Sequence[Case], others: Sequence[AvoidedForm], path: Path) -> str:
     """What served.py reads; returns its digest."""
-    served = [(case.content, case.needs_lce, [list(batch) for batch in case.inputs]) for case in cases]
-    served += [(form.content, form.needs_lce, [[form.x]]) for form in others]
-    content = pickle.dumps(served, 4)
+    given = [(case.content, case.needs_lce, [list(batch) for batch in case.inputs]) for case in cases]
+    given += [(form.content, form.needs_lce, [[form.x]]) for form in others]
+    return write_served(given, path)
+
+
+def write_served(given: Sequence[Served], path: Path) -> str:
+    """(content, needs_lce, inputs by batch) as served.py reads them; returns their digest."""
+    content = pickle.dumps([pickle.dumps(one, 4) for one in given], 4)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
