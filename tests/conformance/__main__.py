@@ -6,15 +6,17 @@ FOLDER keeps virtual environments, forms and results; a runtime whose results ar
 sources of the delegate and of bnncc's interpreter where it has them, is not run again.  So what was interrupted goes on
 where it stopped.  Without names, all runtimes, one on each core; the emulated ones where BNNCC_SYSROOTS names what they
 need.  Ends with status 1 where a network's classes differ otherwise than by rounding, or a form is not computed by a
-runtime that its file does not call too old.
+runtime that its file does not call too old, or no form is what a network's file holds.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from bnncc.runtime.build import source_folder
 from tests.conformance import avoided, networks
@@ -23,6 +25,7 @@ from tests.conformance.forms import all_forms
 from tests.conformance.kept import cores, kept, on_all_cores
 from tests.conformance.matrix import Case, cases_of, run, write_forms
 from tests.conformance.page import page, unstated
+from tests.conformance.signatures import signatures
 from tests.needs import SYSROOTS
 from tests.targets.interpreter import native
 
@@ -38,6 +41,13 @@ def _cases(start: int) -> list[Case]:
 def _all_cases() -> list[Case]:
     parts = on_all_cores(_cases, range(0, len(all_forms()), AT_ONCE))
     return [case for part in parts for case in part]
+
+
+def _uncovered(cases: Sequence[Case], given: Sequence[networks.Subject]) -> Iterator[str]:
+    """What the networks' files hold and no form does."""
+    covered = frozenset().union(*(case.signatures for case in cases))
+    for subject in given:
+        yield from (f"{subject.name}: no form is {one}" for one in signatures(subject.content) - covered)
 
 
 def main() -> int:
@@ -60,7 +70,7 @@ def main() -> int:
     with ThreadPoolExecutor(cores()) as pool:
         # The emulated ones, which take longest, first.
         list(pool.map(run_one, sorted(chosen, key=lambda one: not one.machine)))
-    results = {}
+    results: dict[str, Any] = {}
     for environment in ENVIRONMENTS:
         path = folder / f"{environment.name}.json"
         found = json.loads(path.read_text()) if path.exists() else {"digest": ""}
@@ -68,7 +78,7 @@ def main() -> int:
             results[environment.name] = found["results"]
     whole = json.loads((folder / networks.FOUND).read_text())
     PAGE.write_text(page(cases, others, results, whole), encoding="utf-8")
-    faults = unstated(cases, results)
+    faults = [*unstated(cases, results), *_uncovered(cases, networks.subjects(folder))]
     print("\n".join(faults))
     return 1 if faults else status
 

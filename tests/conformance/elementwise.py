@@ -19,6 +19,8 @@ PAIRS = (
     ((2, 3, 2, 5, 4), (3, 1, 1, 4)), ((2, 3, 1, 5, 4), (3, 2, 1, 1)), ((1, 2, 3, 5, 7), (2, 3, 5, 7)),
     ((2, 3, 5, 1, 4, 2), (3, 1, 6, 4, 1)), ((2, 3, 2, 5, 1, 4, 2), (3, 1, 1, 6, 4, 1)),
 )  # fmt: skip
+# What one of is a constant: equal shapes, and what is broadcast.
+CONSTANTS = (*PAIRS[1:5], *PAIRS[8:15])
 # Fewer, where the kernel is the same one.
 FEW = tuple(PAIRS[index] for index in (1, 4, 8, 11, 15, 19, 22))
 SHAPES = ((1,), (7,), (2, 3), (2, 3, 5), (2, 3, 5, 7), (1, 1, 1, 1), (1, 33, 3, 3), (2, 3, 2, 2, 2), (2, 1, 2, 2, 3, 2))
@@ -70,10 +72,21 @@ def _pairs() -> Iterator[Form]:
 
 
 def _constants() -> Iterator[Form]:
-    for kind, (left, right) in product((*ARITHMETIC, *EXTREMES, "Less", "Equal"), PAIRS[8:15]):
+    for kind, (left, right) in product((*ARITHMETIC, *EXTREMES, *COMPARISONS), CONSTANTS):
         exact = kind not in ARITHMETIC
+        constants = {"c": normal(*right)}
         name = f"{brackets(left)} constant {brackets(right)}"
-        yield Form(kind, name, f"y = {kind} (x, c)", floats("x", *left), constants={"c": normal(*right)}, exact=exact)
+        yield Form(kind, name, f"y = {kind} (x, c)", floats("x", *left), constants=constants, exact=exact)
+        if kind in ("Sub", "Div", "Less", "GreaterOrEqual"):
+            name = f"constant {brackets(right)} {brackets(left)}"
+            yield Form(kind, name, f"y = {kind} (c, x)", floats("x", *left), constants=constants, exact=exact)
+    for kind in (*ARITHMETIC, *EXTREMES):
+        # One row of channels for a whole map.
+        inputs = f"{floats('x', 1, 3, 5, 7)}, {floats('z', 1, 3)}"
+        body, constants = f"r = Reshape (z, t) y = {kind} (x, r)", {"t": np.asarray((1, 3, 1, 1), np.int64)}
+        yield Form(kind, "[1,3,5,7] and a row [1,3]", body, inputs, constants=constants, exact=kind in EXTREMES)
+        inputs = f"{floats('x', 2, 3, 5)}, {floats('z', 2, 3, 1)}"
+        yield Form(kind, "[2,3,5] [2,3,1]", f"y = {kind} (x, z)", inputs, exact=kind in EXTREMES)
     for exponent in (2.0, 3.0, -1.0, 0.5, 0.0):
         body, kinds = "y = Pow (x, c)", ("ordinary", "ties", "zeros", "largest", "denormal")
         yield Form(
@@ -89,6 +102,12 @@ def _fused() -> Iterator[Form]:
         inputs = f"{floats('x', *left)}, {floats('z', *right)}"
         name = f"{activation} {brackets(left)} {brackets(right)}"
         yield Form(kind, name, f"s = {kind} (x, z) {clip}", inputs)
+    for kind, (activation, clip), (left, right) in product(
+        ARITHMETIC, ACTIVATIONS.items(), (PAIRS[2], PAIRS[4], PAIRS[11])
+    ):
+        name = f"{activation} {brackets(left)} constant {brackets(right)}"
+        constants = {"c": normal(*right)}
+        yield Form(kind, name, f"s = {kind} (x, c) {clip}", floats("x", *left), constants=constants)
 
 
 def _integers() -> Iterator[Form]:
@@ -124,6 +143,16 @@ def _where() -> Iterator[Form]:
             inputs = ", ".join((typed("bool", "c", *condition), typed(dtype, "x", *left), typed(dtype, "z", *right)))
             name = f"{dtype} {brackets(condition)} {brackets(left)} {brackets(right)}"
             yield Form("Where", name, "y = Where (c, x, z)", inputs, exact=True)
+    for shape, constant in (((4, 6), (6,)), ((2, 3, 5, 7), (3, 1, 1)), ((2, 3, 5, 7), (1,)), ((2, 3, 5, 7),) * 2):
+        constants = {"k": normal(*constant), "l": normal(*constant, seed=2)}
+        condition, operand = typed("bool", "c", *shape), floats("x", *shape)
+        for name, body, inputs in (
+            ("two constants", "y = Where (c, k, l)", condition),
+            ("a constant, else", "y = Where (c, k, x)", f"{condition}, {operand}"),
+            ("else a constant", "y = Where (c, x, k)", f"{condition}, {operand}"),
+        ):
+            titled = f"{name} {brackets(constant)} of {brackets(shape)}"
+            yield Form("Where", titled, body, inputs, constants=constants, exact=True)
 
 
 def _casts() -> Iterator[Form]:

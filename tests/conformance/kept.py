@@ -15,7 +15,8 @@ from typing import TypeVar
 ROOT = Path(__file__).parents[2]
 # Whose modules and data decide what a network or a form becomes.
 FOLDERS = ("bnncc", "passes", "targets", "examples", "tests")
-_Given, _Made = TypeVar("_Given"), TypeVar("_Made")
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 def cores() -> int:

@@ -20,6 +20,7 @@ from tests.conformance.environments import Environment
 from tests.conformance.form import EmittedForm, Form
 from tests.conformance.forms import emitted_forms
 from tests.conformance.reference import Reference
+from tests.conformance.signatures import Signature, signatures
 from tests.conformance.verdict import Verdict, judge
 from tests.targets.tflite.compare import to_file
 
@@ -35,7 +36,7 @@ class Case:
     """A form with its file, and for each kind of values its inputs and what they should yield, as the file has them.
 
     types: (operator, element type).  steps: of `EmittedForm`.  beside: the file with signs beside it, of which the
-    delegate takes what it can; None where there are none.
+    delegate takes what it can; None where there are none.  signatures: of the file's operators.
     """
 
     form: Form
@@ -48,6 +49,7 @@ class Case:
     types: frozenset[tuple[str, str]] = frozenset()
     steps: tuple[float, float] = (0.0, 0.0)
     beside: bytes | None = None
+    signatures: frozenset[Signature] = frozenset()
 
 
 def case_of(emitted: EmittedForm) -> Case:
@@ -62,7 +64,7 @@ def case_of(emitted: EmittedForm) -> Case:
     beside = emitted.content if emitted.needs_lce else with_signs(emitted.content)
     return Case(
         emitted.form, emitted.operators, emitted.content, emitted.needs_lce, kinds, tuple(inputs), tuple(wanted),
-        emitted.types, emitted.steps, beside,
+        emitted.types, emitted.steps, beside, signatures(emitted.content),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from tests.conformance.form import Form, brackets, floats, typed
 
 RESHAPES = (
     ((2, 3, 5, 7), (2, 105)), ((2, 3, 5, 7), (6, 35)), ((2, 12), (2, 3, 2, 2)), ((2, 3, 5, 7), (210,)), ((12,), (3, 4)),
+    ((12,), (2, 3, 2)), ((12,), (1, 3, 2, 2)), ((6, 4), (2, 3, 4)), ((2, 3, 4), (6, 4)), ((2, 3, 4), (24,)),
+    ((2, 3, 4), (4, 3, 2)), ((6, 4), (4, 6)), ((2, 3, 4, 5), (2, 3, 2, 2, 5)), ((2, 3, 2, 5, 4), (2, 6, 5, 4)),
     ((2, 3, 4), (2, 3, 2, 2)), ((1, 3, 1, 1), (3,)), ((2, 3, 5, 7), (2, 3, 35)), ((2, 3, 2, 5, 4), (6, 2, 20)),
 )  # fmt: skip
 TYPES = ("float", "int32", "bool", "int8", "uint8")
@@ -157,6 +159,15 @@ def _gathers() -> Iterator[Form]:
         inputs = f"{floats('x', *shape)}, {typed('int64', 'i', 2, 2)}"
         name = f"{brackets(shape)} axis {axis} at computed indices{', negative ones too' if signed else ''}"
         yield Form("Gather", name, f"y = Gather <axis = {axis}> (x, i)", inputs, given={"i": given}, exact=True)
+
+    for shape, indices in product(((4, 6), (5, 2, 3)), ((3,), (2, 2), (2, 2, 3))):
+        generator = np.random.default_rng(1)
+        table = np.asarray(generator.standard_normal(shape), np.float32)
+        given = generator.integers(0, shape[0], indices)
+        name = f"a constant {brackets(shape)} at computed {brackets(indices)}"
+        inputs = typed("int64", "i", *indices)
+        yield Form("Gather", name, "y = Gather <axis = 0> (t, i)", inputs, constants={"t": table}, given={"i": given},
+                   exact=True)  # fmt: skip
 
 
 def _repeats() -> Iterator[Form]:

@@ -144,6 +144,11 @@ class Found:
         self.signs = max(self.signs, sum(sign.started for sign in found.signs))
 
 
+def subjects(folder: Path) -> list[Subject]:
+    """All of them; compiled where the folder does not have them."""
+    return kept(folder / "networks.pickle", lambda: on_all_cores(subject, names()))
+
+
 def share(subject: Subject, outcome: Outcome) -> float | str:
     """How many of the classes are the reference's, or why there are none."""
     if outcome.died or outcome.refused:
@@ -248,7 +253,7 @@ def main() -> int:
     """Run, and keep all results that are of these files."""
     folder, wanted = Path(sys.argv[1]).absolute(), set(sys.argv[2:])
     folder.mkdir(parents=True, exist_ok=True)
-    given = kept(folder / "networks.pickle", lambda: on_all_cores(subject, names()))
+    given = subjects(folder)
     sources = native.hash_of(*(path for path in source_folder().rglob("*") if path.suffix in {".cc", ".h"}))
     digest = hashlib.sha256(b"".join(one.content for one in given) + sources.encode()).hexdigest()
     oldest = {one.name: one.oldest for one in given}
