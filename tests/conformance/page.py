@@ -69,7 +69,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - On 32-bit ARM (under emulation), 2.14's ABS behaves as the root of a square: infinity for 1.9e19, 0 for 1e-25.
 - Stock interpreters leave denormals on for their built-in kernels and for delegates; XNNPACK, LCE's interpreter,
   bnncc_run, and NEON on 32-bit ARM take them for 0.
-- The nightly of ai-edge-litert is in [the delegate's table](conformance_delegate.md) alone.
+- What the delegate does in each is in [a table of its own](conformance_delegate.md).
 """
 
 
