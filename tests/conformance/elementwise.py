@@ -27,8 +27,8 @@ RANKS = (
 SCALARS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((7,), ()), ((4, 6), ()), ((2, 3, 5), ()), ((2, 3, 5, 7), ()),
 )  # fmt: skip
-# What one of is a constant: equal shapes, and what is broadcast.
-CONSTANTS = (*PAIRS[1:5], *PAIRS[8:15], *RANKS, *SCALARS)
+# What one of is a constant: equal shapes, and what is broadcast; also the smaller one, which is none.
+CONSTANTS = (*PAIRS[1:5], *PAIRS[8:15], *RANKS, *SCALARS, ((6,), (4, 6)), ((4, 6), (2, 3, 4, 6)))
 # Fewer, where the kernel is the same one.
 FEW = tuple(PAIRS[index] for index in (1, 4, 8, 11, 15, 19, 22))
 SHAPES = ((1,), (7,), (2, 3), (2, 3, 5), (2, 3, 5, 7), (1, 1, 1, 1), (1, 33, 3, 3), (2, 3, 2, 2, 2), (2, 1, 2, 2, 3, 2))
@@ -88,17 +88,28 @@ def _constants() -> Iterator[Form]:
         name = f"constant {brackets(right)} {brackets(left)}"
         yield Form(kind, name, f"y = {kind} (c, x)", floats("x", *left), constants=constants, exact=exact)
     for kind, (shape, _) in product((*ARITHMETIC, *EXTREMES, *COMPARISONS, "Pow"), SCALARS):
-        inputs, domain = f"{floats('x', *shape)}, {floats('z', 1)}", "positive" if kind == "Pow" else "any"
+        inputs, domain = f"{floats('x', *shape)}, {floats('z', 3)}", "positive" if kind == "Pow" else "any"
         kinds = ("ordinary", "ties", "zeros") if kind == "Pow" else None
         for name, body in (("x, z", f"y = {kind} (x, r)"), ("z, x", f"y = {kind} (r, x)")):
             titled = f"{name} of {brackets(shape)}, one number"
             exact = kind in EXTREMES or kind in COMPARISONS
-            yield Form(kind, titled, f"r = Squeeze (z) {body}", inputs, exact=exact, domain=domain, kinds=kinds)
+            body = f"r = ReduceMax <keepdims = 0> (z) {body}"
+            yield Form(kind, titled, body, inputs, exact=exact, domain=domain, kinds=kinds)
+    for kind in ARITHMETIC:
+        inputs, body = f"{floats('x', 5)}, {floats('z', 3)}", "q = ReduceMax <keepdims = 0> (x)"
+        yield Form(kind, "two numbers", f"{body} r = ReduceMax <keepdims = 0> (z) y = {kind} (q, r)", inputs)
+        body = f"{body} y = {kind} (q, c)"
+        yield Form(kind, "a number and a constant", body, floats("x", 5), constants={"c": 0.75})
     for kind in (*ARITHMETIC, *EXTREMES):
         # One row of channels for a whole map.
         inputs = f"{floats('x', 1, 3, 5, 7)}, {floats('z', 1, 3)}"
         body, constants = f"r = Reshape (z, t) y = {kind} (x, r)", {"t": np.asarray((1, 3, 1, 1), np.int64)}
         yield Form(kind, "[1,3,5,7] and a row [1,3]", body, inputs, constants=constants, exact=kind in EXTREMES)
+    for left, right in CONSTANTS:
+        yield Form(
+            "Pow", f"{brackets(left)} constant {brackets(right)}", "y = Pow (x, c)", floats("x", *left),
+            constants={"c": normal(*right)}, domain="positive", kinds=("ordinary", "ties"),
+        )  # fmt: skip
     for exponent, shape in product((2.0, 3.0, -1.0, 0.5, 0.0, 1.7), ((7,), (4, 6), (2, 3, 5), (2, 3, 5, 7))):
         body, kinds = "y = Pow (x, c)", ("ordinary", "ties", "zeros", "largest", "denormal")
         yield Form(
@@ -115,7 +126,7 @@ def _fused() -> Iterator[Form]:
         name = f"{activation} {brackets(left)} {brackets(right)}"
         yield Form(kind, name, f"s = {kind} (x, z) {clip}", inputs)
     for kind, (activation, clip), (left, right) in product(
-        ARITHMETIC, ACTIVATIONS.items(), (PAIRS[2], PAIRS[4], PAIRS[11])
+        ARITHMETIC, ACTIVATIONS.items(), (PAIRS[2], PAIRS[4], PAIRS[11], RANKS[0])
     ):
         name = f"{activation} {brackets(left)} constant {brackets(right)}"
         constants = {"c": normal(*right)}
@@ -157,11 +168,23 @@ def _variadic() -> Iterator[Form]:
 
 
 def _where() -> Iterator[Form]:
-    for dtype, (left, right) in product(("float", "int32", "bool"), PAIRS[::2]):
+    for dtype, (left, right) in product(("float", "int32", "bool"), (*PAIRS[::2], *PAIRS[1:4:2])):
         for condition in {(1,), left}:
             inputs = ", ".join((typed("bool", "c", *condition), typed(dtype, "x", *left), typed(dtype, "z", *right)))
             name = f"{dtype} {brackets(condition)} {brackets(left)} {brackets(right)}"
             yield Form("Where", name, "y = Where (c, x, z)", inputs, exact=True)
+    for shape in ((7,), (4, 6), (2, 3, 5), (2, 3, 5, 7)):
+        condition, operand = typed("bool", "c", *shape), floats("x", *shape)
+        inputs = f"{condition}, {operand}, {floats('z', 3)}"
+        body = "r = ReduceMax <keepdims = 0> (z) y = Where (c, r, x)"
+        yield Form("Where", f"one number, else {brackets(shape)}", body, inputs, exact=True)
+        constants = {"b": normal(*shape, seed=3) > 0}
+        inputs = f"{operand}, {floats('z', *shape)}"
+        name = f"by a constant of {brackets(shape)}"
+        yield Form("Where", name, "y = Where (b, x, z)", inputs, constants=constants, exact=True)
+    constants, inputs = {"k": normal(2, 3, 4, 6)}, f"{typed('bool', 'c', 4, 6)}, {floats('x', 2, 3, 4, 6)}"
+    name = "by a matrix, a constant, else [2,3,4,6]"
+    yield Form("Where", name, "y = Where (c, k, x)", inputs, constants=constants, exact=True)
     for (shape, constant), dtype in product(CONSTANTS, ("float", "int32")):
         numbers = TYPES[dtype]
         constants = {name: normal(*constant, seed=seed).astype(numbers) for name, seed in (("k", 1), ("l", 2))}

@@ -170,7 +170,9 @@ def _gathers() -> Iterator[Form]:
         name = f"{brackets(shape)} axis {axis} at computed indices{', negative ones too' if signed else ''}"
         yield Form("Gather", name, f"y = Gather <axis = {axis}> (x, i)", inputs, given={"i": given}, exact=True)
 
-    shapes, counts = ((7,), (4, 6), (5, 2, 3)), ((3,), (2, 2), (2, 2, 3), (2, 1, 2, 3))
+    shapes, counts = ((7,), (4, 6), (5, 2, 3)), (
+        (3,), (2, 2), (2, 2, 3), (2, 1, 2, 3), (2, 1, 2, 1, 3), (2, 1, 2, 1, 1, 3), (2, 1, 2, 1, 1, 1, 3),
+    )  # fmt: skip
     for shape, indices, dtype in product(shapes, counts, TYPES[:2]):
         generator = np.random.default_rng(1)
         table = (5 * generator.standard_normal(shape)).astype(NUMPY[dtype])

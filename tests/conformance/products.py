@@ -62,6 +62,13 @@ def _linear() -> Iterator[Form]:
         kinds = None if precision is WeightsPrecision.FLOAT16 else ("ordinary", "zeros")
         yield Form("Gemm", name, "y = Gemm <transB = 1> (x, w, b)", floats("x", batch, inside), constants=constants,
                    precision=precision, kinds=kinds)  # fmt: skip
+    for precision, shape in product((WeightsPrecision.FLOAT16, WeightsPrecision.INT8), ((2, 5, 64), (1, 3, 128))):
+        kinds = None if precision is WeightsPrecision.FLOAT16 else ("ordinary", "zeros")
+        for name, tail in (("", "y = Identity (m)"), (" and a sum", "y = Add (m, b)")):
+            constants = {"w": normal(shape[-1], 40), "b": normal(40, seed=2)}
+            used = constants if "b)" in tail else {"w": constants["w"]}
+            yield Form("MatMul", f"{precision.value} {brackets(shape)} to 40{name}", f"m = MatMul (x, w) {tail}",
+                       floats("x", *shape), constants=used, precision=precision, kinds=kinds)  # fmt: skip
     for shape in ((2, 5, 6), (2, 3, 5, 6), (2, 3, 2, 5, 6), (1, 1, 6)):
         constants = {"w": normal(6, 4)}
         body = "y = MatMul (x, w)"
