@@ -128,13 +128,13 @@ def _linear() -> Iterator[Form]:
         constants = {"w": grid(outside, inside, axis=None), "b": grid(outside, seed=2)}
         name = f"{brackets((batch, inside))} to {outside}"
         yield _of_bytes("Gemm", name, "y = Gemm <transB = 1> (x, w, b)", (batch, inside), dtype, {**constants})
-    constants = {"w": grid(4, 60, axis=None), "b": grid(4, seed=2)}
     for shape, outside in product(((2, 5, 6), (1, 3, 33)), (4, 10)):
         constants = {"w": grid(shape[-1], outside, axis=None), "b": grid(outside, seed=2)}
         for name, tail in (("", "y = Identity (m)"), (" and a sum", "y = Add (m, b)")):
             body = f"m = MatMul (x, w) {tail}"
             used = constants if "b)" in tail else {"w": constants["w"]}
             yield _of_bytes("MatMul", f"{brackets(shape)} to {outside}{name}", body, shape, "int8", {**used})
+    constants = {"w": grid(4, 60, axis=None), "b": grid(4, seed=2)}
     flat = "f = Flatten (x) y = Gemm <transB = 1> (f, w, b)"
     yield _of_bytes("Gemm", "behind Flatten", flat, (2, 3, 4, 5), "uint8", {**constants})
     for activation, clip in ACTIVATIONS.items():
