@@ -54,12 +54,12 @@ onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node te
 # Which runtimes `make conformance` and `make conformance-delegate` run, all by default: make conformance RUNTIMES="litert-1.4.0 bnncc"
 RUNTIMES ?=
 
-conformance: sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; half an hour)
-	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.networks build/conformance $(RUNTIMES)
-	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
+# What is interrupted goes on where it stopped: build/conformance keeps what was found.
+conformance: $(VENV)/installed-dev sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; TIME_A)
+	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
 
-conformance-delegate: sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (15 minutes)
-	BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.delegate build/conformance $(RUNTIMES)
+conformance-delegate: $(VENV)/installed-dev sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (TIME_B)
+	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.delegate build/conformance $(RUNTIMES)
 
 # The versions that are there stay where they fit every Python and platform of pyproject.toml; delete a line for a newer one.
 constraints: | $(VENV)/bin/python ## write constraints.txt anew, after a change to the requirements, for every Python and platform (fetches uv)

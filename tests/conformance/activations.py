@@ -26,7 +26,7 @@ SLOPES = (
     ((2, 3, 5, 7), (3, 1, 1)), ((2, 3, 5, 7), (1, 3, 1, 1)), ((2, 3, 5, 7), (1,)), ((2, 3, 5, 7), (1, 1, 1)),
     ((2, 3, 5, 7), (7,)), ((2, 3, 5, 7), (5, 1)), ((2, 3, 5, 7), (3, 5, 7)), ((1, 1, 5, 7), (1, 1, 1)),
     ((1, 3, 1, 1), (3, 1, 1)), ((4, 6), (6,)), ((4, 6), (1,)), ((2, 3, 5), (3, 1)), ((6,), (6,)),
-    ((2, 3, 2, 5, 4), (3, 1, 1, 1)), ((1, 64, 4, 4), (64, 1, 1)),
+    ((2, 3, 2, 5, 4), (3, 1, 1, 1)), ((1, 64, 4, 4), (64, 1, 1)), ((2, 3, 5), (5,)), ((2, 3, 2, 5, 4), (4,)),
 )  # fmt: skip
 SOFTMAX = ((7,), (1,), (4, 6), (1, 1), (2, 3, 5), (2, 3, 5, 7), (1, 10, 1, 1), (2, 3, 2, 5, 4))
 
@@ -39,7 +39,7 @@ def forms() -> Iterator[Form]:
     for shape, approximate in product(SHAPES, ("none", "tanh")):
         body = f'y = Gelu <approximate = "{approximate}"> (x)'
         yield Form("Gelu", f"{approximate} {brackets(shape)}", body, floats("x", *shape), opset=20)
-    for (low, high), shape in product(CLIPS, ((7,), (2, 3, 5, 7), (2, 3, 2, 2, 2))):
+    for (low, high), shape in product(CLIPS, ((7,), (4, 6), (2, 3, 5), (2, 3, 5, 7), (2, 3, 2, 2, 2))):
         constants = {name: float(bound) for name, bound in (("low", low), ("high", high)) if bound is not None}
         names = f"{'low' if low is not None else ''}, {'high' if high is not None else ''}"
         body = f"y = Clip (x, {names})" if high is not None else f"y = Clip (x{', low' if low is not None else ''})"

@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).with_name("served.py")
 ROOT = Path(__file__).parents[2]
 # TensorFlow Lite's Python package, by version, with a Python of its time.
 TFLITE = {"2.11": "3.9", "2.12": "3.9", "2.13": "3.9", "2.14": "3.11"}
+NIGHTLY = "2.4.0.dev20261026"
 LITERT = ("1.0.1", "1.1.2", "1.2.0", "1.3.0", "1.4.0", "2.0.3", "2.1.0", "2.1.6", "2.2.0", "2.3.0")
 
 
@@ -59,6 +60,11 @@ def _litert(version: str) -> Environment:
     return Environment(f"litert-{version}", "ai_edge_litert", "3.11", packages, delegate=True)
 
 
+def _nightly(version: str) -> Environment:
+    packages = (f"ai-edge-litert-nightly=={version}", "numpy<2")
+    return Environment(f"litert-{version}", "ai_edge_litert", "3.11", packages, delegate=True)
+
+
 def _claiming(environment: Environment) -> Environment:
     return replace(environment, name=f"{environment.name} + delegate", claims=True, home=environment.name)
 
@@ -68,6 +74,7 @@ _STOCK = (
                 has_xnnpack=False),
     *(_tflite(version, python) for version, python in TFLITE.items()),
     *map(_litert, LITERT),
+    _nightly(NIGHTLY),
     Environment("tensorflow-2.21.0", "tensorflow", "3.11", ("tensorflow-cpu==2.21.0", "numpy<2"), delegate=True),
     Environment("lce-0.16", "lce"),
     Environment("bnncc", "bnncc", has_xnnpack=False),
@@ -92,10 +99,7 @@ _PLATFORMS = ("manylinux_2_34_aarch64", "manylinux_2_27_aarch64", "manylinux2014
 
 
 def configurations(environment: Environment) -> Iterator[tuple[bool, int]]:
-    """(XNNPACK, threads).  The delegate's own threads are the matter of tests/targets/runtime and of whole networks."""
-    if environment.claims:
-        yield from ((True, 1), (False, 1))
-        return
+    """(XNNPACK, threads); the delegate has as many threads as its interpreter."""
     for xnnpack in (True, False) if environment.has_xnnpack else (False,):
         for threads in (1, 2):
             yield xnnpack, threads

@@ -20,9 +20,11 @@ from tests.conformance.environments import Environment
 from tests.conformance.form import EmittedForm, Form
 from tests.conformance.forms import emitted_forms
 from tests.conformance.reference import Reference
+from tests.conformance.signatures import Signature, signatures
 from tests.conformance.verdict import Verdict, judge
 from tests.targets.tflite.compare import to_file
 
+Served = tuple[bytes, bool, list[list[Array]]]
 # What a form's one result is called where there is none for each kind of values.
 ALL = "all"
 # Under emulation it takes a minute to read all forms.
@@ -34,7 +36,7 @@ class Case:
     """A form with its file, and for each kind of values its inputs and what they should yield, as the file has them.
 
     types: (operator, element type).  steps: of `EmittedForm`.  beside: the file with signs beside it, of which the
-    delegate takes what it can; None where there are none.
+    delegate takes what it can; None where there are none.  signatures: of the file's operators.
     """
 
     form: Form
@@ -47,6 +49,7 @@ class Case:
     types: frozenset[tuple[str, str]] = frozenset()
     steps: tuple[float, float] = (0.0, 0.0)
     beside: bytes | None = None
+    signatures: frozenset[Signature] = frozenset()
 
 
 def case_of(emitted: EmittedForm) -> Case:
@@ -61,7 +64,7 @@ def case_of(emitted: EmittedForm) -> Case:
     beside = emitted.content if emitted.needs_lce else with_signs(emitted.content)
     return Case(
         emitted.form, emitted.operators, emitted.content, emitted.needs_lce, kinds, tuple(inputs), tuple(wanted),
-        emitted.types, emitted.steps, beside,
+        emitted.types, emitted.steps, beside, signatures(emitted.content),
     )  # fmt: skip
 
 
@@ -89,9 +92,14 @@ def avoided_for(environment: Environment) -> list[AvoidedForm]:
 
 def write_forms(cases: Sequence[Case], others: Sequence[AvoidedForm], path: Path) -> str:
     """What served.py reads; returns its digest."""
-    served = [(case.content, case.needs_lce, [list(batch) for batch in case.inputs]) for case in cases]
-    served += [(form.content, form.needs_lce, [[form.x]]) for form in others]
-    content = pickle.dumps(served, 4)
+    given = [(case.content, case.needs_lce, [list(batch) for batch in case.inputs]) for case in cases]
+    given += [(form.content, form.needs_lce, [[form.x]]) for form in others]
+    return write_served(given, path)
+
+
+def write_served(given: Sequence[Served], path: Path) -> str:
+    """(content, needs_lce, inputs by batch) as served.py reads them; returns their digest."""
+    content = pickle.dumps([pickle.dumps(one, 4) for one in given], 4)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 

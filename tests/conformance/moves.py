@@ -13,13 +13,18 @@ from tests.conformance.form import Form, brackets, floats, typed
 
 RESHAPES = (
     ((2, 3, 5, 7), (2, 105)), ((2, 3, 5, 7), (6, 35)), ((2, 12), (2, 3, 2, 2)), ((2, 3, 5, 7), (210,)), ((12,), (3, 4)),
+    ((12,), (2, 3, 2)), ((12,), (1, 3, 2, 2)), ((6, 4), (2, 3, 4)), ((2, 3, 4), (6, 4)), ((2, 3, 4), (24,)),
+    ((2, 3, 4), (4, 3, 2)), ((6, 4), (4, 6)), ((2, 3, 4, 5), (2, 3, 2, 2, 5)), ((2, 3, 2, 5, 4), (2, 6, 5, 4)),
     ((2, 3, 4), (2, 3, 2, 2)), ((1, 3, 1, 1), (3,)), ((2, 3, 5, 7), (2, 3, 35)), ((2, 3, 2, 5, 4), (6, 2, 20)),
 )  # fmt: skip
 TYPES = ("float", "int32", "bool", "int8", "uint8")
+NUMPY = {"float": np.float32, "int32": np.int32}
 # (shape, begin, end, step) along all axes.
 SLICES = (
     ((7,), (1,), (6,), (2,)), ((7,), (6,), (-100,), (-1,)), ((7,), (5,), (0,), (-2,)), ((4, 6), (1, 0), (3, 6), (1, 1)),
-    ((4, 6), (3, 5), (-100, -100), (-1, -1)), ((2, 3, 5), (0, 0, 1), (2, 3, 4), (1, 2, 1)),
+    ((4, 6), (3, 5), (-100, -100), (-1, -1)), ((2, 3, 5), (0, 2, 0), (2, -100, 5), (1, -1, 1)),
+    ((2, 3, 5), (0, 0, 4), (2, 3, -100), (1, 1, -1)), ((2, 3, 5), (1, 2, 4), (-100, -100, -100), (-1, -1, -1)),
+    ((2, 3, 5), (0, 0, 1), (2, 3, 4), (1, 2, 1)),
     ((2, 3, 5, 7), (0, 0, 0, 0), (2, 3, 5, 7), (1, 1, 2, 2)), ((2, 3, 5, 7), (0, 0, 1, 1), (2, 3, 5, 7), (1, 1, 2, 2)),
     ((2, 3, 5, 7), (0, 1, 0, 0), (2, 3, 5, 7), (1, 1, 1, 1)),
     ((2, 3, 5, 7), (1, 2, 4, 6), (-100, -100, -100, -100), (-1, -1, -1, -1)),
@@ -107,10 +112,17 @@ def _joins() -> Iterator[Form]:
                 named = name if dtype == "float" else f"{dtype} {name}"
                 yield Form("Concat", named, body, inputs, exact=True)
 
+    for shape, dtype in product(((7,), (4, 6), (2, 3, 5), (2, 3, 5, 7)), TYPES[:2]):
+        constants = {"c": np.random.default_rng(1).integers(-5, 6, shape).astype(NUMPY[dtype])}
+        for name, body in (("before", "y = Concat <axis = 0> (c, x)"), ("behind", "y = Concat <axis = 0> (x, c)")):
+            named = f"{dtype} constant {name} {brackets(shape)}"
+            yield Form("Concat", named, body, typed(dtype, "x", *shape), constants=constants, exact=True)
+
 
 def _cuts() -> Iterator[Form]:
     for shape, axis, sizes in (
-        ((8,), 0, (4, 4)), ((8,), 0, (1, 7)), ((4, 6), 1, (2, 2, 2)), ((4, 6), 1, (1, 2, 3)), ((4, 6), 0, (2, 2)),
+        ((8,), 0, (4, 4)), ((8,), 0, (1, 7)), ((6,), 0, (2, 2, 2)), ((8,), 0, (1, 2, 3, 2)),
+        ((4, 6), 1, (2, 4)), ((4, 6), 1, (2, 2, 2)), ((4, 6), 1, (1, 2, 3)), ((4, 6), 0, (2, 2)),
         ((2, 4, 5, 7), 1, (2, 2)), ((2, 4, 5, 7), 1, (1, 1, 1, 1)), ((2, 4, 5, 7), 1, (3, 1)),
         ((2, 4, 6, 7), 2, (3, 3)),
         ((2, 4, 6, 7), 3, (5, 2)), ((2, 4, 6, 7), 0, (1, 1)), ((2, 4, 6), 1, (1, 3)), ((2, 4, 2, 5, 4), 1, (2, 2)),
@@ -158,6 +170,22 @@ def _gathers() -> Iterator[Form]:
         name = f"{brackets(shape)} axis {axis} at computed indices{', negative ones too' if signed else ''}"
         yield Form("Gather", name, f"y = Gather <axis = {axis}> (x, i)", inputs, given={"i": given}, exact=True)
 
+    shapes, counts = ((7,), (4, 6), (5, 2, 3)), (
+        (3,), (2, 2), (2, 2, 3), (2, 1, 2, 3), (2, 1, 2, 1, 3), (2, 1, 2, 1, 1, 3), (2, 1, 2, 1, 1, 1, 3),
+    )  # fmt: skip
+    for shape, indices, dtype in product(shapes, counts, TYPES[:2]):
+        generator = np.random.default_rng(1)
+        table = (5 * generator.standard_normal(shape)).astype(NUMPY[dtype])
+        given = generator.integers(0, shape[0], indices)
+        name = f"{dtype} {brackets(shape)} at {brackets(indices)}"
+        computed, operand = typed("int64", "i", *indices), typed(dtype, "x", *shape)
+        yield Form("Gather", f"computed, of a constant {name}", "y = Gather <axis = 0> (t, i)", computed,
+                   constants={"t": table}, given={"i": given}, exact=True)  # fmt: skip
+        yield Form("Gather", f"computed, of {name}", "y = Gather <axis = 0> (x, i)", f"{operand}, {computed}",
+                   given={"i": given}, exact=True)  # fmt: skip
+        yield Form("Gather", f"constant, of {name}", "y = Gather <axis = 0> (x, t)", operand,
+                   constants={"t": _int64(given)}, exact=True)  # fmt: skip
+
 
 def _repeats() -> Iterator[Form]:
     for (shape, repeats), dtype in product(
@@ -168,7 +196,8 @@ def _repeats() -> Iterator[Form]:
             "Tile", f"{brackets(shape)} by {brackets(repeats)}", "y = Tile (x, r)", shape, dtype, r=_int64(repeats)
         )
     for (shape, target), dtype in product(
-        (((1,), (7,)), ((4, 1), (4, 6)), ((1, 6), (4, 6)), ((3, 1, 1), (2, 3, 5, 7)), ((2, 3, 1, 1), (2, 3, 5, 7)),
+        (((1,), (7,)), ((4, 1), (4, 6)), ((1, 6), (4, 6)), ((2, 1, 5), (2, 3, 5)),
+         ((3, 1), (2, 3, 5)), ((3, 1, 1), (2, 3, 5, 7)), ((2, 3, 1, 1), (2, 3, 5, 7)),
          ((1, 3, 5, 7), (2, 3, 5, 7)), ((2, 1, 5, 1), (2, 3, 5, 7)), ((7,), (2, 3, 5, 7)),
          ((2, 3, 1, 5, 1), (2, 3, 2, 5, 4)),
          ((1, 3, 1, 5, 1, 2), (2, 3, 2, 5, 4, 2))), TYPES

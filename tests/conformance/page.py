@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bnncc.targets.released import title
+from bnncc.targets.tflite import runtimes
 from bnncc.targets.tflite.claimed import claimed
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance.avoided import AvoidedForm
@@ -23,6 +24,8 @@ Results = Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]]
 WITH_LCE = {one.name for one in ENVIRONMENTS if one.delegate or one.kind in ("lce", "bnncc")}
 # Those in which the delegate takes what it can.
 CLAIMING = {one.name for one in ENVIRONMENTS if one.claims}
+# Nothing is claimed of it.
+OLDEST = "tensorflow-2.2.0"
 # So many forms of a group are named.
 NAMED = 4
 
@@ -66,7 +69,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
 - On 32-bit ARM (under emulation), 2.14's ABS behaves as the root of a square: infinity for 1.9e19, 0 for 1e-25.
 - Stock interpreters leave denormals on for their built-in kernels and for delegates; XNNPACK, LCE's interpreter,
   bnncc_run, and NEON on 32-bit ARM take them for 0.
-- The nightly of ai-edge-litert is in [the delegate's table](conformance_delegate.md) alone.
+- What the delegate does in each is in [a table of its own](conformance_delegate.md).
 """
 
 
@@ -74,7 +77,12 @@ NETWORKS = """\
 All networks of tests/networks and examples/papers, by `python -m tests.conformance.networks`, on two inputs each; with
 XNNPACK and two threads, and without it and one, the worse counts.  ✓: every class is the reference's (the traced
 network in ONNX Runtime), else how many; a class is the largest element of a row of logits, of a pixel of a map, of a
-token.  –: the file asks for a later runtime."""
+token.  –: the file asks for a later runtime.
+
+Where a class differs, the file was proven on the same inputs in that runtime (`bnncc.verification`).  *1 sign*: the
+float of one sign lies nearer to 0 than its error bound, and came out on the other side; all else follows from that.
+*outputs*: no sign differs, and two elements are nearer to each other than their bounds.  Bold: it is
+not rounding."""
 
 
 SPECIAL = """\
@@ -82,6 +90,31 @@ How many forms are wrong where a third of the input is denormal (1e-45, 6e-39), 
 infinite or not a number.  No lowering promises anything of them, but for an attention mask of -∞ (Softmax).  The
 reference hands a NaN on through maxima, which ONNX does not ask for, and sums in float64, where the largest numbers do
 not overflow between the terms."""
+
+
+UNSTATED = """\
+Of those that are refused, wrong or end the process, so many are in a runtime that the file itself does not call too old
+(`bnncc inspect`): **{count}**; {oldest} aside."""
+
+
+def unstated(cases: Sequence[Case], results: Results) -> list[str]:
+    """What is refused, wrong or ends the process on ordinary numbers, where the file asks for no newer runtime."""
+    found = []
+    for case in cases:
+        contents = {False: case.content, True: case.beside}
+        oldest = {
+            claims: runtimes.oldest(runtimes.needs(TfliteFile(content)))
+            for claims, content in contents.items()
+            if content is not None
+        }
+        for environment in ENVIRONMENTS:
+            name = environment.name
+            if name == OLDEST or name not in results or not _takes(name, case, results):
+                continue
+            verdict = worst(results[name], case.form.title, FINITE)
+            if verdict > Verdict.CLAMPED and not environment.is_older_than(oldest[environment.claims]):
+                found.append(f"{case.form.title} in {name}: {verdict.title}")
+    return found
 
 
 def page(
@@ -94,7 +127,10 @@ def page(
     )
     parts = [
         HEAD.format(forms=len(cases), operators=len(operators), runtimes=len(results), cells=cells),
-        "## Ordinary numbers, ties and zeros\n\n" + "\n".join(_totals(cases, results)),
+        "## Ordinary numbers, ties and zeros\n\n"
+        + "\n".join(_totals(cases, results))
+        + "\n\n"
+        + UNSTATED.format(count=len(unstated(cases, results)) or "none", oldest=OLDEST),
         "## Operators of the file format\n\nWith the types of what they yield; of what they read, where that has 8 "
         "bits.\n\n" + "\n".join(_types(cases)),
         "## By operator\n\nForms that are right or rounded in all configurations, of how many; what the others are.\n\n"
@@ -141,10 +177,18 @@ def networks_table(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {network} | {title(oldest)} | {' | '.join(cells)} |"
 
 
-def _share(found: float | str | None) -> str:
-    if found is None or isinstance(found, str):
-        return found or "–"
-    return "✓" if found == 1 else f"{found:.2%}"
+def _share(found: Mapping[str, Any] | None) -> str:
+    """found: a `networks.Found`, as JSON has it."""
+    if found is None:
+        return "–"
+    share, problems, signs = found["share"], found["problems"], found["signs"]
+    if isinstance(share, str):
+        return share
+    if share == 1:
+        return "✓"
+    if problems is None or problems:
+        return f"**{share:.2%}**"
+    return f"{share:.2%}, {signs} sign{'s' * (signs > 1)}" if signs else f"{share:.2%}, outputs"
 
 
 def _types(cases: Sequence[Case]) -> Iterator[str]:

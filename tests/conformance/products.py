@@ -20,14 +20,17 @@ REDUCED = (
     ((7,), (0,)), ((4, 6), (0,)), ((4, 6), (1,)), ((2, 3, 5), (1,)), ((2, 3, 5), (0, 2)),
     ((2, 3, 5, 7), (2, 3)), ((2, 3, 5, 7), (1,)), ((2, 3, 5, 7), (0,)), ((2, 3, 5, 7), (3,)), ((2, 3, 5, 7), (1, 3)),
     ((2, 3, 5, 7), (1, 2, 3)), ((2, 3, 5, 7), (0, 1, 2, 3)), ((1, 5, 1, 1), (2, 3)), ((1, 5, 1, 1), (1,)),
-    ((2, 3, 2, 5, 4), (1, 3)), ((2, 3, 2, 5, 4), (4,)),
+    ((2, 3, 2, 5, 4), (1, 3)), ((2, 3, 2, 5, 4), (4,)), ((4, 6), (0, 1)), ((2, 3, 5), (0, 1, 2)), ((2, 3, 5), (2,)),
+    ((2, 3, 2, 5, 4), (0, 1, 2, 3, 4)), ((2, 3, 2, 2, 4, 2), (0, 1, 2, 3, 4, 5)), ((2, 3, 2, 2, 4, 2), (2, 5)),
 )  # fmt: skip
 INDEXED = ((7,), (4, 6), (2, 3, 5), (2, 3, 5, 7), (1, 10), (2, 3, 2, 5, 4))
 # Of a product of two computed operands.
 MATRICES = (
     ((2, 3), (3, 4)), ((1, 3), (3, 1)), ((2, 5, 3), (2, 3, 4)), ((2, 5, 3), (3, 4)), ((1, 5, 3), (2, 3, 4)),
     ((2, 3, 5, 7), (2, 3, 7, 4)), ((2, 1, 5, 7), (1, 3, 7, 4)), ((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)),
-    ((2, 2, 3, 5, 7), (2, 2, 3, 7, 4)), ((2, 1, 3, 5, 7), (2, 1, 7, 4)), ((2, 5, 3), (3,)),
+    ((2, 2, 3, 5, 7), (2, 2, 3, 7, 4)), ((2, 1, 3, 5, 7), (2, 1, 7, 4)), ((2, 5, 3), (3,)), ((2, 3), (4, 3, 5)),
+    ((4, 2, 3), (5, 4, 3, 6)), ((2, 3, 5, 7), (7, 4)), ((2, 3, 5, 7), (3, 7, 4)), ((2, 3, 5, 7), (7,)),
+    ((3,), (2, 3, 4)), ((2, 3), (5, 4, 3, 6)),
 )  # fmt: skip
 
 
@@ -59,6 +62,13 @@ def _linear() -> Iterator[Form]:
         kinds = None if precision is WeightsPrecision.FLOAT16 else ("ordinary", "zeros")
         yield Form("Gemm", name, "y = Gemm <transB = 1> (x, w, b)", floats("x", batch, inside), constants=constants,
                    precision=precision, kinds=kinds)  # fmt: skip
+    for precision, shape in product((WeightsPrecision.FLOAT16, WeightsPrecision.INT8), ((2, 5, 64), (1, 3, 128))):
+        kinds = None if precision is WeightsPrecision.FLOAT16 else ("ordinary", "zeros")
+        for name, tail in (("", "y = Identity (m)"), (" and a sum", "y = Add (m, b)")):
+            constants = {"w": normal(shape[-1], 40), "b": normal(40, seed=2)}
+            used = constants if "b)" in tail else {"w": constants["w"]}
+            yield Form("MatMul", f"{precision.value} {brackets(shape)} to 40{name}", f"m = MatMul (x, w) {tail}",
+                       floats("x", *shape), constants=used, precision=precision, kinds=kinds)  # fmt: skip
     for shape in ((2, 5, 6), (2, 3, 5, 6), (2, 3, 2, 5, 6), (1, 1, 6)):
         constants = {"w": normal(6, 4)}
         body = "y = MatMul (x, w)"
@@ -77,6 +87,8 @@ def _matmul() -> Iterator[Form]:
     for left, right in MATRICES:
         inputs = f"{floats('x', *left)}, {floats('z', *right)}"
         yield Form("MatMul", f"{brackets(left)} {brackets(right)}", "y = MatMul (x, z)", inputs)
+        name, constants = f"constant {brackets(left)} {brackets(right)}", {"c": normal(*left)}
+        yield Form("MatMul", name, "y = MatMul (c, z)", floats("z", *right), constants=constants)
 
 
 def _normalization() -> Iterator[Form]:

@@ -23,7 +23,7 @@ MAPS = ((1, 1), (2, 2), (5, 7), (8, 8))
 # (kernel, stride, dilation, pad)
 GEOMETRIES = ((1, 1, 1, 0), (3, 1, 1, 1), (3, 1, 1, 0), (3, 2, 1, 1), (3, 1, 2, 2), (5, 1, 1, 2), (2, 2, 1, 0))
 # (channels in, channels out, groups)
-CHANNELS = ((1, 1, 1), (3, 8, 1), (8, 16, 1), (4, 4, 4), (3, 6, 3), (33, 5, 1))
+CHANNELS = ((1, 1, 1), (3, 8, 1), (8, 16, 1), (4, 4, 4), (3, 6, 3), (33, 5, 1), (1, 6, 1))
 POOLS = ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 2, 0))
 _LARGEST = 127
 # The oldest whose DequantizeLinear the reference evaluator has.
@@ -128,6 +128,12 @@ def _linear() -> Iterator[Form]:
         constants = {"w": grid(outside, inside, axis=None), "b": grid(outside, seed=2)}
         name = f"{brackets((batch, inside))} to {outside}"
         yield _of_bytes("Gemm", name, "y = Gemm <transB = 1> (x, w, b)", (batch, inside), dtype, {**constants})
+    for shape, outside in product(((2, 5, 6), (1, 3, 33)), (4, 10)):
+        constants = {"w": grid(shape[-1], outside, axis=None), "b": grid(outside, seed=2)}
+        for name, tail in (("", "y = Identity (m)"), (" and a sum", "y = Add (m, b)")):
+            body = f"m = MatMul (x, w) {tail}"
+            used = constants if "b)" in tail else {"w": constants["w"]}
+            yield _of_bytes("MatMul", f"{brackets(shape)} to {outside}{name}", body, shape, "int8", {**used})
     constants = {"w": grid(4, 60, axis=None), "b": grid(4, seed=2)}
     flat = "f = Flatten (x) y = Gemm <transB = 1> (f, w, b)"
     yield _of_bytes("Gemm", "behind Flatten", flat, (2, 3, 4, 5), "uint8", {**constants})
@@ -149,6 +155,16 @@ def _behind_layers() -> Iterator[Form]:
         )
         name = f"{brackets((2, 3, *size))} kernel {kernel} stride {stride} pad {pad}"
         yield _of_bytes(kind, name, layer + body, (2, 3, *size), "uint8", constants)
+    # Along one axis alone.
+    for kind, (kernel, stride, pad) in product(("MaxPool", "AveragePool"), POOLS):
+        body = f"y = {kind} <kernel_shape = [1, {kernel}], strides = [1, {stride}], pads = {[0, pad] * 2}> (a)"
+        name = f"kernel [1,{kernel}] stride [1,{stride}] pad {pad}"
+        yield _of_bytes(kind, name, layer + body, (2, 3, 1, 9), "int8", constants)
+    for group, stride, pad in product((1, 3), (1, 2), (0, 1)):
+        body = f"y = Conv <strides = [1, {stride}], pads = {[0, pad] * 2}, group = {group}> (x, w, b)"
+        given = {"w": grid(6, 3 // group, 1, 3), "b": grid(6, seed=2)}
+        name = f"kernel [1,3] stride [1,{stride}] pad {pad} groups {group}"
+        yield _of_bytes("Conv", name, body, (2, 3, 1, 9), "uint8", {**given})
     other = "c = Conv (x, v, b) "
     for size, (activation, clip) in product(MAPS, {"": "y = Identity (s1)", **ACTIVATIONS}.items()):
         body = f"{layer}{other}s1 = Add (a, c) {clip.replace('(s', '(s1') if activation else clip}"

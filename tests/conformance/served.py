@@ -3,8 +3,8 @@
     python served.py KIND XNNPACK THREADS DELEGATE FORMS FIRST
 
 KIND: tflite_runtime, ai_edge_litert, tensorflow, lce or bnncc.  XNNPACK: 1 or 0.  DELEGATE: a library, or "".  FORMS: a
-pickled list of (content, needs_lce, [inputs, …]), inputs in the file's order and layout, one list for each kind of
-values.  Begins with number FIRST.
+pickled list of pickles, each of (content, needs_lce, [inputs, …]), inputs in the file's order and layout, one list for
+each kind of values.  Begins with number FIRST.
 
 Writes pickles to standard output: ("begin", number) before it touches a form, then ("refused", number, message) or
 ("done", number, [outputs or None, …]); at last ("end",).  None: the run was refused.
@@ -40,12 +40,15 @@ class Interpreted:
             options.pop("num_threads")
             self.interpreter = module.Interpreter(model_content=content, **options)
         self.interpreter.allocate_tensors()
+        self.inputs, self.outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        self.input_shapes = [tuple(detail["shape"]) for detail in self.inputs]
+        self.output_shapes = [tuple(detail["shape"]) for detail in self.outputs]
 
     def run(self, inputs):
-        for detail, array in zip(self.interpreter.get_input_details(), inputs):  # noqa: B905 - Python 3.8
+        for detail, array in zip(self.inputs, inputs):  # noqa: B905 - Python 3.8
             self.interpreter.set_tensor(detail["index"], array)
         self.interpreter.invoke()
-        return [self.interpreter.get_tensor(detail["index"]) for detail in self.interpreter.get_output_details()]
+        return [self.interpreter.get_tensor(detail["index"]) for detail in self.outputs]
 
 
 def loader(kind, xnnpack, threads, delegate):
@@ -98,16 +101,14 @@ def main():
     os.dup2(2, 1)
     with open(path, "rb") as source:
         forms = pickle.load(source)
-    # LCE's extension knows NumPy's own types only, and a pickle brings copies of them.
-    forms = [
-        (content, needs_lce, [[own(array) for array in batch] for batch in batches])
-        for content, needs_lce, batches in forms
-    ]
     load = loader(kind, xnnpack == "1", int(threads), delegate)
     for number in range(int(first), len(forms)):
         pickle.dump(("begin", number), stream, 4)
         stream.flush()
-        verb, answer = outcome(load, *forms[number])
+        content, needs_lce, batches = pickle.loads(forms[number])
+        # LCE's extension knows NumPy's own types only, and a pickle brings copies of them.
+        batches = [[own(array) for array in batch] for batch in batches]
+        verb, answer = outcome(load, content, needs_lce, batches)
         pickle.dump((verb, number, answer), stream, 4)
     pickle.dump(("end",), stream, 4)
     stream.flush()

@@ -16,11 +16,15 @@ from tests.conformance import environments, values
 from tests.conformance.__main__ import PAGE
 from tests.conformance.batch import run_batch
 from tests.conformance.environments import Environment
-from tests.conformance.form import floats, normal
+from tests.conformance.form import emitted, floats, normal
 from tests.conformance.forms import all_forms
+from tests.conformance.kept import kept
 from tests.conformance.matrix import ALL, Case, cases_of, verdicts_of, write_forms
+from tests.conformance.page import OLDEST, unstated
+from tests.conformance.signatures import Signature, signatures
 from tests.conformance.verdict import Verdict, judge
 from tests.needs import need_zig
+from tests.targets.interpreter import native
 
 EVERY = 60
 INSTALLED = (
@@ -42,9 +46,10 @@ def test_every_60th_form_is_right_on_ordinary_numbers(
     if environment.kind == "lce" and importlib.util.find_spec("larq_compute_engine") is None:
         pytest.skip("larq-compute-engine is not installed")
     need_zig()
-    # LiteRT without the delegate has none of LCE's operators, bnncc's own interpreter none in int8.
-    untaken = {"ai_edge_litert": lambda case: case.needs_lce, "bnncc": lambda case: case.form.integers}
-    taken = [case for case in cases if not untaken.get(environment.kind, lambda _: False)(case)]
+    if environment.kind == "bnncc":
+        native.library()  # compiled before anything waits for it
+    # LiteRT without the delegate has none of LCE's operators.
+    taken = [case for case in cases if environment.kind != "ai_edge_litert" or not case.needs_lce]
     write_forms(taken, [], tmp_path / "forms")
     command = environments.command(environment, tmp_path, xnnpack=True, threads=2, library="")
     outcomes = run_batch(command, tmp_path / "forms", len(taken), environments.variables(environment))
@@ -113,3 +118,46 @@ def test_verdicts() -> None:
     ) is (Verdict.CLAMPED)
     assert judge(exact, [wanted], [right[:3]]) is Verdict.WRONG
     assert floats("x", 7) == "float[7] x"
+
+
+def test_what_no_file_says_of_a_runtime_is_a_fault() -> None:
+    """DIV by computed numbers asks for TensorFlow Lite 2.13, ADD for nothing."""
+    titles = ("Div [7] [7]", "Add [7] [7]")
+    given = cases_of([form for form in all_forms() if form.title in titles])
+    wrong = {title: {values.ORDINARY: int(Verdict.WRONG)} for title in titles}
+    results = {runtime: {"built-in, 1 thread": wrong} for runtime in (OLDEST, "tflite-2.12", "litert-2.3.0")}
+    assert unstated(given, results) == [
+        f"{title} in {runtime}: wrong"
+        for title, runtime in ((titles[1], "tflite-2.12"), (titles[1], "litert-2.3.0"), (titles[0], "litert-2.3.0"))
+    ]
+
+
+def test_what_was_made_of_the_same_sources_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(len(made))
+        return len(made)
+
+    path = tmp_path / "made"
+    assert [kept(path, make), kept(path, make)] == [1, 1]
+    monkeypatch.setattr("tests.conformance.kept.sources_digest", lambda: "other sources")
+    assert [kept(path, make), kept(path, make)] == [2, 2]
+
+
+def test_uses_of_an_operator_are_told_apart() -> None:
+    """By constants, ranks, types, options and broadcasting, and not by sizes."""
+    forms = {form.title: form for form in all_forms()}
+
+    def of(title: str) -> frozenset[Signature]:
+        return signatures(emitted(forms[title]).content)
+
+    assert of("Add [7] [7]") == of("Add [1] [1]")
+    others = [
+        "Add [7] constant [7]",
+        "Add [2,3] [2,3]",
+        "Add int32 [2,3,5,7] [2,3,5,7]",
+        "Add [2,1,5,1] [1,3,1,7]",
+        "Sub [7] [7]",
+    ]
+    assert len({of(title) for title in ["Add [7] [7]", "Add Relu [2,3,5,7] [2,3,5,7]", *others]}) == 7

@@ -25,7 +25,8 @@ GEOMETRIES = (
 # (channels in, channels out, groups)
 CHANNELS = ((1, 1, 1), (3, 4, 1), (8, 16, 1), (4, 4, 4), (4, 8, 4), (4, 6, 2), (33, 5, 1))
 POOLS = (
-    ((2, 2), (2, 2), (0, 0, 0, 0)), ((3, 3), (2, 2), (1, 1, 1, 1)), ((3, 3), (1, 1), (1, 1, 1, 1)),
+    ((2, 2), (2, 2), (0, 0, 0, 0)), ((2, 2), (1, 1), (0, 0, 0, 0)), ((3, 3), (2, 2), (1, 1, 1, 1)),
+    ((3, 3), (1, 1), (1, 1, 1, 1)),
     ((3, 3), (2, 2), (0, 0, 1, 1)), ((1, 1), (2, 2), (0, 0, 0, 0)), ((2, 3), (1, 2), (1, 0, 0, 1)),
     ((1, 3), (1, 1), (0, 1, 0, 1)), ((3, 1), (1, 2), (1, 0, 1, 0)), ((1, 3), (3, 2), (0, 1, 0, 1)),
 )  # fmt: skip
@@ -86,7 +87,15 @@ def _fused() -> Iterator[Form]:
         constants = {"w": normal(4, 4 // group, 3, 3), "b": normal(4, seed=2)}
         body = f"s = Conv <pads = [1, 1, 1, 1], group = {group}> (x, w, b) {clip}"
         yield Form("Conv", f"{activation} groups {group}", body, floats("x", 1, 4, 6, 5), constants=constants)
+        for pads in ((0, 0, 1, 1), (0, 0, 0, 0)):
+            body = f"s = Conv <strides = [2, 2], pads = {_list(pads)}, group = {group}> (x, w, b) {clip}"
+            name = f"{activation} stride 2 pads {brackets(pads)} groups {group}"
+            yield Form("Conv", name, body, floats("x", 1, 4, 6, 8), constants=constants)
     for activation, clip in ACTIVATIONS.items():
+        constants = {"w": normal(4, 1, 3, 3), "b": normal(4, seed=2)}
+        body = f"s = Conv <strides = [2, 2]> (x, w, b) {clip}"
+        name = f"{activation} of one channel, stride 2"
+        yield Form("Conv", name, body, floats("x", 1, 1, 6, 8), constants=constants)
         for kind in ("MaxPool", "AveragePool"):
             body = f"s = {kind} <kernel_shape = [2, 2], strides = [2, 2]> (x) {clip}"
             yield Form(kind, activation, body, floats("x", 1, 3, 6, 4))

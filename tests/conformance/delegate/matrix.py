@@ -20,16 +20,28 @@ Said = Mapping[str, str]
 ROUNDS, EMULATED_ROUNDS = 1000, 100
 
 
-def run(environment: Environment, folder: Path, tasks: Path) -> dict[str, dict[str, str]]:
-    """By configuration; also written to a file of `folder`."""
+def results(environment: Environment, folder: Path, digest: str) -> dict[str, Said] | None:
+    """By configuration, where `folder` has them for what `digest` is of."""
+    path = _path(environment, folder)
+    held = json.loads(path.read_text()) if path.exists() else {}
+    return cast("dict[str, Said]", held["results"]) if held.get("digest") == digest else None
+
+
+def _path(environment: Environment, folder: Path) -> Path:
+    return folder / f"{environment.name}.delegate.json"
+
+
+def run(environment: Environment, folder: Path, tasks: Path, digest: str) -> None:
+    """Write what is said to a file of `folder`, where it is not there."""
+    if results(environment, folder, digest) is not None:
+        return
     library = str(built_library(Platform(environment.machine or "x86_64")))
     found = {}
     for xnnpack, threads in configurations(environment):
         line = command(environment, folder, xnnpack, threads, library, SCRIPT)
         name = f"{'XNNPACK' if xnnpack else 'built-in'}, {threads} thread{'s' * (threads > 1)}"
         found[name] = say(lambda line=line: run_batch(line, tasks, len(served.CHECKS), variables(environment)))  # type: ignore[misc]
-    (folder / f"{environment.name}.delegate.json").write_text(json.dumps(found, indent=1))
-    return found
+    _path(environment, folder).write_text(json.dumps({"digest": digest, "results": found}, indent=1))
 
 
 def say(serve: Callable[[], list[Outcome]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A runtime for `bnncc.verification.verify` on an emulated ARM processor.
+"""A runtime for `bnncc.verification.verify` in another process, as on an emulated ARM processor.
 
 One process serves all files, so that qemu, Python and NumPy start once.
 """
@@ -9,7 +9,7 @@ import contextlib
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -28,7 +28,7 @@ SHOWN_CHARACTERS = 2000
 
 
 class EmulationError(Exception):
-    """The process on the emulated machine has ended before its time; with what it wrote to standard error."""
+    """The other process has ended before its time; with what it wrote to standard error."""
 
 
 def library(machine: str) -> Path:
@@ -37,33 +37,40 @@ def library(machine: str) -> Path:
 
 
 @contextlib.contextmanager
+def served(title: str, command: Sequence[str], environment: Mapping[str, str]) -> Iterator[ServedRuntime]:
+    """A runtime that lives as long as the `with` statement.
+
+    command: of a program that answers as `messages.serve` does.  title: for a report.
+    """
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        assert process.stdin is not None
+        try:
+            yield ServedRuntime(title, process, errors)
+        finally:
+            process.kill()
+            with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended
+                process.stdin.close()
+
+
+@contextlib.contextmanager
 def emulated(
     folder: Path, machine: str, processor: str | None = None, kernel: str | None = None
-) -> Iterator[EmulatedRuntime]:
-    """A runtime that lives as long as the `with` statement.
+) -> Iterator[ServedRuntime]:
+    """LiteRT (aarch64) or tflite-runtime (armv7) with the delegate, under qemu, as long as the `with` statement lives.
 
     folder: what `sysroot` made.  processor: of qemu's names, instead of the machine's own.  kernel: instead of the one
     that the delegate takes on it.
     """
     processor = processor or sysroot.MACHINES[machine].processor
+    title = f"{INTERPRETERS[machine]} with bnncc's delegate on {machine} ({processor}, emulated)"
     command = sysroot.command(folder, machine, [str(SCRIPT), str(library(machine)), *([kernel] if kernel else [])])
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command,
-            env=sysroot.environment(machine, processor),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        ) as process,
-    ):
-        assert process.stdin is not None
-        try:
-            yield EmulatedRuntime(machine, processor, process, errors)
-        finally:
-            process.kill()
-            with contextlib.suppress(BrokenPipeError):  # what it did not read before it ended
-                process.stdin.close()
+    with served(title, command, sysroot.environment(machine, processor)) as runtime:
+        yield runtime
 
 
 @contextlib.contextmanager
@@ -75,25 +82,17 @@ def emulated_runtimes() -> Iterator[dict[str, Runtime]]:
         yield {machine: cast(Runtime, runtime) for machine, runtime in started.items()}
 
 
-class EmulatedRuntime:
-    """LiteRT (aarch64) or tflite-runtime (armv7) with the delegate, under qemu; used like `runners.Runtime`.
+class ServedRuntime:
+    """A runtime in another process; used like `runners.Runtime`.  Made by `served`."""
 
-    Made by `emulated`.
-    """
-
-    def __init__(self, machine: str, processor: str, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-        self.machine, self.processor = machine, processor
+    def __init__(self, title: str, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        self.title = title
         self._process, self._errors = process, errors
         self._dropped: list[bytes] = []
 
-    @property
-    def title(self) -> str:
-        """For a report."""
-        return f"{INTERPRETERS[self.machine]} with bnncc's delegate on {self.machine} ({self.processor}, emulated)"
-
-    def load(self, content: bytes) -> EmulatedRunner:
-        """The file, on one thread.  RuntimeError where the interpreter does not take it."""
-        return EmulatedRunner(self, content)
+    def load(self, content: bytes) -> ServedRunner:
+        """The file.  RuntimeError where the interpreter does not take it."""
+        return ServedRunner(self, content)
 
     def request(self, verb: bytes, *parts: bytes) -> list[bytes]:
         """Ask the process, and return what it answers.  RuntimeError where the interpreter refuses."""
@@ -128,10 +127,10 @@ class EmulatedRuntime:
         return self._errors.read().decode(errors="replace")[-SHOWN_CHARACTERS:].strip() or "no message"
 
 
-class EmulatedRunner:
-    """A .tflite file, loaded in the process of an `EmulatedRuntime`; used like `bnncc.inference.runners.LceRunner`."""
+class ServedRunner:
+    """A .tflite file, loaded in the process of an `ServedRuntime`; used like `bnncc.inference.runners.LceRunner`."""
 
-    def __init__(self, runtime: EmulatedRuntime, content: bytes) -> None:
+    def __init__(self, runtime: ServedRuntime, content: bytes) -> None:
         self._runtime = runtime
         self._handle, *arrays = runtime.request(b"load", content)
         weakref.finalize(self, runtime.drop_later, self._handle)
