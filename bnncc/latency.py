@@ -418,14 +418,16 @@ def _moved(
             operators = group.operators
             written = {tensor.index for operator in operators for tensor in operator.outputs}
             inside = {index for index in written if last_group[index] == place and index not in kept}
-            tiles = 1
+            tiles, tile_bytes = 1, 0
+            in_tiles = inside - group.on_demand
             if operators[0].index in delegated:
-                tiles = _tiles(file, operators, inside - group.on_demand, second_level)
+                tiles, tile_bytes = _tiles(file, group, in_tiles, second_level)
+            stays = inside if tile_bytes <= cache.size else group.on_demand  # in the cache, from operator to operator
             for operator in operators:
                 cache.moved = 0
                 for tensor, writes in _uses(file, operator):
                     times = 1 if file.data(tensor) is None else tiles  # every tile meets all weights
-                    if len(operators) == 1 or tensor.index not in inside:
+                    if len(operators) == 1 or tensor.index not in stays:
                         cache.use(tensor.index, _bytes(tensor), writes, times)
                 moved[operator.index] = cache.moved
             for tensor in _tensors(operators):
@@ -434,21 +436,22 @@ def _moved(
     return moved
 
 
-def _tiles(file: TfliteFile, group: Sequence[Operator], inside: Set[int], second_level: int) -> int:
-    """Into how many tiles the delegate cuts a group's pixels: each holds what one operator reads and writes of what
-    stays inside, and a binary convolution's patches (`plan_scratch`).
+def _tiles(file: TfliteFile, group: _Group, inside: Set[int], second_level: int) -> tuple[int, int]:
+    """Into how many tiles the delegate cuts a group's pixels, and the bytes of one: each holds what one operator reads
+    and writes of what stays inside, and a binary convolution's patches (`plan_scratch`).
     """
     most = 0
-    for operator in group:
+    for operator in group.operators:
         held = sum(_bytes(tensor) for tensor in _tensors([operator]) if tensor.index in inside)
         filters = operator.inputs[1] if operator.name == "LceBconv2d" else None
         patches = 0 if filters is None else _pixels(operator) * _bytes(filters) // filters.shape[0]
         most = max(most, held + patches)
-    sizes = {tensor.index: _bytes(tensor) for tensor in _tensors(group) if file.data(tensor) is not None}
+    sizes = {tensor.index: _bytes(tensor) for tensor in _tensors(group.operators) if file.data(tensor) is not None}
     constants = sum(sizes.values())
     stays = constants <= FILTER_SHARE * second_level
     tile_bytes = max(LEAST_TILE_BYTES, int(TILE_SHARE * second_level)) if stays else constants
-    return max(1, -(-most // tile_bytes))
+    tiles = max(1, min(-(-most // tile_bytes), group.units))
+    return tiles, most // tiles
 
 
 def _tensors(group: Iterable[Operator]) -> Iterator[Tensor]:
