@@ -25,7 +25,7 @@ from bnncc.inspect import DAMAGE
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range, Work
 from bnncc.targets.tflite.reader import Operator, TfliteFile
-from bnncc.targets.tflite.work import DELEGATED, MOVES, PADS, POINTWISE, POOLS, is_computed_once, work
+from bnncc.targets.tflite.work import DELEGATED, DELEGATED_BYTES, MOVES, PADS, POINTWISE, POOLS, is_computed_once, work
 from bnncc.targets.tflite.writer import Tensor
 
 # Of the last cache, what maps and weights are sure to have: the rest is code, tiles, and lines that meet in a set.
@@ -134,9 +134,11 @@ class _Cache:
     used since, and a map that was written goes to DRAM when it leaves.
     """
 
-    def __init__(self, size: float, drops_dead: bool) -> None:
-        """drops_dead: a map that nothing reads any more is overwritten before it leaves, and never goes to DRAM."""
-        self.size, self.drops_dead = size, drops_dead
+    def __init__(self, whole: int, share: float, drops_dead: bool) -> None:
+        """share: of the whole, what whole tensors have.  drops_dead: a map that nothing reads any more is overwritten
+        before it leaves, and never goes to DRAM.
+        """
+        self.whole, self.size, self.drops_dead = whole, share * whole, drops_dead
         self.moved = 0
         self._held: OrderedDict[int, int] = OrderedDict()
         self._total = 0
@@ -182,27 +184,32 @@ def dram_bytes(
     everything = {operator.index for operator in file.operators}
     together = _groups(file, everything, second_level)
     as_delegated = _groups(file, delegated, second_level)
-    least = _moved(file, together, delegated, _Cache(cache_size, True), second_level)
-    most = _moved(file, as_delegated, delegated, _Cache(SURE_SHARE * cache_size, False), second_level)
+    least = _moved(file, together, delegated, _Cache(cache_size, 1, True), second_level)
+    most = _moved(file, as_delegated, delegated, _Cache(cache_size, SURE_SHARE, False), second_level)
     return least, most
 
 
 def _delegated(file: TfliteFile) -> set[int]:
-    """The operators that the delegate claims: LCE's, and those of its own that are connected with them by maps, by
-    others of its own (runtime/claim.cc).
+    """The operators that the delegate claims: LCE's, those of 8-bit integers, and those of its own that are connected
+    with them by maps, by others of its own (runtime/claim.cc).
     """
     maps = {
         operator.index: {tensor.index for tensor in _tensors([operator]) if file.data(tensor) is None}
         for operator in file.operators
-        if operator.name in DELEGATED
+        if operator.name in DELEGATED or (operator.name in DELEGATED_BYTES and _is_of_bytes(operator))
     }
     found: set[int] = set()
-    reached = {index for index in maps if file.operators[index].name.startswith("Lce")}
+    operators = [file.operators[index] for index in maps]
+    reached = {one.index for one in operators if one.name.startswith("Lce") or _is_of_bytes(one)}
     while reached:
         found |= reached
         touched = set().union(*(maps[index] for index in reached))
         reached = {index for index in maps.keys() - found if maps[index] & touched}
     return found
+
+
+def _is_of_bytes(operator: Operator) -> bool:
+    return any(tensor.dtype in ("int8", "uint8") for tensor in _tensors([operator]))
 
 
 def _without_paddings(file: TfliteFile) -> TfliteFile:
@@ -422,13 +429,15 @@ def _moved(
             in_tiles = inside - group.on_demand
             if operators[0].index in delegated:
                 tiles, tile_bytes = _tiles(file, group, in_tiles, second_level)
-            stays = inside if tile_bytes <= cache.size else group.on_demand  # in the cache, from operator to operator
+            leaving = max(0.0, 1 - cache.whole / tile_bytes) if tile_bytes else 0.0  # of a tile, as it is too large
             for operator in operators:
                 cache.moved = 0
                 for tensor, writes in _uses(file, operator):
                     times = 1 if file.data(tensor) is None else tiles  # every tile meets all weights
-                    if len(operators) == 1 or tensor.index not in stays:
+                    if len(operators) == 1 or tensor.index not in inside:
                         cache.use(tensor.index, _bytes(tensor), writes, times)
+                    elif tensor.index in in_tiles:
+                        cache.moved += int(leaving * _bytes(tensor))
                 moved[operator.index] = cache.moved
             for tensor in _tensors(operators):
                 if last_group[tensor.index] == place and tensor.index not in kept and file.data(tensor) is None:

@@ -43,7 +43,9 @@ DELEGATED = {
     "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "PADV2", "PRELU", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE",
     "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "SUB", "TRANSPOSE",
 }  # fmt: skip
-# Of these, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
+# And those that it runs where they are of 8-bit integers, wherever they are.
+DELEGATED_BYTES = {"DEPTHWISE_CONV_2D", "DEQUANTIZE", "QUANTIZE"}
+# Of the former, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
 CHAINED = DELEGATED & {*ELEMENTWISE, "CONCATENATION"} - {"HARD_SWISH"}
 
 LANES = 4  # of a vector of floats or words
