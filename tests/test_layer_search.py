@@ -29,6 +29,7 @@ from bnncc.sensitivity import Drop
 from bnncc.targets import find_target
 from bnncc.targets.tflite.integer_plan import LAYERS
 from bnncc.targets.tflite.reader import TfliteFile
+from tests.needs import needs_lce
 
 TARGET = find_target("raspberry-pi-4")
 # Of the first channel, whose weights are as small as it is large: in steps of it nothing is left of the others.
@@ -266,6 +267,7 @@ def invoke(folder: Path, *arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, [str(word) for word in (*network, *arguments)])
 
 
+@needs_lce
 def test_the_command_s_document_has_the_table(folder: Path) -> None:
     asked = ["--quantize", "auto", "--calibrate", folder / "images.npz", "--max-accuracy-drop", "5%"]
     more = ["--calibration", "min-max", "--inputs", 1, "--runtime", "lce", "--json"]
