@@ -6,6 +6,7 @@ import copy
 import functools
 import gc
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,7 +19,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from tests.needs import skipped_line
+from tests.needs import skipped_line, skipped_without_lce
 
 FOLDER = Path(__file__).parent
 SEED = 0
@@ -79,6 +80,18 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
     """What several tests share is made by the first of them, whichever that is: it has its own seed too."""
     if request.scope != "function":
         seed_generators()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    with skipped_without_lce():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with skipped_without_lce():
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import bnncc
-from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import random_inputs
 from bnncc.verification import verify_in
+from tests.needs import RUNTIMES
 from tests.networks.applications import APPLICATIONS
 from tests.targets.runtime.emulated_runtime import emulated_runtimes
 
@@ -25,7 +25,7 @@ def test_every_binary_layer_is_bits_and_the_file_is_the_network_on_every_runtime
     # At a real size most weights are binary ones; what stays float is the stem, the head and an embedding.
     assert len(compiled.content) * 3 < compiled.float_weight_bytes
     with emulated_runtimes() as emulated:
-        runtimes = [Runtime.LCE, Runtime.LITERT, *emulated.values()]
+        runtimes = [*RUNTIMES, *emulated.values()]
         results = verify_in(runtimes, compiled, [random_inputs(compiled.traced.model, 1)])
     for found in results:
         assert found.passed, (found.runtime.title, found.problems)
@@ -41,6 +41,6 @@ def test_the_file_is_proven_with_its_float_layers_in_int8(name: str) -> None:
     inputs = [random_inputs(full.traced.model, seed) for seed in range(3)]
     compiled = bnncc.compile(source, input_shapes=shapes, calibrate=np.concatenate([arrays[0] for arrays in inputs]))
     assert len(compiled.content) < len(full.content)
-    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs[:1]):
+    for found in verify_in(RUNTIMES, compiled, inputs[:1]):
         assert found.passed, (found.runtime.title, found.problems)
         assert sum(check.values for check in found.integers) > 0

@@ -32,6 +32,7 @@ from bnncc.targets import find_target
 from bnncc.targets.tflite.integer_plan import LAYERS
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify_in
+from tests.needs import needs_lce
 
 TARGET = find_target("raspberry-pi-4")
 # Of the first channel, whose weights are as small as it is large: in steps of it nothing is left of the others.
@@ -269,6 +270,7 @@ def invoke(folder: Path, *arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, [str(word) for word in (*network, *arguments)])
 
 
+@needs_lce
 def test_the_command_s_document_has_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the file is proven on the data that it was calibrated on, where there are no others."""
     proven: list[Array] = []

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import pytest
 
 import bnncc
-from bnncc.inference.runners import LceRunner, Runtime
+from bnncc.inference.runners import LceRunner
 from bnncc.ir.modes import ReplicationMode
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
 from tests import networks
+from tests.needs import RUNTIMES
 from tests.networks.binarize import ScaledBinaryConv2d
 from tests.networks.full_size import SHAPE, compiled, shares
 from tests.targets.runtime.emulated_runtime import emulated_runtimes
@@ -153,7 +154,7 @@ def test_the_max_pools_of_vgg_small_pool_bits() -> None:
 def test_every_integer_sum_equals_the_references(case: tuple[Expected, CompiledModel]) -> None:
     expected, compiled = case
     inputs = [[image(1000)], [np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)]]
-    results = verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs)
+    results = verify_in(RUNTIMES, compiled, inputs)
     with emulated_runtimes() as emulated:
         results += verify_in(list(emulated.values()), compiled, inputs[:1])
     for found in results:

@@ -24,6 +24,7 @@ from bnncc.inference.runners import Runtime
 from bnncc.model import CompiledModel
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify, verify_in
+from tests.needs import RUNTIMES
 from tests.networks.honest import honest, smooth_images
 from tests.targets.runtime.emulated_runtime import emulated_runtimes
 
@@ -227,7 +228,7 @@ def test_all_binary_layers_of_a_full_size_network_are_binary_and_its_sums_exact(
     assert len(compiled.layers) == layers
     inputs = [[smooth_images(1, size, seed=1).numpy()]]
     # The small forms run on emulated ARM as well; these do in `make verify-emulated`.
-    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs):
+    for found in verify_in(RUNTIMES, compiled, inputs):
         assert found.passed, found.problems
         assert len({layer.module for layer in found.layers}) == layers
         assert all(layer.sums > 0 and layer.wrong == 0 for layer in found.layers)

@@ -8,13 +8,12 @@ import torch
 
 import bnncc
 from bnncc.errors import BnnccError
-from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array, random_inputs
 from bnncc.model import CompiledModel
 from bnncc.verification import verify_in
+from tests.needs import RUNTIMES
 from tests.networks.strangers import NETWORKS
 
-RUNTIMES = (Runtime.LCE, Runtime.LITERT)
 REFUSED = ("branch_on_data",)
 FLOAT = ("sign_of_pixels",)
 TIES = ("rounding_ties",)

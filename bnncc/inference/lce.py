@@ -36,6 +36,10 @@ NUMPY_OF_LCE = 1
 PACKAGE = "larq_compute_engine"
 
 
+class LceMissingError(ImportError):
+    """LCE's interpreter is not installed in this Python."""
+
+
 def why_not_here() -> str | None:
     """Why this very process cannot run it; None where it can."""
     if importlib.util.find_spec(PACKAGE) is None:
@@ -47,10 +51,10 @@ def why_not_here() -> str | None:
 
 @functools.cache
 def extension() -> ModuleType:
-    """LCE's extension alone: importing the package would import TensorFlow.  ImportError where it is not there."""
+    """LCE's extension alone: importing the package would import TensorFlow.  LceMissingError where it is not there."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("larq-compute-engine is not installed")
+        raise LceMissingError("larq-compute-engine is not installed")
     path = Path(spec.submodule_search_locations[0]) / "tflite" / "python" / "interpreter_wrapper_lite.so"
     found = importlib.util.spec_from_file_location(path.stem, path)
     if found is None or found.loader is None:

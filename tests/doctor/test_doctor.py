@@ -14,7 +14,7 @@ from bnncc.cli import main
 from bnncc.doctor import Row, State, examine, packages
 from bnncc.doctor.examine import _commands, _probe, can_compile
 from bnncc.doctor.tiny_file import tiny_file
-from bnncc.inference.runners import Runtime
+from tests.needs import RUNTIMES, needs_lce
 
 PROVE = ("runtimes", "compile and prove")
 DELEGATE = ("runtimes", "LiteRT with bnncc's delegate")
@@ -23,11 +23,11 @@ DELEGATE = ("runtimes", "LiteRT with bnncc's delegate")
 def test_the_tiny_file_yields_the_products_of_signs_in_each_interpreter() -> None:
     content, x, expected = tiny_file()
     assert len(np.unique(expected)) > 10
-    for runtime in Runtime:
+    for runtime in RUNTIMES:
         np.testing.assert_array_equal(runtime.load(content).run([x])[0], expected)
 
 
-@pytest.mark.parametrize("name", ["lce", "litert", "cache"])
+@pytest.mark.parametrize("name", [pytest.param("lce", marks=needs_lce), "litert", "cache"])
 def test_what_works_here_is_said_to_work(name: str) -> None:
     rows = _probe(name)
     assert rows

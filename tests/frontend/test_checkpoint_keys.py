@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, prune
 from bnncc.cli import main
 from bnncc.errors import WeightsError
 from bnncc.frontend.checkpoint import WeightsChoice, load_weights, state_digest
+from tests.needs import needs_lce
 
 State = dict[str, Any]
 
@@ -368,6 +369,7 @@ def test_tensors_without_names_are_refused_as_such(tmp_path: Path) -> None:
         load_weights(Network(), save(tmp_path, {"decay": 0.9, "shadow_params": [torch.ones(2), torch.ones(1)]}))
 
 
+@needs_lce
 def test_the_command_line_names_key_and_prefix(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(4, 2))\n"

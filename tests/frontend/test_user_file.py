@@ -13,6 +13,7 @@ import pytest
 import bnncc
 from bnncc.errors import InputError
 from bnncc.frontend import NetworkSource, load_network
+from tests.needs import needs_lce
 
 NET = """
 import torch
@@ -92,6 +93,7 @@ def test_a_file_named_like_a_module_that_everyone_imports(tmp_path: Path, name: 
     assert inspect.isfunction(write)
 
 
+@needs_lce
 @pytest.mark.parametrize("name", ["random", "statistics"])
 def test_it_compiles_in_a_process_of_its_own(tmp_path: Path, name: str) -> None:
     write(tmp_path, {f"{name}.py": NET})

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 import bnncc
-from bnncc.inference.runners import Runtime
 from bnncc.verification import verify_in
 from tests.fuzz.networks import Network, RandomNetwork
 from tests.fuzz.programs import Program, ProgramNetwork, image
+from tests.needs import RUNTIMES
 
 
 def check(spec: Network | Program) -> bnncc.CompiledModel:
@@ -35,13 +35,13 @@ def check_program(spec: Program) -> bnncc.CompiledModel:
     arrays = [x.numpy() for x in inputs]
     shapes = [spec.shape] * spec.inputs
     compiled = bnncc.compile(network, input_shapes=shapes, check_inputs=[arrays] if spec.exact else [])
-    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, [arrays]):
+    for found in verify_in(RUNTIMES, compiled, [arrays]):
         assert found.passed, f"{spec}\n{found.runtime.title}: {found.problems}"
     if spec.exact:
         with torch.no_grad():
             outputs = network(*inputs)
         expected = outputs if isinstance(outputs, tuple) else (outputs,)
-        for runtime in (Runtime.LCE, Runtime.LITERT):
+        for runtime in RUNTIMES:
             results = runtime.load(compiled.content).run([compiled.as_stored(array) for array in arrays])
             for result, value in zip(results, expected, strict=True):
                 wanted = compiled.as_stored(value.numpy())

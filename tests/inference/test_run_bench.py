@@ -25,7 +25,7 @@ from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import pack, unpack
 from tests.bundle import example
 from tests.data.videos import write_video
-from tests.needs import needs_pyav
+from tests.needs import needs_lce, needs_pyav
 
 
 def invoke(*arguments: object) -> click.testing.Result:
@@ -196,6 +196,7 @@ def test_what_is_no_file_of_tensorflow_lite_is_an_error(tmp_path: Path, command:
     assert "TFL3 is missing" in result.output
 
 
+@needs_lce
 def test_both_interpreters_are_measured_whole_and_operator_by_operator(file: Path, tmp_path: Path) -> None:
     result = invoke("bench", file, "--runs", 4, "--warm-up", 1, "--threads", 2, "--json", tmp_path / "bench.json")
     assert result.exit_code == 0

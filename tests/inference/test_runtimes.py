@@ -23,6 +23,7 @@ from bnncc.inference.lce_process import PYTHON_VARIABLE
 from bnncc.inference.runners import LceRunner, Runtime, available_runtimes, first_runtime
 from bnncc.runtime import BuildError
 from bnncc.verification import verify
+from tests.needs import needs_lce
 from tests.passes.helpers import normal
 
 NET = """\
@@ -81,6 +82,7 @@ def test_litert_proves_files_where_lce_is_not_installed(tmp_path: Path) -> None:
     assert "LCE's interpreter" not in done.stdout
 
 
+@needs_lce
 def test_lce_is_not_run_beside_numpy_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first_runtime() is Runtime.LCE
     monkeypatch.setattr(lce, "NUMPY_OF_LCE", 0)

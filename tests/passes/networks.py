@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import bnncc
-from bnncc.inference.runners import LceRunner
 from bnncc.ir.graph import shape_of
 from bnncc.model import CompiledModel
 from bnncc.options import Options
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import END
+from tests.needs import RUNTIMES
 from tests.networks.randomize import randomize
 from tests.passes.helpers import normal
 
@@ -44,7 +44,7 @@ def assert_equals_torch(module: nn.Module, compiled: CompiledModel) -> None:
         with torch.no_grad():
             expected = module(torch.from_numpy(x)).numpy()
         for fastest in (False, True):
-            (found,) = LceRunner(compiled.content, fastest=fastest).run([compiled.as_stored(x)])
+            (found,) = RUNTIMES[0].load(compiled.content, fastest=fastest).run([compiled.as_stored(x)])
             error = np.abs(found - compiled.as_stored(expected)).max()
             if error > TOLERANCE * np.abs(expected).max():
                 wrong.add(seed)

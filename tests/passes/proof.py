@@ -1,4 +1,4 @@
-"""Compile a small module and prove the file in both runtimes."""
+"""Compile a small module and prove the file in every runtime."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import nn
 
 import bnncc
-from bnncc.inference.runners import Runtime
 from bnncc.model import CompiledModel
 from bnncc.options import Options
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify_in
+from tests.needs import RUNTIMES
 
 
 def proven(module: nn.Module, *shape: int, options: Options | None = None, positive: bool = False) -> CompiledModel:
-    """The module compiled for an input of `shape`, after both LCE's interpreter and LiteRT agreed with the network."""
+    """The module compiled for an input of `shape`, after every runtime agreed with the network."""
     text = "x".join(map(str, shape))
     compiled = bnncc.compile(module.eval(), input_shapes=[text], options=options)
     generator = np.random.default_rng(5)
     images = [generator.standard_normal(shape, dtype=np.float32) for _ in range(2)]
     if positive:
         images = [np.abs(image) for image in images]
-    for runtime, found in zip(Runtime, verify_in(list(Runtime), compiled, [[image] for image in images]), strict=True):
+    for runtime, found in zip(RUNTIMES, verify_in(RUNTIMES, compiled, [[image] for image in images]), strict=True):
         assert found.passed, (runtime, found.problems)
         assert all(layer.sums and not layer.wrong for layer in found.layers)
     return compiled
@@ -37,10 +37,10 @@ def compared(x: torch.Tensor) -> torch.Tensor:
 
 
 def equals_pytorch(compiled: CompiledModel, module: nn.Module, x: np.ndarray[Any, Any]) -> bool:
-    """True where the file's output for `x` is PyTorch's to the bit, in both runtimes."""
+    """True where the file's output for `x` is PyTorch's to the bit, in every runtime."""
     with torch.no_grad():
         wanted = compiled.as_stored(module(torch.from_numpy(x)).numpy())
-    results = [runtime.load(compiled.content).run([compiled.as_stored(x)])[0] for runtime in Runtime]
+    results = [runtime.load(compiled.content).run([compiled.as_stored(x)])[0] for runtime in RUNTIMES]
     return all(np.array_equal(result, wanted) for result in results)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
-from bnncc.inference.runners import Runtime
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant
 from bnncc.passes.elementwise import interpret
@@ -23,6 +22,7 @@ from bnncc.passes.lift_constants import LiftConstants
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
 from bnncc.targets.tflite.emit import emit
 from bnncc.verification import verify_in
+from tests.needs import RUNTIMES
 from tests.passes.helpers import build, check_pass, export, normal, operators, signs
 from tests.passes.proof import eighths, equals_pytorch, operators_in_file, proven
 
@@ -189,7 +189,7 @@ def test_an_exact_0_at_a_jump_is_what_float32_makes_of_it(step: float) -> None:
     assert [layer.reason for layer in compiled.layers] == [None]
     with torch.no_grad():
         wanted = compiled.as_stored(network(torch.from_numpy(x)).numpy())
-    for runtime in Runtime:
+    for runtime in RUNTIMES:
         (result,) = runtime.load(compiled.content).run([compiled.as_stored(x)])
         np.testing.assert_allclose(result, wanted, atol=1e-4)
 
@@ -303,7 +303,7 @@ def test_a_term_that_is_wrong_is_found(spoil: Callable[[ir.Graph], None], proble
     spoilt = compiled.graph.clone()
     spoil(spoilt.graph)
     wrong = replace(compiled, content=emit(spoilt, channels_last=compiled.options.channels_last))
-    (found,) = verify_in([Runtime.LCE], wrong, [[normal(1, 64, 12, 12)]])
+    (found,) = verify_in(RUNTIMES[:1], wrong, [[normal(1, 64, 12, 12)]])
     assert not found.passed
     assert any(problem in text for text in found.problems)
 

@@ -14,11 +14,11 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 import bnncc
-from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import run, skeleton
 from bnncc.verification import verify, verify_in
 from bnncc.verification.error_bounds import UNIT, add_error_bounds
 from tests.fuzz.heads import check
+from tests.needs import RUNTIMES
 
 BODIES = {
     "convolutions": "a = Conv <pads = [1, 1, 1, 1]> (x, w)  b = Relu(a)  y = Conv <pads = [1, 1, 1, 1]> (b, w)",
@@ -154,7 +154,7 @@ NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def test_the_norm_of_what_is_flushed_to_zero_is_right(norm: str) -> None:
     compiled = bnncc.compile(TinyNorms(NORMS[norm]).eval(), input_shapes=["1x32x6x6"])
     inputs = [[np.random.default_rng(0).standard_normal((1, 32, 6, 6), dtype=np.float32)]]
-    for found in verify_in([Runtime.LCE, Runtime.LITERT], compiled, inputs):
+    for found in verify_in(RUNTIMES, compiled, inputs):
         assert found.problems == [], found.runtime.title
 
 

@@ -12,9 +12,10 @@ import torch
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.inference.graph_runner import OrtRunner
-from bnncc.inference.runners import Array, LceRunner
+from bnncc.inference.runners import Array, FileRunner, LceRunner, Runtime
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.writer import unpack
+from tests.needs import RUNTIMES
 from tests.targets.interpreter.native import InterpreterRunner
 
 # Allowed difference relative to the largest magnitude of an output: sums are taken in another order.
@@ -100,8 +101,8 @@ def assert_same(
     expected: Sequence[Array] | None = None,
     tolerance: float = TOLERANCE,
 ) -> bytes:
-    """Fail unless the emitted file yields ONNX Runtime's outputs (or `expected`) in LCE's interpreter, without and
-    with XNNPACK, and in bnncc's own.
+    """Fail unless the emitted file yields ONNX Runtime's outputs (or `expected`) in bnncc's interpreter, and in
+    LCE's, without and with XNNPACK; where there is none, in LiteRT with the delegate.
 
     Returns the file.
     """
@@ -111,11 +112,11 @@ def assert_same(
     if expected is None:
         expected = OrtRunner(model).run(arrays)
     content = emit(model)
-    runners = {
-        "LCE": LceRunner(content),
-        "LCE with XNNPACK": LceRunner(content, fastest=True),
-        "bnncc's interpreter": InterpreterRunner(content),
-    }
+    runners: dict[str, FileRunner | InterpreterRunner] = {"bnncc's interpreter": InterpreterRunner(content)}
+    if Runtime.LCE in RUNTIMES:
+        runners |= {"LCE": LceRunner(content), "LCE with XNNPACK": LceRunner(content, fastest=True)}
+    else:
+        runners["LiteRT with the delegate"] = Runtime.LITERT.load(content)
     for name, runner in runners.items():
         outputs = runner.run([to_file(array) for array in arrays])
         for wanted, given in zip(expected, outputs, strict=True):
