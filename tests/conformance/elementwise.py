@@ -89,17 +89,19 @@ def _constants() -> Iterator[Form]:
         yield Form(kind, name, f"y = {kind} (c, x)", floats("x", *left), constants=constants, exact=exact)
     for kind, (shape, _) in product((*ARITHMETIC, *EXTREMES, *COMPARISONS, "Pow"), SCALARS):
         inputs, domain = f"{floats('x', *shape)}, {floats('z', 3)}", "positive" if kind == "Pow" else "any"
-        kinds = ("ordinary", "ties", "zeros") if kind == "Pow" else None
+        # The larger one of 0 and -0 is either.
+        kinds = ("ordinary", "ties", "zeros") if kind == "Pow" else ("ordinary", "ties") if kind == "Div" else None
         for name, body in (("x, z", f"y = {kind} (x, r)"), ("z, x", f"y = {kind} (r, x)")):
             titled = f"{name} of {brackets(shape)}, one number"
             exact = kind in EXTREMES or kind in COMPARISONS
             body = f"r = ReduceMax <keepdims = 0> (z) {body}"
             yield Form(kind, titled, body, inputs, exact=exact, domain=domain, kinds=kinds)
     for kind in ARITHMETIC:
-        inputs, body = f"{floats('x', 5)}, {floats('z', 3)}", "q = ReduceMax <keepdims = 0> (x)"
-        yield Form(kind, "two numbers", f"{body} r = ReduceMax <keepdims = 0> (z) y = {kind} (q, r)", inputs)
-        body = f"{body} y = {kind} (q, c)"
-        yield Form(kind, "a number and a constant", body, floats("x", 5), constants={"c": 0.75})
+        inputs, kinds = f"{floats('x', 5)}, {floats('z', 3)}", ("ordinary", "ties") if kind == "Div" else None
+        numbers = "q = ReduceMax <keepdims = 0> (x) r = ReduceMax <keepdims = 0> (z)"
+        yield Form(kind, "two numbers", f"{numbers} y = {kind} (q, r)", inputs, kinds=kinds)
+        body = f"q = ReduceMax <keepdims = 0> (x) y = {kind} (q, c)"
+        yield Form(kind, "a number and a constant", body, floats("x", 5), constants={"c": 0.75}, kinds=kinds)
     for kind in (*ARITHMETIC, *EXTREMES):
         # One row of channels for a whole map.
         inputs = f"{floats('x', 1, 3, 5, 7)}, {floats('z', 1, 3)}"
