@@ -27,7 +27,7 @@ from bnncc.cli.reporting import json_option, quiet_option, reporter
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
 from bnncc.errors import InputError, VerificationError
-from bnncc.system.memory import keep_for_good, without_collections
+from bnncc.system.memory import keep_for_good, release_unused, without_collections
 
 if TYPE_CHECKING:
     from bnncc.calibration import Calibration
@@ -304,6 +304,8 @@ def compile_command(
     examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
     with working("tracing the network"):
         traced = trace_source(network, check_inputs=examples)
+    release_unused(traced.float32_bytes)
+    keep_for_good()  # what the exporter imports, and the trace
     if calibration is None:
         with working("compiling"):
             compiled = compile_traced(traced, device, options)
