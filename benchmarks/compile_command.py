@@ -3,8 +3,8 @@
 Both commands run in turns, each in a process of its own, on one thread; what counts is the processor's time, user's and
 system's, of all their processes, the least of the rounds and the median.  torch's own export is a program that imports
 torch, makes the network, and calls torch.export and torch.onnx.export as bnncc does.  `beyond` is what bnncc takes more
-than that, of the leasts.  The split is of the round with the least: `start` is Python's start and what is imported before the
-command begins, `other` what no stage counts, as the report.  Peak memory is the largest resident set of all rounds.
+than that, of the leasts.  The split is of the round with the least: `start` is Python's own start, `other` what no
+stage counts, as imports and the report.  Peak memory is the largest resident set of all rounds.
 
     python benchmarks/compile_command.py [--rounds 5] [NETWORK …]
 """
