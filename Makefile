@@ -13,7 +13,7 @@ EXAMPLE := examples/fashion_mnist
 DEMO_FILE := build/fashion_mnist.tflite
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance conformance-delegate constraints wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
+.PHONY: help demo test test-slow sysroots test-emulated verify-emulated onnx-backend conformance conformance-delegate constraints wheels lint docs fuzz fuzz-runtime fuzz-built fuzz-preparation fuzz-interpreter torture bench bench-command bench-growth bench-against bench-install bench-graph bench-lce bench-baseline bench-runtime bench-arm bench-boards costs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ torture: $(VENV)/installed-dev ## damaged files, faults and odd command lines, a
 
 bench: $(VENV)/installed-base ## measure compile time and memory, stage by stage
 	$(BIN)/python benchmarks/compile_time.py
+
+bench-command: $(VENV)/installed-base ## measure the CPU time of bnncc compile as a command, stage by stage, beside torch's own export
+	$(BIN)/python benchmarks/compile_command.py
 
 bench-growth: $(VENV)/installed-base ## measure each pass on 25 to 200 blocks: what is linear takes the same time a block
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py

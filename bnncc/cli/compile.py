@@ -27,7 +27,7 @@ from bnncc.cli.reporting import json_option, quiet_option, reporter
 from bnncc.cli.terminal import output as standard_output
 from bnncc.cli.terminal import warn
 from bnncc.errors import InputError, VerificationError
-from bnncc.system.memory import keep_for_good, without_collections
+from bnncc.system.memory import keep_imports, release_unused, without_collections
 
 if TYPE_CHECKING:
     from bnncc.calibration import Calibration
@@ -286,7 +286,7 @@ def compile_command(
         from bnncc.targets import find_target
         from bnncc.targets.tflite.reader import TfliteFile
         from bnncc.verification import verify_in
-    keep_for_good()
+    keep_imports()
 
     console = standard_output()
     options, calibration = chosen
@@ -305,6 +305,7 @@ def compile_command(
     examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
     with working("tracing the network"):
         traced = trace_source(network, check_inputs=examples)
+    release_unused(traced.float32_bytes, keep=True)  # what the exporter imports, and the trace
     if calibration is None:
         with working("compiling"):
             compiled = compile_traced(traced, device, options)

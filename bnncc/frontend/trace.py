@@ -55,6 +55,7 @@ from bnncc.frontend.written_products import express_products
 from bnncc.ir.evaluate import RANGE_KEY, Array
 from bnncc.ir.graph import shape_of
 from bnncc.ir.input_spec import InputSpec, shape_text
+from bnncc.system.memory import release_unused
 
 # The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
 _RANDOM_INPUTS = 2
@@ -194,7 +195,11 @@ def _trace(
     if freeze_branches and given:
         with values_explained():
             first = network.record(check_sets[0])
+    # Each run had a copy of the network, which refers to itself.
+    size = sum(tensor.nbytes for tensor in network.module.parameters())
+    release_unused(size)
     found, flow, second = _check_repeatable(network, check_sets)
+    release_unused(size)
     if second is not None:
         # A network takes a second to run where it computes its weights: it does so once for an input.
         outputs = list(first.outputs.values()), list(map(as_array, second.values.values()))

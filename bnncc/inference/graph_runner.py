@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bnncc.ir.arrays import Array
 from bnncc.ir.evaluate import between, given_name, session, skeleton, weights_of
+from bnncc.system.onnx_runtime import onnxruntime
 
 
 class OrtRunner:
@@ -38,9 +39,14 @@ class OrtRunner:
         self._weights = weights_of(model)
         self._session = session(proto)
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """One array for each graph input, in order, in; one for each graph output, then the extra ones, out."""
+    def run(self, inputs: Sequence[Array], chosen: slice = slice(None)) -> list[Array]:
+        """One array for each graph input, in order, in; one for each graph output, then the extra ones, out.
+
+        chosen: which of them; only what these need is computed.
+        """
         feeds = {**self._weights, **dict(zip(self._feed_names, inputs, strict=True))}
         known = {entry.name for entry in self._session.get_inputs()}
         feeds = {name: array for name, array in feeds.items() if name in known}
-        return [np.asarray(output) for output in self._session.run(self._outputs, feeds)]
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = len(self._outputs[chosen]) < len(self._outputs)
+        return [np.asarray(output) for output in self._session.run(self._outputs[chosen], feeds, options)]

@@ -15,17 +15,20 @@ from bnncc.errors import InputError
 WORTHWHILE_BYTES = 2**26
 
 
-def release_unused(weight_bytes: int) -> None:
+def release_unused(weight_bytes: int, *, keep: bool = False) -> None:
     """Collect what only refers to itself, as graphs do, and return the heap's free pages.
 
     glibc keeps them: between the stages of a compilation that would be as much as the network's weights.
 
     Args:
         weight_bytes: the size of the network's weights in float32; a small one is not worth the time.
+        keep: what is left stays as long as the process, which is for this network alone: it is not looked at again.
     """
     if weight_bytes < WORTHWHILE_BYTES:
         return
     gc.collect()
+    if keep:
+        gc.freeze()
     return_free_pages()
 
 
@@ -54,9 +57,10 @@ def without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def keep_for_good() -> None:
-    """Never look at what there is now again: modules, functions and types stay as long as the process."""
-    gc.freeze()
+def keep_imports() -> None:
+    """Never look again at what there is when a process first calls this: modules, functions and types."""
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 # Sets another limit than the machine's memory: a number of bytes, with K, M, G or T behind it.
