@@ -102,8 +102,8 @@ def compile(
     calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
     run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
     max_accuracy_drop: "0.5%", or 0.5, in points: so many layers stay in float that the accuracy on a part of the data
-    drops by no more; `CompiledModel.sensitivity` has the figures.  int8_shortcuts: maps that wait for a binary layer are
-    kept in int8 meanwhile, with max_accuracy_drop where that allows it.
+    drops by no more; `CompiledModel.sensitivity` has the figures.  int8_shortcuts: maps that wait for a binary layer
+    are kept in int8 meanwhile, with max_accuracy_drop where that allows it.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)

@@ -19,8 +19,8 @@ Between and behind them an operator runs in int8 where that saves a pass over me
 - LceQuantize reads int8 where its input is int8: x < 0 is q < z, to the bit.
 
 All else stays float32: a sum of int8 and float is computed in float.  *Shortcuts*, maps that are read again behind the
-binary layer that their signs go through, are kept in int8 meanwhile where that is asked for; what reads them at once, the
-sign above all, reads floats:
+binary layer that their signs go through, are kept in int8 meanwhile where that is asked for; what reads them at once,
+the sign above all, reads floats:
 
     x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y        becomes    x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y
        └────────────────────────────┘                             └─ QUANTIZE ─ DEQUANTIZE ────┘
