@@ -63,7 +63,7 @@ class Calibration:
 
     data: as `DataSource` takes it.  keep_float: module paths of layers that stay in float.  method: one of METHODS.
     max_drop: a share of the images, with `--quantize auto`: so many layers stay in float that the accuracy drops by no
-    more; None where only those of `keep_float` do.
+    more; None where only those of `keep_float` do.  shortcuts: whether those of binary layers are kept in int8.
     """
 
     data: Any
@@ -71,6 +71,7 @@ class Calibration:
     method: str = METHODS[0]
     skip_bad_images: bool = False
     max_drop: float | None = None
+    shortcuts: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -199,11 +200,13 @@ class Batches:
             yield stack(samples, self._size), labels
 
 
-def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -> Plan:
+def integer_plan(file: TfliteFile, graph: ir.Graph, integers: Integers) -> Plan:
     """What of a float32 file, lowered from `graph`, runs in int8.
 
-    Raises InputError, with the layers that there are, where one of `keep_float` is none, and where nothing is left.
+    Raises InputError, with the layers that there are, where one of `integers.keep_float` is none, and where nothing is
+    left.
     """
+    keep_float = integers.keep_float
     values = values_by_name(graph)
     modules = {operator.index: module_of(operator, values) for operator in weighted(file)}
     named = [{index for index, module in modules.items() if is_in(module, name)} for name in keep_float]
@@ -211,7 +214,7 @@ def integer_plan(file: TfliteFile, graph: ir.Graph, keep_float: Sequence[str]) -
     for name, found in zip(keep_float, named, strict=True):
         if not found:
             raise InputError(f"--keep-float: there is no float layer '{name}'; there are {known}")
-    result = plan(file, set().union(*named))
+    result = plan(file, set().union(*named), shortcuts=integers.shortcuts)
     if not result.layers:
         reasons = "; ".join(f"'{modules[index]}': {reason}" for index, reason in result.kept.items())
         raise InputError(f"--quantize int8: no layer can run in int8: {reasons or 'there is no float layer'}")
@@ -236,7 +239,7 @@ def ranges_of(compiled: CompiledModel, inputs: Inputs, method: str, progress: Pr
     """
     assert compiled.options.integers is not None
     file = TfliteFile(compiled.content)
-    found = integer_plan(file, compiled.graph.graph, compiled.options.integers.keep_float)
+    found = integer_plan(file, compiled.graph.graph, compiled.options.integers)
     ranges, count = measured_ranges(file, found.tensors, compiled.options, inputs, method, progress)
     return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
 
@@ -273,7 +276,7 @@ def channel_exponents(
     """
     assert compiled.options.integers is not None
     file = TfliteFile(compiled.content)
-    found = integer_plan(file, compiled.graph.graph, compiled.options.integers.keep_float)
+    found = integer_plan(file, compiled.graph.graph, compiled.options.integers)
     layers = {file.operators[index].outputs[0].name for index in found.layers}
     ends = {}
     for node, end in convolutions(compiled.graph.graph):

@@ -83,6 +83,7 @@ def compile(
     calibration: str = METHODS[0],
     keep_float: Sequence[str] = (),
     max_accuracy_drop: str | float | None = None,
+    int8_shortcuts: bool = False,
 ) -> CompiledModel:
     """Compile a network.
 
@@ -101,7 +102,8 @@ def compile(
     calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
     run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
     max_accuracy_drop: "0.5%", or 0.5, in points: so many layers stay in float that the accuracy on a part of the data
-    drops by no more; `CompiledModel.sensitivity` has the figures.
+    drops by no more; `CompiledModel.sensitivity` has the figures.  int8_shortcuts: maps that wait for a binary layer
+    are kept in int8 meanwhile, with max_accuracy_drop where that allows it.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -136,7 +138,7 @@ def compile(
         if options.integers is not None and not options.integers.ranges:
             raise InputError("options.integers has no ranges: they come of calibrate=")
         return compile_traced(traced, device, options)
-    chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop)
+    chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop, shortcuts=int8_shortcuts)
     return compile_in_int8(traced, device, options, chosen)
 
 
@@ -155,7 +157,8 @@ def compile_in_int8(
     can run in int8.
     """
     asked = options
-    options = replace(options, integers=Integers(calibration.keep_float))
+    wanted = Integers(calibration.keep_float, shortcuts=calibration.shortcuts)
+    options = replace(options, integers=wanted)
     runner = PassRunner(options.dump_dir, options.compare_passes)
     floats = compile_traced(traced, target, options, runner)
     parts = None
@@ -171,7 +174,7 @@ def compile_in_int8(
         exponents = channel_exponents(floats, inputs, _part(progress, 0, count + 1))
     measured = time.perf_counter() - start
     if exponents:
-        options = replace(options, integers=Integers(calibration.keep_float, exponents=exponents))
+        options = replace(options, integers=replace(wanted, exponents=exponents))
         floats = _balanced(floats, options, runner)
     start = time.perf_counter()
     ranging = _part(progress, 1, count + 1)
@@ -296,7 +299,7 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
         if options.integers is None or not options.integers.ranges:
             return content
         file = TfliteFile(content)
-        found = integer_plan(file, model.graph, options.integers.keep_float)
+        found = integer_plan(file, model.graph, options.integers)
         try:
             return as_integers(file, found, options.integers.ranges, append)
         except KeyError as error:

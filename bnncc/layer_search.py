@@ -73,7 +73,10 @@ class _Search:
         assert compiled.options.integers is not None
         assert calibration.max_drop is not None
         self._compiled, self._ranges = compiled, ranges
-        self._integers, self._bound = compiled.options.integers, calibration.max_drop
+        # Shortcuts are tried behind all layers.
+        self._integers = replace(compiled.options.integers, shortcuts=False)
+        self._bound = calibration.max_drop
+        self._wants_shortcuts = calibration.shortcuts
         self._file = ranges.file
         values = values_by_name(compiled.graph.graph)
         self._modules = {operator.index: module_of(operator, values) for operator in weighted(self._file)}
@@ -90,6 +93,8 @@ class _Search:
         kept = min(count for count, drop in tried.items() if drop is None or drop.value <= self._bound)
         all_int8, drop = tried[0], tried[kept]
         assert all_int8 is not None
+        if self._wants_shortcuts and drop is not None:
+            drop = self._try_shortcuts(order[:kept], drop)
         floats = [replace(row, in_int8=False, reason=FOR_BOUND) for row in rows[:kept]]
         sensitivity = Sensitivity(
             self._bound,
@@ -131,8 +136,21 @@ class _Search:
             low, high = (low, middle) if is_within(middle) else (middle, high)
         return tried
 
+    def _try_shortcuts(self, kept: Sequence[str], drop: Drop) -> Drop:
+        """Keep shortcuts in int8 where the bound still holds; the drop as it then is."""
+        layers, self._integers = self._integers, replace(self._integers, shortcuts=True)
+        found = self._plan(kept)
+        self._ranges.measure([found])
+        (tally,) = self._beside.tallies([self._content(found)])
+        with_shortcuts = self._beside.drop(tally)
+        if with_shortcuts.value <= self._bound:
+            return with_shortcuts
+        self._integers = layers
+        return drop
+
     def _plan(self, kept: Sequence[str]) -> Plan:
-        return integer_plan(self._file, self._compiled.graph.graph, (*self._integers.keep_float, *kept))
+        integers = replace(self._integers, keep_float=(*self._integers.keep_float, *kept))
+        return integer_plan(self._file, self._compiled.graph.graph, integers)
 
     def _content(self, found: Plan) -> bytes:
         return as_integers(self._file, found, self._ranges.known)

@@ -248,6 +248,7 @@ def _integers_entry(integers: Integers) -> dict[str, Any]:
         "inputs": integers.inputs,
         "ranges": {name: list(bounds) for name, bounds in integers.ranges.items()},
         "exponents": {name: list(exponents) for name, exponents in integers.exponents.items()},
+        **({"shortcuts": True} if integers.shortcuts else {}),
     }
 
 
@@ -258,7 +259,14 @@ def _integers(entry: Mapping[str, Any]) -> Integers:
     exponents = {str(name): tuple(map(int, numbers)) for name, numbers in dict(entry["exponents"]).items()}
     if not all(SMALLEST_EXPONENT <= exponent <= 0 for numbers in exponents.values() for exponent in numbers):
         raise ValueError("exponents are small and not positive")
-    return Integers(_texts(entry, "keep_float"), ranges, exponents, str(entry["method"]), int(entry["inputs"]))
+    return Integers(
+        _texts(entry, "keep_float"),
+        ranges,
+        exponents,
+        str(entry["method"]),
+        int(entry["inputs"]),
+        bool(entry.get("shortcuts", False)),
+    )
 
 
 def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -511,7 +511,8 @@ def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple
     yield (
         "ranges",
         f"{len(integers.ranges)}, {integers.method}, of {integers.inputs:,} inputs; {borders['QUANTIZE']} QUANTIZE and "
-        f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts stay",
+        f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts "
+        + ("are added, and kept in int8" if integers.shortcuts else "stay"),
     )
     if integers.keep_float:
         yield "kept in float", ", ".join(integers.keep_float)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
+from bnncc import calibration
 from bnncc.calibration import Calibration, accuracy_drop
 from bnncc.cli import main
 from bnncc.compiler import compile_in_int8, compile_traced
@@ -29,7 +30,8 @@ from bnncc.options import FileMetadata, Head, Options
 from bnncc.report import print_compilation
 from bnncc.sensitivity import Drop
 from bnncc.targets import find_target
-from bnncc.targets.tflite.integer_plan import LAYERS
+from bnncc.targets.tflite.integer_plan import LAYERS, Plan
+from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify_in
 from tests.needs import needs_lce
@@ -89,8 +91,8 @@ def labels() -> npt.NDArray[np.int64]:
 
 
 def found(data: object, **arguments: object) -> CompiledModel:
-    calibration = Calibration(data, method="min-max", **{"max_drop": BOUND, **arguments})  # type: ignore[arg-type]
-    return compile_in_int8(traced(), TARGET, Options(), calibration)
+    asked = Calibration(data, method="min-max", **{"max_drop": BOUND, **arguments})  # type: ignore[arg-type]
+    return compile_in_int8(traced(), TARGET, Options(), asked)
 
 
 def agreement(model: CompiledModel) -> float:
@@ -324,3 +326,25 @@ def test_every_is_of_the_video_that_calibrates_too(folder: Path, monkeypatch: py
     (folder / "video.mp4").touch()
     result = invoke(folder, "--quantize", "int8", "--calibrate", folder / "video.mp4", "--every", 3)
     assert "every 3" in result.stderr
+
+
+def test_shortcuts_stay_in_float_where_they_cost_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried behind the layers, by the file that has both."""
+    plans: list[bool] = []
+
+    def drop(self: object, tally: object) -> Drop:
+        shortcuts = bool(plans) and plans[-1]
+        return Drop(2 * BOUND if shortcuts and costs else 0.0, 0.0, 1.0, len(IMAGES))
+
+    def integer_plan(file: TfliteFile, graph: object, integers: Integers) -> Plan:
+        plans.append(integers.shortcuts)
+        return calibration.integer_plan(file, graph, integers)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("bnncc.layer_search._BesideFloats.drop", drop)
+    monkeypatch.setattr("bnncc.layer_search.integer_plan", integer_plan)
+    for costs in (True, False):
+        plans.clear()
+        integers = found((IMAGES, labels()), shortcuts=True).options.integers
+        assert integers is not None
+        assert integers.shortcuts == (not costs)
+        assert integers.keep_float == ()

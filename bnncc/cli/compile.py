@@ -56,6 +56,7 @@ def _compile_options(
     calibration: str,
     keep_float: Sequence[str],
     max_accuracy_drop: str | None,
+    shortcuts: str,
     min_runtime: str | None,
     input_types: Sequence[str],
     output_type: str,
@@ -85,6 +86,8 @@ def _compile_options(
         raise InputError(f"{given} goes with {missing}: data tell between which numbers activations lie")
     if quantize == "none" and (keep_float or calibration != CALIBRATIONS[0]):
         raise InputError("--keep-float and --calibration go with --quantize int8")
+    if quantize == "none" and shortcuts != "float32":
+        raise InputError("--shortcuts int8 goes with --quantize int8")
     if quantize != "auto" and max_accuracy_drop is not None:
         raise InputError("--max-accuracy-drop goes with --quantize auto")
     if quantize != "none" and weights_precision != "float32":
@@ -110,7 +113,9 @@ def _compile_options(
     if calibrate is None:
         return options, None
     max_drop = accuracy_drop(max_accuracy_drop or DEFAULT_DROP) if quantize == "auto" else None
-    return options, Calibration(DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop)
+    return options, Calibration(
+        DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts == "int8"
+    )
 
 
 def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -177,6 +182,12 @@ compile_options = as_one(
             multiple=True,
             metavar="LAYER",
             help="A layer that --quantize leaves in float, with all in it (layer4 has layer4.0.conv); repeatable.",
+        ),
+        choice_option(
+            "--shortcuts",
+            ("float32", "int8"),
+            "With --quantize: how maps are kept that are read again behind a binary layer. int8 moves less to and from "
+            "DRAM, and computes a little more.",
         ),
         click.option(
             "--max-accuracy-drop",

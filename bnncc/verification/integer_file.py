@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnncc.ir.evaluate import Array
-from bnncc.targets.tflite.integer_file import SUFFIX
+from bnncc.targets.tflite.integer_file import KEPT, SUFFIX
 from bnncc.targets.tflite.integer_plan import LAYERS, SAME_SCALE, as_int8
 from bnncc.targets.tflite.integers import HIGHEST, LARGEST_BIAS, LOWEST
 from bnncc.targets.tflite.precision import LARGEST_INT8, along
@@ -90,9 +90,10 @@ class _Comparing:
         same = self._full.by_name.get(tensor.name)
         if same is not None and same.dtype == tensor.dtype:
             return same
-        if tensor.dtype == "int8" and tensor.name.endswith(SUFFIX):
-            found = self._full.by_name.get(tensor.name.removesuffix(SUFFIX))
-            return found if found is not None and found.dtype == "float32" else None
+        for suffix, dtype in ((SUFFIX, "int8"), (KEPT, "float32")):
+            if tensor.dtype == dtype and tensor.name.endswith(suffix):
+                found = self._full.by_name.get(tensor.name.removesuffix(suffix))
+                return found if found is not None and found.dtype == "float32" else None
         return None
 
     def _is_form(self, tensor: Tensor, other: Tensor) -> bool:

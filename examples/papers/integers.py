@@ -30,7 +30,16 @@ from bnncc.runtime import LitertRunner
 from bnncc.statistics import Difference, difference
 from bnncc.verification import verify_in
 
-HEADER = ("network", "float32", "int8", "difference, points (95 %)", "same class", "sums equal", "float file", "int8 file")
+HEADER = (
+    "network",
+    "float32",
+    "int8",
+    "difference, points (95 %)",
+    "same class",
+    "sums equal",
+    "float file",
+    "int8 file",
+)
 SHAPE = "1x1x28x28"
 FASHION_NET = "make_net"
 FASHION = Path(__file__).parent.parent / "fashion_mnist"
@@ -54,8 +63,10 @@ class Measured:
 Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
-def compile_both(name: str, training: Labelled, max_drop: float | None) -> tuple[CompiledModel, ...]:
-    """The file with float layers in float32, and that with them in int8.  max_drop: in points; None for all of them."""
+def compile_both(name: str, training: Labelled, max_drop: float | None, shortcuts: bool) -> tuple[CompiledModel, ...]:
+    """The file with float layers in float32, and that with them in int8.  max_drop: in points; None for all of them.
+    shortcuts: kept in int8 as well.
+    """
     if name in NETWORKS:
         source, weights = f"{Path(__file__).parent / NETWORKS[name]}.py:{name}", WEIGHTS / f"{name}.pth"
     else:
@@ -63,6 +74,7 @@ def compile_both(name: str, training: Labelled, max_drop: float | None) -> tuple
     common = {"weights": weights, "input_shapes": [SHAPE], "options": BYTES}
     count = CALIBRATING if max_drop is None else SEARCHING
     asked = {"calibrate": tuple(array[:count] for array in training), "max_accuracy_drop": max_drop}
+    asked["int8_shortcuts"] = shortcuts
     return bnncc.compile(source, **common), bnncc.compile(source, **common, **asked)
 
 
@@ -105,8 +117,9 @@ def row(name: str, files: tuple[CompiledModel, ...], found: Measured) -> tuple[s
     total, paired = found.paired.total, found.paired
     kept = files[1].options.integers
     in_float = ", ".join(kept.keep_float) if kept is not None else ""
+    shortcuts = ", shortcuts in int8" if kept is not None and kept.shortcuts else ""
     return (
-        f"`{name}`" + (f", {in_float} in float" if in_float else ""),
+        f"`{name}`" + (f", {in_float} in float" if in_float else "") + shortcuts,
         f"{found.floats / total:.2%}",
         f"{found.integers / total:.2%}",
         f"{100 * paired.value:+.2f} ({100 * paired.low:+.2f} … {100 * paired.high:+.2f})",
@@ -123,6 +136,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=known, metavar="NETWORK", help="default: all")
     parser.add_argument("--data-dir", type=Path, default=DATA)
     parser.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="leave layers in float for it")
+    parser.add_argument("--shortcuts", action="store_true", help="keep the shortcuts of binary layers in int8, too")
     parser.add_argument("--digests", action="store_true", help="print the SHA-256 of all outputs of each int8 file")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the int8 files into this folder")
     arguments = parser.parse_args()
@@ -134,7 +148,7 @@ def main() -> None:
     images, labels = (tensor.numpy() for tensor in load(arguments.data_dir, "t10k"))
     rows = []
     for name in arguments.networks:
-        files = compile_both(name, training, arguments.max_accuracy_drop)
+        files = compile_both(name, training, arguments.max_accuracy_drop, arguments.shortcuts)
         found, digest = measure(name, files, images, labels)
         rows.append(row(name, files, found))
         if arguments.save:

@@ -1,6 +1,7 @@
 """Writes a float32 file again with some of its operators in int8, as `integer_plan` says.
 
-A tensor "a" that is there as int8 is called "a/int8"; the float tensor keeps its name where it still is.
+A tensor "a" that is there as int8 is called "a/int8"; the float tensor keeps its name where it still is, and what a
+DEQUANTIZE makes of a shortcut beside it is "a/int8/float32".
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import TENSOR_TYPES, Quantization, Tensor, pack, quantization_parameters, unpack
 
 SUFFIX = "/int8"
+KEPT = f"{SUFFIX}/float32"
 
 # The first versions whose kernels take int8.
 VERSIONS = {
@@ -70,7 +72,10 @@ class _Rewriting:
             elif operator.outputs[0].index in self._plan.bytes:
                 self._read_bytes(operator)
             else:
-                self._emit_copy(operator)
+                self._emit_copy(operator, self._with_shortcuts(operator))
+            for tensor in operator.outputs:
+                if tensor.index in self._plan.shortcuts:
+                    self._integer(tensor)
         self._subgraph.operators = self._operators
         self._model.operatorCodes = self._codes
         self._drop_unread()
@@ -85,6 +90,18 @@ class _Rewriting:
         return needed
 
     # Operators
+
+    def _with_shortcuts(self, operator: Operator) -> list[int]:
+        """The operator's inputs; of a shortcut, what int8 has kept of it."""
+        inputs = []
+        for tensor in operator.inputs:
+            if tensor is None or operator.index not in self._plan.shortcuts.get(tensor.index, ()):
+                inputs.append(-1 if tensor is None else tensor.index)
+                continue
+            inputs.append(self._add(tensor.name + KEPT, tensor.shape, "float32", 0, None))
+            options = schema.DequantizeOptionsT()
+            self._emit(BuiltinOperator.DEQUANTIZE, _DEQUANTIZE, self._integer(tensor), inputs[-1], options)
+        return inputs
 
     def _run_in_int8(self, operator: Operator) -> None:
         x = operator.inputs[0]
@@ -199,11 +216,11 @@ class _Rewriting:
             self._constants[key] = self._add(name, data.shape, data.dtype.name, len(self._buffers) - 1, quantization)
         return self._constants[key]
 
-    def _add(self, name: str, shape: Sequence[int], dtype: str, buffer: int, quantization: Quantization) -> int:
+    def _add(self, name: str, shape: Sequence[int], dtype: str, buffer: int, quantization: Quantization | None) -> int:
         entry = schema.TensorT()
         entry.name, entry.shape, entry.type, entry.buffer = name, list(shape), TENSOR_TYPES[dtype], buffer
         entry.hasRank = True
-        entry.quantization = quantization_parameters(quantization)
+        entry.quantization = None if quantization is None else quantization_parameters(quantization)
         self._entries.append(entry)
         return len(self._entries) - 1
 

@@ -18,7 +18,12 @@ Between and behind them an operator runs in int8 where that saves a pass over me
   threshold, which no step of a scale may move;
 - LceQuantize reads int8 where its input is int8: x < 0 is q < z, to the bit.
 
-All else stays float32, the shortcuts of binary layers above all: a sum of int8 and float is computed in float.
+All else stays float32: a sum of int8 and float is computed in float.  *Shortcuts*, maps that are read again behind the
+binary layer that their signs go through, are kept in int8 meanwhile where that is asked for; what reads them at once,
+the sign above all, reads floats:
+
+    x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y        becomes    x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y
+       └────────────────────────────┘                             └─ QUANTIZE ─ DEQUANTIZE ────┘
 
 A DEQUANTIZE of bytes (`--input-type`) is no operator of its own: int8 is what it is, uint8 is 128 more.
 """
@@ -70,6 +75,7 @@ class Plan:
     kept: float layers that stay float, and why.
     measured: the tensors, by the index of each int8 tensor, whose ranges give its scale.  fixed: the scales that the
     file says itself.
+    shortcuts: by the index of a float tensor, the operators that read what int8 has kept of it.
     """
 
     layers: set[int] = field(default_factory=set)
@@ -79,6 +85,7 @@ class Plan:
     kept: dict[int, str] = field(default_factory=dict)
     measured: dict[int, list[Tensor]] = field(default_factory=dict)
     fixed: dict[int, Quantization] = field(default_factory=dict)
+    shortcuts: dict[int, set[int]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -87,9 +94,11 @@ class Plan:
         return [found[index] for index in sorted(found)]
 
 
-def plan(file: TfliteFile, keep: Collection[int] = ()) -> Plan:
-    """The plan of a float32 file.  keep: indices of the operators that stay as they are."""
-    return _Planner(file, keep).plan()
+def plan(file: TfliteFile, keep: Collection[int] = (), *, shortcuts: bool = False) -> Plan:
+    """The plan of a float32 file.  keep: indices of the operators that stay as they are.  shortcuts: of binary layers,
+    kept in int8.
+    """
+    return _Planner(file, keep).plan(shortcuts)
 
 
 def weighted(file: TfliteFile) -> Iterator[Operator]:
@@ -113,7 +122,7 @@ class _Planner:
         self._behind = set[int]()
         self._before = set[int]()
 
-    def plan(self) -> Plan:
+    def plan(self, shortcuts: bool) -> Plan:
         found = self._plan
         for operator in weighted(self._file):
             reason = self._why_float(operator)
@@ -125,6 +134,8 @@ class _Planner:
         for operator in self._file.operators:
             if operator.name == "LceQuantize" and self._is_integer(operator.inputs[0]):
                 found.signs.add(operator.index)
+        if shortcuts:
+            found.shortcuts = self._find_shortcuts()
         reading = (self._file.operators[index] for index in found.operators | found.signs)
         read = {tensor.index for operator in reading for tensor in self._file.activations(operator)}
         found.bytes = {
@@ -188,6 +199,23 @@ class _Planner:
         finite = all(data is None or np.all(np.isfinite(data)) for data in constants)
         return bool(self._file.activations(operator)) and finite and all(tensor.dtype == "float32" for tensor in floats)
 
+    def _find_shortcuts(self) -> dict[int, set[int]]:
+        """The float maps that an operator reads beside what a binary layer has made of them, and which operators."""
+        before: dict[int, set[int]] = {}  # by tensor: all that it is computed from
+        passed: dict[int, set[int]] = {}  # those of them that a binary layer lies between
+        found: dict[int, set[int]] = {}
+        for operator in self._file.operators:
+            inputs = self._file.activations(operator)
+            behind = set[int]().union(*(passed.get(tensor.index, set()) for tensor in inputs))
+            for tensor in inputs:
+                if tensor.index in behind and tensor.dtype == "float32" and not self._runs(operator):
+                    found.setdefault(tensor.index, set()).add(operator.index)
+            sources = set[int]().union(*(before.get(tensor.index, set()) | {tensor.index} for tensor in inputs))
+            for tensor in operator.outputs:
+                before[tensor.index] = sources
+                passed[tensor.index] = sources if operator.name == "LceBconv2d" else behind
+        return found
+
     def _is_behind(self, operator: Operator) -> bool:
         inputs, output = self._file.activations(operator), operator.outputs[0]
         producers = [self._producer.get(tensor.index) for tensor in inputs]
@@ -250,6 +278,7 @@ class _Planner:
         """
         found, groups = self._plan, _Groups()
         integers = set(read) | {self._file.operators[index].outputs[0].index for index in found.operators}
+        integers |= set(found.shortcuts)
         inside = set[tuple[int, int]]()
         for index in found.operators:
             operator = self._file.operators[index]

@@ -44,6 +44,7 @@ class Integers:
     exponents: by which powers of two the channels of a convolution are divided, by the name of what it yields, before
     they are int8.
     method: how `ranges` came of what was seen; inputs: on how many inputs.
+    shortcuts: whether the maps that wait for a binary layer are kept in int8 meanwhile.
     """
 
     keep_float: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Integers:
     exponents: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     method: str = ""
     inputs: int = 0
+    shortcuts: bool = False
 
 
 def parameters(low: float, high: float) -> Quantization:

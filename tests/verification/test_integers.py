@@ -22,7 +22,8 @@ from bnncc.inference.runners import Runtime, available_runtimes
 from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
-from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.integer_file import KEPT, as_integers
 from bnncc.targets.tflite.integer_plan import plan
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.reader import TfliteFile
@@ -115,6 +116,40 @@ def test_a_gate_between_layers_in_int8_is_proven() -> None:
     gated = bnncc.compile(randomize(Gated()), input_shapes=["1x3x16x16"], options=options, calibrate=IMAGES)
     result = verify(gated, inputs=INPUTS[:1])
     assert result.passed, result.problems
+
+
+class Residual(nn.Module):
+    """Binary layers with a shortcut around each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, 2, padding=1)
+        self.convs = nn.ModuleList(ScaledBinaryConv2d(32, 32, 3, 1, 1) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(32) for _ in range(2))
+        self.fc = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(torch.sign(x - 0.1))) + x
+        return torch.as_tensor(self.fc(x.mean((2, 3))))
+
+
+def test_shortcuts_are_kept_in_int8_where_asked_for_and_signs_read_floats() -> None:
+    torch.manual_seed(0)
+    options = Options(preprocessing=PIXELS, input_type="uint8")  # type: ignore[arg-type]
+    model = bnncc.compile(
+        randomize(Residual()), input_shapes=["1x3x16x16"], options=options, calibrate=IMAGES[:100], int8_shortcuts=True
+    )
+    file = TfliteFile(model.content)
+    kept = {one.outputs[0].index for one in file.operators if one.outputs[0].name.endswith(KEPT)}
+    readers = [one for one in file.operators if kept & {tensor.index for tensor in file.activations(one)}]
+    assert [one.name for one in readers] == ["ADD"] * 2
+    assert {one.index for one in file.operators if one.name in ("QUANTIZE", "DEQUANTIZE")} <= claimed(file)
+    result = verify(model, INPUTS[:1])
+    assert result.passed, result.problems
+    assert sum(check.operator == "DEQUANTIZE" for check in result.integers) >= 2
+    assert FileMetadata.read(file).options.integers == model.options.integers
 
 
 def test_the_same_data_give_the_same_bytes_and_so_do_the_ranges_in_the_metadata(integers: CompiledModel) -> None:

@@ -107,6 +107,15 @@ inline Ints high_products(Ints a, Ints b, Ints rounds) {
       _mm256_blend_epi32(reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd), 0xaa));
 }
 
+inline Ints widen_bytes(const int8_t* x) {
+  return reinterpret_cast<Ints>(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
+}
+inline void store_narrow(Ints x, int8_t* y) {
+  const Bits all = reinterpret_cast<Bits>(x);
+  const __m128i pairs = _mm_packs_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(y), _mm_packs_epi16(pairs, pairs));
+}
+
 #include "rounding_shift.h"
 
 #include "body.h"

@@ -118,6 +118,14 @@ inline Ints high_products(Ints a, Ints b, Ints rounds) {
       _mm512_mask_blend_epi32(0xaaaa, reinterpret_cast<Bits>(even), reinterpret_cast<Bits>(odd)));
 }
 
+inline Ints widen_bytes(const int8_t* x) {
+  return reinterpret_cast<Ints>(
+      _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+}
+inline void store_narrow(Ints x, int8_t* y) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(y), _mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<Bits>(x)));
+}
+
 #include "rounding_shift.h"
 
 #include "panels.h"

@@ -2,7 +2,9 @@
 // of pairs (BytePairs in kernels.h), pools, and to and from floats.
 //
 // Included by body.h behind integer_gemm.h; asks of an instruction set, beside store_bytes:
-//   load_bytes(x, y)  kIntegerPanel bytes as vectors of integers
+//   load_bytes(x, y)               kIntegerPanel bytes as vectors of integers
+//   rounded_quotients(x, divisor)  the nearest integers to x / divisor, ties away from 0; beyond what 16 bits hold others
+//                                  of this sign; 0 for NaN
 #pragma once
 
 #include "integer_gemm.h"
@@ -143,62 +145,46 @@ void average_bytes(const ByteWindow& window, int64_t channels, int8_t* y) {
 }
 
 // uint8 is int8 with another first bit, and a zero point less by 128.
-inline int32_t signed_point(const ByteScale& scale) { return scale.zero_point - (scale.is_unsigned ? 128 : 0); }
-
 void quantize_bytes(const float* x, const ByteScale& scale, int64_t size, uint8_t* y) {
-  const Requantization bounds = bounds_of(0, -128, 127);
-  const Ints zero_point = ints_to_all_lanes(signed_point(scale));
-  // NaN yields the integer 0, before the first bit is another.
-  const Ints missing = ints_to_all_lanes(scale.is_unsigned ? -128 : 0);
-  const uint8_t flipped = scale.is_unsigned ? 0x80 : 0;
-  const Floats divisor = scale.scale - Floats{}, most = 512.0f - Floats{}, half = 0.5f - Floats{};
-  for (int64_t i = 0; i < size; i += kIntegerPanel) {
-    const int64_t count = size - i < kIntegerPanel ? size - i : kIntegerPanel;
-    alignas(kLanes * 4) float last[kIntegerPanel] = {};
-    const float* from = x + i;
-    if (count < kIntegerPanel) {
-      for (int64_t k = 0; k < count; ++k) last[k] = from[k];
-      from = last;
-    }
-    Ints integers[kIntegerVectors];
+  const Requantization bounds = bounds_of(scale.zero_point - (scale.is_unsigned ? 128 : 0), -128, 127);
+  const Floats divisor = scale.scale - Floats{};
+  const auto quantize_panel = [&](const float* from, int8_t* to) {
+    Ints steps[kIntegerVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kIntegerVectors; ++v) {
-      Floats steps = load_floats(from + v * kLanes) / divisor;
-      const Ints is_number = reinterpret_cast<Ints>(steps == steps);
-      steps = steps < most ? steps : most;  // beyond all integers, whatever the zero point is
-      steps = steps > -most ? steps : -most;
-      const Ints whole = __builtin_convertvector(steps, Ints);
-      const Floats rest = steps - __builtin_convertvector(whole, Floats);
-      const Ints up = reinterpret_cast<Ints>(rest >= half), down = reinterpret_cast<Ints>(rest <= -half);
-      integers[v] = (is_number & (whole - up + down + zero_point)) | (~is_number & missing);
-    }
+    for (int v = 0; v < kIntegerVectors; ++v) steps[v] = rounded_quotients(load_floats(from + v * kLanes), divisor);
+    store_bytes(steps, bounds, to);
+  };
+  int64_t i = 0;
+  for (; i + kIntegerPanel <= size; i += kIntegerPanel) quantize_panel(x + i, reinterpret_cast<int8_t*>(y + i));
+  if (i < size) {
+    float last[kIntegerPanel] = {};
     int8_t bytes[kIntegerPanel];
-    store_bytes(integers, bounds, bytes);
-    uint8_t turned[kIntegerPanel];
-    for (int64_t k = 0; k < kIntegerPanel; ++k) turned[k] = static_cast<uint8_t>(bytes[k]) ^ flipped;
-    __builtin_memcpy(y + i, turned, static_cast<size_t>(count));
+    for (int64_t k = i; k < size; ++k) last[k - i] = x[k];
+    quantize_panel(last, bytes);
+    for (int64_t k = i; k < size; ++k) y[k] = static_cast<uint8_t>(bytes[k - i]);
   }
+  if (!scale.is_unsigned) return;
+  for (int64_t k = 0; k < size; ++k) y[k] ^= 0x80;
 }
 
 void dequantize_bytes(const uint8_t* x, const ByteScale& scale, int64_t size, float* y) {
-  const Ints zero_point = ints_to_all_lanes(signed_point(scale));
+  const Ints zero_point = ints_to_all_lanes(scale.zero_point);
+  const Ints bits = ints_to_all_lanes(scale.is_unsigned ? 0xff : -1);
   const Floats factor = scale.scale - Floats{};
-  const uint8_t flipped = scale.is_unsigned ? 0x80 : 0;
-  alignas(kLanes * 4) uint8_t bytes[kIntegerPanel] = {};
-  alignas(kLanes * 4) float last[kIntegerPanel];
-  for (int64_t i = 0; i < size; i += kIntegerPanel) {
-    const bool is_whole = size - i >= kIntegerPanel;
-    for (int64_t k = 0; !is_whole && k < size - i; ++k) bytes[k] = x[i + k];
-    const uint8_t* const from = is_whole ? x + i : bytes;
-    uint8_t turned[kIntegerPanel];
-    for (int64_t k = 0; k < kIntegerPanel; ++k) turned[k] = from[k] ^ flipped;
+  const auto dequantize_panel = [&](const uint8_t* from, float* to) {
     Ints integers[kIntegerVectors];
-    load_bytes(reinterpret_cast<const int8_t*>(turned), integers);
-    float* const to = is_whole ? y + i : last;
+    load_bytes(reinterpret_cast<const int8_t*>(from), integers);
 #pragma GCC unroll 4
     for (int v = 0; v < kIntegerVectors; ++v) {
-      store(factor * __builtin_convertvector(integers[v] - zero_point, Floats), to + v * kLanes);
+      store(factor * __builtin_convertvector((integers[v] & bits) - zero_point, Floats), to + v * kLanes);
     }
-    for (int64_t k = 0; !is_whole && k < size - i; ++k) y[i + k] = last[k];
-  }
+  };
+  int64_t i = 0;
+  for (; i + kIntegerPanel <= size; i += kIntegerPanel) dequantize_panel(x + i, y + i);
+  if (i == size) return;
+  uint8_t bytes[kIntegerPanel] = {};
+  float last[kIntegerPanel];
+  for (int64_t k = i; k < size; ++k) bytes[k - i] = x[k];
+  dequantize_panel(bytes, last);
+  for (int64_t k = i; k < size; ++k) y[k] = last[k - i];
 }

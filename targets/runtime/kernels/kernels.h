@@ -268,7 +268,7 @@ struct Kernels {
   // The largest of the window's pixels, or their mean, to the nearest, ties away from 0, channel by channel.
   void (*maximum_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
   void (*average_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
-  // y = round(x / scale) + zero_point, ties away from 0, saturated, 0 for NaN;  y = scale · (x - zero_point)
+  // y = round(x / scale) + zero_point, ties away from 0, saturated, zero_point for NaN;  y = scale · (x - zero_point)
   void (*quantize_bytes)(const float* x, const ByteScale&, int64_t size, uint8_t* y);
   void (*dequantize_bytes)(const uint8_t* x, const ByteScale&, int64_t size, float* y);
 };

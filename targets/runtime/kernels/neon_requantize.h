@@ -37,3 +37,9 @@ inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
     y[v + 1] = vmovl_s16(vget_high_s16(wide));
   }
 }
+
+#if defined(__aarch64__)
+inline Ints rounded_quotients(Floats x, Floats divisor) { return vcvtaq_s32_f32(x / divisor); }
+#else
+#include "rounded_quotients.h"
+#endif

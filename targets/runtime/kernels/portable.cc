@@ -91,6 +91,15 @@ inline Ints high_products(Ints a, Ints b, Ints rounds) {
   return a;
 }
 
+inline Ints widen_bytes(const int8_t* x) {
+  Ints y{};
+  for (int i = 0; i < kLanes; ++i) y[i] = x[i];
+  return y;
+}
+inline void store_narrow(Ints x, int8_t* y) {
+  for (int i = 0; i < kLanes; ++i) y[i] = static_cast<int8_t>(x[i]);
+}
+
 #include "rounding_shift.h"
 
 #include "panels.h"

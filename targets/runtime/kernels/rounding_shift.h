@@ -1,9 +1,12 @@
 // What requantize.h asks of an instruction set without rounding shifts, from
+//   widen_bytes(x)               kLanes bytes, from x on, as integers
+//   store_narrow(x, y)           integers that fit, as bytes
 //   high_products(a, b, rounds)  a · b / 2^31, lane by lane: rounded to the nearest, ties upwards, where `rounds` is -1,
 //                                else down
 #pragma once
 
 #include "requantize.h"
+#include "rounded_quotients.h"
 
 // x / 2^right, rounded to the nearest: ties away from 0 where `away` is -1, else up.
 inline Ints divide_by_powers(Ints x, Ints right, Ints away) {
@@ -23,23 +26,18 @@ inline Ints scaled_twice(Ints x, Ints multiplier, Ints right) {
 }
 
 inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
-  typedef int8_t UnalignedBytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
 #pragma GCC unroll 4
-  for (int v = 0; v < kIntegerVectors; ++v) {
-    y[v] = __builtin_convertvector(*reinterpret_cast<const UnalignedBytes*>(x + v * kLanes), Ints);
-  }
+  for (int v = 0; v < kIntegerVectors; ++v) y[v] = widen_bytes(x + v * kLanes);
 }
 
 // With the zero point and between the bounds.
 inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& requantization, int8_t* y) {
-  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
-  typedef int8_t UnalignedBytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
   const Ints least = ints_to_all_lanes(requantization.least), most = ints_to_all_lanes(requantization.most);
 #pragma GCC unroll 4
   for (int v = 0; v < kIntegerVectors; ++v) {
     Ints q = x[v] + requantization.zero_point;
     q = q > least ? q : least;
     q = q < most ? q : most;
-    *reinterpret_cast<UnalignedBytes*>(y + v * kLanes) = __builtin_convertvector(q, Bytes);
+    store_narrow(q, y + v * kLanes);
   }
 }
