@@ -51,7 +51,7 @@ def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
 
 
 def _refuse_integers(value: ir.Value, context: LoweringContext) -> None:
-    """The interpreter's kernel ends the process."""
+    """No interpreter takes them."""
     if context.dtype(value) != np.float32:
         raise UnsupportedError(f"a product of {context.dtype(value)}; only float32 has a kernel: multiply x.float()")
 
