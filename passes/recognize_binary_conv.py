@@ -102,6 +102,8 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                 continue
             if node.graph is None or node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
                 continue
+            if node.outputs[0].dtype not in (None, ir.DataType.FLOAT):
+                continue
             found = self._recognize(node)
             sources = [value.producer() for value in node.inputs if value is not None]
             if isinstance(found, BinaryProduct):

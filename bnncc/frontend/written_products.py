@@ -6,12 +6,17 @@
     Before:  x [B, 1, K], w [N, K] = ±α_n ─ Mul ─ ReduceSum(-1) ─ y [B, N]
     After:   x ─ Reshape [B, K] ─ MatMul(wᵀ) ─ y
 
+    Before:  x, w of integers, no sum 2²⁴ or more ─ MatMul ─ y
+    After:   x, w ─ Casts to float ─ MatMul ─ Cast ─ y                           only float32 has a kernel
+
 Several axes may be summed up, as channels and taps, and several be outputs; a `Not` in front of the sum counts the
 others.  What is compared must be ±1 whatever the input: a choice between them, moved and padded; a torch.sign may be 0.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,12 +32,10 @@ from bnncc.ir.value_facts import MOVES, data_inputs
 # How far back a value is looked at that may be ±1.
 DEPTH = 20
 
-_SIGNED = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16} | {
-    ir.DataType.INT8,
-    ir.DataType.INT16,
-    ir.DataType.INT32,
-    ir.DataType.INT64,
-}
+_INTEGERS = {ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64}
+_SIGNED = _INTEGERS | {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+# What has its input's elements in its input's order.
+_RESHAPES = {"Unsqueeze", "Squeeze", "Reshape", "Flatten"}
 
 _OPERATORS: dict[str, Callable[[float, float], float]] = {
     "Add": operator.add,
@@ -59,6 +62,58 @@ def express_products(model: ir.Model) -> None:
             product = _product(node)
             if product is not None:
                 _write(model.graph, node, product)
+        elif node.domain == "" and node.op_type == "MatMul" and _is_exact_in_floats(node):
+            _compute_in_floats(model.graph, node)
+
+
+def _is_exact_in_floats(node: ir.Node) -> bool:
+    """True for a product of integers, none of whose sums can reach what float32 rounds."""
+    a, b = node.inputs
+    shape = None if a is None else shape_of(a)
+    if node.outputs[0].dtype not in _INTEGERS or not shape:
+        return False
+    limits = [limit for factor in (a, b) if (limit := _largest(factor)) is not None]
+    return len(limits) == 2 and math.prod(limits) * shape[-1] < 2**24
+
+
+def _compute_in_floats(graph: ir.Graph, node: ir.Node) -> None:
+    y = node.outputs[0]
+    factors = [
+        _put(graph, node, "Cast", [factor], shape_of(factor) or (), to=int(ir.DataType.FLOAT))
+        for factor in node.inputs
+        if factor is not None
+    ]
+    shape = shape_of(y) or ()
+    value = _put(graph, node, "MatMul", factors, shape)
+    value = _put(graph, node, "Cast", [value], shape, to=int(y.dtype or ir.DataType.INT64))
+    value.type = y.type
+    take_over(y, value)
+    graph.remove(node, safe=True)
+
+
+def _largest(value: ir.Value | None, depth: int = DEPTH) -> float | None:
+    """No element of `value` is further from 0 than this, whatever the input is; None where that is not known."""
+    if value is None or not depth:
+        return None
+    array = computed_constant(value)
+    if array is not None:
+        return float(np.abs(array.astype(np.float64)).max(initial=0))
+    if _is_signs(value) or value.dtype is ir.DataType.BOOL:
+        return 1
+    node = value.producer()
+    if node is None or node.domain != "" or value.dtype not in _SIGNED:
+        return None
+    if node.op_type == "Where":
+        read = node.inputs[1:]
+    elif node.op_type in ("Cast", "Neg", "Abs"):
+        read = node.inputs[:1]
+    elif node.op_type in MOVES:
+        read = tuple(data_inputs(node))
+    else:
+        pair = _of_boolean(value)
+        return None if pair is None else max(map(abs, pair))
+    limits = [limit for source in read if (limit := _largest(source, depth - 1)) is not None]
+    return max(limits) if limits and len(limits) == len(read) and max(limits) < 128 else None
 
 
 def _product(node: ir.Node) -> _Product | None:
@@ -70,14 +125,15 @@ def _product(node: ir.Node) -> _Product | None:
         size = None if x is None or w is None else _size(x, w, [int(axis) for axis in axes.ravel()])
         if size is None or x is None or w is None:
             continue
-        if counted and not _is_signs(x):
+        exact = counted or x.dtype is not ir.DataType.FLOAT
+        if exact and not _is_signs(x):
             continue
         array = computed_constant(w)
         if array is None or not array.size:
             continue
         weights = array.astype(np.float32).reshape(size)
         magnitudes = np.abs(weights)
-        if np.all(magnitudes == (1 if counted else magnitudes[:, :1])) and np.all(magnitudes):
+        if np.all(magnitudes == (1 if exact else magnitudes[:, :1])) and np.all(magnitudes):
             return _Product(x, weights, counted)
     return None
 
@@ -85,7 +141,7 @@ def _product(node: ir.Node) -> _Product | None:
 def _terms(value: ir.Value | None) -> tuple[ir.Node | None, int]:
     """(the Mul or Equal whose results are added up, what of them is counted)."""
     node, counted = None if value is None else value.producer(), 1
-    if node is not None and node.domain == "" and node.op_type == "Mul" and node.outputs[0].dtype is ir.DataType.FLOAT:
+    if node is not None and node.domain == "" and node.op_type == "Mul":
         return node, 0
     while node is not None and node.domain == "" and node.op_type in ("Cast", "Identity", "Not"):
         counted = -counted if node.op_type == "Not" else counted
@@ -183,6 +239,10 @@ def _write(graph: ir.Graph, node: ir.Node, product: _Product) -> None:
     shape = shape_of(y) or ()
     rows = int(np.prod(shape)) // count
     value = product.source
+    while (move := value.producer()) is not None and move.domain == "" and move.op_type in _RESHAPES:
+        if (source := move.inputs[0]) is None:
+            break
+        value = source
     if value.dtype is not ir.DataType.FLOAT:
         value = _put(graph, node, "Cast", [value], shape_of(value) or (), to=int(ir.DataType.FLOAT))
     value = _put(graph, node, "Reshape", [value, _constant(graph, y, [rows, summands])], (rows, summands))
@@ -210,10 +270,10 @@ def _put(
     """Put a node that yields floats in front of `before`, in whose source line it stands."""
     node = ir.node(op_type, inputs, attributes)
     result = node.outputs[0]
-    result.name = f"{before.outputs[0].name}/{op_type}"
-    node.name = f"{before.name}/{op_type}"
-    if any(result.name == value.name for other in graph for value in other.outputs):
-        node.name, result.name = f"{node.name}_1", f"{result.name}_1"
+    taken = {value.name for other in graph for value in other.outputs} | {other.name for other in graph}
+    tags = (f"/{op_type}{f'_{count}' if count else ''}" for count in itertools.count())
+    tag = next(tag for tag in tags if taken.isdisjoint({f"{before.outputs[0].name}{tag}", f"{before.name}{tag}"}))
+    result.name, node.name = f"{before.outputs[0].name}{tag}", f"{before.name}{tag}"
     result.shape, result.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
     inherit_source([node], before)
     graph.insert_before(before, node)

@@ -17,6 +17,10 @@ def signs(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0)
 
 
+def integers(x: Tensor) -> Tensor:
+    return torch.where(x >= 0, 1, -1)
+
+
 def windows(x: Tensor, w: Tensor) -> Tensor:
     """A convolution over one axis, padded with +1."""
     found = F.pad(signs(x), (2, 2), value=1.0).unfold(2, 5, 2).permute(0, 2, 1, 3)
@@ -34,6 +38,10 @@ PRODUCTS: dict[str, tuple[Product, tuple[tuple[int, ...], tuple[int, ...]]]] = {
         ROWS,
     ),
     "windows": (windows, SEQUENCE),
+    "a sum of products of integers": (lambda x, w: (integers(x).unsqueeze(1) * integers(w)).sum(-1).float(), ROWS),
+    "XNOR of integers": (lambda x, w: (integers(x).unsqueeze(1) == integers(w)).sum(-1).float(), ROWS),
+    "weights of 0 and 1": (lambda x, w: (integers(x) @ (w > 1).long().t()).float(), ROWS),
+    "a product of integers": (lambda x, w: (integers(x) @ integers(w).t()).float(), ROWS),
 }
 OTHERS: dict[str, tuple[Product, tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "a torch.sign may be 0": (lambda x, w: (torch.sign(x).unsqueeze(1) == signs(w)).float().sum(-1), ROWS),

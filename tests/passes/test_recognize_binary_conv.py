@@ -42,6 +42,13 @@ def test_a_scale_per_channel_and_the_bias_become_multiplier_and_bias() -> None:
     assert node.metadata_props[CONV_KEY] == "y"
 
 
+def test_a_product_that_yields_integers_is_left() -> None:
+    body = "s = bnncc.Sign (x)\nq = Cast <to = 7> (s)\ny = MatMul (q, w)"
+    model = build(body, "float[2, 64] x", w=signs(64, 3).astype(np.int64))
+    check_pass(model, RecognizeBinaryConv(), modified=False)
+    assert LEFT_IN_FLOAT_KEY not in node_of(model, "MatMul").metadata_props
+
+
 @settings(max_examples=25)
 @given(
     exponents=st.lists(st.floats(-6, 1), min_size=1, max_size=9),

@@ -25,6 +25,7 @@ def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
     With a constant B, and C absent or one number an output: FULLY_CONNECTED, α and β in its constants.
     """
     a, b, c = input_of(node, 0), input_of(node, 1), optional_input(node, 2)
+    _refuse_integers(a, context)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
     transpose_a, transpose_b = bool(node.attributes.get_int("transA", 0)), bool(node.attributes.get_int("transB", 0))
     weight, offset = _float_constant(b, context), _float_constant(c, context)
@@ -49,6 +50,12 @@ def lower_gemm(node: ir.Node, context: LoweringContext) -> None:
         tensor = apply(context, builtin, tensor, operand, output=output, options=options)
 
 
+def _refuse_integers(value: ir.Value, context: LoweringContext) -> None:
+    """No interpreter takes them."""
+    if context.dtype(value) != np.float32:
+        raise UnsupportedError(f"a product of {context.dtype(value)}; only float32 has a kernel: multiply x.float()")
+
+
 def _float_constant(value: ir.Value | None, context: LoweringContext) -> npt.NDArray[np.float32] | None:
     array = context.constant_value(value)
     return None if array is None else array.astype(np.float32)
@@ -57,6 +64,7 @@ def _float_constant(value: ir.Value | None, context: LoweringContext) -> npt.NDA
 def lower_matmul(node: ir.Node, context: LoweringContext) -> None:
     """y = A·B over the last two axes; a constant matrix B makes it a FULLY_CONNECTED."""
     a, b = input_of(node, 0), input_of(node, 1)
+    _refuse_integers(a, context)
     weight = context.constant_value(b)
     if weight is not None and weight.ndim == 2 and len(context.shape(a)) > 1:
         weight = np.ascontiguousarray(weight.T).astype(np.float32)

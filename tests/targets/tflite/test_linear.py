@@ -93,3 +93,10 @@ def test_batch_normalization_with_computed_parameters_has_no_form():
     inputs = "float[2, 3] x, float[3] a, float[3] b, float[3] c, float[3] d"
     with pytest.raises(UnsupportedOperatorsError, match="the scale is not a constant"):
         assert_same(node_model("y = BatchNormalization(x, a, b, c, d)", inputs))
+
+
+@pytest.mark.parametrize("constants", [{}, {"w": np.ones((3, 2), np.int64)}])
+def test_a_product_of_integers_has_no_form(constants):
+    inputs = "int64[2, 3] x" if constants else "int64[2, 3] x, int64[3, 2] w"
+    with pytest.raises(UnsupportedOperatorsError, match="only float32 has a kernel"):
+        assert_same(node_model("y = MatMul(x, w)", inputs, constants=constants))
