@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -101,20 +102,21 @@ def unstated(cases: Sequence[Case], results: Results) -> list[str]:
     """What is refused, wrong or ends the process on ordinary numbers, where the file asks for no newer runtime."""
     found = []
     for case in cases:
-        contents = {False: case.content, True: case.beside}
-        oldest = {
-            claims: runtimes.oldest(runtimes.needs(TfliteFile(content)))
-            for claims, content in contents.items()
-            if content is not None
-        }
         for environment in ENVIRONMENTS:
             name = environment.name
             if name == OLDEST or name not in results or not _takes(name, case, results):
                 continue
             verdict = worst(results[name], case.form.title, FINITE)
-            if verdict > Verdict.CLAMPED and not environment.is_older_than(oldest[environment.claims]):
+            content = case.beside if environment.claims else case.content
+            if verdict > Verdict.CLAMPED and content is not None and not environment.is_older_than(_oldest(content)):
                 found.append(f"{case.form.title} in {name}: {verdict.title}")
     return found
+
+
+@functools.cache
+def _oldest(content: bytes) -> str:
+    """The runtime from which on the file says that it is right."""
+    return runtimes.oldest(runtimes.needs(TfliteFile(content)))
 
 
 def page(
