@@ -55,9 +55,9 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
   float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.1 to 1.3 reads the float32 bias as float16, and refuses
   a depthwise convolution).  For a target that may have those, as phones do, they stay float32.
-- With a delegate in the interpreter, XNNPACK of 2.14 refuses a file in which it meets a TRANSPOSE of int32; alone, it
-  leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as behind an
-  ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
+- With a delegate in the interpreter, XNNPACK of 2.14 refuses a file in which it meets a TRANSPOSE of int32 or bool;
+  alone, it leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as
+  behind an ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
 - Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
