@@ -55,10 +55,10 @@ onnx-backend: $(VENV)/installed-dev ## compile and run all of ONNX's own node te
 RUNTIMES ?=
 
 # What is interrupted goes on where it stopped: build/conformance keeps what was found.
-conformance: $(VENV)/installed-dev sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; TIME_A)
+conformance: $(VENV)/installed-dev sysroots ## run every network, and every form of every operator, in every released runtime, and write docs/conformance.md (needs Python 3.8, 3.9 and 3.11; most of an hour on two cores)
 	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance build/conformance $(RUNTIMES)
 
-conformance-delegate: $(VENV)/installed-dev sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (TIME_B)
+conformance-delegate: $(VENV)/installed-dev sysroots ## try the delegate, and LiteRT's CompiledModel with it, in every released runtime, and write docs/conformance_delegate.md (15 minutes)
 	OMP_NUM_THREADS=1 BNNCC_SYSROOTS=$(abspath $(SYSROOTS)) $(BIN)/python -m tests.conformance.delegate build/conformance $(RUNTIMES)
 
 # The versions that are there stay where they fit every Python and platform of pyproject.toml; delete a line for a newer one.

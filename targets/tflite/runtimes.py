@@ -123,8 +123,9 @@ def _versions(file: TfliteFile, operator: Operator) -> Found:
 
 def _moves(file: TfliteFile, operator: Operator) -> Found:
     source = operator.inputs[0] if operator.name == "TRANSPOSE" else None
-    if source is not None and source.dtype == "int32" and any(other.name.startswith("Lce") for other in file.operators):
-        yield "litert-1.0", "TRANSPOSE of int32 beside the delegate", "XNNPACK of older ones refuses the file"
+    has_delegate = any(other.name.startswith("Lce") for other in file.operators)
+    if source is not None and source.dtype in ("int32", "bool") and has_delegate:
+        yield "litert-1.0", f"TRANSPOSE of {source.dtype} beside the delegate", "XNNPACK of older ones refuses the file"
     axes = operator.inputs[1] if operator.name == "REVERSE_V2" else None
     if axes is not None and axes.shape not in ((), (1,)):
         yield "litert-1.0", "REVERSE_V2 of several axes", "older ones reverse one of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -54,9 +55,9 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
   metadata, `bnncc compile` and `bnncc inspect` say (`targets/tflite/runtimes.py`), and `--min-runtime` refuses it:
   float16 weights of convolutions (LiteRT 1.4: XNNPACK of 1.1 to 1.3 reads the float32 bias as float16, and refuses
   a depthwise convolution).  For a target that may have those, as phones do, they stay float32.
-- With a delegate in the interpreter, XNNPACK of 2.14 refuses a file in which it meets a TRANSPOSE of int32; alone, it
-  leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as behind an
-  ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
+- With a delegate in the interpreter, XNNPACK of 2.14 refuses a file in which it meets a TRANSPOSE of int32 or bool;
+  alone, it leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as
+  behind an ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
 - Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
@@ -101,20 +102,21 @@ def unstated(cases: Sequence[Case], results: Results) -> list[str]:
     """What is refused, wrong or ends the process on ordinary numbers, where the file asks for no newer runtime."""
     found = []
     for case in cases:
-        contents = {False: case.content, True: case.beside}
-        oldest = {
-            claims: runtimes.oldest(runtimes.needs(TfliteFile(content)))
-            for claims, content in contents.items()
-            if content is not None
-        }
         for environment in ENVIRONMENTS:
             name = environment.name
             if name == OLDEST or name not in results or not _takes(name, case, results):
                 continue
             verdict = worst(results[name], case.form.title, FINITE)
-            if verdict > Verdict.CLAMPED and not environment.is_older_than(oldest[environment.claims]):
+            content = case.beside if environment.claims else case.content
+            if verdict > Verdict.CLAMPED and content is not None and not environment.is_older_than(_oldest(content)):
                 found.append(f"{case.form.title} in {name}: {verdict.title}")
     return found
+
+
+@functools.cache
+def _oldest(content: bytes) -> str:
+    """The runtime from which on the file says that it is right."""
+    return runtimes.oldest(runtimes.needs(TfliteFile(content)))
 
 
 def page(

@@ -1,4 +1,4 @@
-"""A sample of the matrix: what is installed here runs every 60th form, each in a process of its own."""
+"""A sample of the matrix: what is installed here runs every 90th form, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conformance.verdict import Verdict, judge
 from tests.needs import need_zig
 from tests.targets.interpreter import native
 
-EVERY = 60
+EVERY = 90
 INSTALLED = (
     Environment("lce", "lce"),
     Environment("bnncc", "bnncc"),
@@ -40,7 +40,7 @@ def cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("environment", INSTALLED, ids=lambda environment: environment.name)
-def test_every_60th_form_is_right_on_ordinary_numbers(
+def test_every_90th_form_is_right_on_ordinary_numbers(
     environment: Environment, cases: list[Case], tmp_path: Path
 ) -> None:
     if environment.kind == "lce" and importlib.util.find_spec("larq_compute_engine") is None:

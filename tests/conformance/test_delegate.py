@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from tests.conformance import environments
 from tests.conformance.batch import Outcome, run_batch
 from tests.conformance.delegate import served
 from tests.conformance.delegate.files import write_tasks
-from tests.conformance.delegate.matrix import SCRIPT, say
+from tests.conformance.delegate.matrix import SCRIPT, results, run, say
 from tests.conformance.delegate.page import page
 from tests.conformance.environments import Environment
 
@@ -29,6 +30,15 @@ def test_the_delegate_is_right_in_the_installed_litert_and_in_its_compiled_model
     line = environments.command(environment, tmp_path, xnnpack=True, threads=2, library=library, script=SCRIPT)
     found = say(lambda: run_batch(line, tasks, len(served.CHECKS), environments.variables(environment)))
     assert found == {check.__name__: "" for check in served.CHECKS}
+
+
+def test_a_runtime_that_was_tried_with_the_same_files_is_not_tried_again(tmp_path: Path) -> None:
+    found = {"XNNPACK, 1 thread": {"loads": ""}}
+    runtime = Environment("litert-9", "nothing that could be started")
+    (tmp_path / "litert-9.delegate.json").write_text(json.dumps({"digest": "these", "results": found}))
+    run(runtime, tmp_path, tmp_path / "tasks", "these")
+    assert results(runtime, tmp_path, "these") == found
+    assert results(runtime, tmp_path, "others") is None
 
 
 class EnvironmentOption(ctypes.Structure):

@@ -28,6 +28,8 @@ from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.reader import TfliteFile
 from tests.conformance import avoided
 from tests.conformance.beside import with_signs
+from tests.conformance.form import emitted
+from tests.conformance.forms import all_forms
 from tests.needs import need_zig
 from tests.targets.tflite.compare import assert_same, node_model, normal, operators
 
@@ -52,6 +54,18 @@ from tests.targets.tflite.compare import assert_same, node_model, normal, operat
 def test_a_form_that_some_runtime_computes_wrongly_names_the_oldest_one_that_does_not(name: str, oldest: str) -> None:
     (form,) = (form for form in avoided.forms() if form.name == name)
     assert runtimes.oldest(runtimes.needs(TfliteFile(form.content))) == oldest
+
+
+def test_a_transposition_of_booleans_beside_the_delegate_asks_for_litert() -> None:
+    """XNNPACK of TensorFlow Lite 2.14 refuses the file then."""
+    forms = {form.title: form for form in all_forms()}
+    alone = emitted(forms["Transpose bool [2,3] by [1,0]"]).content
+    assert runtimes.needs(TfliteFile(alone)) == []
+    beside = with_signs(emitted(forms["Equal [4,6] constant [2,3,4,6]"]).content)
+    assert beside is not None
+    assert "TRANSPOSE" in operators(beside)
+    found = [need.what for need in runtimes.needs(TfliteFile(beside)) if need.runtime == "litert-1.0"]
+    assert found == ["TRANSPOSE of bool beside the delegate"]
 
 
 @pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "Max", "Less"])
