@@ -131,6 +131,10 @@ class Network:
             outputs = self._evaluated.outputs(*tensors)
         return [as_array(tensor) for tensor in outputs.values()]
 
+    def forget_copy(self) -> None:
+        """Give back the memory of the copy that `run` keeps; it makes another one where it is called again."""
+        self.__dict__.pop("_evaluated", None)
+
     def _as_frozen(
         self, network: FlattenOutputs, tensors: Sequence[torch.Tensor]
     ) -> contextlib.AbstractContextManager[object]:

@@ -87,6 +87,7 @@ class TracedModel:
         frozen: values that forward reads from its input and that the graph keeps, a line each; with `freeze_branches`
             only.  `run_module` keeps them, too.
         run_as_written: `run_module` without anything frozen.
+        forget_copy: gives back the memory of the network's copy that `run_module` keeps from call to call.
     """
 
     model: ir.Model
@@ -100,6 +101,7 @@ class TracedModel:
     source: NetworkSource | None = None
     frozen: tuple[str, ...] = ()
     run_as_written: Callable[[Sequence[Array]], list[Array]] | None = None
+    forget_copy: Callable[[], None] = lambda: None
 
     @property
     def float32_bytes(self) -> int:
@@ -236,6 +238,7 @@ def _trace(
             partial(_check, model, network),
             frozen=tuple(map(str, network.frozen)),
             run_as_written=network.as_written().run,
+            forget_copy=network.forget_copy,
         )
     mismatches = [failure for failure in failures if isinstance(failure, TraceMismatchError)]
     if mismatches:

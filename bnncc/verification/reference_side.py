@@ -593,7 +593,11 @@ def network_outputs(compiled: CompiledModel, inputs: Sequence[Sequence[Array]]) 
     run_module = compiled.traced.run_module
     if run_module is None:
         return [None for _ in inputs]
-    return [[compiled.as_stored(array) for array in run_module(list(arrays))] for arrays in inputs]
+    outputs: list[list[Array] | None] = [
+        [compiled.as_stored(array) for array in run_module(list(arrays))] for arrays in inputs
+    ]
+    compiled.traced.forget_copy()
+    return outputs
 
 
 def first_input(operator: Operator) -> Tensor:
