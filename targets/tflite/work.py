@@ -45,7 +45,7 @@ DELEGATED = {
 }  # fmt: skip
 # And those that it runs where they are of 8-bit integers, wherever they are.
 DELEGATED_BYTES = {"DEPTHWISE_CONV_2D", "DEQUANTIZE", "QUANTIZE"}
-# Of the former, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
+# Of the former, those that can be one loop with the operator that writes their input (operators/elementwise.cc of runtime).
 CHAINED = DELEGATED & {*ELEMENTWISE, "CONCATENATION"} - {"HARD_SWISH"}
 
 LANES = 4  # of a vector of floats or words
