@@ -40,11 +40,13 @@ POINTWISE = {*ELEMENTWISE, *FUNCTIONS, "CONCATENATION", "LceDequantize", "LceQua
 DELEGATED = {
     "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",
     "DIV", "FULLY_CONNECTED", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "LceBMaxPool2d", "LceBconv2d", "LceDequantize",
-    "LceQuantize", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "PADV2", "PRELU", "QUANTIZE", "RELU",
-    "RELU6", "RELU_N1_TO_1", "RESHAPE", "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "SUB",
+    "LceQuantize", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "PADV2", "PRELU", "QUANTIZE",
+    "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE", "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "SUB",
     "TRANSPOSE",
 }  # fmt: skip
-# Of these, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
+# Of these, those that it takes in int8 alone.
+INTEGER_ALONE = {"DEPTHWISE_CONV_2D"}
+# Of DELEGATED, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
 CHAINED = DELEGATED & {*ELEMENTWISE, "CONCATENATION"} - {"HARD_SWISH"}
 
 LANES = 4  # of a vector of floats or words
