@@ -25,7 +25,7 @@ from bnncc.inspect import DAMAGE
 from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range, Work
 from bnncc.targets.tflite.reader import Operator, TfliteFile
-from bnncc.targets.tflite.work import DELEGATED, DELEGATED_BYTES, MOVES, PADS, POINTWISE, POOLS, is_computed_once, work
+from bnncc.targets.tflite.work import DELEGATED, INTEGER_ALONE, MOVES, PADS, POINTWISE, POOLS, is_computed_once, work
 from bnncc.targets.tflite.writer import Tensor
 
 # Of the last cache, what maps and weights are sure to have: the rest is code, tiles, and lines that meet in a set.
@@ -196,7 +196,9 @@ def _delegated(file: TfliteFile) -> set[int]:
     maps = {
         operator.index: {tensor.index for tensor in _tensors([operator]) if file.data(tensor) is None}
         for operator in file.operators
-        if operator.name in DELEGATED or (operator.name in DELEGATED_BYTES and _is_of_bytes(operator))
+        if operator.name in DELEGATED
+        and not is_computed_once(file, operator)
+        and (operator.name not in INTEGER_ALONE or operator.outputs[0].dtype == "int8")
     }
     found: set[int] = set()
     operators = [file.operators[index] for index in maps]

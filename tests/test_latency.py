@@ -22,7 +22,7 @@ from bnncc.runtime.build import source_folder
 from bnncc.targets import TARGETS, Target, find_target
 from bnncc.targets.costs import Work
 from bnncc.targets.tflite.reader import TfliteFile
-from bnncc.targets.tflite.work import DELEGATED, DELEGATED_BYTES, work
+from bnncc.targets.tflite.work import DELEGATED, work
 from bnncc.targets.tflite.writer import ModelWriter, Tensor
 from tests.networks import randomize
 from tests.test_inspect import Net
@@ -102,8 +102,7 @@ def test_the_delegate_claims_what_the_model_takes_it_to_claim() -> None:
     source = (source_folder() / "operator.cc").read_text()
     builtin, lce = re.findall(r"abi::kBuiltin(\w+), create", source), re.findall(r'{"(Lce\w+)", create', source)
     assert len(builtin) > len(lce) > 0
-    known = DELEGATED | DELEGATED_BYTES
-    assert {name.lower() for name in builtin + lce} == {name.replace("_", "").lower() for name in known}
+    assert {name.lower() for name in builtin + lce} == {name.replace("_", "").lower() for name in DELEGATED}
 
 
 def after_a_binary_convolution(write: Callable[[ModelWriter, Tensor], Sequence[Tensor]]) -> TfliteFile:

@@ -187,7 +187,7 @@ compile_options = as_one(
             "--shortcuts",
             ("float32", "int8"),
             "With --quantize: how maps are kept that are read again behind a binary layer. int8 moves less to and from "
-            "DRAM, and computes a little more.",
+            "DRAM, and computes more.",
         ),
         click.option(
             "--max-accuracy-drop",

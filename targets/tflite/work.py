@@ -38,14 +38,15 @@ POINTWISE = {*ELEMENTWISE, *FUNCTIONS, "CONCATENATION", "LceDequantize", "LceQua
 # Those that the delegate runs (runtime/operator.cc) where they are connected with operators of LCE's, and then tile by
 # tile.
 DELEGATED = {
-    "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTH_TO_SPACE", "DIV", "FULLY_CONNECTED",
-    "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "LceBMaxPool2d", "LceBconv2d", "LceDequantize", "LceQuantize", "MAXIMUM",
-    "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "PADV2", "PRELU", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE",
-    "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "SUB", "TRANSPOSE",
+    "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE",
+    "DEQUANTIZE", "DIV", "FULLY_CONNECTED", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "LceBMaxPool2d", "LceBconv2d",
+    "LceDequantize", "LceQuantize", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "PADV2",
+    "PRELU", "QUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE", "REVERSE_V2", "SPACE_TO_DEPTH", "SPLIT",
+    "SPLIT_V", "STRIDED_SLICE", "SUB", "TRANSPOSE",
 }  # fmt: skip
-# And those that it runs where they are of 8-bit integers, wherever they are.
-DELEGATED_BYTES = {"DEPTHWISE_CONV_2D", "DEQUANTIZE", "QUANTIZE"}
-# Of the former, those that can be one loop with the operator that writes their input (operators/elementwise.cc of runtime).
+# Of these, those that it takes in int8 alone.
+INTEGER_ALONE = {"DEPTHWISE_CONV_2D"}
+# Of DELEGATED, those that can be one loop with the operator that writes their input (runtime/operators/elementwise.cc).
 CHAINED = DELEGATED & {*ELEMENTWISE, "CONCATENATION"} - {"HARD_SWISH"}
 
 LANES = 4  # of a vector of floats or words
