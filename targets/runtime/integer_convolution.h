@@ -17,8 +17,8 @@ class IntegerConvolution {
   // IntegerMatrix.  False where there is no memory.
   template <typename Weight, typename Bias, typename Factor>
   [[nodiscard]] bool prepare(const Kernels* kernels, int64_t channels, const Window (&axes)[2], int64_t outputs,
-                             int64_t groups, int32_t zero_point, const Weight& weight, const Bias& bias, const Factor& factor,
-                             const IntegerOutput& output) {
+                             int64_t groups, int32_t zero_point, const Weight& weight, const Bias& bias,
+                             const Factor& factor, const IntegerOutput& output) {
     rows_ = axes[0];
     columns_ = axes[1];
     channels_ = channels;

@@ -1,5 +1,6 @@
 // Products of matrices of 8-bit integers: rows that are given against a constant matrix that is packed once
-// (IntegerGemm in kernels/kernels.h), or against one of several, of a grouped convolution, whose outputs lie side by side.
+// (IntegerGemm in kernels/kernels.h), or against one of several, of a grouped convolution, whose outputs lie side by
+// side.
 #pragma once
 
 #include "fixed_point.h"
@@ -47,7 +48,7 @@ class IntegerFactors {
   Requantization from(int64_t first) const {
     const bool rounds_once = output_.rounding == Rounding::kOnce;
     return {multiplier_.data() + first, left_.data() + first, right_.data() + first, rounds_once, divides_,
-            output_.zero_point, output_.least, output_.most};
+            output_.zero_point,         output_.least,        output_.most};
   }
 
  private:
@@ -60,9 +61,9 @@ class IntegerFactors {
 
 class IntegerMatrix {
  public:
-  // Packs `outputs` rows of `depth` weights from -127 to 127: number k of row o is weight(o, k).  Each of `groups` equal
-  // parts of the rows is a matrix.  The rows that they meet are of integers q that stand for q - zero_point; bias(o) is
-  // added to their products, which factor(o), a FixedPoint, scales.  False where there is no memory.
+  // Packs `outputs` rows of `depth` weights from -127 to 127: number k of row o is weight(o, k).  Each of `groups`
+  // equal parts of the rows is a matrix.  The rows that they meet are of integers q that stand for q - zero_point;
+  // bias(o) is added to their products, which factor(o), a FixedPoint, scales.  False where there is no memory.
   template <typename Weight, typename Bias, typename Factor>
   [[nodiscard]] bool pack(const Kernels* kernels, int64_t outputs, int64_t depth, int32_t zero_point,
                           const Weight& weight, const Bias& bias, const Factor& factor, const IntegerOutput& output,
@@ -84,7 +85,8 @@ class IntegerMatrix {
         sum += weight(o, k);
         put(place, k, weight(o, k));
       }
-      bias_[place] = static_cast<int32_t>(static_cast<uint32_t>(bias(o)) - static_cast<uint32_t>((zero_point + kernels->integer_offset) * sum));
+      bias_[place] = static_cast<int32_t>(static_cast<uint32_t>(bias(o)) -
+                                          static_cast<uint32_t>((zero_point + kernels->integer_offset) * sum));
     }
     return true;
   }

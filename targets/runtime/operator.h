@@ -42,11 +42,11 @@ struct Value {
   int tensor = -1;  // index in the interpreter
   abi::Type type = abi::kNoType;
   Shape shape;
-  abi::QuantizationParams quantization = {0, 0};       // where it has one scale
-  const abi::AffineQuantization* scales = nullptr;     // where it has some
-  const void* constant = nullptr;  // the data of a tensor that never changes
-  int64_t pixels = 0;              // product of all axes but the last
-  int64_t row_bytes = 0;           // of one pixel
+  abi::QuantizationParams quantization = {0, 0};    // where it has one scale
+  const abi::AffineQuantization* scales = nullptr;  // where it has some
+  const void* constant = nullptr;                   // the data of a tensor that never changes
+  int64_t pixels = 0;                               // product of all axes but the last
+  int64_t row_bytes = 0;                            // of one pixel
 
   // Where the data lies: in the interpreter's tensor (a constant, or what leaves or enters the partition), in the
   // partition's arena (read by a later group), in a tile's scratch, a few lines of it in the scratch of its reader, or
@@ -166,8 +166,8 @@ class Operator {
   // Reads the node's own options, which may be gone later.  Null, or what is wrong.
   virtual const char* parse(const abi::Node&) { return nullptr; }
 
-  // Whether all that it does is to pad float maps; and whether it computes the same from a map that was not padded, which
-  // its input then is.
+  // Whether all that it does is to pad float maps; and whether it computes the same from a map that was not padded,
+  // which its input then is.
   virtual bool is_padding(const abi::Context&, const abi::Node&, Padding*) const { return false; }
   virtual bool take_padding(const Padding&) { return false; }
 
@@ -180,8 +180,8 @@ class Operator {
   // Where it has several inputs, it is that of each with as many pixels as its locality asks for.
   virtual Locality locality() const { return {1, 1}; }
 
-  // Of how many parts it is made, one independent of the other, where its output has too few pixels for all threads to get
-  // some; else 0.  It then runs by itself, and knows where its output lies as a whole.
+  // Of how many parts it is made, one independent of the other, where its output has too few pixels for all threads to
+  // get some; else 0.  It then runs by itself, and knows where its output lies as a whole.
   virtual int64_t parts() const { return 0; }
 
   // Operators in a row can be a chain: the first runs them all, and passes on to each what the one before it computes.
@@ -194,13 +194,13 @@ class Operator {
   // Of the filters that it reads for every tile.
   virtual int64_t filter_bytes() const { return 0; }
 
-  // One that makes its output from whatever is in memory, any pixels of it, may be asked for a few at a time by the only
-  // reader: a pooling whose windows overlap.  The map in between then never is as a whole.
+  // One that makes its output from whatever is in memory, any pixels of it, may be asked for a few at a time by the
+  // only reader: a pooling whose windows overlap.  The map in between then never is as a whole.
   virtual bool makes_on_demand() const { return false; }
   // Pixels [begin, end) of its output, to y.
   virtual void make(const Tile&, int64_t /*begin*/, int64_t /*end*/, float* /*y*/) const {}
-  // Of such a reader, when it is prepared: the pixels of its output that it makes together, and those of its input that it
-  // then asks for; 0 where it reads the whole map, or a tile of it.
+  // Of such a reader, when it is prepared: the pixels of its output that it makes together, and those of its input that
+  // it then asks for; 0 where it reads the whole map, or a tile of it.
   virtual int64_t drawing_pixels() const { return 0; }
   virtual int64_t drawn_pixels() const { return 0; }
 

@@ -9,8 +9,8 @@ namespace {
 constexpr int64_t kFewestUnits = 7;
 
 // A tile's scratch is to stay in the second-level cache, beside the filters.  On x86 a larger cache follows; on boards
-// it is the last, or nearly so, and keeps the maps between groups as well: there an eighth, and 128 kB, lead to the least
-// traffic with DRAM (counted by benchmarks/arm.py: Bi-Real-Net-18 and ReActNet-A on a Cortex-A72).
+// it is the last, or nearly so, and keeps the maps between groups as well: there an eighth, and 128 kB, lead to the
+// least traffic with DRAM (counted by benchmarks/arm.py: Bi-Real-Net-18 and ReActNet-A on a Cortex-A72).
 #if defined(__x86_64__)
 constexpr int64_t kTileShare = 2;
 #else
@@ -403,8 +403,8 @@ bool Partition::plan_arena() {
 }
 
 // A tile is as large as its scratch may be, but small enough that every thread gets as many.  Each reads the filters of
-// all its operators: where these do not stay in the cache from one tile to the next, a scratch of their size, which does
-// not stay there either, is the better bargain.
+// all its operators: where these do not stay in the cache from one tile to the next, a scratch of their size, which
+// does not stay there either, is the better bargain.
 bool Partition::plan_scratch() {
   scratch_bytes_ = 0;
   for (int i = 0; i < group_count_; ++i) {

@@ -33,7 +33,8 @@ class Partition {
 
  private:
   // Operators that run tile by tile: operators_[first] to operators_[last].  Tiles are of whole units, of which every
-  // operator's output has as many (Operator::unit says how many pixels they are); or of parts, of an operator by itself.
+  // operator's output has as many (Operator::unit says how many pixels they are); or of parts, of an operator by
+  // itself.
   struct Group {
     int first = 0;
     int last = 0;

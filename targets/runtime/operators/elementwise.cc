@@ -107,7 +107,8 @@ class ChainHead : public Operator {
   void run_chain(const Tile& tile, int64_t pixel, int64_t end, const Begin& begin) const;
 
   // For an operator whose output is made before a chain goes on with it, a few pixels at a time, which then are in the
-  // first-level cache: fill(pixel, pixels, block) writes those of the tile from `pixel` on.  Needs block_bytes of scratch.
+  // first-level cache: fill(pixel, pixels, block) writes those of the tile from `pixel` on.  Needs block_bytes of
+  // scratch.
   template <typename Fill>
   void run_blocks(const Tile& tile, const Fill& fill) const;
 
@@ -356,7 +357,8 @@ class Concatenation final : public ChainHead {
   void join(const Tile& tile, int64_t pixel, int64_t pixels, T* y) const {
     for (int i = 0; i < input_count; y += part_channels_[i], ++i) {
       const int64_t channels = part_channels_[i];
-      copy_rows(static_cast<const T*>(tile.rows<T>(inputs[i])) + pixel * channels, channels, channels, pixels, channels_, y);
+      copy_rows(static_cast<const T*>(tile.rows<T>(inputs[i])) + pixel * channels, channels, channels, pixels,
+                channels_, y);
     }
   }
 

@@ -17,8 +17,8 @@ class FloatPool2d final : public Pool2d {
     return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
   }
 
-  // Windows that reach beyond the map, but not wholly, join the number that it was padded with.  Not zeros: of 0 and -0,
-  // which is taken depends on the order.
+  // Windows that reach beyond the map, but not wholly, join the number that it was padded with.  Not zeros: of 0 and
+  // -0, which is taken depends on the order.
   bool take_padding(const Padding& padding) override {
     if (is_average() || options_.padding != abi::kPaddingValid || !(padding.fill < 0)) return false;
     const int64_t kernel[] = {options_.filter_height, options_.filter_width};
@@ -64,8 +64,8 @@ class FloatPool2d final : public Pool2d {
   }
   int64_t lines_at_once() const { return (rows_at_once() - 1) * rows().stride + rows().kernel; }
 
-  // Line of windows by line, over a buffer of the lines of the input that they need; those that the line before needed as
-  // well are still there.
+  // Line of windows by line, over a buffer of the lines of the input that they need; those that the line before needed
+  // as well are still there.
   void run_on_demand(const Tile& tile) const {
     const int64_t width = columns().output;
     const int64_t line = columns().input * channels();
@@ -78,8 +78,7 @@ class FloatPool2d final : public Pool2d {
       const int64_t count = min(min(rows_at_once(), rows().output - row_of_image), tile.end / width - row);
       const int64_t image = row / rows().output * rows().input;
       const int64_t first = image + max<int64_t>(rows().position(row_of_image, 0), 0);
-      const int64_t last =
-          image + min(rows().position(row_of_image + count - 1, rows().kernel - 1) + 1, rows().input);
+      const int64_t last = image + min(rows().position(row_of_image + count - 1, rows().kernel - 1) + 1, rows().input);
       const int64_t kept = held_first <= first ? max<int64_t>(held_last - first, 0) : 0;
       for (int64_t i = 0; i < kept; ++i) copy_line(buffer + (first - held_first + i) * line, line, buffer + i * line);
       mark(source->node);

@@ -218,8 +218,7 @@ class Pairs final : public Operator {
     Scale scales[2];
     Scale y;
     if (!scales[0].read(preparation, preparation.value(inputs[0])) ||
-        !scales[1].read(preparation, preparation.value(inputs[1])) ||
-        !y.read(preparation, preparation.value(output))) {
+        !scales[1].read(preparation, preparation.value(inputs[1])) || !y.read(preparation, preparation.value(output))) {
       return false;
     }
     const IntegerOutput bounds = output_of(activation_, y);
@@ -238,12 +237,10 @@ class Pairs final : public Operator {
              read_factor(preparation, twice / static_cast<double>((1 << kSumBits) * y.scale), &pairs_.factor);
     }
     if (code == abi::kBuiltinMul) {
-      return read_factor(preparation, static_cast<double>(scales[0].scale * scales[1].scale / y.scale),
-                         &pairs_.factor);
+      return read_factor(preparation, static_cast<double>(scales[0].scale * scales[1].scale / y.scale), &pairs_.factor);
     }
     return read_factor(preparation, static_cast<double>(scales[0].scale / y.scale), &pairs_.factor) &&
-           read_factor(preparation, static_cast<double>(scales[0].scale * scales[1].scale / y.scale),
-                       &pairs_.b_factor);
+           read_factor(preparation, static_cast<double>(scales[0].scale * scales[1].scale / y.scale), &pairs_.b_factor);
   }
 
   // A constant row is kept as often as makes a run of pixels.
@@ -251,8 +248,7 @@ class Pairs final : public Operator {
     repeated_pixels_ = 0;
     for (int i = 0; i < 2; ++i) {
       const bool is_row = broadcasts_[i].is_row() && !broadcasts_[i].is_map() && broadcasts_[i].step() == 1;
-      const auto* const row =
-          is_row ? preparation.constant<int8_t>(inputs[i], abi::kInt8, channels_) : nullptr;
+      const auto* const row = is_row ? preparation.constant<int8_t>(inputs[i], abi::kInt8, channels_) : nullptr;
       if (row == nullptr) {
         if (!rows_[i].allocate(0)) return preparation.fail("out of memory");
         continue;

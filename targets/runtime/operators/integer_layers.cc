@@ -208,8 +208,8 @@ class IntegerDepthwise final : public IntegerLayer {
     outputs_ = filter.dims[3];
     requantize_ = preparation.kernels()->requantize;
     if (!filter_.allocate(filter.elements()) || !biases_.allocate(outputs_) ||
-        !factors_.pack(preparation.kernels()->integer_panel, outputs_, [this](int64_t o) { return factor(o); },
-                       integers_)) {
+        !factors_.pack(
+            preparation.kernels()->integer_panel, outputs_, [this](int64_t o) { return factor(o); }, integers_)) {
       return preparation.fail("out of memory");
     }
     for (int64_t i = 0; i < filter.elements(); ++i) filter_[i] = weight(i);

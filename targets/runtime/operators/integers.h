@@ -59,8 +59,8 @@ inline bool read_factor(const Preparation& preparation, double factor, FixedPoin
 
 // Whether two tensors stand for the same numbers by the same integers; true of other types.
 inline bool have_one_scale(const Value& a, const Value& b) {
-  return !is_byte(a.type) || (a.quantization.scale == b.quantization.scale &&
-                              a.quantization.zero_point == b.quantization.zero_point);
+  return !is_byte(a.type) ||
+         (a.quantization.scale == b.quantization.scale && a.quantization.zero_point == b.quantization.zero_point);
 }
 
 }  // namespace bnncc

@@ -1,5 +1,5 @@
-// TensorFlow Lite's QUANTIZE of floats to 8-bit integers, after LiteRT's reference kernel, which divides by the scale and
-// rounds ties away from 0.
+// TensorFlow Lite's QUANTIZE of floats to 8-bit integers, after LiteRT's reference kernel, which divides by the scale
+// and rounds ties away from 0.
 #include "builtin_operator.h"
 #include "integers.h"
 

@@ -1,5 +1,5 @@
-// TensorFlow Lite's operators that only move elements (arrangement.h), of feature maps of floats or of 8-bit integers, and of words of signs:
-// RESHAPE, TRANSPOSE, REVERSE_V2, STRIDED_SLICE, SPLIT, PAD, SPACE_TO_DEPTH, DEPTH_TO_SPACE.
+// TensorFlow Lite's operators that only move elements (arrangement.h), of feature maps of floats or of 8-bit integers,
+// and of words of signs: RESHAPE, TRANSPOSE, REVERSE_V2, STRIDED_SLICE, SPLIT, PAD, SPACE_TO_DEPTH, DEPTH_TO_SPACE.
 #include "../arrangement.h"
 #include "builtin_operator.h"
 #include "copy_rows.h"
@@ -105,9 +105,7 @@ class Rearrange final : public Operator {
 
   Locality locality() const override { return arrangement_.locality(); }
 
-  void run(const Tile& tile) const override {
-    return is_byte_ ? run_as<uint8_t>(tile) : run_as<uint32_t>(tile);
-  }
+  void run(const Tile& tile) const override { return is_byte_ ? run_as<uint8_t>(tile) : run_as<uint32_t>(tile); }
 
  private:
   template <typename T>
