@@ -13,18 +13,16 @@ weights, so the graph yields the same bits as before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from bnncc.ir.evaluate import constant_values, inputs_of
+from bnncc.ir.evaluate import LARGE, constant_values, in_parts, inputs_of
 from bnncc.ir.graph import element_count, replace_node
 
 # A result is kept where it is so many times smaller than what it is made of, and has no more elements than this.
 SMALLER = 16
 LARGEST = 1 << 16
-# What is made of fewer elements is computed in no time.
-WORTHWHILE = 1 << 12
 # Of so many elements results are computed at a time: the weights of a layer of 512 to 512 channels have 2,359,296.
 TOGETHER = 1 << 22
 # Operators whose result is not a function of their inputs.
@@ -38,12 +36,12 @@ def fold_reductions(model: ir.Model) -> None:
     chosen = {
         value: None
         for value, size in sources.items()
-        if _is_reduction(value) and size >= WORTHWHILE and 0 < element_count(value) <= min(LARGEST, size // SMALLER)
+        if _is_reduction(value) and size >= LARGE and 0 < element_count(value) <= min(LARGEST, size // SMALLER)
     }
     # Of a chain of reductions, the last.
     needed = [v for v in chosen if v.is_graph_output() or any(use.node.outputs[0] not in chosen for use in v.uses())]
     read = [operand.producer() for value in chosen for operand in inputs_of(_producer(value))]
-    for part in _parts(needed, sources):
+    for part in in_parts({value: sources[value] for value in needed}, TOGETHER):
         results = constant_values(model, part)
         for value in part:
             tensor = ir.tensor(results[value.name or ""], name=value.name)
@@ -74,20 +72,6 @@ def _producer(value: ir.Value) -> ir.Node:
     node = value.producer()
     assert node is not None
     return node
-
-
-def _parts(values: Sequence[ir.Value], sources: Mapping[ir.Value, int]) -> Iterator[list[ir.Value]]:
-    """Some at a time: what is computed on the way to them is as large as the weights."""
-    part: list[ir.Value] = []
-    size = 0
-    for value in values:
-        if part and size >= TOGETHER:
-            yield part
-            part, size = [], 0
-        part.append(value)
-        size += sources[value]
-    if part:
-        yield part
 
 
 def _remove_unread(graph: ir.Graph, nodes: Iterable[ir.Node | None]) -> None:

@@ -15,7 +15,6 @@ others.  What is compared must be ±1 whatever the input: a choice between them,
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 from collections.abc import Callable
@@ -26,7 +25,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.evaluate import computed_constant
-from bnncc.ir.graph import inherit_source, known_array, new_constant, shape_of, take_over
+from bnncc.ir.graph import inherit_source, known_array, new_constant, shape_of, take_over, unique_name
 from bnncc.ir.value_facts import MOVES, data_inputs
 
 # How far back a value is looked at that may be ±1.
@@ -270,10 +269,9 @@ def _put(
     """Put a node that yields floats in front of `before`, in whose source line it stands."""
     node = ir.node(op_type, inputs, attributes)
     result = node.outputs[0]
-    taken = {value.name for other in graph for value in other.outputs} | {other.name for other in graph}
-    tags = (f"/{op_type}{f'_{count}' if count else ''}" for count in itertools.count())
-    tag = next(tag for tag in tags if taken.isdisjoint({f"{before.outputs[0].name}{tag}", f"{before.name}{tag}"}))
-    result.name, node.name = f"{before.outputs[0].name}{tag}", f"{before.name}{tag}"
+    name = before.outputs[0].name or ""
+    result.name = unique_name(graph, f"{name}/{op_type}")
+    node.name = f"{before.name}{result.name.removeprefix(name)}"
     result.shape, result.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
     inherit_source([node], before)
     graph.insert_before(before, node)

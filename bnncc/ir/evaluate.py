@@ -22,6 +22,8 @@ from bnncc.system.onnx_runtime import onnxruntime
 
 # Initializers of at most so many elements stay in the graph: shapes, axes and scalars, which shape inference reads.
 SMALL = 64
+# What is made of fewer elements than so many is computed in no time, and kept in next to none of the memory.
+LARGE = 1 << 12
 # ONNX Runtime refuses a graph that names a newer one, whatever operators are in it.
 LATEST_OPSET = 26
 # The first with CastLike.
@@ -151,6 +153,25 @@ def constant_values(model: ir.Model, values: Sequence[ir.Value]) -> dict[str, Ar
     """Values of the main graph that no graph input reaches, by name."""
     proto = skeleton(model, values)
     return run(proto, weights_of(model, proto))
+
+
+def in_parts(sizes: Mapping[ir.Value, int], most: int) -> Iterator[list[ir.Value]]:
+    """Values for `constant_values`, some at a time, as what is computed on the way to them takes memory too.
+
+    Args:
+        sizes: the elements that each value stands for; one of few rides along with what is in front.
+        most: a part that has so many takes no further large value.
+    """
+    part: list[ir.Value] = []
+    elements = 0
+    for value, size in sizes.items():
+        if size >= LARGE and elements >= most:
+            yield part
+            part, elements = [], 0
+        part.append(value)
+        elements += size
+    if part:
+        yield part
 
 
 def computed_constant(value: ir.Value) -> Array | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -169,10 +169,14 @@ class FileCheck:
         if len(places) == len(self.reference.layers) and self._feeds_layers(expected):
             results = [layer_by_layer[place] for place in places]
         else:
-            results = Variant(self.variants.whole_layers, self.runtime).run(expected.packed)
+            results = self._whole_layers.run(expected.packed)
         found = zip(self.reference.layers, self.result.layers, results, expected.results, strict=True)
         for layer, check, array, wanted in found:
             self._check_whole_layer(layer, check, array, wanted)
+
+    @cached_property
+    def _whole_layers(self) -> Variant:
+        return Variant(self.variants.whole_layers, self.runtime)
 
     def _feeds_layers(self, expected: Expected) -> bool:
         """True where the bits that the file gets layer by layer are those that the layers read."""

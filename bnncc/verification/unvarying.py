@@ -12,25 +12,22 @@ does with shifts and slopes: what it is made of becomes a constant instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
-from bnncc.ir.evaluate import constant_values, input_dependent, inputs_of
+from bnncc.ir.evaluate import LARGE, constant_values, in_parts, input_dependent, inputs_of
 from bnncc.ir.graph import element_count, set_constant, shape_of
 from bnncc.system.memory import return_free_pages
 
 # So many elements are computed at a time: the weights of a layer of 512 to 512 channels have 2,359,296.
 ELEMENTS = 1 << 21
-# Values with fewer elements ride along: what is computed from large weights is computed with them.
-LARGE = 1 << 12
 # A large value that is made of so many times fewer elements is a small one, spread.
 SPREAD = 16
 
 
 def fold_unvarying(model: ir.Model) -> None:
     """Replace what does not depend on the graph's inputs, and is read by what does, by constants of the same bits."""
-    for part in _parts(_frontier(model.graph)):
+    sizes = {value: element_count(value) for value in _frontier(model.graph)}
+    for part in in_parts(sizes, ELEMENTS):
         results = constant_values(model, part)
         for value in part:
             set_constant(model.graph, value, results[value.name or ""])
@@ -83,17 +80,3 @@ def _is_at_hand(value: ir.Value) -> bool:
         return True
     operands = (operand.producer() for operand in node.inputs if operand is not None)
     return not node.op_type.startswith("Reduce") and all(one is None or one.op_type == "Constant" for one in operands)
-
-
-def _parts(values: list[ir.Value]) -> Iterator[list[ir.Value]]:
-    part: list[ir.Value] = []
-    elements = 0
-    for value in values:
-        size = element_count(value)
-        if size >= LARGE and elements >= ELEMENTS:
-            yield part
-            part, elements = [], 0
-        part.append(value)
-        elements += size
-    if part:
-        yield part

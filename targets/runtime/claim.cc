@@ -54,41 +54,34 @@ class Claim {
 
   // Whether it reads or writes a map of 8-bit integers with a scale.
   bool has_bytes(int position) const {
-    abi::Node* node = nullptr;
-    abi::Registration* registration = nullptr;
-    if (!get(position, &node, &registration)) return false;
-    const abi::IntArray* const lists[] = {node->inputs, node->outputs};
-    for (const abi::IntArray* list : lists) {
-      for (int i = 0; i < list->size; ++i) {
-        if (!is_map(list->data[i])) continue;
-        const abi::Tensor& tensor = context_->tensors[list->data[i]];
-        if ((tensor.type == abi::kInt8 || tensor.type == abi::kUInt8) && tensor.params.scale > 0) return true;
-      }
-    }
-    return false;
+    return any_map(position, [this](int index) {
+      const abi::Tensor& tensor = context_->tensors[index];
+      return (tensor.type == abi::kInt8 || tensor.type == abi::kUInt8) && tensor.params.scale > 0;
+    });
   }
 
   void take(int position) {
-    abi::Node* node = nullptr;
-    abi::Registration* registration = nullptr;
-    if (!get(position, &node, &registration)) return;
     claimed_[position] = 1;
-    const abi::IntArray* const lists[] = {node->inputs, node->outputs};
-    for (const abi::IntArray* list : lists) {
-      for (int i = 0; i < list->size; ++i) {
-        if (is_map(list->data[i])) touched_[list->data[i]] = 1;
-      }
-    }
+    any_map(position, [this](int index) {
+      touched_[index] = 1;
+      return false;
+    });
   }
 
   bool meets_claimed(int position) const {
+    return any_map(position, [this](int index) { return touched_[index] != 0; });
+  }
+
+  // Whether has(tensor) of one of the maps that the node reads or writes; none is asked behind it.
+  template <typename Property>
+  bool any_map(int position, const Property& has) const {
     abi::Node* node = nullptr;
     abi::Registration* registration = nullptr;
     if (!get(position, &node, &registration)) return false;
     const abi::IntArray* const lists[] = {node->inputs, node->outputs};
     for (const abi::IntArray* list : lists) {
       for (int i = 0; i < list->size; ++i) {
-        if (is_map(list->data[i]) && touched_[list->data[i]]) return true;
+        if (is_map(list->data[i]) && has(list->data[i])) return true;
       }
     }
     return false;

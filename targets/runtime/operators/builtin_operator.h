@@ -13,27 +13,43 @@ inline PaddingMode mode_of(abi::Padding padding) {
   return padding == abi::kPaddingSame ? PaddingMode::kSame : PaddingMode::kValid;
 }
 
+// Null, or what is wrong with an activation.
+inline const char* problem_of(abi::FusedActivation activation) {
+  FloatClamp clamp;
+  return read_activation(activation, &clamp) ? nullptr : "its activation is unknown";
+}
+
+// The same of the strides, the padding and the activation of convolutions and pools.
+template <typename Options>
+const char* problem_of_windows(const Options& options) {
+  if (options.stride_width < 1 || options.stride_height < 1) return "a stride is not positive";
+  if (options.padding != abi::kPaddingSame && options.padding != abi::kPaddingValid) return "its padding is unknown";
+  return problem_of(options.activation);
+}
+
 // Options of CONV_2D and DEPTHWISE_CONV_2D, with a known activation.  Null, or what is wrong with them.
 template <typename Options>
 const char* parse_convolution(const abi::Node& node, Options* options) {
   if (node.builtin_data == nullptr) return "it has no options";
   *options = *static_cast<const Options*>(node.builtin_data);
-  if (options->stride_width < 1 || options->stride_height < 1) return "a stride is not positive";
   if (options->dilation_width_factor < 1 || options->dilation_height_factor < 1) return "a dilation is not positive";
-  if (options->padding != abi::kPaddingSame && options->padding != abi::kPaddingValid) return "its padding is unknown";
-  FloatClamp clamp;
-  return read_activation(options->activation, &clamp) ? nullptr : "its activation is unknown";
+  return problem_of_windows(*options);
 }
 
 // The same of pools.
 inline const char* parse_pool(const abi::Node& node, abi::PoolParams* options) {
   if (node.builtin_data == nullptr) return "it has no options";
   *options = *static_cast<const abi::PoolParams*>(node.builtin_data);
-  if (options->stride_width < 1 || options->stride_height < 1) return "a stride is not positive";
   if (options->filter_width < 1 || options->filter_height < 1) return "a filter size is not positive";
-  if (options->padding != abi::kPaddingSame && options->padding != abi::kPaddingValid) return "its padding is unknown";
-  FloatClamp clamp;
-  return read_activation(options->activation, &clamp) ? nullptr : "its activation is unknown";
+  return problem_of_windows(*options);
+}
+
+// The same of FULLY_CONNECTED.
+inline const char* parse_fully_connected(const abi::Node& node, abi::FullyConnectedParams* options) {
+  if (node.builtin_data == nullptr) return "it has no options";
+  *options = *static_cast<const abi::FullyConnectedParams*>(node.builtin_data);
+  if (options->weights_format != 0) return "its weights' format is unknown";
+  return problem_of(options->activation);
 }
 
 // Places the windows of a convolution over x [N, H, W, C], as if it were padded; filters: [_, KH, KW, _].  False where

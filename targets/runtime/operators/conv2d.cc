@@ -14,7 +14,8 @@ class Conv2d final : public Operator {
 
   const char* parse(const abi::Node& node) override {
     const char* const problem = parse_convolution(node, &options_);
-    return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
+    if (problem == nullptr) read_activation(options_.activation, &clamp_);
+    return problem;
   }
 
   bool may_be_absent(int index) const override { return index == 2; }

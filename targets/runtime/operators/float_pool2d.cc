@@ -1,6 +1,7 @@
 // TensorFlow Lite's AVERAGE_POOL_2D and MAX_POOL_2D on float feature maps: positions that SAME adds do not count.
 #include "../marks.h"
 #include "builtin_operator.h"
+#include "copy_rows.h"
 #include "pool2d.h"
 
 namespace bnncc {
@@ -14,7 +15,8 @@ class FloatPool2d final : public Pool2d {
 
   const char* parse(const abi::Node& node) override {
     const char* const problem = parse_pool(node, &options_);
-    return problem != nullptr || read_activation(options_.activation, &clamp_) ? problem : "its activation is unknown";
+    if (problem == nullptr) read_activation(options_.activation, &clamp_);
+    return problem;
   }
 
   // Windows that reach beyond the map, but not wholly, join the number that it was padded with.  Not zeros: of 0 and
@@ -26,8 +28,6 @@ class FloatPool2d final : public Pool2d {
       if (padding.before[axis] >= kernel[axis] || padding.behind[axis] >= kernel[axis]) return false;
     }
     set_padding(padding);
-    fill_ = padding.fill;
-    joins_fill_ = true;
     return true;
   }
 
@@ -57,6 +57,7 @@ class FloatPool2d final : public Pool2d {
   static constexpr int64_t kMostBytes = 64 * 1024;
 
   bool is_average() const { return code == abi::kBuiltinAveragePool2d; }
+  bool is_padded() const { return padding().fill < 0; }  // by what take_padding took
 
   int64_t rows_at_once() const {
     const int64_t line_bytes = columns().input * channels() * static_cast<int64_t>(sizeof(float));
@@ -79,8 +80,9 @@ class FloatPool2d final : public Pool2d {
       const int64_t image = row / rows().output * rows().input;
       const int64_t first = image + max<int64_t>(rows().position(row_of_image, 0), 0);
       const int64_t last = image + min(rows().position(row_of_image + count - 1, rows().kernel - 1) + 1, rows().input);
-      const int64_t kept = held_first <= first ? max<int64_t>(held_last - first, 0) : 0;
-      for (int64_t i = 0; i < kept; ++i) copy_line(buffer + (first - held_first + i) * line, line, buffer + i * line);
+      const int64_t kept = max<int64_t>(held_last - first, 0);
+      // Line by line: where they go, others of them may lie.
+      if (first > held_first) copy_rows_of<0>(buffer + (first - held_first) * line, line, line, kept, line, buffer);
       mark(source->node);
       source->make(tile, (first + kept) * columns().input, last * columns().input, buffer + kept * line);
       mark(node);
@@ -91,10 +93,6 @@ class FloatPool2d final : public Pool2d {
       held_last = last;
       row += count;
     }
-  }
-
-  static void copy_line(const float* from, int64_t size, float* to) {
-    if (from != to) memcpy(to, from, static_cast<size_t>(size) * sizeof(float));
   }
 
   // A window's pixels are operands of one chain; what is left of large ones are further chains.
@@ -116,15 +114,13 @@ class FloatPool2d final : public Pool2d {
       count = 0;
     }
     const bool is_clipped = windows.rows < rows().kernel || windows.columns < columns().kernel;
-    if (joins_fill_ && is_clipped) steps[count++] = {join, {&fill_, 0, 0}, FloatClamp(), nullptr};
+    if (is_padded() && is_clipped) steps[count++] = {join, {&padding().fill, 0, 0}, FloatClamp(), nullptr};
     steps[count++] = last;
     kernels_->run_chain(x, steps, count, windows.count, channels());
   }
 
   abi::PoolParams options_ = {};
   FloatClamp clamp_;
-  bool joins_fill_ = false;
-  float fill_ = 0;
   const Kernels* kernels_ = nullptr;
 };
 

@@ -13,10 +13,9 @@ class FullyConnected final : public Operator {
   const char* name() const override { return "FULLY_CONNECTED"; }
 
   const char* parse(const abi::Node& node) override {
-    if (node.builtin_data == nullptr) return "it has no options";
-    options_ = *static_cast<const abi::FullyConnectedParams*>(node.builtin_data);
-    if (options_.weights_format != 0) return "its weights' format is unknown";
-    return read_activation(options_.activation, &clamp_) ? nullptr : "its activation is unknown";
+    const char* const problem = parse_fully_connected(node, &options_);
+    if (problem == nullptr) read_activation(options_.activation, &clamp_);
+    return problem;
   }
 
   bool may_be_absent(int index) const override { return index == 2; }

@@ -150,10 +150,7 @@ class IntegerFullyConnected final : public IntegerProducts {
   const char* name() const override { return "FULLY_CONNECTED"; }
 
   const char* parse(const abi::Node& node) override {
-    if (node.builtin_data == nullptr) return "it has no options";
-    options_ = *static_cast<const abi::FullyConnectedParams*>(node.builtin_data);
-    if (options_.weights_format != 0) return "its weights' format is unknown";
-    return is_known(options_.activation) ? nullptr : "its activation is unknown";
+    return parse_fully_connected(node, &options_);
   }
 
   bool prepare(Preparation& preparation) override {

@@ -14,10 +14,7 @@ class IntegerPool2d final : public Pool2d {
 
   const char* name() const override { return is_average() ? "AVERAGE_POOL_2D" : "MAX_POOL_2D"; }
 
-  const char* parse(const abi::Node& node) override {
-    const char* const problem = parse_pool(node, &options_);
-    return problem != nullptr || is_known(options_.activation) ? problem : "its activation is unknown";
-  }
+  const char* parse(const abi::Node& node) override { return parse_pool(node, &options_); }
 
   bool prepare(Preparation& preparation) override {
     if (input_count != 1) return preparation.fail("it has %d inputs instead of 1", input_count);

@@ -85,6 +85,7 @@ class Pool2d : public Operator {
   const Window& rows() const { return rows_; }
   const Window& columns() const { return columns_; }
 
+  const Padding& padding() const { return padding_; }
   void set_padding(const Padding& padding) { padding_ = padding; }
 
  private:
