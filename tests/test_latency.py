@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 import bnncc
 from benchmarks.runtime import convolution_files
+from bnncc import latency
 from bnncc.cli import main
 from bnncc.errors import InputError
 from bnncc.latency import dram_bytes, predict
@@ -50,6 +52,17 @@ def chain(operator: int, size: int) -> TfliteFile:
     writer.operator(operator, [x], [y])
     writer.operator(operator, [y], [z])
     return TfliteFile(writer.finish([x], [z], ["x"], ["z"]))
+
+
+def test_tiles_are_cut_with_the_constants_of_the_delegate() -> None:
+    """A tile's share of the cache differs on x86-64, whose definition comes first."""
+    text = (source_folder() / "partition.cc").read_text() + (source_folder() / "kernels" / "dispatch.cc").read_text()
+    constants = dict(re.findall(r"constexpr int64_t (k\w+) = ([\d *]+);", text))
+    found = {name: math.prod(map(int, value.split(" * "))) for name, value in constants.items()}
+    assert found["kFewestUnits"] == latency.FEWEST_UNITS
+    assert found["kLeastTileBytes"] == latency.LEAST_TILE_BYTES
+    assert found["kSmallestCache"] == latency.LEAST_SECOND_LEVEL
+    assert 1 / found["kTileShare"] == latency.TILE_SHARE
 
 
 def test_the_units_of_work_are_those_of_a_hand_calculation(file: TfliteFile) -> None:
