@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +43,10 @@ NARROWEST = 78
 ROOMY = 100
 # Of the names of TensorFlow Lite's operators, the longest; a custom one's may be of any length.
 LONGEST_BUILTIN = len("RESIZE_NEAREST_NEIGHBOR")
+# Weights of float layers are worth a word where they are so many bytes and such a share of a file, and so many layers.
+HEAVY_BYTES = 10_000
+HEAVY_SHARE = 1 / 2
+LISTED_LAYERS = 3
 
 
 def print_compilation(
@@ -65,6 +70,10 @@ def print_compilation(
     precision = compiled.options.weights_precision
     if precision is not WeightsPrecision.FLOAT32:
         table.add_row("float weights", _rounded_weights(file, precision.value))
+    elif compiled.options.integers is None:
+        sizes = _float_weights(compiled, file)
+        if sizes.total() > max(HEAVY_BYTES, HEAVY_SHARE * len(compiled.content)):
+            table.add_row("float weights", _heaviest(sizes, len(compiled.content)))
     for name, text in _integer_rows(file, compiled.options.integers):
         table.add_row(name, text)
     table.add_row("operators", _operators(file))
@@ -117,6 +126,7 @@ def compilation(compiled: CompiledModel, verifications: Sequence[Verification] =
         "traced_by": compiled.traced.exporter,
         "bytes": len(compiled.content),
         "float32_bytes": compiled.float_weight_bytes,
+        "float_weights": _float_weights(compiled, file),
         "layers": [{**asdict(layer), "binary": layer.reason is None} for layer in compiled.layers],
         "operators": dict(Counter(operator.name for operator in file.operators)),
         "oldest_runtime": oldest(needs(file)),
@@ -488,6 +498,28 @@ def _rounded_weights(file: TfliteFile, dtype: str) -> str:
         for kind in ("float32", dtype)
     }
     return f"{dtype}: {size_text(sizes[dtype])}; {size_text(sizes['float32'])} stay float32"
+
+
+def _float_weights(compiled: CompiledModel, file: TfliteFile) -> Counter[str]:
+    """Bytes of the float32 weights of each layer that has such in the file, by its module."""
+    from bnncc.targets.tflite.modules import module_of, values_by_name  # `bnncc inspect` does not wait for ONNX
+
+    values, sizes = values_by_name(compiled.graph.graph), Counter[str]()
+    for operator in file.operators:
+        weights = operator.inputs[1] if operator.name in LAYERS else None
+        data = None if weights is None else file.data(weights)
+        if data is not None and data.dtype == np.float32:
+            sizes[module_of(operator, values)] += data.nbytes
+    return sizes
+
+
+def _heaviest(sizes: Counter[str], file_bytes: int) -> str:
+    """The layers with most of these bytes, and what makes them less."""
+    total = sizes.total()
+    listed = ", ".join(f"'{shown(name)}' {size_text(size)}" for name, size in sizes.most_common(LISTED_LAYERS))
+    more = f", {len(sizes) - LISTED_LAYERS} more" if len(sizes) > LISTED_LAYERS else ""
+    share = f"{size_text(total)}, {total / file_bytes:.0%} of the file"
+    return f"{share}: {listed}{more}; --weights-precision int8 makes them a quarter"
 
 
 def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple[str, str]]:
