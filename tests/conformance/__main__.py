@@ -21,26 +21,14 @@ from typing import Any
 from bnncc.runtime.build import source_folder
 from tests.conformance import avoided, networks
 from tests.conformance.environments import ENVIRONMENTS, Environment
-from tests.conformance.forms import all_forms
-from tests.conformance.kept import cores, kept, on_all_cores
-from tests.conformance.matrix import Case, cases_of, run, write_forms
+from tests.conformance.kept import cores, kept
+from tests.conformance.matrix import Case, all_cases, run, write_forms
 from tests.conformance.page import page, unstated
 from tests.conformance.signatures import signatures
 from tests.needs import SYSROOTS
 from tests.targets.interpreter import native
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
-# So many forms are made by one process at a time.
-AT_ONCE = 50
-
-
-def _cases(start: int) -> list[Case]:
-    return cases_of(all_forms()[start : start + AT_ONCE])
-
-
-def _all_cases() -> list[Case]:
-    parts = on_all_cores(_cases, range(0, len(all_forms()), AT_ONCE))
-    return [case for part in parts for case in part]
 
 
 def _uncovered(cases: Sequence[Case], given: Sequence[networks.Subject]) -> Iterator[str]:
@@ -54,7 +42,7 @@ def main() -> int:
     """Run, and write the page of all results that the folder has."""
     status = networks.main()
     folder, names = Path(sys.argv[1]).absolute(), set(sys.argv[2:])
-    cases, others = kept(folder / "cases.pickle", _all_cases), avoided.forms()
+    cases, others = kept(folder / "cases.pickle", all_cases), avoided.forms()
     forms = write_forms(cases, others, folder / "forms.pickle")
     sources = native.hash_of(*(path for path in source_folder().rglob("*") if path.suffix in {".cc", ".h"}))
     print(f"{len(cases):,} forms", flush=True)

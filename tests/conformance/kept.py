@@ -51,6 +51,6 @@ def kept(path: Path, make: Callable[[], _Made]) -> _Made:
 
 
 def on_all_cores(function: Callable[[_Given], _Made], given: Iterable[_Given]) -> list[_Made]:
-    """`function` of each, in processes that import it anew."""
+    """`function` of each, in processes that import it anew: not one of a package's `__main__`, which they cannot."""
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(function, given))

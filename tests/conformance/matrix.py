@@ -18,7 +18,8 @@ from tests.conformance.batch import SECONDS_A_FORM, Outcome, run_batch
 from tests.conformance.beside import with_signs
 from tests.conformance.environments import Environment
 from tests.conformance.form import EmittedForm, Form
-from tests.conformance.forms import emitted_forms
+from tests.conformance.forms import all_forms, emitted_forms
+from tests.conformance.kept import on_all_cores
 from tests.conformance.reference import Reference
 from tests.conformance.signatures import Signature, signatures
 from tests.conformance.verdict import Verdict, judge
@@ -29,6 +30,8 @@ Served = tuple[bytes, bool, list[list[Array]]]
 ALL = "all"
 # Under emulation it takes a minute to read all forms.
 EMULATED_SECONDS = 600.0
+# So many forms are made by one process at a time.
+AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,16 @@ def _stored(array: Array) -> Array:
 
 def cases_of(forms: Sequence[Form]) -> list[Case]:
     return [case_of(emitted) for emitted in emitted_forms(list(forms))]
+
+
+def all_cases() -> list[Case]:
+    """Of all forms, made on all cores."""
+    parts = on_all_cores(_cases_from, range(0, len(all_forms()), AT_ONCE))
+    return [case for part in parts for case in part]
+
+
+def _cases_from(start: int) -> list[Case]:
+    return cases_of(all_forms()[start : start + AT_ONCE])
 
 
 def cases_for(environment: Environment, cases: Sequence[Case]) -> list[Case]:
