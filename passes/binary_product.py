@@ -6,7 +6,12 @@
     Before:  S [N, I] ─ Gemm(W [O, I], b) ─ BatchNormalization ─ y
     After:   S ─ Reshape [N, I, 1, 1] ─ BinaryConv(1x1) ─ Reshape [N, O] ─ y
 
-A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W): the bits stay where they are.
+A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W), and one at each position of a
+map, whose channels were moved behind, is one of 1x1: the bits stay where they are.
+
+    Before:  S [N, C, H, W] ─ Transpose [N, H, W, C] ─ MatMul(Wᵀ) ─ y
+    After:   S ─ BinaryConv(1x1) ─ Transpose [N, H, W, O] ─ y
+
 The affine operators behind a Linear or Conv1d are folded at once, as the Reshape would keep them from it; so are those
 behind what moves a layer's output (affines_behind.py).
 
@@ -24,6 +29,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir import ops
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
@@ -45,6 +51,8 @@ from bnncc.passes.binary_operand import BinaryOperand, Materializer
 from bnncc.passes.insertion import insert, insert_copy, insert_reshape
 from bnncc.passes.kept_order import must_stay_behind
 from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, hand_on
+
+CHANNELS_LAST = (0, 2, 3, 1)
 
 
 @dataclass
@@ -82,11 +90,24 @@ class BinaryProduct:
             binary = self._binary_conv(graph, x, self.signs, total)
             value = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0])
         else:
-            x, signs = self._four_dimensional(graph, x)
+            turned = None if node.op_type == "Conv" or _is_transposed(node) else _turned_map(x)
+            if turned is not None:
+                batch, channels, *positions = shape_of(turned) or ()
+                x, signs = turned, self.signs[:, :, None, None]
+                if len(positions) == 1:
+                    positions = [1, *positions]
+                    x = insert_reshape(graph, turned, (batch, channels, *positions), f"{name}/map", node)
+                along = (batch, shape[-1], *positions)
+            else:
+                x, signs = self._four_dimensional(graph, x)
+                rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+                along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
             binary = self._binary_conv(graph, x, signs, total)
-            rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
-            along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
             result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
+            if turned is not None:
+                turn = ir.node("Transpose", [result], {"perm": CHANNELS_LAST})
+                channels_last = tuple(along[axis] for axis in CHANNELS_LAST)
+                result = insert(graph, turn, node, name=f"{name}/turned", like=result, shape=channels_last)
             value = insert_reshape(graph, result, shape, f"{name}/reshape", node)
         if per_row:
             add = ir.node("Add", [value, new_constant(graph, self.bias.astype(np.float32), f"{name}/bias")])
@@ -134,7 +155,7 @@ class BinaryProduct:
         assert shape is not None
         if node.op_type == "Conv":
             return insert_reshape(graph, x, (*shape[:2], 1, shape[2]), f"{name}/signs", node), signs[:, :, None, :]
-        if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1:
+        if _is_transposed(node):
             shape = (shape[1], shape[0])
             moved = ir.node("Transpose", [x], {"perm": [1, 0]})
             x = insert(graph, moved, node, name=f"{name}/transposed", like=x, shape=shape)
@@ -157,6 +178,26 @@ def _serves_only(graph: ir.Graph, sign: ir.Node, node: ir.Node) -> bool:
     """True where `node` alone reads the signs, and they are no stand-in that verification knows by their name."""
     value = sign.outputs[0]
     return ops.is_sign(sign) and sole_consumer(graph, value) is node and TRACED_KEY not in value.metadata_props
+
+
+def _is_transposed(node: ir.Node) -> bool:
+    return node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1
+
+
+def _turned_map(x: ir.Value) -> ir.Value | None:
+    """The binary map [N, C, H, W] or [N, C, L] of which `x` is a Transpose with the channels behind, perhaps with the
+    positions in other axes.
+    """
+    while (shape := shape_of(x)) and (node := x.producer()) is not None and node.domain == "" and node.inputs[0]:
+        source = node.inputs[0]
+        before = shape_of(source)
+        if node.op_type == "Transpose":
+            is_turned = tuple(node.attributes.get_ints("perm", ())) in (CHANNELS_LAST, (0, 2, 1))
+            return source if is_turned and is_binary(source) else None
+        if node.op_type not in RESHAPES or not before or before[-1] != shape[-1]:
+            return None
+        x = source
+    return None
 
 
 def _flattened_map(x: ir.Value) -> ir.Value | None:

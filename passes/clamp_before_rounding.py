@@ -5,6 +5,12 @@
 
 A rounding is monotone and keeps whole numbers: max(round(x), n) = round(max(x, n)) for every whole n, to the bit.
 Quantisers with a learnt step (Esser et al., Learned Step Size Quantization, 2020, equation 1) are written either way.
+A whole number c that is added in between, as the zero point of a quantiser, is added last:
+
+    Before:  x ─ Round ─ Add(c) ─ Clip(l, u) ─ y          After:   x ─ Clip(l - c, u - c) ─ Round ─ Add(c) ─ y
+
+which is exact as well: whole numbers this small add up without rounding, and larger ones are clamped either way.
+
 A clamp may be a selection as well, as of Brevitas' quantisers:
 
     Before:  x ─ Round ─ r ─ Where(r > n, n, r) ─ y          After:   x ─ Clip(max = n) ─ Round ─ y
@@ -15,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import new_constant, shape_of, sole_consumer, take_over
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import interpret, number_or_array
@@ -25,6 +32,8 @@ from bnncc.passes.piecewise import Piecewise, simplified
 from bnncc.passes.remove_unused import remove_unread
 
 CLAMPS = ("Max", "Min", "Clip", "Relu")
+# Of whole numbers below it, a sum of two is a float32.
+LARGEST = 2.0**22
 
 
 class ClampBeforeRounding(ir.passes.InPlacePass):
@@ -39,6 +48,8 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
         return _rewrite_selection(graph, node)
     if node.domain != "" or node.op_type not in CLAMPS or len(node.inputs) > (3 if node.op_type == "Clip" else 2):
         return False
+    if _add_last(graph, node):
+        return True
     rounded = next((index for index, value in enumerate(node.inputs) if _is_rounded(value)), None)
     bounds = [value for index, value in enumerate(node.inputs) if index != rounded and value is not None]
     if rounded is None or not all(map(_is_whole, bounds)):
@@ -56,6 +67,64 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     take_over(result, moved)
     graph.remove([node, rounding], safe=True)
     return True
+
+
+def _add_last(graph: ir.Graph, node: ir.Node) -> bool:
+    """Put a clamp that reads a rounding plus a whole number in front of that sum, and of the rounding."""
+    result = node.outputs[0]
+    for index, value in enumerate(node.inputs):
+        added = value.producer() if value is not None else None
+        if value is None or added is None or sole_consumer(graph, value) is not node or added.domain != "":
+            continue
+        shift = _shift(added)
+        bounds = [one for place, one in enumerate(node.inputs) if place != index and one is not None]
+        arrays = [number_or_array(one) for one in bounds]
+        are_small = all(array is not None and _is_small(array[np.isfinite(array)]) for array in arrays)
+        if shift is None or not are_small or shape_of(value) != shape_of(result):
+            continue
+        rounded, number = shift
+        name = result.name or ""
+        if node.op_type == "Relu":
+            below = ir.node("Max", [rounded, new_constant(graph, np.array(-number, np.float32), f"{name}/bound")])
+        else:
+            inputs = [
+                rounded if one is value else None if one is None else _moved(graph, one, -number, name)
+                for one in node.inputs
+            ]
+            below = ir.node(node.op_type, inputs)
+        clamped = insert(graph, below, node, name=f"{name}/before", like=result, origin=node)
+        last = ir.node("Add", [clamped, new_constant(graph, np.array(number, np.float32), f"{name}/shift")])
+        take_over(result, insert(graph, last, node, name=f"{name}/added", like=result, origin=added))
+        graph.remove([node, added], safe=True)
+        _rewrite(graph, below)
+        return True
+    return False
+
+
+def _shift(added: ir.Node) -> tuple[ir.Value, float] | None:
+    """(r, c) of r + c or r - c, where r is rounded and c a whole number."""
+    if added.op_type not in ("Add", "Sub"):
+        return None
+    left, right = added.inputs
+    pairs = [(left, right)] if added.op_type == "Sub" else [(left, right), (right, left)]
+    for value, other in pairs:
+        array = None if other is None else number_or_array(other)
+        if value is None or array is None or array.size != 1 or not _is_small(array) or array.dtype.kind != "f":
+            continue
+        if _is_rounded(value) and shape_of(value) == shape_of(added.outputs[0]):
+            return value, float(array.item()) if added.op_type == "Add" else -float(array.item())
+    return None
+
+
+def _moved(graph: ir.Graph, bound: ir.Value, number: float, name: str) -> ir.Value:
+    array = number_or_array(bound)
+    assert array is not None
+    return new_constant(graph, array.astype(np.float32) + np.float32(number), f"{name}/bound")
+
+
+def _is_small(array: Array) -> bool:
+    """Whole, and so small that sums with such numbers are not rounded."""
+    return bool(np.all(array == np.rint(array)) and np.all(np.abs(array) < LARGEST))
 
 
 def _rewrite_selection(graph: ir.Graph, node: ir.Node) -> bool:

@@ -36,7 +36,8 @@ COMPARISONS: dict[str, Callable[[Matrix], npt.NDArray[np.bool_]]] = {
 ELEMENTWISE = {
     *SIGN_KEEPING, *COMPARISONS, "Sigmoid", "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sign", "Relu", "Clip",
     "LeakyRelu", "PRelu", "ThresholdedRelu", "HardSigmoid", "Max", "Min", "Sum", "Where", "Not", "And", "Or", "Xor",
-    "Cast", "CastLike", "Round", "Floor", "Ceil", "Identity", "BatchNormalization",
+    "Cast", "CastLike", "Round", "Floor", "Ceil", "Identity", "BatchNormalization", "Pow", "Exp", "Log", "Sqrt",
+    "Reciprocal",
 }  # fmt: skip
 
 
@@ -146,6 +147,11 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Function], bool], Function]] = {
     "Clip": _clip,
     "Cast": _cast,
     "CastLike": _cast,
+    "Pow": lambda _, f, integer: operations.apply(np.power, f[0], f[1]),
+    "Exp": lambda _, f, integer: operations.apply(np.exp, f[0]),
+    "Log": lambda _, f, integer: operations.apply(np.log, f[0]),
+    "Sqrt": lambda _, f, integer: operations.apply(np.sqrt, f[0]),
+    "Reciprocal": lambda _, f, integer: operations.divide(constant(1.0), f[0]),
     "HardSigmoid": _hard_sigmoid,
     "ThresholdedRelu": _thresholded,
 }

@@ -193,10 +193,24 @@ def monotone(f: Function, center: float, reach: float) -> Function:
 
 
 def truncate(f: Function) -> Function:
-    """The integer part of what is constant on every piece."""
+    """The integer part of a function with few steps."""
     if f is None or not f.is_flat:
-        return None
+        return select(
+            compare(f, constant(0.0), lambda s: s >= 0), quantize(f, np.floor, 0.0), quantize(f, np.ceil, 0.0)
+        )
     return replace(f, offsets=np.trunc(f.offsets), at=np.trunc(f.at))
+
+
+def apply(function: Callable[..., Matrix], *arguments: Function) -> Function:
+    """Any function of what is constant on every piece; None where it is no number on one of them."""
+    operands = aligned(*arguments)
+    if operands is None or not all(one.is_flat for one in operands):
+        return None
+    with np.errstate(all="ignore"):
+        offsets, at = (function(*(getattr(one, part) for one in operands)) for part in ("offsets", "at"))
+    if not np.all(np.isfinite(offsets)):
+        return None
+    return simplified(replace(operands[0], offsets=offsets, at=at))
 
 
 def quantize(f: Function, to_integer: Callable[[Matrix], Matrix], threshold: float) -> Function:
@@ -204,17 +218,14 @@ def quantize(f: Function, to_integer: Callable[[Matrix], Matrix], threshold: flo
     if f is None:
         return None
     if f.center is not None:
-        # Between two integers the center of a half is the only threshold.
+        # Within less than 1 of a threshold there is no other.  In float32 tanh(9.1) is 1.
         center = f.center
-        if threshold != 0.5 or f.reach > 1 or np.any(center - np.floor(center) != 0.5):
+        if f.reach >= 1 or np.any(center - np.floor(center) != threshold):
             return None
         step = sign(replace(f, center=None))
         if step is None:
             return None
-        middle = np.rint(center) - center
-        values = center + 0.5 * step.offsets
-        at = center + np.where(step.at == 0, middle, 0.5 * step.at)
-        return replace(step, offsets=np.where(step.offsets == 0, center + middle, values), at=at)
+        return replace(step, offsets=to_integer(center + 0.25 * step.offsets), at=to_integer(center + 0.25 * step.at))
     left, right = edges(f)
     sloped = (f.slopes != 0) & ~(np.isinf(left) & (left > 0))
     if np.any(sloped & (np.isinf(left) | np.isinf(right))):

@@ -32,6 +32,7 @@ from bnncc.frontend.export import (
 )
 from bnncc.frontend.first_run import first_run
 from bnncc.frontend.frozen_values import FrozenValue, find_frozen_values, refusal
+from bnncc.frontend.integer_products import compute_products_in_floats
 from bnncc.frontend.network import (
     Network,
     NetworkSource,
@@ -299,6 +300,7 @@ def _complete(model: ir.Model) -> None:
     express_boolean_choices(model)
     complete_shapes(model)
     express_products(model)
+    compute_products_in_floats(model)
 
 
 def _trace_file(source: NetworkSource, started: float) -> TracedModel:

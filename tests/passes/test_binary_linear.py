@@ -97,6 +97,39 @@ def test_the_rows_of_three_axes_are_packed_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shape", "perm", "rows", "product"),
+    [
+        ((2, 37, 3, 5), (0, 2, 3, 1), None, "MatMul (t, v)"),
+        ((2, 37, 3, 5), (0, 2, 3, 1), (2, 15, 37), "MatMul (t, v)"),
+        ((2, 37, 3, 5), (0, 2, 3, 1), (30, 37), "Gemm (t, v, b)"),
+        ((2, 37, 6), (0, 2, 1), None, "MatMul (t, v)"),
+        ((2, 37, 6), (0, 2, 1), (12, 37), "Gemm <transB = 1> (t, w)"),
+    ],
+)
+def test_a_linear_layer_at_each_position_of_a_map_reads_the_map_as_it_is(
+    shape: tuple[int, ...], perm: tuple[int, ...], rows: tuple[int, ...] | None, product: str
+) -> None:
+    reshape = "" if rows is None else "t = Reshape (u, rows)\n"
+    body = f"s = bnncc.Sign (x)\n{'t' if rows is None else 'u'} = Transpose <perm = {list(perm)}> (s)\n{reshape}"
+    constants = {"v": W.T.copy(), "w": W, "b": normal(5), "rows": np.array(rows or ())}
+    used = {name: array for name, array in constants.items() if f" {name}" in f"{reshape}{product}".replace("(", " ")}
+    model = build(f"{body}y = {product}", f"float{list(shape)} x", **used)
+    check_pass(model, RecognizeBinaryConv())
+    sign, *between, conv = list(model.graph)[: 2 if len(shape) == 4 else 3]
+    assert (sign.op_type, conv.op_type) == ("Sign", "BinaryConv")
+    assert [node.op_type for node in between] == ["Reshape"] * (len(shape) == 3)  # [N, C, 1, L]
+
+
+@pytest.mark.parametrize("perm", [(0, 3, 2, 1), (2, 0, 3, 1), (0, 2, 1, 3)])
+def test_positions_in_another_order_stay_where_the_network_has_them(perm: tuple[int, ...]) -> None:
+    size = (2, 37, 3, 37)[perm[-1]]
+    body = f"s = bnncc.Sign (x)\nt = Transpose <perm = {list(perm)}> (s)\ny = MatMul (t, v)"
+    model = build(body, "float[2, 37, 3, 37] x", v=W.T.copy()[:size])
+    check_pass(model, RecognizeBinaryConv())
+    assert [node.op_type for node in model.graph].count("Transpose") == 1
+
+
+@pytest.mark.parametrize(
     "attributes",
     ["", "<pads = [2, 1]>", "<strides = [2], dilations = [2], pads = [1, 1]>", '<auto_pad = "SAME_UPPER">'],
 )
