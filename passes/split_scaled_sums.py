@@ -7,6 +7,8 @@ So spell networks a residual activation, sign(x)·mean|x| + sign(x - …)·mean|
 image; levels that do not are `few_levels`'.  `sink_row_scales` then takes the scales behind the layers.  What moves or
 pads the sum in front of the layer moves each term.
 
+A constant that scales the sum, as the half of a mean of two, scales each term.
+
 A term may be constant, as a learnt shift behind the signs is, and what the layer makes of it is constant as well:
 
     Before:  S ─ Mul(r) ─ Sub(t) ─ Conv(W, b) ─ y
@@ -38,8 +40,9 @@ from bnncc.passes.sink_row_scales import has_binary_weights, row_scale
 from bnncc.passes.sum_of_products import expand_input
 from bnncc.passes.weighted_layer import LAYERS
 
-# A term of the sum, computed or constant, and whether it is subtracted.
-_Term = tuple[ir.Value, bool]
+# A term of the sum, computed or constant, and what it is multiplied by: -1 where it is subtracted.
+_Term = tuple[ir.Value, Array]
+_ONE = np.ones((), np.float32)
 
 
 class SplitScaledSums(ir.passes.InPlacePass):
@@ -67,7 +70,7 @@ class SplitScaledSums(ir.passes.InPlacePass):
             return False
         terms = [term for term in every if constant_of(term[0]) is None]
         constants = [term for term in every if constant_of(term[0]) is not None]
-        if not terms or not all(_is_scaled_bits(node, term) for term, _ in terms):
+        if not terms or not all(_is_scaled_bits(node, *term) for term in terms):
             return False
         if not self._is_faster(node, len(terms)):
             signs = "a scaled sign and a constant" if len(terms) == 1 else f"a sum of {len(terms)} scaled signs"
@@ -76,12 +79,12 @@ class SplitScaledSums(ir.passes.InPlacePass):
             return False
         constant = _behind(graph, node, x, constants, between) if constants else None
         values = []
-        for index, (term, negative) in enumerate(terms):
+        for index, (term, factor) in enumerate(terms):
             value = term
-            if negative:
-                minus = new_constant(graph, np.array(-1, np.float32), f"{x.name}/minus{index}")
+            if np.any(factor != 1):
+                constant_factor = new_constant(graph, factor, f"{x.name}/factor{index}")
                 name = f"{x.name}/term{index}"
-                value = insert(graph, ir.node("Mul", [value, minus]), node, name=name, like=term)
+                value = insert(graph, ir.node("Mul", [value, constant_factor]), node, name=name, like=term)
             values.append(_moved(graph, node, value, between, "term"))
         read = between[0] if between else x.producer()
         clause = f"its input taken as the sum of {len(terms)} scaled signs" if len(terms) > 1 else None
@@ -110,24 +113,40 @@ class SplitScaledSums(ir.passes.InPlacePass):
         return bits < floats
 
 
-def _terms(x: ir.Value, negative: bool = False) -> list[_Term]:
+def _terms(x: ir.Value, factor: Array = _ONE) -> list[_Term]:
     """What `x` is the sum of, values of its own shape and constants; itself where it is none."""
     node = x.producer()
-    if node is None or node.domain != "" or node.op_type not in ("Add", "Sub"):
-        return [(x, negative)]
+    if node is None or node.domain != "" or node.op_type not in ("Add", "Sub", "Mul", "Div"):
+        return [(x, factor)]
     first, second = node.inputs
     if first is None or second is None:
-        return [(x, negative)]
+        return [(x, factor)]
+    if node.op_type in ("Mul", "Div"):
+        scaled = _scaled(x, node.op_type, first, second)
+        terms = [] if scaled is None else _terms(scaled[0], factor * scaled[1])
+        return terms if len(terms) > 1 else [(x, factor)]
     constants = [constant_of(value) is not None for value in (first, second)]
     if any(shape_of(one) != shape_of(x) for one, fixed in zip((first, second), constants, strict=True) if not fixed):
-        return [(x, negative)]
+        return [(x, factor)]
     if any(constants) and (all(constants) or binary_operand(x) is not None):
-        return [(x, negative)]
-    signs = negative, negative != (node.op_type == "Sub")
-    terms: list[_Term] = []
-    for value, fixed, sign in zip((first, second), constants, signs, strict=True):
-        terms.extend([(value, sign)] if fixed else _terms(value, sign))
+        return [(x, factor)]
+    factors = factor, -factor if node.op_type == "Sub" else factor
+    terms = []
+    for value, fixed, own in zip((first, second), constants, factors, strict=True):
+        terms.extend([(value, own)] if fixed else _terms(value, own))
     return terms
+
+
+def _scaled(x: ir.Value, operator: str, first: ir.Value, second: ir.Value) -> tuple[ir.Value, Array] | None:
+    """(z, c) of x = z · c or z / c, with z of its shape and a constant c that is not 0."""
+    pairs = [(first, second)] if operator == "Div" else [(first, second), (second, first)]
+    for value, other in pairs:
+        array = constant_of(other)
+        if array is None or array.dtype != np.float32 or not np.all(array) or shape_of(value) != shape_of(x):
+            continue
+        numbers = array.astype(np.float32)
+        return value, np.float32(1) / numbers if operator == "Div" else numbers
+    return None
 
 
 def _moved(graph: ir.Graph, node: ir.Node, value: ir.Value, between: Sequence[ir.Node], suffix: str) -> ir.Value:
@@ -142,10 +161,10 @@ def _behind(
 ) -> Array:
     """What the layer `node`, its bias aside, makes of the constant terms of `x`: it broadcasts to the output."""
     total = np.zeros(shape_of(x) or (), np.float64)
-    for value, negative in constants:
+    for value, factor in constants:
         array = constant_of(value)
         assert array is not None
-        total += (-1.0 if negative else 1.0) * array.astype(np.float64)
+        total += factor.astype(np.float64) * array.astype(np.float64)
     given = new_constant(graph, total.astype(np.float32), f"{x.name}/constant")
     layer = ir.node(node.op_type, [_moved(graph, node, given, between, "constant"), node.inputs[1]])
     layer.attributes.update(node.attributes)
@@ -155,5 +174,10 @@ def _behind(
     return shrunk(array)
 
 
-def _is_scaled_bits(layer: ir.Node, x: ir.Value) -> bool:
-    return binary_operand(x) is not None or row_scale(layer, x) is not None
+def _is_scaled_bits(layer: ir.Node, x: ir.Value, factor: Array) -> bool:
+    """True where `x` times `factor` is, with one scale for all channels: a sum of bits weighs none."""
+    operand = binary_operand(x)
+    if operand is None:
+        return row_scale(layer, x) is not None and bool(np.all(factor == factor.flat[0]))
+    scales = operand.affine.scale * factor.reshape(-1)
+    return bool(np.all(scales == scales.flat[0]))

@@ -28,8 +28,8 @@
 - `parameter_values.py`  NaN, infinite parameters, negative variances
 - `normalize.py`         names and metadata
 - `source.py`            the user's source line of a node
-- `sequences.py`, `mask_assignment.py`, `boolean_choices.py`, `shapes.py`, `written_products.py`
-                         plain operators with static shapes
+- `sequences.py`, `mask_assignment.py`, `boolean_choices.py`, `shapes.py`, `written_products.py`, `integer_products.py`
+                         plain operators with static shapes; `levels.py` and `put.py` help
 - `constant_reductions.py` what weights are reduced to, computed once
 - `recording.py`, `alignment.py`, `flips.py`, `sensitivity.py`, `constant_signs.py`, `trace_check.py`
                          does the graph compute what PyTorch computes?

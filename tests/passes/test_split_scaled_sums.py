@@ -38,6 +38,10 @@ def two_maps(x: Tensor) -> Tensor:
     return sign(x) + sign(x.roll(1, 1))
 
 
+def mean_of_two(x: Tensor) -> Tensor:
+    return 3 * ((sign(x) + sign(x.roll(1, 1))) / 2 - 0.5)
+
+
 def shifted(x: Tensor) -> Tensor:
     """A learnt shift behind two scales of rows."""
     rows = sign(x - 0.5) * x.abs().mean(-1, keepdim=True)
@@ -50,6 +54,7 @@ CASES: dict[str, tuple[Sum, tuple[int, ...], tuple[int, ...], int]] = {
     "three terms, two subtracted": (a_difference, (2, 33, 6, 8), (24, 33, 3, 3), 3),
     "flattened rows": (two_terms, (1, 64, 4, 4), (512, 1024), 2),
     "a constant for each feature": (shifted, (1, 9, 128), (256, 128), 2),
+    "a scale behind the sum": (mean_of_two, (1, 32, 6, 8), (24, 32, 3, 3), 2),
     "no computed scales": (two_maps, (1, 32, 6, 8), (24, 32, 3, 3), 2),
 }
 
@@ -95,6 +100,10 @@ MAPS = "float[2, 6, 5, 7] x, float[2, 6, 5, 7] z, float[2, 1, 1, 1] r"
         ("a = Mul (s, r)\nb = Sub (t, a)\ny = Conv (b, w)", True),
         ("a = Mul (s, r)\nb = Add (t, a)\nc = Sub (b, k)\ny = Conv <pads = [1, 1, 1, 1]> (c, w)", True),
         ("a = Mul (s, r)\nb = Sub (k, a)\nc = Pad (b, p)\ny = Conv <strides = [2, 2]> (c, w, bias)", True),
+        ("a = Sub (s, t)\nb = Mul (two, a)\nc = Div (b, half)\nd = Sub (c, s)\ny = Conv (d, w)", True),
+        ("a = Sub (s, t)\nb = Mul (a, v)\ny = Conv (b, w)", False),
+        ("a = Mul (s, v)\nb = Sub (a, t)\ny = Conv (b, w)", False),
+        ("a = Add (s, t)\nb = Div (two, a)\ny = Conv (b, w)", False),
         ("b = Sub (s, k)\ny = Conv <pads = [1, 1, 1, 1]> (b, w)", False),
         ("a = Mul (s, r)\nb = Add (t, a)\nc = Relu (b)\ny = Conv (c, w)", False),
         ("a = Mul (s, r)\nb = Add (z, a)\ny = Conv (b, w)", False),
@@ -104,6 +113,10 @@ MAPS = "float[2, 6, 5, 7] x, float[2, 6, 5, 7] z, float[2, 1, 1, 1] r"
         "signs",
         "a constant",
         "one sign and a constant",
+        "scales of a sum",
+        "a scale of each channel",
+        "a term with a scale of each channel",
+        "a number over a sum",
         "a shift of bits",
         "behind a ReLU",
         "a term of floats",
@@ -115,6 +128,9 @@ def test_a_sum_is_split_where_all_of_it_is_bits(body: str, split: bool) -> None:
         "w": signs(4, 6, 3, 3),
         "f": normal(4, 6, 3, 3),
         "k": normal(6, 1, 1),
+        "v": normal(6, 1, 1) + 3,
+        "two": np.array(2, np.float32),
+        "half": np.array(0.5, np.float32),
         "p": np.array([0, 0, 1, 0, 0, 0, 0, 2]),
         "bias": normal(4),
     }
