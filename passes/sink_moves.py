@@ -13,6 +13,9 @@ What cannot be done in words goes the other way, so that its result is packed an
     Before:  x [N, H, W, C] ─ Sign ─ Transpose ─ BinaryConv ─ y
     After:   x ─ Transpose ─ Sign ─ BinaryConv ─ y                          free where the file is channels last
 
+    Before:  x ─ Sign ─ Reshape ─ Transpose ─ Reshape ─ BinaryConv ─ y      a pixel shuffle to fewer channels than 32
+    After:   x ─ Reshape ─ Transpose ─ Reshape ─ Sign ─ BinaryConv ─ y
+
 Two moves disappear in the weights of the convolutions that read them:
 
     Before:  x ─ pixel_unshuffle ─ Sign ─ BinaryConv(s) ─ y       channels (c, row, column)
@@ -52,6 +55,8 @@ from bnncc.passes.traced import choose_channels, describe_signs, negated_channel
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
 FLOAT_MOVE_COST = 3
+# Moves of whole values, which yield as many elements as they read.
+RAISED = {"Transpose", "DepthToSpace", "SpaceToDepth", *RESHAPES}
 
 
 class SinkMoves(ir.passes.InPlacePass):
@@ -137,18 +142,17 @@ def _sink(graph: ir.Graph, node: ir.Node) -> bool:
 
 
 def _raise(graph: ir.Graph, node: ir.Node) -> bool:
-    """Let a Transpose or Reshape that moves no words move the floats, where packed operators alone read the signs."""
-    if node.domain != "" or node.op_type not in ("Transpose", *RESHAPES) or moves_words(node):
+    """Let moves of which some move no words move the floats, where packed operators alone read the signs."""
+    moved, chain = node.outputs[0], _moves_of_signs(graph, node)
+    sign = chain[-1].inputs[0].producer() if chain and chain[-1].inputs[0] is not None else None
+    if sign is None or all(map(moves_words, chain)) or moved in graph.outputs or not moved.uses():
         return False
-    moved, signs = node.outputs[0], node.inputs[0]
-    sign = signs.producer() if signs is not None else None
-    if signs is None or sign is None or not ops.is_sign(sign) or sole_consumer(graph, signs) is None:
-        return False
-    if not _is_described_alike(signs, node) or moved.metadata_props or moved in graph.outputs or not moved.uses():
+    signs = sign.outputs[0]
+    if not all(_is_described_alike(signs, move) and not move.outputs[0].metadata_props for move in chain):
         return False
     if not all(reads_bits(use.node) for use in moved.uses()):
         return False
-    node.replace_input_with(0, sign.inputs[0])
+    chain[-1].replace_input_with(0, sign.inputs[0])
     renewed = ops.sign(moved)
     inherit_source([renewed], sign)
     for use in list(moved.uses()):
@@ -156,11 +160,25 @@ def _raise(graph: ir.Graph, node: ir.Node) -> bool:
             use.node.replace_input_with(use.idx, renewed.outputs[0])
     renewed.outputs[0].metadata_props.update(signs.metadata_props)
     name = moved.name
-    moved.name = f"{name}/unsigned"
+    for move in chain:
+        move.outputs[0].name = f"{move.outputs[0].name}/unsigned"
     renewed.outputs[0].name, renewed.outputs[0].shape, renewed.outputs[0].type = name, moved.shape, moved.type
     graph.insert_after(node, renewed)
     graph.remove(sign, safe=True)
     return True
+
+
+def _moves_of_signs(graph: ir.Graph, node: ir.Node) -> list[ir.Node]:
+    """The moves from `node` back to a Sign that nothing else reads, the last one first; none where there is no such."""
+    chain: list[ir.Node] = []
+    move: ir.Node | None = node
+    while move is not None and move.domain == "" and move.op_type in RAISED:
+        value = move.inputs[0]
+        if value is None or sole_consumer(graph, value) is None:
+            return []
+        chain.append(move)
+        move = value.producer()
+    return chain if move is not None and ops.is_sign(move) else []
 
 
 def _is_described_alike(signs: ir.Value, move: ir.Node) -> bool:

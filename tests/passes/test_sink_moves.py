@@ -303,9 +303,39 @@ class ScaledRows(nn.Module):
         return F.linear(torch.sign(x + 0.1) * 0.7, torch.sign(self.linear.weight), self.linear.bias)
 
 
-@pytest.mark.parametrize(
-    ("network", "shape"), [(ChannelsLast(), (1, 7, 6, 40)), (ScaledRows(), (1, 16, 64))], ids=["transpose", "reshape"]
-)
+class Shuffled(nn.Module):
+    """A map of ±1 of 10 channels, of which four make one of twice the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(10, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_shuffle(torch.where(x >= 0, 1.0, -1.0), 2)
+        return F.conv2d(x, torch.where(self.conv.weight >= 0, 0.5, -0.5), self.conv.bias)
+
+
+class Grouped(nn.Module):
+    """The channels of ±1, a third of which goes to each of three places: a reshape, a transpose, a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(12, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.where(x >= 0, 1.0, -1.0).view(1, 3, 4, 5, 7).transpose(1, 2).reshape(1, 12, 7, 5)
+        return F.conv2d(x, torch.where(self.conv.weight >= 0, 0.5, -0.5), self.conv.bias)
+
+
+MOVED_AS_FLOATS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "transpose": (ChannelsLast(), (1, 7, 6, 40)),
+    "reshape": (ScaledRows(), (1, 16, 64)),
+    "pixel shuffle": (Shuffled(), (1, 40, 5, 3)),
+    "several moves": (Grouped(), (1, 12, 5, 7)),
+}
+
+
+@pytest.mark.parametrize(("network", "shape"), MOVED_AS_FLOATS.values(), ids=MOVED_AS_FLOATS)
 def test_what_moves_no_words_moves_floats_in_front_of_the_sign(network: nn.Module, shape: tuple[int, ...]) -> None:
     compiled = bnncc.compile(network.eval(), input_shapes=[shape])
     operators = operators_in_file(compiled)
