@@ -17,7 +17,8 @@ from bnncc.doctor.row import Row, State
 RUNTIMES, COMPILERS = "runtimes", "compilers"
 PROVE = "compile and prove"
 CACHE = "cache folder"
-SOURCE = '#include <cstdint>\nextern "C" int64_t twice(int64_t x) { return 2 * x; }\n'
+# As the delegate's sources: the compiler's own headers, none of the C++ library, which ziglang is told to leave out.
+SOURCE = '#include <stdint.h>\nextern "C" int64_t twice(int64_t x) { return 2 * x; }\n'
 
 
 def probe_lce() -> list[Row]:
