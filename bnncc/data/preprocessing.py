@@ -92,8 +92,8 @@ class Preprocessing:
         if (mean > 1).any():
             means, deviations = (",".join(f"{one / 255:.6g}" for one in values) for values in (self.mean, self.std))
             raise InputError(
-                f"--mean {max(self.mean):g} is above all pixels, which are scaled to 0…1 first. If it is of pixels from "
-                f"0 to 255, give a 255th of both: --mean {means} --std {deviations}"
+                f"--mean {max(self.mean):g} is above all pixels, which are scaled to 0…1 first. If it is of pixels "
+                f"from 0 to 255, give a 255th of both: --mean {means} --std {deviations}"
             )
         sides = (*(() if self.resize is None else (self.resize,)), *(self.crop or ()))
         if not all(1 <= side <= LONGEST_SIDE for side in sides):
