@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bnncc.doctor.row import Row, State
+from bnncc.doctor.row import PREBUILT, Row, State
 
 RUNTIMES, COMPILERS = "runtimes", "compilers"
 PROVE = "compile and prove"
@@ -118,7 +118,7 @@ def probe_compilers() -> list[Row]:
         machine = Platform.here()
         reason = why_not_prebuilt(machine)
         state = State.OK if reason is None else State.MISSING
-        rows.append(Row(COMPILERS, "the wheel's delegate", state, reason or f"for {machine}"))
+        rows.append(Row(COMPILERS, PREBUILT, state, reason or f"for {machine}"))
         command = compiler(machine)
         if "ziglang" in command:  # whose first shared library takes a minute: it compiles its own C library
             rows.append(_compile("ziglang for this machine", command, "-c"))

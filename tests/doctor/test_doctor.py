@@ -13,6 +13,7 @@ import pytest
 from bnncc.cli import main
 from bnncc.doctor import Row, State, examine, packages
 from bnncc.doctor.examine import _commands, _probe, can_compile
+from bnncc.doctor.row import PREBUILT
 from bnncc.doctor.tiny_file import tiny_file
 from tests.needs import HAS_ZIG, RUNTIMES, needs_lce
 
@@ -110,6 +111,15 @@ def test_the_exit_code_says_whether_networks_can_be_compiled_and_proven(monkeypa
         found = click.testing.CliRunner().invoke(main, ["doctor", "--json"])
         assert found.exit_code == code
         assert json.loads(found.stdout)["compiles_and_proves"] is (code == 0)
+
+
+def test_what_is_for_this_machine_alone_makes_no_bundle() -> None:
+    here = [Row(*PROVE, State.OK, ""), Row(*DELEGATE, State.OK, "")]
+    here += [Row("compilers", name, State.OK, "") for name in (PREBUILT, "C++ for this machine")]
+    assert {row.name: row.is_ok for row in _commands(here)}["bundle"] is False
+    rows = [*here, Row("compilers", "ziglang for aarch64-linux-gnu", State.OK, "")]
+    row = next(row for row in _commands(rows) if row.name == "bundle")
+    assert (row.state, row.text) == (State.OK, "with ziglang for aarch64-linux-gnu")
 
 
 @pytest.mark.slow
