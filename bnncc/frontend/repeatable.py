@@ -103,7 +103,7 @@ def _state_message(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor],
             copy = make()
             line = first_difference(*(observe(copy, [tensor.clone() for tensor in inputs]) for _ in range(2)))
         lines = [
-            f"something outside of its modules, or that changes by itself, as a clock; it reads it at {line or _ANYWHERE}"
+            f"something outside of its modules, or reads what changes by itself, as a clock, at {line or _ANYWHERE}"
         ]
     return (
         "forward remembers: it changes what its next call computes from, so that one input has several results, and a "
