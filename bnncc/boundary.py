@@ -247,8 +247,7 @@ def _add_head(graph: ir.Graph, head: Head) -> None:
     shape = shape_of(logits) or ()
     if class_count(shape) is None or logits.dtype is not ir.DataType.FLOAT:
         raise InputError(
-            f"--{head.value}: the first output '{logits.name}' is {shape_text(shape)}, no row of logits "
-            "[N, classes]"
+            f"--{head.value}: the first output '{logits.name}' is {shape_text(shape)}, no row of logits [N, classes]"
         )
     if head is Head.SOFTMAX and _bounds(logits) == _RANGES["Softmax"]:
         raise InputError(f"--softmax: the first output '{logits.name}' is from 0 to 1 already, and no logits")
