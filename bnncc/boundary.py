@@ -28,6 +28,7 @@ from bnncc.frontend import InputSpec, TracedModel
 from bnncc.inference.classes import class_count
 from bnncc.ir.evaluate import Array
 from bnncc.ir.graph import QUANTIZED_KEY, constant_of, known_array, new_constant, shape_of
+from bnncc.ir.input_spec import shape_text
 from bnncc.ir.value_facts import MOVES, data_inputs
 from bnncc.options import Head, Options, ValueType
 from bnncc.targets.tflite.reader import TfliteFile
@@ -246,8 +247,7 @@ def _add_head(graph: ir.Graph, head: Head) -> None:
     shape = shape_of(logits) or ()
     if class_count(shape) is None or logits.dtype is not ir.DataType.FLOAT:
         raise InputError(
-            f"--{head.value}: the first output '{logits.name}' is {'x'.join(map(str, shape))}, no row of logits "
-            "[N, classes]"
+            f"--{head.value}: the first output '{logits.name}' is {shape_text(shape)}, no row of logits [N, classes]"
         )
     if head is Head.SOFTMAX and _bounds(logits) == _RANGES["Softmax"]:
         raise InputError(f"--softmax: the first output '{logits.name}' is from 0 to 1 already, and no logits")

@@ -89,6 +89,12 @@ class Preprocessing:
             mean, std = np.array(self.mean, np.float64).astype(np.float32), np.array(self.std).astype(np.float32)
         if not np.isfinite(mean).all() or not np.isfinite(std).all() or not (std >= np.finfo(np.float32).tiny).all():
             raise InputError("--mean must be finite, and --std positive")
+        if (mean > 1).any():
+            means, deviations = (",".join(f"{one / 255:.6g}" for one in values) for values in (self.mean, self.std))
+            raise InputError(
+                f"--mean {max(self.mean):g} is above all pixels, which are scaled to 0…1 first. If it is of pixels "
+                f"from 0 to 255, give a 255th of both: --mean {means} --std {deviations}"
+            )
         sides = (*(() if self.resize is None else (self.resize,)), *(self.crop or ()))
         if not all(1 <= side <= LONGEST_SIDE for side in sides):
             raise InputError(f"--resize and --crop are at least one pixel, and at most {LONGEST_SIDE:,}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bnncc.doctor.packages import GROUP as PACKAGES
 from bnncc.doctor.packages import examine_packages
-from bnncc.doctor.row import Row, State
+from bnncc.doctor.row import PREBUILT, Row, State
 
 COMMANDS = "commands"
 # What each probe tells of, for a row where it tells nothing.
@@ -94,7 +94,7 @@ def _commands(rows: Sequence[Row]) -> Iterator[Row]:
     else:
         yield _follows("baseline", [prove, *(packages[name] for name in CONVERTERS if name in packages)])
     yield _follows("check --dask", [prove, *(packages[name] for name in ("distributed",) if name in packages)])
-    makers = [row for row in rows if row.group == "compilers" and ("for this" not in row.name)]
+    makers = [row for row in rows if row.group == "compilers" and row.name != PREBUILT and "for this" not in row.name]
     working = [row.name for row in makers if row.is_ok]
     if working:
         yield Row(COMMANDS, "bundle", State.OK, f"with {', '.join(working)}")

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bnncc.doctor.row import Row, State
+from bnncc.doctor.row import PREBUILT, Row, State
 
 RUNTIMES, COMPILERS = "runtimes", "compilers"
 PROVE = "compile and prove"
 CACHE = "cache folder"
-SOURCE = '#include <cstdint>\nextern "C" int64_t twice(int64_t x) { return 2 * x; }\n'
+# As the delegate's sources: the compiler's own headers, none of the C++ library, which ziglang is told to leave out.
+SOURCE = '#include <stdint.h>\nextern "C" int64_t twice(int64_t x) { return 2 * x; }\n'
 
 
 def probe_lce() -> list[Row]:
@@ -117,7 +118,7 @@ def probe_compilers() -> list[Row]:
         machine = Platform.here()
         reason = why_not_prebuilt(machine)
         state = State.OK if reason is None else State.MISSING
-        rows.append(Row(COMPILERS, "the wheel's delegate", state, reason or f"for {machine}"))
+        rows.append(Row(COMPILERS, PREBUILT, state, reason or f"for {machine}"))
         command = compiler(machine)
         if "ziglang" in command:  # whose first shared library takes a minute: it compiles its own C library
             rows.append(_compile("ziglang for this machine", command, "-c"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+# A compiler's row: what a wheel holds for its own machine, and for no device.
+PREBUILT = "the wheel's delegate"
+
 
 class State(Enum):
     """OK: it works.  MISSING: it is not there.  WRONG: it is there and does not work, or is not supported."""

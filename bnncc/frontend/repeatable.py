@@ -31,7 +31,9 @@ from bnncc.frontend.source import SourceLocation, location_in_stack
 from bnncc.ir.evaluate import Array
 from bnncc.ir.rounding import ROUNDING, relative_error
 
-_SEEDS = (1, 2)
+# With the last but one, the first number that each generator draws is below 0.02, and with the last above 0.98: what
+# forward does rarely, as leaving a layer out, it does with one of them and not with the other.
+_SEEDS = (1, 2, 3, 4, 5, 6, 114_642, 101_306)
 # So many lines are quoted.
 _QUOTED = 5
 _ANYWHERE = "a line outside of the network's own files"
@@ -77,16 +79,19 @@ def first_difference(one: Flow, other: Flow) -> SourceLocation | None:
 
 
 def _check_random(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor]) -> None:
-    flows = []
+    flows: list[Flow] = []
     for seed in _SEEDS:
         with _seeded(seed):
             flows.append(observe(make(), inputs))
-    if _same(flows[0], flows[1], 0.0):
+        if not _same(flows[0], flows[-1], 0.0):
+            break
+    else:
         return
-    lines = flows[0].random or [first_difference(*flows)]
+    lines = flows[0].random or [first_difference(flows[0], flows[-1])]
+    where = "It draws at" if flows[0].random else "Its results differ from"
     raise FrozenValueError(
-        "forward is random: its outputs are not the same in two calls, and a file would keep one of them.  It draws at "
-        f"\n{_list(lines)}\n  Make it deterministic in eval mode, as nn.Dropout is: `if self.training: …`."
+        "forward is random: its outputs are not the same in two calls, and a file would keep one of them.  "
+        f"{where}\n{_list(lines)}\n  Make it deterministic in eval mode, as nn.Dropout is: `if self.training: …`."
     )
 
 
@@ -97,7 +102,9 @@ def _state_message(make: Callable[[], FlattenOutputs], inputs: Sequence[Tensor],
         with _seeded(0):
             copy = make()
             line = first_difference(*(observe(copy, [tensor.clone() for tensor in inputs]) for _ in range(2)))
-        lines = [f"something outside of its modules, which it reads at {line or _ANYWHERE}"]
+        lines = [
+            f"something outside of its modules, or reads what changes by itself, as a clock, at {line or _ANYWHERE}"
+        ]
     return (
         "forward remembers: it changes what its next call computes from, so that one input has several results, and a "
         f"file would keep one of them.  It changes\n{_list(lines)}\n  {_advice(make, inputs)} in eval mode: "

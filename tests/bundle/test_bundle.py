@@ -10,17 +10,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import click.testing
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from bnncc.bundle import check_data
 from bnncc.bundle.android import picture_step
 from bnncc.bundle.android_toolchain import ABIS
 from bnncc.bundle.toolchain import LINUX
 from bnncc.cli import main
 from bnncc.data import Preprocessing
+from bnncc.ir.input_spec import InputSpec
 from bnncc.runtime.build import GLIBC
 from bnncc.targets import TARGETS
 from bnncc.targets.tflite.writer import ModelWriter
@@ -52,6 +55,26 @@ def stand_in(folder: Path, name: str, status: int = 0) -> Path:
     )
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.parametrize(
+    ("has_int8", "has_delegate", "reference"), [(False, True, "LCE"), (True, True, "delegate"), (True, False, "LCE")]
+)
+def test_int8_files_are_compared_with_the_delegate_s_bytes(
+    monkeypatch: pytest.MonkeyPatch, has_int8: bool, has_delegate: bool, reference: str
+) -> None:
+    """Kernels may be off by a step in each int8 layer: a device whose delegate is right would fail against LCE's."""
+    spec = InputSpec("x", (1, 1, 2, 2))
+    options = Mock(integers=Mock() if has_int8 else None, as_stored=lambda image: image)
+    runners = {
+        name: Mock(run=Mock(return_value=[np.full((1, 3), row)])) for row, name in enumerate(("LCE", "delegate"))
+    }
+    monkeypatch.setattr(check_data, "open_lce", lambda model, threads: runners["LCE"])
+    monkeypatch.setattr(check_data, "open_litert", lambda model, threads: runners["delegate"])
+    monkeypatch.setattr(check_data, "Runtime", Mock(LITERT=Mock(is_available=has_delegate)))
+    made = check_data.make_check_data(Mock(inputs=(spec,), options=options, path=Path("net.tflite")), None)
+    assert reference in made.reference
+    assert np.unique(made.outputs).tolist() == [float(reference == "delegate")]
 
 
 def test_every_target_has_a_bundle() -> None:

@@ -431,6 +431,37 @@ def test_arrays_that_do_not_fit_are_one_line(
     one_line(run(folder, "--check", tmp_path / "images.npz"), text)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"images": np.full((2, 28, 28, 1), np.nan, np.float32)}, "images hold NaN or infinity"),
+        ({"labels": np.eye(10)[:2]}, "labels of shape (2, 10) and type float64; give the index"),
+        ({"labels": np.array(["a", "b"])}, "labels of shape (2,) and type <U1; give the index"),
+        ({"labels": np.array([9, 10])}, "the label 10, and the network has the classes 0 to 9"),
+        ({"labels": np.array([-1, 1])}, "the label -1, and"),
+        ({"labels": np.array([0.5, 1])}, "the label 0.5, and"),
+    ],
+)
+def test_images_and_labels_that_mean_nothing_are_one_line(
+    tmp_path: Path, arrays: dict[str, np.ndarray], text: str
+) -> None:
+    np.savez(tmp_path / "images.npz", **{"images": np.zeros((2, 28, 28, 1), np.float32), **arrays})
+    output = {"shape": np.array([1, 10])}
+    network = Mock(takes_bytes=False, outputs=[output], is_classifier=True, settings=Mock(yields_class=False))
+    with pytest.raises(SystemExit, match=re.escape(text)):
+        network_module()["check"](network, tmp_path / "images.npz")
+    network.run.assert_not_called()
+
+
+def test_without_a_place_for_its_output_it_says_so() -> None:
+    code = f"import sys; sys.path.insert(0, {str(FILES)!r}); import network; "
+    code += "network.end_with_reader(lambda: print('class'))"
+    for output, status, said in ((">/dev/full", 1, "[Errno 28] No space left on device\n"), (">&-", 0, "")):
+        command = ["sh", "-c", f'"$0" -c "$1" {output}', sys.executable, code]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (status, said)
+
+
 @pytest.mark.parametrize("kind", ["a bomb", "a pipe", "16 bits", "damaged"])
 def test_pictures_of_any_kind_are_one_line(folder: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.png"

@@ -210,6 +210,7 @@ def test_as_many_means_as_channels_are_needed():
         ({"mean": (0.5,), "std": (float("nan"),)}, "--std positive"),
         ({"mean": (float("nan"),), "std": (1.0,)}, "must be finite"),
         ({"mean": (float("inf"),), "std": (1.0,)}, "must be finite"),
+        ({"mean": (127.5, 51), "std": (51, 25.5)}, "--mean 127.5 is above all pixels.* --mean 0.5,0.2 --std 0.2,0.1$"),
         ({"interpolation": "nearest"}, "none of bilinear, bicubic"),
         ({"resize": 0}, "at least one pixel"),
         ({"crop": (3, 0)}, "at least one pixel"),

@@ -13,8 +13,9 @@ import pytest
 from bnncc.cli import main
 from bnncc.doctor import Row, State, examine, packages
 from bnncc.doctor.examine import _commands, _probe, can_compile
+from bnncc.doctor.row import PREBUILT
 from bnncc.doctor.tiny_file import tiny_file
-from tests.needs import RUNTIMES, needs_lce
+from tests.needs import HAS_ZIG, RUNTIMES, needs_lce
 
 PROVE = ("runtimes", "compile and prove")
 DELEGATE = ("runtimes", "LiteRT with bnncc's delegate")
@@ -66,9 +67,12 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     broken.write_text("#!/bin/sh\necho 'no such option' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    (row,) = [row for row in _probe("compilers") if row.name == "C++ for this machine"]
-    assert row.state is State.WRONG
-    assert row.text == "does not compile: no such option"
+    rows = {row.name: row for row in _probe("compilers")}
+    assert rows["C++ for this machine"].state is State.WRONG
+    assert rows["C++ for this machine"].text == "does not compile: no such option"
+    # ziglang is called as for a delegate, which has no C++ library.
+    if HAS_ZIG:
+        assert all(rows[f"ziglang for {abi}"].is_ok for abi in ("aarch64-linux-gnu", "arm-linux-gnueabihf"))
 
 
 def test_a_version_that_is_not_supported_and_one_that_is_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +111,15 @@ def test_the_exit_code_says_whether_networks_can_be_compiled_and_proven(monkeypa
         found = click.testing.CliRunner().invoke(main, ["doctor", "--json"])
         assert found.exit_code == code
         assert json.loads(found.stdout)["compiles_and_proves"] is (code == 0)
+
+
+def test_what_is_for_this_machine_alone_makes_no_bundle() -> None:
+    here = [Row(*PROVE, State.OK, ""), Row(*DELEGATE, State.OK, "")]
+    here += [Row("compilers", name, State.OK, "") for name in (PREBUILT, "C++ for this machine")]
+    assert {row.name: row.is_ok for row in _commands(here)}["bundle"] is False
+    rows = [*here, Row("compilers", "ziglang for aarch64-linux-gnu", State.OK, "")]
+    row = next(row for row in _commands(rows) if row.name == "bundle")
+    assert (row.state, row.text) == (State.OK, "with ziglang for aarch64-linux-gnu")
 
 
 @pytest.mark.slow

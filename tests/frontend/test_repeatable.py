@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bnncc.errors import FrozenValueError
-from bnncc.frontend import InputSpec, trace_module
+from bnncc.frontend import InputSpec, repeatable, trace_module
 
 SHAPE = (2, 3, 6, 6)
 SPEC = [InputSpec("x", SHAPE)]
@@ -54,6 +54,10 @@ RANDOM = {
     "gumbel": lambda y: F.gumbel_softmax(y, dim=1),
     "python": lambda y: y * random.random(),
     "python branch": lambda y: y if random.random() < 0.5 else -y,
+    "python branch, rarely": lambda y: y if random.random() > 0.05 else -y,
+    "branch, rarely": lambda y: -y if torch.rand(1) < 0.05 else y,
+    "branch, nearly always": lambda y: y if torch.rand(1).item() < 0.95 else -y,
+    "numpy branch, rarely": lambda y: y if np.random.rand() > 0.05 else -y,
     "numpy": lambda y: y + float(np.random.rand()),
     "numpy array": lambda y: y + torch.from_numpy(np.random.rand(6)).float(),
 }
@@ -65,6 +69,15 @@ def test_a_random_forward_is_refused_with_its_line(name: str) -> None:
         trace_module(Net(draws(RANDOM[name])), SPEC)
     assert f'"{name}": lambda' in str(caught.value)
     assert "test_repeatable.py:" in str(caught.value)
+
+
+def test_the_first_numbers_of_two_seeds_are_extremes() -> None:
+    """By which a branch that is taken rarely is seen."""
+    *_, low, high = repeatable._SEEDS
+    for seed in (low, high):
+        with repeatable._seeded(seed):
+            drawn = random.random(), float(np.random.rand()), float(torch.rand(1))
+        assert max(drawn) < 0.02 if seed == low else min(drawn) > 0.98
 
 
 def test_random_numbers_that_do_not_reach_an_output_are_no_reason_to_refuse() -> None:

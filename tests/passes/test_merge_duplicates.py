@@ -71,6 +71,15 @@ def test_two_outputs_of_one_value_keep_their_names() -> None:
     assert [value.name for value in model.graph.outputs] == before
 
 
+def test_a_constant_output_is_left_alone_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    model = build("y = Add (x, b)", X, b=normal(5, 4))
+    constant = model.graph.initializers["b"]
+    model.graph.outputs.append(constant)
+    MergeDuplicates()(model)
+    assert model.graph.outputs[1] is constant
+    assert caplog.records == []
+
+
 def test_binary_layers_of_equal_weights_become_one_where_they_read_the_same() -> None:
     layer = "bnncc.BinaryConv <strides = [1, 1], dilations = [1, 1], group = 1, pads = [1, 1, 1, 1], pad_value = {pad}>"
     body = "\n".join(

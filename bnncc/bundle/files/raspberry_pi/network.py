@@ -340,6 +340,20 @@ def at_least_one(text: str) -> int:
     return number
 
 
+def require_classes(network: Network, path: Path, labels: npt.NDArray[Any]) -> None:
+    """Exit where labels are no indices of the network's classes: none of them would be right."""
+    if labels.ndim != 1 or labels.dtype.kind not in "fui":
+        sys.exit(
+            f"{path}: labels of shape {labels.shape} and type {labels.dtype}; give the index of each image's class"
+        )
+    count = network.outputs[0]["shape"][1] if network.is_classifier else len(network.settings.labels)
+    if not count:  # the file yields a class, and has no names
+        return
+    wrong = labels[~np.isin(labels, np.arange(count))]
+    if len(wrong):
+        sys.exit(f"{path}: there is the label {wrong[0]}, and the network has the classes 0 to {count - 1}")
+
+
 def check(network: Network, path: Path) -> bool:
     """Run the file's `images`; print how many keep the class of its `outputs`, and are right by its `labels`."""
     arrays = load_arrays(path)
@@ -351,10 +365,14 @@ def check(network: Network, path: Path) -> bool:
     for name in ("labels", "outputs"):
         if name in arrays and arrays[name].shape[:1] != arrays["images"].shape[:1]:
             sys.exit(f"{path}: {name} of shape {arrays[name].shape} for {len(arrays['images'])} images")
+    if arrays["images"].dtype.kind == "f" and not np.isfinite(arrays["images"]).all():
+        sys.exit(f"{path}: images hold NaN or infinity")
+    if has_classes := "labels" in arrays and (network.is_classifier or network.settings.yields_class):
+        require_classes(network, path, arrays["labels"])
     outputs = [network.run(network.prepare(image)) for image in arrays["images"]]
     count = len(outputs)
     print(f"images            {count:,} of {path.name}")
-    if "labels" in arrays and (network.is_classifier or network.settings.yields_class):
+    if has_classes:
         yields_class = network.settings.yields_class
         right = int(np.sum([row[0] if yields_class else row[0].argmax() for row in outputs] == arrays["labels"]))
         print(f"accuracy          {right / count:.2%} ({right:,} of {count:,})")
@@ -387,16 +405,21 @@ def device() -> str:
 
 
 def end_with_reader(main: Callable[[], None]) -> None:
-    """Run the program; who reads its output may leave, as head does, and it then ends without a word."""
+    """Run the program; who reads its output may leave, as head does, and it then ends without a word.
+
+    Where the output's disk is full, it says so; where there is no output (`>&-`), it goes without.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         try:
             main()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python writes what is left once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(READER_LEFT)
+        sys.exit(READER_LEFT if isinstance(error, BrokenPipeError) else str(error))
 
 
 def add_options(parser: argparse.ArgumentParser, check: Path | None) -> None:
