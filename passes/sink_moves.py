@@ -16,7 +16,7 @@ What cannot be done in words goes the other way, so that its result is packed an
 Two moves disappear in the weights of the convolutions that read them:
 
     Before:  x ─ pixel_unshuffle ─ Sign ─ BinaryConv(s) ─ y       channels (c, row, column)
-    After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c)
+    After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c); so for a float Conv
 
     Before:  x [N, C, H, W] ─ Flatten ─ Sign ─ BinaryConv(s [O, C·H·W, 1, 1]) ─ y
     After:   x ─ Sign ─ BinaryConv(s [O, C, H, W]) ─ y
@@ -222,8 +222,11 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
     signs = sign.outputs[0] if sign is not None and ops.is_sign(sign) else value
     convs = [use.node for use in signs.uses()]
     channels = (shape_of(x) or (0, 0))[1]
+    are_floats = signs is value and all(conv.op_type == "Conv" for conv in convs)
     absorbed = signs not in graph.outputs and all(_reads_channels(use.node, use.idx) for use in signs.uses())
-    if channels % WORD or not convs or not absorbed or (signs is value and not is_binary(x)):
+    if not convs or not absorbed:
+        return False
+    if not are_floats and (channels % WORD or (signs is value and not is_binary(x))):
         return False
     order = np.arange(channels * block**2).reshape(channels, block**2).T.reshape(-1)
     for conv in dict.fromkeys(convs):
@@ -239,8 +242,9 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
 
 
 def _reads_channels(node: ir.Node, index: int) -> bool:
-    conv = ops.is_binary_conv(node) or ops.is_binary_conv_sign(node)
-    return conv and index == 0 and node.attributes["group"].as_int() == 1 and constant_of(node.inputs[1]) is not None
+    """True for a convolution of one group, binary or float, whose filters are known."""
+    conv = ops.is_binary_conv(node) or ops.is_binary_conv_sign(node) or (node.domain == "" and node.op_type == "Conv")
+    return conv and index == 0 and node.attributes.get_int("group", 1) == 1 and constant_of(node.inputs[1]) is not None
 
 
 def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]) -> None:
@@ -249,7 +253,8 @@ def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]
     assert weight is not None
     assert signs is not None
     conv.replace_input_with(1, new_constant(graph, signs[:, order], f"{weight.name}/reordered"))
-    choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
+    if conv.op_type != "Conv":
+        choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
 
 
 def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:

@@ -200,6 +200,12 @@ def test_pixel_unshuffle_of_channels_that_share_words_stays() -> None:
     assert not SinkMoves()(model).modified
 
 
+def test_a_float_convolution_reads_unshuffled_channels_in_the_order_of_space_to_depth() -> None:
+    module = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 5, 3))
+    after = check_pass(recognized(module, 1, 3, 10, 8), SinkMoves())
+    assert operators(after) == {"SpaceToDepth": 1, "Conv": 1}
+
+
 @pytest.mark.parametrize("channels", [5, 32, 40])
 @pytest.mark.parametrize("sign_first", [False, True])
 def test_a_binary_linear_on_flattened_maps_is_a_convolution(channels: int, sign_first: bool) -> None:
