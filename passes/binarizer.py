@@ -63,8 +63,9 @@ def binarizer_of(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.
         return None
     absorbed = is_absorbed(graph, source, readers(candidate, pad))
     # x > t is -Sign(t - x) as it is; with Sign(x - t) the threshold must move, by how much x says or does not.
+    # Behind a pool of bits no layer takes the minus: it would be an operator of its own.
     low, high = (bool(np.any(steps.jumps & (steps.at == level))) for level in (steps.low, steps.high))
-    turns = absorbed and pad is None and low and not high and granularity(source) is None
+    turns = absorbed and pad is None and low and not high and granularity(source) is None and not _is_pooled(value)
     options = [_arguments(source, steps, positive=not turns)]
     if np.all(steps.low == 0):
         negative = _arguments(source, steps, positive=False)
@@ -134,6 +135,10 @@ def _arguments(source: ir.Value, steps: Steps, *, positive: bool) -> tuple[Matri
     slope = np.where(steps.jumps, direction, 0.0)
     shift = np.where(steps.jumps, -direction * threshold, direction)
     return slope, shift + 0.0, 1.0 if positive else -1.0
+
+
+def _is_pooled(value: ir.Value) -> bool:
+    return any(use.node.domain == "" and use.node.op_type == "MaxPool" for use in value.uses())
 
 
 def _is_padded_later(value: ir.Value) -> bool:

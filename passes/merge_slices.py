@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bnncc.ir.bit_moves import slice_ranges
+from bnncc.ir.bit_moves import slice_ranges, take
 from bnncc.ir.graph import new_constant, replace_node, shape_of, sole_consumer
 from bnncc.passes.each_node import rewrite_each
 
@@ -35,7 +35,7 @@ def _merge(graph: ir.Graph, second: ir.Node) -> bool:
     shape = shape_of(x) if x is not None else None
     if outer is None or inner is None or shape is None:
         return False
-    taken = [_take(positions, chosen) for positions, chosen in zip(outer, inner, strict=True)]
+    taken = [take(positions, chosen) for positions, chosen in zip(outer, inner, strict=True)]
     if not all(taken):
         return False  # nothing is left; where a range of nothing begins means nothing to ONNX
     axes = [axis for axis, positions in enumerate(taken) if positions != range(shape[axis])]
@@ -57,10 +57,3 @@ def _merge(graph: ir.Graph, second: ir.Node) -> bool:
 
 def _is_slice(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type == "Slice"
-
-
-def _take(positions: range, chosen: range) -> range:
-    """positions[i] for every i of `chosen`, as a range."""
-    step = positions.step * chosen.step
-    start = positions.start + positions.step * chosen.start
-    return range(start, start + step * len(chosen), step)

@@ -59,6 +59,8 @@ def _is_positive(value: ir.Value | None, budget: int, *, strictly: bool = True) 
         return operand(0, False)
     if operator in MOVES or operator == "Sqrt":
         return operand(0)
+    if operator == "Mul" and node.inputs[0] is node.inputs[1]:  # a square
+        return not strictly
     if operator in ("Mul", "Div"):
         return operand(0) and operand(1)
     if operator in ("Add", "Max", "Sum"):

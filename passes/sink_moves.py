@@ -19,7 +19,8 @@ What cannot be done in words goes the other way, so that its result is packed an
 Two moves disappear in the weights of the convolutions that read them:
 
     Before:  x ─ pixel_unshuffle ─ Sign ─ BinaryConv(s) ─ y       channels (c, row, column)
-    After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c)
+    After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c); so for a float Conv,
+                                                                       and for x[:, :, r::b, q::b] of all r, q, joined
 
     Before:  x [N, C, H, W] ─ Flatten ─ Sign ─ BinaryConv(s [O, C·H·W, 1, 1]) ─ y
     After:   x ─ Sign ─ BinaryConv(s [O, C, H, W]) ─ y
@@ -50,7 +51,8 @@ from bnncc.ir.graph import (
 )
 from bnncc.ir.value_facts import data_inputs, is_binary
 from bnncc.passes.each_node import rewrite_each
-from bnncc.passes.pixel_shuffle import find_unshuffle
+from bnncc.passes.pixel_shuffle import find_blocks
+from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.traced import choose_channels, describe_signs, negated_channels, set_negated_channels
 
 # What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
@@ -227,23 +229,26 @@ def _signs_of(x: ir.Value) -> list[ir.Node]:
 
 
 def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
-    """pixel_unshuffle, exported as [N, C, h·b, w·b] → [N, C, h, b, w, b] → [N, C, b, b, h, w] → [N, C·b², h, w].
+    """pixel_unshuffle, exported as [N, C, h·b, w·b] → [N, C, h, b, w, b] → [N, C, b, b, h, w] → [N, C·b², h, w], or
+    x[:, :, r::b, q::b] of all r and q, joined.
 
-    Its channel c·b² + r·b + q is SpaceToDepth's (r·b + q)·C + c.
+    Channel c·b² + r·b + q of the former is SpaceToDepth's (r·b + q)·C + c.
     """
-    found = find_unshuffle(graph, last)
+    found = find_blocks(graph, last)
     if found is None:
         return False
-    x, block = found.x, found.block
+    x, block, order = found.x, found.block, found.order
     value = last.outputs[0]
     sign = sole_consumer(graph, value)
     signs = sign.outputs[0] if sign is not None and ops.is_sign(sign) else value
     convs = [use.node for use in signs.uses()]
     channels = (shape_of(x) or (0, 0))[1]
+    are_floats = signs is value and all(conv.op_type == "Conv" for conv in convs)
     absorbed = signs not in graph.outputs and all(_reads_channels(use.node, use.idx) for use in signs.uses())
-    if channels % WORD or not convs or not absorbed or (signs is value and not is_binary(x)):
+    if not convs or not absorbed:
         return False
-    order = np.arange(channels * block**2).reshape(channels, block**2).T.reshape(-1)
+    if not are_floats and (channels % WORD or (signs is value and not is_binary(x))):
+        return False
     for conv in dict.fromkeys(convs):
         _permute_inputs(graph, conv, order)
     if NEGATED_KEY in signs.metadata_props:
@@ -251,14 +256,16 @@ def _absorb_unshuffle(graph: ir.Graph, last: ir.Node) -> bool:
     # Neither holds what the traced value of its name holds.
     for renamed in dict.fromkeys((value, signs)):
         renamed.name = f"{renamed.name}/space_to_depth"
+    operands = [operand.producer() for operand in last.inputs if operand is not None]
     replace_node(graph, last, ir.node("SpaceToDepth", [x], {"blocksize": block}))
-    graph.remove(found.between, safe=True)
+    remove_unread(graph, [node for node in operands if node is not None])
     return True
 
 
 def _reads_channels(node: ir.Node, index: int) -> bool:
-    conv = ops.is_binary_conv(node) or ops.is_binary_conv_sign(node)
-    return conv and index == 0 and node.attributes["group"].as_int() == 1 and constant_of(node.inputs[1]) is not None
+    """True for a convolution of one group, binary or float, whose filters are known."""
+    conv = ops.is_binary_conv(node) or ops.is_binary_conv_sign(node) or (node.domain == "" and node.op_type == "Conv")
+    return conv and index == 0 and node.attributes.get_int("group", 1) == 1 and constant_of(node.inputs[1]) is not None
 
 
 def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]) -> None:
@@ -267,7 +274,8 @@ def _permute_inputs(graph: ir.Graph, conv: ir.Node, order: npt.NDArray[np.int64]
     assert weight is not None
     assert signs is not None
     conv.replace_input_with(1, new_constant(graph, signs[:, order], f"{weight.name}/reordered"))
-    choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
+    if conv.op_type != "Conv":
+        choose_channels(conv, INPUT_CHANNELS_KEY, order, order.size)
 
 
 def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of
 from bnncc.ir.value_facts import FIRST_INPUT_ONLY, ZERO_KEEPING, granularity, may_equal_by_design
+from bnncc.passes.affine import affine_of
 from bnncc.passes.piecewise import Matrix
 
 # A share of a sum that its rounding to float32 leaves: more than half a unit in the last place.
@@ -53,11 +54,19 @@ def _next_float32(threshold: Matrix, direction: Matrix) -> Matrix:
 
 def _in_front(x: ir.Value) -> ir.Value:
     """What `x` is made of by operators that pass an exact 0 on."""
-    while (node := x.producer()) is not None and node.domain == "" and node.op_type in PASSING_ZERO:
+    while (node := x.producer()) is not None and _passes_zero(node):
         if node.inputs[0] is None:
             break
         x = node.inputs[0]
     return x
+
+
+def _passes_zero(node: ir.Node) -> bool:
+    """True where a 0 stays 0, as an untrained batch norm leaves it, in some channel at least."""
+    if node.domain == "" and node.op_type == "BatchNormalization":
+        step = affine_of(node)
+        return step is not None and not np.all(step[1].shift)
+    return node.domain == "" and node.op_type in PASSING_ZERO
 
 
 def _size_of_sums(x: ir.Value, depth: int = MOST_SUMS) -> float:

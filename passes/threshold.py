@@ -5,8 +5,9 @@
 
 Everything between the integer sums and the sign is a function of one integer per channel, so it is tabulated, not
 analysed: the graph's own nodes run in ONNX Runtime on every sum that can occur.  `thresholds_of` says what becomes of
-the table.  A channel whose table is no single step leaves the layer as it is, as does zero padding that reaches a
-window: a sum over fewer taps lies on another scale, and LCE pads a convolution with bitpacked output only with +1.
+the table.  A sign in between is a step as any other: -sign(-x), which is +1 where x > 0, is one sign to a pool behind
+it.  A channel whose table is no single step leaves the layer as it is, as does zero padding that reaches a window: a
+sum over fewer taps lies on another scale, and LCE pads a convolution with bitpacked output only with +1.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class Threshold(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         changed = False
-        for node in list(model.graph):
-            if ops.is_sign(node):
+        for node in reversed(list(model.graph)):  # a sign of signs before the signs that it is of
+            if node.graph is not None and ops.is_sign(node):
                 changed |= _rewrite(model, node)
         return ir.passes.PassResult(model, modified=changed)
 
@@ -170,7 +171,7 @@ def _between(graph: ir.Graph, sign: ir.Node) -> tuple[ir.Node, list[ir.Node]] | 
 
 def _is_per_channel(node: ir.Node) -> bool:
     """True where each element of the result depends on that element of the operands and on constants per channel."""
-    if node.domain != "" or node.op_type not in ELEMENTWISE or len(node.outputs) != 1:
+    if not ops.is_sign(node) and (node.domain != "" or node.op_type not in ELEMENTWISE or len(node.outputs) != 1):
         return False
     shape = shape_of(node.outputs[0])
     if shape is None or len(shape) != 4:

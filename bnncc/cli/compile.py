@@ -32,6 +32,7 @@ from bnncc.system.memory import keep_imports, release_unused, without_collection
 if TYPE_CHECKING:
     from bnncc.calibration import Calibration
     from bnncc.frontend import NetworkSource
+    from bnncc.model import CompiledModel
     from bnncc.options import Options
 
 # How many inputs the file is verified on: so many random ones, or the first of the user's data.
@@ -116,6 +117,21 @@ def _compile_options(
     return options, Calibration(
         DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts == "int8"
     )
+
+
+def _without_binary_layers(compiled: CompiledModel) -> str:
+    """What is said where no layer runs as bits, and where its weights may be float by mistake."""
+    from bnncc.targets.tflite.reader import TfliteFile
+
+    has_bits = any(operator.name.startswith("Lce") for operator in TfliteFile(compiled.content).operators)
+    kind = "has LCE's operators, for its signs alone" if has_bits else "is an ordinary float TensorFlow Lite file"
+    text = f"no binary layer was found: the file {kind}"
+    if any(layer.word == "float-weights" for layer in compiled.layers):
+        text += (
+            ". Layers read signs, but their weights are floats: where the training script binarises weights outside of "
+            "forward, as XNOR-Net's BinOp does, the callable has to load the weights and do the same"
+        )
+    return text
 
 
 def _input_type(given: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -295,7 +311,6 @@ def compile_command(
         from bnncc.ir.evaluate import random_inputs
         from bnncc.system.files import check_writable, keep_apart
         from bnncc.targets import find_target
-        from bnncc.targets.tflite.reader import TfliteFile
         from bnncc.verification import verify_in
     keep_imports()
 
@@ -333,9 +348,7 @@ def compile_command(
     for warning in compiled.traced.warnings:
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
-        has_bits = any(operator.name.startswith("Lce") for operator in TfliteFile(compiled.content).operators)
-        kind = "has LCE's operators, for its signs alone" if has_bits else "is an ordinary float TensorFlow Lite file"
-        warn(f"no binary layer was found: the file {kind}")
+        warn(_without_binary_layers(compiled))
     specs, wanted = compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS)
     batches = data.batches(specs, wanted)
     if not batches and calibration is not None:

@@ -11,6 +11,7 @@
 - `plain_module.py`      without wrappers, in float32
 - `cpu_only.py`          code that asks for a GPU
 - `legacy_functions.py`  autograd functions in PyTorch's old form
+- `removed_names.py`     names that Python, NumPy and PyTorch have dropped
 - `checkpoint.py`        load the weights
 - `key_differences.py`    why its keys are not the network's
 - `checkpoint_file.py`, `safetensors_file.py`, `restricted_pickle.py`, `state_dicts.py`

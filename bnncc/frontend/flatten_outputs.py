@@ -17,6 +17,7 @@ from bnncc.frontend.cpu_only import cpu_only
 from bnncc.frontend.data_assignment import DataAssignment, attributes_restored
 from bnncc.frontend.legacy_functions import legacy_functions
 from bnncc.frontend.named_tensors import named_tensors
+from bnncc.frontend.removed_names import removed_names
 from bnncc.frontend.signature import bind, signature_of
 
 # The attribute that holds the network; exporters put it in front of every module path.
@@ -50,7 +51,7 @@ class FlattenOutputs(nn.Module):
     def call(self, *tensors: Tensor) -> Any:
         """What the network itself returns.  GPU calls are redirected to the CPU."""
         positional, keywords = bind(self.parameters_of_forward, self.names, tensors)
-        with cpu_only(), legacy_functions():
+        with cpu_only(), legacy_functions(), removed_names():
             return self.network(*positional, **keywords)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -106,9 +106,15 @@ class TracedModel:
 
     @property
     def float32_bytes(self) -> int:
-        """The size of the network's parameters in float32: what the graph holds before any pass."""
+        """The size of the network's parameters in float32: what the graph holds before any pass.
+
+        TorchScript's exporter makes Constant nodes of parameters whose `.data` forward assigns.
+        """
         floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
-        tensors = (value.const_value for value in self.model.graph.initializers.values())
+        graph = self.model.graph
+        tensors = [value.const_value for value in graph.initializers.values()]
+        nodes = (node for node in graph if node.op_type == "Constant" and "value" in node.attributes)
+        tensors += [tensor for node in nodes if (tensor := node.attributes["value"].as_tensor()).shape.rank()]
         return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from bnncc.errors import BnnccError, InputError
 from bnncc.frontend.cpu_only import cpu_only
 from bnncc.frontend.legacy_functions import legacy_functions
+from bnncc.frontend.removed_names import removed_names
 from bnncc.frontend.source import location_in_traceback
 from bnncc.frontend.user_file import Elsewhere, import_user_file, place_of
 
@@ -141,7 +142,7 @@ def _call_text(source: str, arguments: Mapping[str, object]) -> str:
 def _running(code: UserCode, source: str) -> Iterator[None]:
     """As the user's script runs on a machine without a GPU, without gradients."""
     here = _sys_argv(source.rpartition(":")[0])
-    with code.active(), cpu_only(), legacy_functions(), torch.no_grad(), here:
+    with code.active(), cpu_only(), legacy_functions(), removed_names(), torch.no_grad(), here:
         yield
 
 

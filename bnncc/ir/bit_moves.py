@@ -115,6 +115,13 @@ def slice_ranges(node: ir.Node) -> list[range] | None:
     return ranges_of(shape, starts, ends, axes or range(len(starts)), steps or [1] * len(starts))
 
 
+def take(positions: range, chosen: range) -> range:
+    """positions[i] for every i of `chosen`, as a range."""
+    step = positions.step * chosen.step
+    start = positions.start + positions.step * chosen.start
+    return range(start, start + step * len(chosen), step)
+
+
 def ranges_of(
     shape: Sequence[int], starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], steps: Sequence[int]
 ) -> list[range]:

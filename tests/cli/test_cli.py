@@ -85,6 +85,15 @@ def plain():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
 
 
+class FloatWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(torch.where(x >= 0, 1.0, -1.0))
+
+
 class Exotic(nn.Module):
     def __init__(self):
         super().__init__()
@@ -299,8 +308,13 @@ def test_a_network_without_a_binary_layer_is_compiled_with_a_warning_on_stderr(
     result = bnncc_compile(f"{workspace.source}:plain", *SHAPE, "-o", str(output))
     assert result.exit_code == 0, result.output
     assert "warning: no binary layer was found" in result.stderr
+    assert "outside of forward" not in result.stderr
     assert "warning" not in result.stdout
     assert output.is_file()
+
+    result = bnncc_compile(f"{workspace.source}:FloatWeights", *SHAPE, "-o", str(output), "--no-verify")
+    assert "warning: no binary layer was found" in result.stderr
+    assert "outside of forward" in result.stderr
 
 
 def test_data_assignment_in_forward_is_compiled_right_or_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_binarynet_keeps_its_binarisation(branch: bool, exporter: str) -> None:
     assert len(signs) == 5  # the weights of three layers, the inputs of two
 
 
+def test_weights_that_an_earlier_run_left_beside_the_parameters_are_counted_as_weights() -> None:
+    network = BinaryNet(branch=True).eval()
+    network(torch.randn(1, 3, 8, 8))
+    traced = trace_module(network, [InputSpec("x", (1, 3, 8, 8))])
+    assert traced.exporter == "TorchScript"
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert traced.float32_bytes >= 4 * sum(weight.numel() for weight in weights)
+
+
 def eager_and_patched(forward: Callable[[Tensor, nn.Parameter], Tensor]) -> tuple[Tensor, Tensor]:
     weight = nn.Parameter(torch.tensor([0.5, -2.0, 3.0]))
     x = torch.tensor([1.5, -0.5, 0.25])

@@ -66,6 +66,39 @@ def test_a_depth_to_space_of_the_other_order_becomes_this_one() -> None:
     assert node_of(after, "DepthToSpace").attributes["mode"].as_string() == "DCR"
 
 
+IN_FRONT = {
+    "a float convolution": ("v = Conv (x, f, d)", "y = Relu (u)"),
+    "what works on each element": ("g = Conv (x, f)\nh = PRelu (g, e)\ni = Mul (h, e)\nv = Tanh (i)", "y = Relu (u)"),
+    "repeated channels": ("g = Conv (x, f)\nh = Gather <axis = 1> (x, repeats)\nv = Add (g, h)", "y = Mul (u, a)"),
+    "chosen channels": ("v = Gather <axis = 1> (x, some)", "y = Relu (u)"),
+}
+
+
+@pytest.mark.parametrize("name", IN_FRONT)
+def test_whatever_has_constants_a_channel_takes_the_order(name: str) -> None:
+    front, behind = IN_FRONT[name]
+    filters = CHANNELS * BLOCK**2
+    arrays: dict[str, Array] = {
+        "f": normal(filters, CHANNELS, 1, 1),
+        "d": normal(filters, seed=1),
+        "e": np.abs(normal(filters, 1, 1, seed=2)),
+        "a": normal(1, CHANNELS, 1, 1),
+        "repeats": np.arange(CHANNELS).repeat(BLOCK**2),
+        "some": np.random.default_rng(0).integers(0, CHANNELS, filters),
+        "parts": np.array([2, CHANNELS, BLOCK, BLOCK, HEIGHT, WIDTH]),
+        "whole": np.array([2, CHANNELS, BLOCK * HEIGHT, BLOCK * WIDTH]),
+    }
+    text = f"{front}\n{SHUFFLE}\n{behind}"
+    words = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
+    used = {name: array for name, array in arrays.items() if name in words}
+    after = check_pass(build(text, f"float[2, {CHANNELS}, {HEIGHT}, {WIDTH}] x", "y", **used), CarryPixelShuffle())
+    found = operators(after)
+    assert found["DepthToSpace"] == 1
+    assert not found["Reshape"] + found["Transpose"]
+    assert found["Gather"] == (name == "chosen channels")
+    assert found["Concat"] == (name == "repeated channels")
+
+
 AFFINE = [
     "g = Mul (u, a)\ny = Add (g, c)",
     "g = Mul (u, a)\nh = Slice (g, zero, end, spatial)\ny = Add (h, c)",
@@ -98,8 +131,11 @@ def test_what_does_not_stays_behind_it(behind: str) -> None:
         shuffled(shuffle='u = DepthToSpace <blocksize = 2, mode = "DCR"> (v)'),
         shuffled(group=2),
         build('u = DepthToSpace <blocksize = 2, mode = "CRD"> (x)\ny = Relu (u)', "float[1, 8, 3, 3] x"),
+        build(
+            'v = Add (x, x)\nu = DepthToSpace <blocksize = 2, mode = "CRD"> (v)\ny = Relu (u)', "float[1, 8, 3, 3] x"
+        ),
     ],
-    ids=["read twice", "another order", "another shape", "in order", "grouped", "no convolution"],
+    ids=["read twice", "another order", "another shape", "in order", "grouped", "no convolution", "a sum of others"],
 )
 def test_anything_else_stays(model: object) -> None:
     check_pass(model, CarryPixelShuffle(), modified=False)

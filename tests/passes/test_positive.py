@@ -20,6 +20,8 @@ DIVIDED = {
     "z = Mul (r, two)\ny = Sub (z, one)",
     "no tanh": f"t = Mul (x, two)\n{MAXIMUM}u = Div (t, m)\nv = Add (u, one)\nw = Mul (v, half)\nr = Round (w)\n"
     "z = Mul (r, two)\ny = Sub (z, one)",
+    "deviation": "m = ReduceMean <keepdims = 0> (x)\nt = Sub (x, m)\ns = Mul (t, t)\n"
+    "v = ReduceMean <keepdims = 0> (s)\nd = Sqrt (v)\nu = Div (t, d)\ng = Greater (u, zero)\ny = Cast <to = 1> (g)",
     "comparison": f"t = Mul (x, two)\n{MAXIMUM}u = Div (t, m)\ng = Greater (u, zero)\ny = Cast <to = 1> (g)",
 }
 CONSTANTS = {"two": 2.0, "half": 0.5, "one": 1.0, "zero": 0.0}

@@ -139,11 +139,15 @@ def test_both_halves_of_a_split_are_packed_together() -> None:
     assert assert_equal_in_lce(after) == {"LceQuantize": 1, "SPLIT": 1, "LceBconv2d": 2}
 
 
-def test_four_strided_slices_share_one_packing() -> None:
-    slices = [f"p{r}{c} = Slice (x, s{r}{c}, e, axes, st)" for r in (0, 1) for c in (0, 1)]
+@pytest.mark.parametrize(
+    ("parts", "moves"),
+    [("p00, p01, p10, p00", {"STRIDED_SLICE": 3, "CONCATENATION": 1}), ("p00, p10, p01, p11", {"SPACE_TO_DEPTH": 1})],
+    ids=["some", "all pixels of a block"],
+)
+def test_strided_slices_share_one_packing(parts: str, moves: dict[str, int]) -> None:
+    slices = [f"p{r}{c} = Slice (x, s{r}{c}, e, axes, st)" for r in (0, 1) for c in (0, 1) if f"p{r}{c}" in parts]
     model = build(
-        "\n".join(slices)
-        + f"\nt = Concat <axis = 1> (p00, p01, p10, p11)\ns = bnncc.Sign (t)\ny = {CONV} (s, w, m, b)",
+        "\n".join(slices) + f"\nt = Concat <axis = 1> ({parts})\ns = bnncc.Sign (t)\ny = {CONV} (s, w, m, b)",
         "float[1, 64, 6, 4] x",
         w=signs(3, 256, 1, 1),
         m=np.ones(3, np.float32),
@@ -151,10 +155,10 @@ def test_four_strided_slices_share_one_packing() -> None:
         e=ints(100, 100),
         axes=ints(2, 3),
         st=ints(2, 2),
-        **{f"s{r}{c}": ints(r, c) for r in (0, 1) for c in (0, 1)},
+        **{f"s{r}{c}": ints(r, c) for r in (0, 1) for c in (0, 1) if f"p{r}{c}" in parts},
     )
     after = check_pass(model, SinkMoves())
-    assert assert_equal_in_lce(after) == {"LceQuantize": 1, "STRIDED_SLICE": 4, "CONCATENATION": 1, "LceBconv2d": 1}
+    assert assert_equal_in_lce(after) == {"LceQuantize": 1, **moves, "LceBconv2d": 1}
 
 
 class Unshuffled(nn.Module):
@@ -198,6 +202,32 @@ def test_pixel_unshuffle_is_one_operator_on_words_and_its_order_goes_into_the_we
 def test_pixel_unshuffle_of_channels_that_share_words_stays() -> None:
     model = recognized(Unshuffled(20, 2, sign_first=False), 1, 20, 12, 8)
     assert not SinkMoves()(model).modified
+
+
+class Focus(nn.Module):
+    """The pixels of blocks as channels, in the order of these rows and columns."""
+
+    def __init__(self, *places: tuple[int, int]) -> None:
+        super().__init__()
+        self.places = places
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[..., row::2, :][..., column::2] for row, column in self.places], 1)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [nn.PixelUnshuffle(2), Focus((0, 0), (1, 0), (0, 1), (1, 1)), Focus((1, 1), (0, 0), (1, 0), (0, 1))],
+    ids=["pixel_unshuffle", "slices by columns", "slices in any order"],
+)
+def test_a_float_convolution_reads_blocks_of_pixels_in_the_order_of_space_to_depth(blocks: nn.Module) -> None:
+    after = check_pass(recognized(nn.Sequential(blocks, nn.Conv2d(12, 5, 3)), 1, 3, 10, 8), SinkMoves())
+    assert operators(after) == {"SpaceToDepth": 1, "Conv": 1}
+
+
+def test_slices_that_are_no_blocks_stay() -> None:
+    module = nn.Sequential(Focus((0, 0), (1, 0), (0, 1), (1, 0)), nn.Conv2d(12, 5, 3))
+    assert not SinkMoves()(recognized(module, 1, 3, 10, 8)).modified
 
 
 @pytest.mark.parametrize("channels", [5, 32, 40])

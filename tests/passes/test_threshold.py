@@ -118,6 +118,14 @@ def test_elementwise_operators_between_sums_and_sign_go_into_the_thresholds(chai
     assert operators(after) == {"bnncc.Sign": 1, "bnncc.BinaryConvSign": 1}
 
 
+def test_a_sign_of_negated_signs_is_one_threshold_that_sums_of_0_do_not_reach() -> None:
+    none = np.zeros(6, np.float32)
+    model = layer("t = bnncc.Sign (c)\nf = Neg (t)", channels=4, multiplier=none - 1, bias=none)
+    after = check_pass(model, Threshold())
+    assert operators(after) == {"bnncc.Sign": 1, "bnncc.BinaryConvSign": 1}
+    assert np.all(array_of(node_of(after, "BinaryConvSign").inputs[2]) == 2)  # of 36 products: even sums
+
+
 def test_a_negative_slope_that_is_still_one_step_becomes_a_threshold() -> None:
     # -0.5·c - 100 for c < 0 and c - 100 above: with K = 45 sums never reach 0, so every channel is constant.
     model = layer(

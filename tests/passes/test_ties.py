@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bnncc
+from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.verification import verify
 from tests.passes.helpers import Array, normal
 from tests.passes.proof import compared, equals_pytorch
@@ -128,6 +129,34 @@ def test_a_strict_comparison_at_its_threshold_is_pytorchs(chain: str) -> None:
     network = Strict(chain, 1, False).eval()
     compiled = bnncc.compile(network, input_shapes=["1x3x12x12"])
     x = 2 * normal(1, 3, 12, 12)
+    assert equals_pytorch(compiled, network, x)
+    assert verify(compiled, [[x]]).passed
+
+
+class PooledSigns(nn.Module):
+    """A convolution without a bias, a batch norm as it is made, signs that are -1 at 0, a pool of them, twice."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.first = nn.Conv2d(3, 8, 3, bias=False)
+        self.second, self.third = (nn.Parameter(torch.randn(8, 8, 3, 3)) for _ in range(2))
+        self.norm = nn.BatchNorm2d(8, eps=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(torch.where(self.norm(self.first(x)) > 0, 1.0, -1.0), 2)
+        x = self.norm(F.conv2d(x, compared(self.second), padding=self.padding))
+        return F.conv2d(F.max_pool2d(torch.where(x > 0, 1.0, -1.0), 2), compared(self.third), padding=1)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_signs_that_are_minus_one_at_0_are_pooled_as_bits_alone(padding: int) -> None:
+    torch.manual_seed(0)
+    network = PooledSigns(padding).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x3x18x18"])
+    assert not {"MUL", "MAX_POOL_2D", "LceDequantize"} & {one.name for one in TfliteFile(compiled.content).operators}
+    x = normal(1, 3, 18, 18)
+    x[..., 9:] = 0
     assert equals_pytorch(compiled, network, x)
     assert verify(compiled, [[x]]).passed
 
