@@ -15,7 +15,7 @@ from bnncc.ir.graph import constant_of, shape_of
 
 MEANS = {"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSumSquare"}
 NORMS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}
-MOVES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Flatten"}
+MOVES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Tile", "Flatten"}
 # Longest walk back from a factor.
 MOST_NODES = 16
 
