@@ -75,7 +75,7 @@ _UNEQUAL_SCALES = Reason(
 
 _TRANSPOSED = Reason(
     "transposed-conv",
-    "it is a transposed convolution in groups, dilated, over one axis or with outputs that no tap reaches",
+    "it is a transposed convolution in groups, dilated, over three axes or with outputs that no tap reaches",
 )
 
 

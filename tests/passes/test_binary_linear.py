@@ -68,13 +68,17 @@ def test_a_transposed_input_is_turned() -> None:
     [((2, 1, 7, 9), 3, True), ((2, 3, 6, 6), 40, True), ((2, 3, 6, 6), 3, False), ((2, 64, 2, 3), 40, False)],
 )
 @pytest.mark.parametrize(
-    "body", ["s = bnncc.Sign (x)\nf = Flatten (s)", "f = Flatten (x)\ns = bnncc.Sign (f)", "s = bnncc.Sign (x)\nh = Mul (s, half)\nb = Add (h, half)\nf = Flatten (b)"]
-)  # fmt: skip
+    "body",
+    [
+        "s = bnncc.Sign (x)\nf = Flatten (s)",
+        "g = Flatten (x)\nf = bnncc.Sign (g)",
+        "s = bnncc.Sign (x)\nh = Mul (s, half)\nb = Add (h, half)\nf = Flatten (b)",
+    ],
+)
 def test_a_map_of_few_channels_is_packed_flat(body: str, shape: tuple[int, ...], filters: int, is_flat: bool) -> None:
-    flattened = "s" if body.endswith("(f)") else "f"
     weight = signs(filters, int(np.prod(shape[1:])))
     used = {"half": np.float32(0.5)} if "half" in body else {}
-    model = build(f"{body}\ny = Gemm <transB = 1> ({flattened}, w)", f"float{list(shape)} x", w=weight, **used)
+    model = build(f"{body}\ny = Gemm <transB = 1> (f, w)", f"float{list(shape)} x", w=weight, **used)
     check_pass(model, FLAT)
     taps = array_of(node_of(model, "BinaryConv").inputs[1]).shape[1:]
     assert taps == ((int(np.prod(shape[1:])), 1, 1) if is_flat else shape[1:])
