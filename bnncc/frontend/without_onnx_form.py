@@ -2,10 +2,10 @@
 
 They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
-`searchsorted` and `bucketize` (thermometer codes, levels of hyperdimensional computing), `fake_quantize`, bags of equally
-many embeddings, which the exporter writes as a Loop, `logsigmoid`, which it writes as log(sigmoid(x)), -∞ from -104 down,
-`binary_cross_entropy_with_logits`, which it makes of that, and `squeeze` of an axis longer than 1, which PyTorch leaves
-and ONNX refuses.
+`searchsorted` and `bucketize` (thermometer codes, levels of hyperdimensional computing), `fake_quantize`, bags of as
+many embeddings each, which the exporter writes as a Loop, `logsigmoid`, which it writes as log(sigmoid(x)), -∞ from
+-104 down, `binary_cross_entropy_with_logits`, which it makes of that, and `squeeze` of an axis longer than 1, which
+PyTorch leaves and ONNX refuses.
 Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a tensor of the one bound alone, and fails.
 """
 
