@@ -38,6 +38,11 @@ def two_maps(x: Tensor) -> Tensor:
     return sign(x) + sign(x.roll(1, 1))
 
 
+def spikes(x: Tensor) -> Tensor:
+    """0, 1 and 2: what a shortcut of a spiking network adds."""
+    return (x >= 0.25).float() + (x.roll(1, 1) > 0.5).float()
+
+
 def shifted(x: Tensor) -> Tensor:
     """A learnt shift behind two scales of rows."""
     rows = sign(x - 0.5) * x.abs().mean(-1, keepdim=True)
@@ -51,6 +56,7 @@ CASES: dict[str, tuple[Sum, tuple[int, ...], tuple[int, ...], int]] = {
     "flattened rows": (two_terms, (1, 64, 4, 4), (512, 1024), 2),
     "a constant for each feature": (shifted, (1, 9, 128), (256, 128), 2),
     "no computed scales": (two_maps, (1, 32, 6, 8), (24, 32, 3, 3), 2),
+    "zeros and ones": (spikes, (1, 32, 6, 8), (24, 32, 3, 3), 2),
 }
 
 
