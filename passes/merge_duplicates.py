@@ -9,7 +9,10 @@ And two layers of the same weights, one of the sign of a map and one of its two 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +30,23 @@ class MergeDuplicates(ir.passes.InPlacePass):
     """onnx_ir's passes: equal initializers become one, then equal nodes on equal inputs."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        shared = DeduplicateHashedInitializersPass(size_limit=LARGEST_COMPARED)(model)
+        with _without_warnings():
+            shared = DeduplicateHashedInitializersPass(size_limit=LARGEST_COMPARED)(model)
         merged = _merge_nodes(model)
         weights = _share_weights(model.graph) and _merge_nodes(model)
         return ir.passes.PassResult(model, modified=bool(shared.modified or merged or weights))
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """onnx_ir warns of each constant that is an output, and stays as it is."""
+    logger = logging.getLogger(DeduplicateHashedInitializersPass.__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _merge_nodes(model: ir.Model) -> bool:

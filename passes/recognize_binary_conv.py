@@ -153,7 +153,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             operand = unfolded(x)
         filters = constant_of(weight)
         if filters is None:
-            if operand is not None or _holds_signs(x):
+            if operand is not None or _holds_signs(x) or _is_step(x):
                 return Reason(
                     "computed-weights",
                     "its weights are computed at run time, and LCE's operator takes such as are constant",
