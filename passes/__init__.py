@@ -37,6 +37,7 @@ share, from the general to the particular:
 - `sum_of_products.py`        … and the layer as a sum of layers
 - `weighted_layer.py`         Conv, Gemm and MatMul as one kind of layer
 - `binary_product.py`         … replaced by a BinaryConv
+- `flat_bits.py`              … where the map that it reads is packed flat
 - `replication.py`            copies along the channels, however they are spelt
 - `give_vectors_rows.py`      vectors as batches of one row, before all others
 - `form_convolutions.py`      products with unfolded windows as convolutions, before all others

@@ -6,8 +6,9 @@
     Before:  S [N, I] ─ Gemm(W [O, I], b) ─ BatchNormalization ─ y
     After:   S ─ Reshape [N, I, 1, 1] ─ BinaryConv(1x1) ─ Reshape [N, O] ─ y
 
-A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W), and one at each position of a
-map, whose channels were moved behind, is one of 1x1: the bits stay where they are.
+A Linear behind the Flatten of a map [N, C, H, W] is a convolution with the kernel (H, W): the bits stay where they are,
+unless they take fewer words behind it (flat_bits.py).  One at each position of a map, whose channels were moved behind,
+is a convolution of 1x1:
 
     Before:  S [N, C, H, W] ─ Transpose [N, H, W, C] ─ MatMul(Wᵀ) ─ y
     After:   S ─ BinaryConv(1x1) ─ Transpose [N, H, W, O] ─ y
@@ -48,9 +49,10 @@ from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import Affine
 from bnncc.passes.affines_behind import AffinesBehind, affines_behind
 from bnncc.passes.binary_operand import BinaryOperand, Materializer
+from bnncc.passes.flat_bits import is_packed_flat
 from bnncc.passes.insertion import insert, insert_copy, insert_reshape
 from bnncc.passes.kept_order import must_stay_behind
-from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, hand_on
+from bnncc.passes.traced import OF_THE_WEIGHTS, describe_signs, describes_each_alike, hand_on
 
 CHANNELS_LAST = (0, 2, 3, 1)
 
@@ -159,19 +161,32 @@ class BinaryProduct:
             shape = (shape[1], shape[0])
             moved = ir.node("Transpose", [x], {"perm": [1, 0]})
             x = insert(graph, moved, node, name=f"{name}/transposed", like=x, shape=shape)
-        source = _flattened_map(x)
-        if source is not None:
-            return source, signs.reshape(signs.shape[0], *(shape_of(source) or ())[1:])
         rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
-        sign = x.producer()
-        if len(shape) > 2 and sign is not None and _serves_only(graph, sign, node):
+        source, sign = _flattened_map(x), x.producer()
+        if source is not None:
+            sign = _sign_to_move(source, len(signs))
+            if sign is None:
+                return source, signs.reshape(signs.shape[0], *(shape_of(source) or ())[1:])
+        elif len(shape) == 2 or sign is None or not _serves_only(graph, sign, node):
+            sign = None
+        if sign is not None:
             # Bits are packed along the channels, here another axis than in front of the Reshape: pack behind it.
             assert sign.inputs[0] is not None
-            floats = insert_reshape(graph, sign.inputs[0], rows, f"{x.name}/rows", sign)
+            moved = sign.outputs[0]
+            floats = insert_reshape(graph, sign.inputs[0], rows, f"{moved.name}/rows", sign)
             packed = insert(graph, ops.sign(floats), sign, name=f"{name}/signs", like=floats)
-            describe_signs(packed, x.name, np.ones(1), np.zeros(1))
+            describe_signs(packed, moved.name, np.ones(1), np.zeros(1))
+            packed.metadata_props.update(moved.metadata_props)
             return packed, signs[:, :, None, None]
         return insert_reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
+
+
+def _sign_to_move(source: ir.Value, filters: int) -> ir.Node | None:
+    """The Sign that yields the map `source` where its bits are better packed behind the Flatten that follows."""
+    sign = source.producer()
+    if sign is None or not ops.is_sign(sign) or sign.inputs[0] is None or not describes_each_alike(source):
+        return None
+    return sign if is_packed_flat(sign.inputs[0], filters) else None
 
 
 def _serves_only(graph: ir.Graph, sign: ir.Node, node: ir.Node) -> bool:

@@ -7,6 +7,8 @@ from typing import Protocol
 FLOAT_BYTES = 4
 # Bits in a packed word.
 WORD = 32
+# What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
+FLOAT_MOVE_COST = 3
 
 
 class CostModel(Protocol):

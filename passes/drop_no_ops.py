@@ -6,7 +6,7 @@ After:   x ─ y
 Before:  x [N, C, H, W] ─ Reshape(flat) ─ Reshape(to [N, C, H, W]) ─ y
 After:   x ─ y
 
-Before:  x [N, C, 1, 1] ─ Expand(to [N, C, H, W]) ─ Add(u [N, C, H, W]) ─ y          (expand_as)
+Before:  x [N, C, 1, 1] ─ Expand(to [N, C, H, W]) ─ Add(u [N, C, H, W]) ─ y          (expand_as, or repeat: a Tile)
 After:   x ─ Add(u) ─ y
 """
 
@@ -19,8 +19,9 @@ from bnncc.ir.graph import bypass, constant_of, shape_of
 from bnncc.passes.each_node import rewrite_each
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
-SHAPE_ONLY = {"Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-RESHAPES = SHAPE_ONLY - {"Expand"}
+REPEATING = {"Expand", "Tile"}
+SHAPE_ONLY = REPEATING | {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+RESHAPES = SHAPE_ONLY - REPEATING
 # Operators of two operands that broadcast themselves.
 BROADCASTING = {"Add", "Sub", "Mul", "Div"}
 
@@ -91,15 +92,18 @@ def _passes_on(node: ir.Node) -> bool:
 
 
 def _is_broadcast_anyway(node: ir.Node, shape: tuple[int, ...]) -> bool:
-    """True for an Expand of a computed value all of whose readers broadcast it against a value of its result's shape.
+    """True for an Expand of a computed value all of whose readers broadcast it against a value of its result's shape,
+    and for a Tile along axes of size 1, which is an Expand.
 
     (The Expand of a constant becomes a constant.)
     """
     result = node.outputs[0]
     expanded = shape_of(result)
-    if node.op_type != "Expand" or constant_of(node.inputs[0]) is not None or result.is_graph_output():
+    if node.op_type not in REPEATING or constant_of(node.inputs[0]) is not None or result.is_graph_output():
         return False
     if expanded is None or len(shape) != len(expanded) or not result.uses():
+        return False
+    if any(size not in (1, repeated) for size, repeated in zip(shape, expanded, strict=True)):
         return False
     readers = {use.node for use in result.uses()}
     return all(

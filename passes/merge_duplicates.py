@@ -9,10 +9,10 @@ And two layers of the same weights, one of the sign of a map and one of its two 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -30,17 +30,17 @@ class MergeDuplicates(ir.passes.InPlacePass):
     """onnx_ir's passes: equal initializers become one, then equal nodes on equal inputs."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        with _without_warnings(DeduplicateHashedInitializersPass.__module__):  # of an output that is constant
+        with _without_warnings():
             shared = DeduplicateHashedInitializersPass(size_limit=LARGEST_COMPARED)(model)
         merged = _merge_nodes(model)
         weights = _share_weights(model.graph) and _merge_nodes(model)
         return ir.passes.PassResult(model, modified=bool(shared.modified or merged or weights))
 
 
-@contextmanager
-def _without_warnings(name: str) -> Iterator[None]:
-    """Hold back the warnings of a logger."""
-    logger = logging.getLogger(name)
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """onnx_ir warns of each constant that is an output, and stays as it is."""
+    logger = logging.getLogger(DeduplicateHashedInitializersPass.__module__)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

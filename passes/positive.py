@@ -15,7 +15,8 @@ from bnncc.ir.graph import constant_of, shape_of
 
 MEANS = {"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSumSquare"}
 NORMS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}
-MOVES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Flatten"}
+MOVES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Tile", "Flatten"}
+PARTS = {"Gather", "Slice"}
 # Longest walk back from a factor.
 MOST_NODES = 16
 
@@ -39,6 +40,11 @@ def positive_factor(node: ir.Node) -> float | None:
     return np.inf if share is None else 1 / share
 
 
+def is_positive(value: ir.Value | None) -> bool:
+    """True where no element is negative, nor 0, but for a mean or maximum of magnitudes that all vanish."""
+    return _is_positive(value, MOST_NODES)
+
+
 def _is_positive(value: ir.Value | None, budget: int, *, strictly: bool = True) -> bool:
     """True where no element is negative; `strictly`: nor 0, but for a mean or maximum of magnitudes that all vanish."""
     array = constant_of(value)
@@ -57,7 +63,7 @@ def _is_positive(value: ir.Value | None, budget: int, *, strictly: bool = True) 
         return True
     if operator in MEANS:
         return operand(0, False)
-    if operator in MOVES or operator == "Sqrt":
+    if operator in MOVES | PARTS or operator == "Sqrt":
         return operand(0)
     if operator == "Mul" and node.inputs[0] is node.inputs[1]:  # a square
         return not strictly

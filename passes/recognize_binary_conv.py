@@ -75,7 +75,7 @@ _UNEQUAL_SCALES = Reason(
 
 _TRANSPOSED = Reason(
     "transposed-conv",
-    "it is a transposed convolution in groups, dilated, over one axis or with outputs that no tap reaches",
+    "it is a transposed convolution in groups, dilated, over three axes or with outputs that no tap reaches",
 )
 
 
@@ -153,7 +153,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             operand = unfolded(x)
         filters = constant_of(weight)
         if filters is None:
-            if operand is not None or _holds_signs(x):
+            if operand is not None or _holds_signs(x) or _is_step(x):
                 return Reason(
                     "computed-weights",
                     "its weights are computed at run time, and LCE's operator takes such as are constant",

@@ -99,6 +99,7 @@ def _stands_alone(graph: ir.Graph, value: ir.Value) -> bool:
         not is_elementwise(use.node)
         or all(one is value or constant_of(one) is not None for one in _given(use.node))
         or _is_scaled_for_layer(use.node, value)
+        or _is_added_for_layer(use.node, value)
         for use in value.uses()
     )
 
@@ -108,6 +109,22 @@ def _is_scaled_for_layer(node: ir.Node, value: ir.Value) -> bool:
     shapes = [shape_of(one) for one in _given(node)]
     first = node.op_type == "Mul" or (node.op_type == "Div" and node.inputs[0] is value)
     return first and shapes.count(shape_of(value)) == 1 and is_read_by_layer(node.outputs[0])
+
+
+def _is_added_for_layer(node: ir.Node, value: ir.Value) -> bool:
+    """True where the other operand takes two values as well, and a layer with weights reads the sum of both.
+
+    So spiking networks spell a shortcut: spikes + spikes.
+    """
+    others = [one for one in _given(node) if one is not value]
+    if node.op_type not in ("Add", "Sub") or len(others) != 1 or shape_of(others[0]) != shape_of(value):
+        return False
+    if not is_read_by_layer(node.outputs[0]):
+        return False
+    producer = others[0].producer()
+    if producer is not None and _is_affine_of_sign(producer):
+        return True
+    return any(steps_of(candidate.function) is not None for candidate in interpret(others[0]))
 
 
 def _given(node: ir.Node) -> list[ir.Value]:

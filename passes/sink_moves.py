@@ -22,13 +22,11 @@ Two moves disappear in the weights of the convolutions that read them:
     After:   x ─ Sign ─ SpaceToDepth ─ BinaryConv(s[:, order]) ─ y     channels (row, column, c); so for a float Conv,
                                                                        and for x[:, :, r::b, q::b] of all r, q, joined
 
-    Before:  x [N, C, H, W] ─ Flatten ─ Sign ─ BinaryConv(s [O, C·H·W, 1, 1]) ─ y
-    After:   x ─ Sign ─ BinaryConv(s [O, C, H, W]) ─ y
+    Before:  x [N, C, H, W] ─ Flatten ─ Sign ─ BinaryConv(s [O, C·H·W, 1, 1]) ─ y     unless that is the smaller one:
+    After:   x ─ Sign ─ BinaryConv(s [O, C, H, W]) ─ y                                flat_bits.py
 """
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +37,6 @@ from bnncc.ir.bit_moves import RESHAPES, WORD, has_bit_reader, moves_words, read
 from bnncc.ir.graph import (
     INPUT_CHANNELS_KEY,
     NEGATED_KEY,
-    TRACED_KEY,
     constant_of,
     element_count,
     inherit_source,
@@ -50,13 +47,19 @@ from bnncc.ir.graph import (
     take_over,
 )
 from bnncc.ir.value_facts import data_inputs, is_binary
+from bnncc.passes.cost import FLOAT_MOVE_COST
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.flat_bits import is_packed_flat
 from bnncc.passes.pixel_shuffle import find_blocks
 from bnncc.passes.remove_unused import remove_unread
-from bnncc.passes.traced import choose_channels, describe_signs, negated_channels, set_negated_channels
+from bnncc.passes.traced import (
+    choose_channels,
+    describe_signs,
+    describes_each_alike,
+    negated_channels,
+    set_negated_channels,
+)
 
-# What a float move costs for every element that it yields: it reads one and writes one, and the sign reads that again.
-FLOAT_MOVE_COST = 3
 # Moves of whole values, which yield as many elements as they read.
 RAISED = {"Transpose", "DepthToSpace", "SpaceToDepth", *RESHAPES}
 
@@ -185,12 +188,7 @@ def _moves_of_signs(graph: ir.Graph, node: ir.Node) -> list[ir.Node]:
 
 def _is_described_alike(signs: ir.Value, move: ir.Node) -> bool:
     """True where all that is known of signs is true of them when they are moved as well: no channel has its own."""
-    if not signs.metadata_props:
-        return True
-    if set(signs.metadata_props) != {TRACED_KEY} or move.op_type not in RESHAPES:
-        return False
-    meaning = json.loads(signs.metadata_props[TRACED_KEY])
-    return set(meaning) == {"value", "scale", "offset"} and not any(isinstance(one, list) for one in meaning.values())
+    return not signs.metadata_props or (move.op_type in RESHAPES and describes_each_alike(signs))
 
 
 def _signed(graph: ir.Graph, x: ir.Value, origin: ir.Node, reshaped: ir.Node | None = None) -> ir.Value:
@@ -303,6 +301,8 @@ def _absorb_flatten(graph: ir.Graph, conv: ir.Node) -> bool:
         return False
     sign = next((node for node in passed if ops.is_sign(node)), None)
     if sign is None and not is_binary(value):
+        return False
+    if sign is not None and not is_binary(value) and is_packed_flat(value, len(signs)):
         return False
     if sign is None or is_binary(value):
         source = value

@@ -6,7 +6,11 @@
 r, such as mean|x| of each row, may be anything, of either sign; it may not vary along what the product sums over.  For
 a convolution it is one number an image, [N, 1, 1, 1], which zero padding does not touch, or one a pixel in front of a
 1x1 kernel.  A divisor is a scale too.  Between Mul and layer may stand a constant scale, and for one number an image
-what keeps the images apart, such as a Flatten.
+what keeps the images apart, such as a Flatten.  A part of scaled signs, as the steps of a recurrent network read, is
+first written as that part of the signs times that of the scales; so are rows that a Reshape counts otherwise:
+
+    Before:  S [T, N, I] ─ Mul(r [T, N, 1]) ─ Gather(t) ─ Gemm
+    After:   S of the Gather(t) ─ Mul(r ─ Gather(t)) ─ Gemm
 
 The layer then reads signs.  Which value of the network they are is left in its metadata, as it is no input of a layer
 there.
@@ -15,19 +19,26 @@ there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir import ops
 from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import CONV_KEY, LAYER_INPUT_KEY, constant_of, new_constant, shape_of, take_over
+from bnncc.ir.value_facts import is_binary
 from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.positive import is_positive
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.weight_terms import is_sum_of_signs
-from bnncc.passes.weighted_layer import LAYERS, output_first
+from bnncc.passes.weighted_layer import LAYERS, is_read_by_layer, output_first
+
+# Parts of signs, and the network's value that has the same signs: the same part, scaled.
+Parts = dict[ir.Value, str]
 
 
 @dataclass(frozen=True)
@@ -44,15 +55,81 @@ class SinkRowScales(ir.passes.InPlacePass):
     """Rewrite every layer of constant weights that are sums of ±1, with a scaled binary input."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _sink))
+        parts: Parts = {}
+        parted = False
+        while rewrite_each(model.graph, partial(_part, parts)):
+            parted = True
+        return ir.passes.PassResult(model, modified=rewrite_each(model.graph, partial(_sink, parts)) or parted)
 
 
-def _sink(graph: ir.Graph, node: ir.Node) -> bool:
+def _part(parts: Parts, graph: ir.Graph, node: ir.Node) -> bool:
+    """Let a layer's input that is a part of positively scaled signs be that part of both."""
+    x = node.inputs[0] if node.domain == "" and node.op_type in ("Gather", "Slice", *RESHAPES) else None
+    product, shape, y = x.producer() if x is not None else None, shape_of(x) if x is not None else None, node.outputs[0]
+    if product is None or not shape or any(constant_of(value) is None for value in node.inputs[1:]):
+        return False
+    if product.op_type not in ("Mul", "Div") or product.domain != "" or not is_read_by_layer(y):
+        return False
+    found = _factors(product, shape)
+    if found is None or not is_positive(found[1]) or not is_binary(found[0]) or found[0].metadata_props:
+        return False
+    signs, scale = found
+    scales = _moved_scales(node, shape, shape_of(scale) or (), shape_of(y) or ())
+    if scales is None:
+        return False
+    name = y.name or "part"
+    sign = signs.producer()
+    source = sign.inputs[0] if ops.is_sign(sign) and sign is not None else signs
+    moved = ir.node(node.op_type, [source, *node.inputs[1:]], dict(node.attributes))
+    first = insert(graph, moved, node, name=f"{name}/signs", like=y)
+    if source is not signs:  # Of three axes the bits are packed along the second: they are made of the part.
+        first.name = f"{name}/floats"
+        first = insert(graph, ops.sign(first), node, name=f"{name}/signs", like=y, origin=sign)
+    if node.op_type in RESHAPES:
+        second = insert_reshape(graph, scale, scales, f"{name}/scales", node)
+    else:
+        moved = ir.node(node.op_type, [scale, *node.inputs[1:]], dict(node.attributes))
+        second = insert(graph, moved, node, name=f"{name}/scales", like=y, shape=scales)
+    parts[first] = name
+    take_over(y, insert(graph, ir.node(product.op_type, [first, second]), node, name=f"{name}/scaled", like=y))
+    graph.remove(node, safe=True)
+    remove_unread(graph, [product])
+    return True
+
+
+def _moved_scales(
+    node: ir.Node, shape: tuple[int, ...], size: tuple[int, ...], result: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """The shape of the scales of what `node` makes of an input of this `shape`, where it does the same to scales of
+    this `size`; None where it does not, and where `row_scale` looks through it.
+    """
+    if not result or len(size) != len(shape):
+        return None
+    if node.op_type in RESHAPES:
+        rows = (*shape[:-1], 1) == size and shape[-1] == result[-1] and shape[0] != result[0]
+        return (*result[:-1], 1) if rows else None
+    axes = _moved_axes(node, len(shape))
+    if any(size[axis] != shape[axis] for axis in axes):
+        return None
+    dropped = len(shape) > len(result)  # a Gather of one number has an axis less
+    kept = [axis for axis in range(len(shape)) if not dropped or axis not in axes]
+    return tuple(result[place] if size[axis] == shape[axis] else 1 for place, axis in enumerate(kept))
+
+
+def _moved_axes(node: ir.Node, rank: int) -> list[int]:
+    """The axes along which a Gather or Slice takes a part."""
+    if node.op_type == "Gather":
+        return [node.attributes.get_int("axis", 0) % rank]
+    axes = constant_of(node.inputs[3]) if len(node.inputs) > 3 else None
+    return list(range(rank)) if axes is None else [int(axis) % rank for axis in axes.reshape(-1)]
+
+
+def _sink(parts: Parts, graph: ir.Graph, node: ir.Node) -> bool:
     if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2:
         return False
     changed = False
     while (found := row_scale(node)) is not None and (changed or has_binary_weights(node)):
-        node = _rewrite(graph, node, found)
+        node = _rewrite(graph, node, found, parts)
         changed = True
     return changed
 
@@ -133,7 +210,7 @@ def _keeps_pixels(conv: ir.Node) -> bool:
     return not padded and all(one == number for numbers, number in given for one in numbers)
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale) -> ir.Node:
+def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale, parts: Parts) -> ir.Node:
     """The layer of the signs, which takes the place of `node`."""
     y, old = node.outputs[0], node.inputs[0]
     name, shape = y.name or "scaled", shape_of(y) or ()
@@ -145,7 +222,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale) -> ir.Node:
     layer = ir.node(node.op_type, [x, node.inputs[1]], dict(node.attributes))
     layer.metadata_props.update(node.metadata_props)
     layer.metadata_props.setdefault(CONV_KEY, name)
-    layer.metadata_props[LAYER_INPUT_KEY] = found.signs.name or ""
+    layer.metadata_props[LAYER_INPUT_KEY] = parts.get(found.signs, found.signs.name or "")
     value = insert(graph, layer, node, name=f"{name}/unscaled", like=y)
     scale, size = found.scale, shape_of(found.scale) or ()
     if found.between and len(size) > 1:

@@ -27,7 +27,7 @@ import onnx_ir as ir
 
 from bnncc.ir.arrays import Array
 from bnncc.ir.evaluate import constant_values
-from bnncc.ir.graph import constant_of, new_constant, shape_of
+from bnncc.ir.graph import LAYER_INPUT_KEY, constant_of, new_constant, shape_of
 from bnncc.ir.left_in_float import Reason, leave_in_float
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
@@ -88,7 +88,10 @@ class SplitScaledSums(ir.passes.InPlacePass):
             values.append(_moved(graph, node, value, between, "term"))
         read = between[0] if between else x.producer()
         clause = f"its input taken as the sum of {len(terms)} scaled signs" if len(terms) > 1 else None
-        expand_input(graph, node, values, clause, constant)
+        layers, _ = expand_input(graph, node, values, clause, constant)
+        for layer, (term, _) in zip(layers, terms, strict=True):
+            # It reads another value than the layer of the network did.
+            layer.metadata_props.setdefault(LAYER_INPUT_KEY, term.name or "")
         remove_unread(graph, [read])
         return True
 

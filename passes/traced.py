@@ -81,6 +81,16 @@ def describe_signs(
     signs.metadata_props[TRACED_KEY] = json.dumps(meaning)
 
 
+def describes_each_alike(signs: ir.Value) -> bool:
+    """True where all that is known of signs is true of each of them, whatever its channel: also once they are moved."""
+    if not signs.metadata_props:
+        return True
+    if set(signs.metadata_props) != {TRACED_KEY}:
+        return False
+    meaning = json.loads(signs.metadata_props[TRACED_KEY])
+    return set(meaning) == {"value", "scale", "offset"} and not any(isinstance(one, list) for one in meaning.values())
+
+
 def _shortest(vector: npt.NDArray[np.float64]) -> float | list[float]:
     """One number where all channels have the same."""
     return float(vector[0]) if np.all(vector == vector[0]) else [float(number) for number in vector]

@@ -331,7 +331,10 @@ def shapes_by_name(names: Sequence[str], shapes: Sequence[GivenShape], owner: st
     free = [name for name in names if name not in chosen]
     unnamed = [shape for shape in shapes if shape.name is None]
     if len(unnamed) > len(free):
-        raise InputError(f"{len(shapes)} input shapes are given, but {owner} takes {len(names)}: {', '.join(names)}")
+        parts = f"; parts of a list or tuple are {free[-1]}.0=…, {free[-1]}.1=…" if owner == "forward" and free else ""
+        raise InputError(
+            f"{len(shapes)} input shapes are given, but {owner} takes {len(names)}: {', '.join(names)}{parts}"
+        )
     chosen.update(zip(free, unnamed, strict=False))
     return chosen
 

@@ -134,9 +134,14 @@ def _lies_beside(module: ModuleType, file: Path) -> bool:
 
 
 def place_of(module: ModuleType) -> Path | None:
-    """The file of a module, the folder of a package without __init__.py; None for what Python has built in."""
+    """The file of a module, the folder of a package without __init__.py; None for what Python has built in, and for
+    a module whose parent has left sys.modules: the path of a namespace package is looked up in its parent.
+    """
     known = getattr(module, "__dict__", {})  # not every module answers getattr
-    file = known.get("__file__") or next(iter(known.get("__path__") or ()), None)
+    try:
+        file = known.get("__file__") or next(iter(known.get("__path__") or ()), None)
+    except KeyError:
+        return None
     return None if file is None else Path(file)
 
 

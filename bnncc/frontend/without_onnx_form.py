@@ -2,8 +2,10 @@
 
 They are replaced in the exported program, each by a function that computes the same, so that what the user wrote keeps
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
-`fake_quantize`, bags of equally many embeddings, which the exporter writes as a Loop, `logsigmoid`, which it writes
-as log(sigmoid(x)), -∞ from -104 down, and `squeeze` of an axis longer than 1, which PyTorch leaves and ONNX refuses.
+`searchsorted` and `bucketize` (thermometer codes, levels of hyperdimensional computing), `fake_quantize`, bags of as
+many embeddings each, which the exporter writes as a Loop, `logsigmoid`, which it writes as log(sigmoid(x)), -∞ from
+-104 down, `binary_cross_entropy_with_logits`, which it makes of that, and `squeeze` of an axis longer than 1, which
+PyTorch leaves and ONNX refuses.
 Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a tensor of the one bound alone, and fails.
 """
 
@@ -178,6 +180,41 @@ def _log_sigmoid(x: Tensor) -> Tensor:
     return torch.clamp(x, max=0) - torch.log(1 + torch.exp(-x.abs()))
 
 
+def _cross_entropy_with_logits(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    """Of each element (reduction 0), their mean (1) or sum (2)."""
+    softplus = torch.log(1 + torch.exp(-x.abs())) + torch.clamp(-x, min=0)  # of -x
+    share = 1 if pos_weight is None else 1 + (pos_weight - 1) * target
+    loss = (1 - target) * x + share * softplus
+    loss = loss if weight is None else loss * weight
+    return (loss, loss.mean(), loss.sum())[reduction]
+
+
+def _searchsorted(
+    boundaries: Tensor,
+    x: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """How many of `boundaries` [n] or [..., n] are below each of `x`, or not above it (`right`); n where it is NaN."""
+    if sorter is not None:
+        boundaries = torch.gather(boundaries, -1, sorter)
+    if boundaries.ndim > 1:
+        boundaries = boundaries.unsqueeze(-2)
+    x = x.unsqueeze(-1)
+    is_right = right or side == "right"
+    passed = torch.logical_not(boundaries > x if is_right else boundaries >= x)
+    return passed.to(torch.int32).sum(-1).to(torch.int32 if out_int32 else torch.int64)
+
+
+def _bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    return _searchsorted(boundaries, x, out_int32=out_int32, right=right)
+
+
 def _fake_quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, low: int, high: int) -> Tensor:
     """The exporter's form has steps of 8 bits only, and divides by the scale, where PyTorch multiplies by 1/scale."""
     inverse = 1.0 / scale if isinstance(scale, Tensor) else float(torch.tensor(1.0) / torch.tensor(scale))
@@ -213,6 +250,9 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.bitwise_right_shift.Tensor_Scalar: _right,
     aten.__lshift__.Scalar: _left,
     aten.bitwise_left_shift.Tensor_Scalar: _left,
+    aten.searchsorted.Tensor: _searchsorted,
+    aten.bucketize.Tensor: _bucketize,
+    aten.binary_cross_entropy_with_logits.default: _cross_entropy_with_logits,
     aten.log_sigmoid.default: _log_sigmoid,
     aten.log_sigmoid_forward.default: lambda x: (_log_sigmoid(x), torch.zeros(0, dtype=x.dtype)),
 }

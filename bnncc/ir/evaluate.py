@@ -54,7 +54,7 @@ def skeleton(
     if outputs is not None:
         # Of this part alone: whoever asks for one value after the other does not go through the graph each time.
         nodes = [node for node in _in_order(outputs, given) if node.graph is graph]  # without those of subgraphs
-        read = dict.fromkeys(value for node in nodes for value in inputs_of(node))
+        read = dict.fromkeys([*(value for node in nodes for value in inputs_of(node)), *outputs])
         inputs = [value for value in dict.fromkeys([*inputs, *given]) if value in read]
         initializers = [value for value in read if value.is_initializer() and value.graph is graph]
     proto = onnx.ModelProto(ir_version=model.ir_version)

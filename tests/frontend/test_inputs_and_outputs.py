@@ -192,6 +192,15 @@ def test_an_input_may_be_returned_as_it_is(make: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(list(found.values())[-1], x.numpy())
 
 
+def test_a_constant_may_be_returned_however_large() -> None:
+    table = torch.arange(130.0).reshape(10, 13)
+    network = Net(lambda s, x: (s.features(x), table @ table.t(), table))
+    compiled = proven(network, ["1x3x6x5"])
+    _, product, found = file_outputs(compiled, [torch.randn(IMAGE)]).values()
+    np.testing.assert_array_equal(found, table.numpy())
+    np.testing.assert_array_equal(product, (table @ table.t()).numpy())
+
+
 @pytest.mark.parametrize("make", [lambda y: y.mean(), lambda y: y > 0, lambda y: {"n": (y > 0).sum()}])
 def test_scalars_and_truth_values_are_outputs(make: Callable[[Tensor], Any]) -> None:
     network = Net(lambda s, x: make(s.features(x)))

@@ -104,6 +104,18 @@ def test_it_compiles_in_a_process_of_its_own(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "net.tflite").is_file()
 
 
+def test_an_import_that_fails_inside_a_package_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the parent leaves sys.modules, the path of a namespace package within it is not known any more."""
+    installed = {"outer/__init__.py": "import outer.inner.part\nimport not_there_at_all\n", "outer/inner/part.py": ""}
+    write(tmp_path, {**{f"site/{name}": text for name, text in installed.items()}, "net.py": "import outer\n" + NET})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(InputError, match=r"No module named 'not_there_at_all'"):
+        load_network(NetworkSource(f"{tmp_path}/net.py:Net", input_shapes=("1x1x4x4",)))
+    sys.modules.pop("outer.inner", None)
+
+
 def environment() -> dict[str, str]:
     import os
 

@@ -23,6 +23,8 @@ def bags(x: Tensor, mode: str, **arguments: Any) -> Tensor:
     return F.embedding_bag(x[0].argmax(2), table, mode=mode, **arguments)
 
 
+LEVELS = torch.tensor([-1.0, 0.0, 0.5])
+
 EXACT: dict[str, Function] = {
     "copysign": lambda x: torch.copysign(x.flip(1), x),
     "copysign of a number": lambda x: torch.copysign(x, -1.0),
@@ -46,6 +48,14 @@ EXACT: dict[str, Function] = {
     "left shift": lambda x: ((9 * x).to(torch.int32) << 3).float(),
     "clamp between an integer and a float": lambda x: torch.clamp(x, 0, 0.5) + x.clamp(-1.5, 1) + x.clamp(max=1.0),
     "a choice of booleans": lambda x: torch.where(x > 0, x > 0.5, x < -1).float(),
+    "searchsorted": lambda x: torch.searchsorted(LEVELS, x.round()).float(),
+    "searchsorted from the right, of each row's own": lambda x: torch.searchsorted(
+        x.round().flip(1).sort(3)[0], x.round(), right=True
+    ).float(),
+    "searchsorted with a sorter": lambda x: torch.searchsorted(
+        LEVELS.flip(0), x, sorter=torch.arange(3).flip(0)
+    ).float(),
+    "bucketize": lambda x: torch.arange(8.0).reshape(4, 2)[torch.bucketize(x.round(), LEVELS, right=True)],
     "bags of sums": lambda x: bags(x, "sum"),
     "bags of means without padding": lambda x: bags(x, "mean", padding_idx=0),
     "bags of maxima": lambda x: bags(x, "max"),
@@ -58,6 +68,9 @@ ROUNDED: dict[str, Function] = {
     ),
     "hypot": lambda x: torch.hypot(x, x.flip(1)),
     "logsigmoid far below 0": lambda x: F.logsigmoid(200 * x),
+    "cross entropy of large logits": lambda x: F.binary_cross_entropy_with_logits(
+        200 * x, (x.flip(1) > 0).float(), pos_weight=torch.tensor(3.0), reduction="none"
+    ),
 }
 
 

@@ -1,15 +1,19 @@
 """Gemm, MatMul and Conv1d of ±1 by ±1 as two-dimensional binary convolutions between Reshapes."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from bnncc.ir.graph import CONV_KEY, LEFT_IN_FLOAT_KEY
 from bnncc.passes.recognize_binary_conv import RecognizeBinaryConv
+from bnncc.passes.remove_unused import RemoveUnused
+from bnncc.passes.sink_moves import SinkMoves
 from tests.passes.helpers import array_of, build, check_pass, node_of, normal, operators, signs
 
 SCALES = np.array([0.5, 1e-4, 2, 4, 8], np.float32)[:, None]
 W = (signs(5, 37) * SCALES).astype(np.float32)
 X = "float[3, 37] x"
+FLAT = ir.passes.Sequential(RecognizeBinaryConv(), RemoveUnused(), SinkMoves(), RemoveUnused())
 BINARY_LAYER = {"bnncc.Sign": 1, "Reshape": 2, "bnncc.BinaryConv": 1}
 
 
@@ -57,6 +61,34 @@ def test_a_transposed_input_is_turned() -> None:
     model = build("s = bnncc.Sign (x)\ny = Gemm <transA = 1, transB = 1> (s, w)", "float[37, 3] x", w=W)
     check_pass(model, RecognizeBinaryConv())
     assert operators(model) == {**BINARY_LAYER, "Transpose": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "is_flat"),
+    [((2, 1, 7, 9), 3, True), ((2, 3, 6, 6), 40, True), ((2, 3, 6, 6), 3, False), ((2, 64, 2, 3), 40, False)],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = bnncc.Sign (x)\nf = Flatten (s)",
+        "g = Flatten (x)\nf = bnncc.Sign (g)",
+        "s = bnncc.Sign (x)\nh = Mul (s, half)\nb = Add (h, half)\nf = Flatten (b)",
+    ],
+)
+def test_a_map_of_few_channels_is_packed_flat(body: str, shape: tuple[int, ...], filters: int, is_flat: bool) -> None:
+    weight = signs(filters, int(np.prod(shape[1:])))
+    used = {"half": np.float32(0.5)} if "half" in body else {}
+    model = build(f"{body}\ny = Gemm <transB = 1> (f, w)", f"float{list(shape)} x", w=weight, **used)
+    check_pass(model, FLAT)
+    taps = array_of(node_of(model, "BinaryConv").inputs[1]).shape[1:]
+    assert taps == ((int(np.prod(shape[1:])), 1, 1) if is_flat else shape[1:])
+
+
+def test_bits_of_a_binary_convolution_are_not_moved_as_floats() -> None:
+    body = "s = bnncc.Sign (x)\nc = Conv (s, v)\nt = bnncc.Sign (c)\nf = Flatten (t)\ny = Gemm <transB = 1> (f, w)"
+    model = build(body, "float[2, 32, 6, 6] x", v=signs(3, 32, 1, 1), w=signs(40, 108))
+    check_pass(model, FLAT)
+    assert [array_of(node.inputs[1]).shape for node in model.graph if node.op_type == "BinaryConv"][1] == (40, 3, 6, 6)
 
 
 @pytest.mark.parametrize("flatten", ["f = Flatten (s)", "f = Reshape (s, shape)"])

@@ -110,6 +110,21 @@ BROADCAST = [
 ]
 
 
+@pytest.mark.parametrize(("body", "removed"), [*BROADCAST[:3], *BROADCAST[4:6]])
+def test_so_is_a_tile_along_axes_of_one(body: str, removed: bool) -> None:
+    used = {"axes": np.array([2, 3]), "times": np.array([1, 1, 5, 4])}
+    model = build(f"r = ReduceMean <keepdims = 1> (x, axes)\nm = Tile (r, times)\n{body}", X, **used)
+    assert operators(check_pass(model, DropNoOps(), modified=removed))["Tile"] == (0 if removed else 1)
+
+
+def test_a_tile_that_repeats_values_one_after_the_other_stays() -> None:
+    used = {"axes": np.array([2]), "times": np.array([1, 1, 5, 2]), "even": np.array([0, 1])}
+    body = (
+        "r = ReduceMean <keepdims = 1> (x, axes)\nh = Gather <axis = 3> (r, even)\nm = Tile (h, times)\ny = Add (m, x)"
+    )
+    assert operators(check_pass(build(body, X, **used), DropNoOps(), modified=False))["Tile"] == 1
+
+
 @pytest.mark.parametrize(("body", "removed"), BROADCAST)
 def test_an_expand_that_its_readers_do_themselves_is_removed(body: str, removed: bool) -> None:
     model = build(

@@ -37,6 +37,21 @@ LAYERS: dict[str, tuple[Layer, tuple[int, ...], tuple[int, ...]]] = {
     "positions": (lambda x, w, b: F.linear(sign(x) * x.abs().amax(-1, True), w, b), (2, 8, 64), (24, 64)),
     "{0, 1}": (lambda x, w, b: F.linear((x > 0).float() * x.abs().mean(1, True), w, b), (8, 64), (24, 64)),
     "two scales": (lambda x, w, b: F.linear(sign(x) * size(x) * x[:, :1] * 0.5, w, b), (8, 64), (24, 64)),
+    "a step of a sequence": (
+        lambda x, w, b: F.linear((sign(x) * x.abs().mean(-1, True))[1], w, b),
+        (3, 8, 64),
+        (24, 64),
+    ),
+    "a step that is cut out": (
+        lambda x, w, b: F.linear((x.abs().mean(-1, True) * sign(x))[1:2].squeeze(0), w, b),
+        (3, 8, 64),
+        (24, 64),
+    ),
+    "rows of all images": (
+        lambda x, w, b: F.linear((sign(x) / x.abs().amax(-1, True)).view(-1, 64), w, b),
+        (2, 8, 64),
+        (24, 64),
+    ),
     "scales a channel": (
         lambda x, w, b: F.conv2d(sign(x) * size(x) * (torch.arange(32.0) % 1 + 2).view(1, -1, 1, 1), w, b, padding=1),
         (1, 32, 6, 8),

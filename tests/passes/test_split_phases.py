@@ -67,6 +67,33 @@ def test_a_transposed_convolution_runs_as_bits(
     assert equals_pytorch(compiled, network, normal(*SHAPE))
 
 
+class OverOneAxis(nn.Module):
+    """A binary transposed convolution of lines, and a binary convolution of its signs."""
+
+    def __init__(self, kernel: int, stride: int, padding: int, output_padding: int) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.geometry = (stride, padding, output_padding)
+        self.weight = nn.Parameter(torch.randn(36, 24, kernel))
+        self.bias = nn.Parameter(torch.randint(-20, 20, (24,)) / 4)
+        self.last = nn.Parameter(torch.randn(8, 24, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv_transpose1d(compared(x), compared(self.weight), self.bias, *self.geometry)
+        return torch.cat([y, F.conv1d(compared(y), compared(self.last))], 1)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "output_padding", "layers"), [(4, 2, 1, 0, 1), (3, 1, 1, 0, 1), (5, 3, 2, 1, 3)]
+)
+def test_one_over_one_axis_does_too(kernel: int, stride: int, padding: int, output_padding: int, layers: int) -> None:
+    network = OverOneAxis(kernel, stride, padding, output_padding).eval()
+    compiled = bnncc.compile(network, input_shapes=[(2, 36, 10)])
+    assert [layer.reason for layer in compiled.layers] == [None] * (layers + 1)
+    assert operators_in_file(compiled)["TRANSPOSE"] <= 3  # PyTorch's order of inputs and outputs
+    assert equals_pytorch(compiled, network, normal(2, 36, 10))
+
+
 def test_and_is_proven() -> None:
     proven(Last((3, 3), (2, 2), 1, 1), *SHAPE)
 

@@ -42,6 +42,11 @@ def mean_of_two(x: Tensor) -> Tensor:
     return 3 * ((sign(x) + sign(x.roll(1, 1))) / 2 - 0.5)
 
 
+def spikes(x: Tensor) -> Tensor:
+    """0, 1 and 2: what a shortcut of a spiking network adds."""
+    return (x >= 0.25).float() + (x.roll(1, 1) > 0.5).float()
+
+
 def shifted(x: Tensor) -> Tensor:
     """A learnt shift behind two scales of rows."""
     rows = sign(x - 0.5) * x.abs().mean(-1, keepdim=True)
@@ -56,6 +61,7 @@ CASES: dict[str, tuple[Sum, tuple[int, ...], tuple[int, ...], int]] = {
     "a constant for each feature": (shifted, (1, 9, 128), (256, 128), 2),
     "a scale behind the sum": (mean_of_two, (1, 32, 6, 8), (24, 32, 3, 3), 2),
     "no computed scales": (two_maps, (1, 32, 6, 8), (24, 32, 3, 3), 2),
+    "zeros and ones": (spikes, (1, 32, 6, 8), (24, 32, 3, 3), 2),
 }
 
 
