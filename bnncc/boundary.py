@@ -132,6 +132,7 @@ def with_boundary(traced: TracedModel, options: Options) -> TracedModel:
 
     Raises InputError where an input or output is not what the options are about.
     """
+    _require_as_many(options.classes, traced.model.graph.outputs[0])
     asked = (options.input_type, options.output_type) != (ValueType.FLOAT32,) * 2 or options.head is not Head.NONE
     if not asked or _DONE_KEY in traced.model.metadata_props:
         return traced
@@ -239,6 +240,16 @@ def _take_bytes(graph: ir.Graph, index: int, spec: InputSpec, preprocessing: Pre
 
 
 # Outputs
+
+
+def _require_as_many(classes: Sequence[str], logits: ir.Value) -> None:
+    """Raise InputError where these are not the names of all classes: those behind a missing one would be shifted."""
+    count = class_count(shape_of(logits) or ())
+    if classes and count is not None and len(classes) != count:
+        raise InputError(
+            f"--classes: {len(classes)} names, and the network has {count} classes: name every class, one a line, in "
+            f"the order of the output '{logits.name}'"
+        )
 
 
 def _add_head(graph: ir.Graph, head: Head) -> None:

@@ -155,6 +155,7 @@ REFUSED: dict[str, tuple[Net, dict[str, Any], str]] = {
     "unbounded": (Net(), {"output_type": "uint8"}, "nothing bounds the output 'output'"),
     "a class": (Net(), {"output_type": "uint8", "head": "argmax"}, "of integers already"),
     "twice": (Net(lambda x: x.softmax(1)), {"head": "softmax"}, "from 0 to 1 already"),
+    "too few names": (Net(), {"classes": ("a", "b")}, "2 names, and the network has 10 classes"),
     "a map": (Net(lambda x: x[:, :, None, None]), {"head": "argmax"}, "no row of logits"),
 }
 

@@ -310,7 +310,7 @@ def _class_names(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = read_whole(path).decode().splitlines()
+        lines = read_whole(path).decode("utf-8-sig").splitlines()  # Windows' editor marks UTF-8
     except InputError as error:
         raise InputError(f"--classes: {error}") from error
     except UnicodeDecodeError as error:

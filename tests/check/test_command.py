@@ -657,7 +657,7 @@ def test_preprocessing_and_class_names_are_given_once_and_kept_in_the_file(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     names = [f"class{index}" for index in range(10)]
-    (tmp_path / "names.txt").write_text("\n".join(names))
+    (tmp_path / "names.txt").write_bytes("\r\n".join(names).encode("utf-8-sig"))  # as Windows' editor writes it
     compile_arguments = (
         "compile", *NETWORK, "--input-shape", "1x1x28x28", "-o", f"{tmp_path}/net.tflite", "--no-verify",
         "--resize", "30", "--crop", "28", "--mean", "0.1", "--std", "0.004", "--classes", f"{tmp_path}/names.txt",
