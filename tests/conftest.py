@@ -19,6 +19,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+from bnncc.cli import progress
 from tests.needs import skipped_line, skipped_without_lce
 
 FOLDER = Path(__file__).parent
@@ -31,6 +32,9 @@ hypothesis.settings.register_profile("test", derandomize=True, database=None, **
 # `make fuzz`: other examples in every run; a failure prints the line that draws its example again.
 hypothesis.settings.register_profile("fuzz", database=None, print_blob=True, **TIMELESS)
 hypothesis.settings.load_profile("test")
+
+# What a command prints does not depend on how long it takes, on a slow machine as well.
+progress.INTERVAL = 3600.0
 
 # Hypothesis also draws numbers that stand in the project's modules, those that are loaded by then: what a test draws
 # would depend on which tests ran before it.
