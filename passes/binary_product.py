@@ -172,11 +172,11 @@ class BinaryProduct:
         if sign is not None:
             # Bits are packed along the channels, here another axis than in front of the Reshape: pack behind it.
             assert sign.inputs[0] is not None
-            before = sign.outputs[0]
-            floats = insert_reshape(graph, sign.inputs[0], rows, f"{before.name}/rows", sign)
+            known = sign.outputs[0]
+            floats = insert_reshape(graph, sign.inputs[0], rows, f"{known.name}/rows", sign)
             packed = insert(graph, ops.sign(floats), sign, name=f"{name}/signs", like=floats)
-            describe_signs(packed, before.name, np.ones(1), np.zeros(1))
-            packed.metadata_props.update(before.metadata_props)
+            describe_signs(packed, known.name, np.ones(1), np.zeros(1))
+            packed.metadata_props.update(known.metadata_props)
             return packed, signs[:, :, None, None]
         return insert_reshape(graph, x, rows, f"{name}/signs", node), signs[:, :, None, None]
 

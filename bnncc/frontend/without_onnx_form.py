@@ -4,14 +4,16 @@ They are replaced in the exported program, each by a function that computes the 
 its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptive max-pools of any size, shifts of bits,
 `searchsorted` and `bucketize` (thermometer codes, levels of hyperdimensional computing), `fake_quantize`, bags of as
 many embeddings each, which the exporter writes as a Loop, `logsigmoid`, which it writes as log(sigmoid(x)), -∞ from
--104 down, `binary_cross_entropy_with_logits`, which it makes of that, and `squeeze` of an axis longer than 1, which
-PyTorch leaves and ONNX refuses.
+-104 down, `binary_cross_entropy_with_logits`, which it makes of that, `squeeze` of an axis longer than 1, which PyTorch
+leaves and ONNX refuses, and `einsum` with ellipses of several ranks, as "... d, e d -> ... e" is in einops: ONNX's have
+one.
 Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a tensor of the one bound alone, and fails.
 """
 
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,7 @@ _SQUEEZES = {aten.squeeze.dim, aten.squeeze.dims}
 def replace_operators(program: ExportedProgram) -> ExportedProgram:
     """The program with each such operator replaced; the same one where it has none."""
     _give_bounds_one_type(program)
+    _spell_ellipses(program)
     nodes = [node for module in program.graph_module.modules() for node in _nodes(module)]
     called = {node.target for node in nodes}
     table = {operator: function for operator, function in REPLACEMENTS.items() if operator in called}
@@ -54,6 +57,31 @@ def _has_equal_bags(node: torch.fx.Node) -> bool:
     """True where the offsets of an `embedding_bag` are those that PyTorch gives indices [bags, size]."""
     offsets = node.args[2]
     return isinstance(offsets, torch.fx.Node) and offsets.target is aten.arange.start_step and not any(node.args[7:8])
+
+
+def _spell_ellipses(program: ExportedProgram) -> None:
+    """Give each `einsum` a letter for each axis of an ellipsis, counted from the last one."""
+    for module in program.graph_module.modules():
+        for node in _nodes(module):
+            if node.target is aten.einsum.default:
+                equation: Any
+                tensors: Any
+                equation, tensors = node.args[:2]
+                node.args = (_spelt(equation, [one.meta["val"].ndim for one in tensors]), *node.args[1:])
+
+
+def _spelt(equation: str, ranks: list[int]) -> str:
+    """An equation without ellipses, for operands with so many axes; itself where its result is not written."""
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    if "..." not in terms or not arrow:
+        return equation
+    counts = [rank - len(term.replace("...", "")) for term, rank in zip(terms.split(","), ranks, strict=True)]
+    letters = "".join([letter for letter in string.ascii_letters if letter not in equation][: max(counts)])
+    spelt = [
+        term.replace("...", letters[len(letters) - count :])
+        for term, count in zip(terms.split(","), counts, strict=True)
+    ]
+    return ",".join(spelt) + arrow + result.replace("...", letters)
 
 
 def _leaves_an_axis(node: torch.fx.Node) -> bool:

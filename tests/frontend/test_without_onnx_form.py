@@ -56,6 +56,9 @@ EXACT: dict[str, Function] = {
         LEVELS.flip(0), x, sorter=torch.arange(3).flip(0)
     ).float(),
     "bucketize": lambda x: torch.arange(8.0).reshape(4, 2)[torch.bucketize(x.round(), LEVELS, right=True)],
+    "einsum with ellipses of two ranks": lambda x: torch.einsum(
+        "... d, ... l d -> ... l", x.round(), torch.arange(-9.0, 9.0).reshape(3, 6)
+    ),
     "bags of sums": lambda x: bags(x, "sum"),
     "bags of means without padding": lambda x: bags(x, "mean", padding_idx=0),
     "bags of maxima": lambda x: bags(x, "max"),
