@@ -98,7 +98,7 @@ KINDS: dict[str, tuple[Between, int, int, int, list[str]]] = {
         ["LceQuantize", "PAD", "STRIDED_SLICE", "STRIDED_SLICE", "CONCATENATION", "LceBconv2d", "ADD"]),
     "interleaved": (
         interleaved, 128, 1, 0,
-        ["LceQuantize", "PAD", *["STRIDED_SLICE"] * 6, "CONCATENATION", "LceBconv2d", "ADD"]),
+        ["LceQuantize", "PAD", "SPACE_TO_DEPTH", "LceBconv2d", "ADD"]),
     "flattened": (
         lambda x: ends(torch.sign(x), 0, 1, 0, 1).flatten(1)[..., None, None], 32 * 100, 1, 0,
         ["LceQuantize", "PAD", "LceBconv2d", "RESHAPE"]),
