@@ -12,6 +12,7 @@ Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a ten
 
 from __future__ import annotations
 
+import functools
 import itertools
 import string
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from torch.export import ExportedProgram
 
 aten = torch.ops.aten
 
+# Of more, thermometer codes are no sums of bits that pay.
+_FEW_BOUNDARIES = 16
 _SQUEEZES = {aten.squeeze.dim, aten.squeeze.dims}
 
 
@@ -231,12 +234,16 @@ def _searchsorted(
     """How many of `boundaries` [n] or [..., n] are below each of `x`, or not above it (`right`); n where it is NaN."""
     if sorter is not None:
         boundaries = torch.gather(boundaries, -1, sorter)
+    is_right, dtype = right or side == "right", torch.int32 if out_int32 else torch.int64
+    if 0 < boundaries.shape[-1] <= _FEW_BOUNDARIES:  # steps of each element, whose sum is no reduction
+        each = boundaries.unsqueeze(-2).unbind(-1) if boundaries.ndim > 1 else boundaries.unbind()
+        steps = [torch.logical_not(one > x if is_right else one >= x).to(dtype) for one in each]
+        return functools.reduce(torch.add, steps)
     if boundaries.ndim > 1:
         boundaries = boundaries.unsqueeze(-2)
     x = x.unsqueeze(-1)
-    is_right = right or side == "right"
     passed = torch.logical_not(boundaries > x if is_right else boundaries >= x)
-    return passed.to(torch.int32).sum(-1).to(torch.int32 if out_int32 else torch.int64)
+    return passed.to(torch.int32).sum(-1).to(dtype)
 
 
 def _bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:

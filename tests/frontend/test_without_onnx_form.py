@@ -56,6 +56,7 @@ EXACT: dict[str, Function] = {
         LEVELS.flip(0), x, sorter=torch.arange(3).flip(0)
     ).float(),
     "bucketize": lambda x: torch.arange(8.0).reshape(4, 2)[torch.bucketize(x.round(), LEVELS, right=True)],
+    "searchsorted of many levels": lambda x: torch.searchsorted(torch.arange(-10.0, 10.0) / 4, x).float(),
     "einsum with ellipses of two ranks": lambda x: torch.einsum(
         "... d, ... l d -> ... l", x.round(), torch.arange(-9.0, 9.0).reshape(3, 6)
     ),
@@ -117,6 +118,12 @@ def test_an_operator_without_a_form_is_named_with_its_line(function: Function, o
     assert lines[1].endswith(f"PyTorch's exporter has no ONNX form for {operator}")
     assert "test_without_onnx_form.py" in lines[2]
     assert "without Python values" not in lines[-1]
+
+
+def test_a_choice_of_two_buckets_is_a_sign() -> None:
+    weight = torch.where(torch.arange(64.0).reshape(8, 8, 1, 1) % 3 > 0, 1.0, -1.0)
+    network = Net(lambda x: F.conv2d(2 * torch.bucketize(x, LEVELS[2:]).float() - 1, weight))
+    assert [layer.reason for layer in bnncc.compile(network, input_shapes=["1x8x7x6"]).layers] == [None]
 
 
 def test_bags_of_sizes_that_an_input_tells_are_refused() -> None:
