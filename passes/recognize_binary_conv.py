@@ -66,7 +66,7 @@ _DEPTHWISE = Reason(
 )
 
 
-_FLOAT_WEIGHTS = Reason("float-weights", "its input is binary but its weights are not")
+FLOAT_WEIGHTS = Reason("float-weights", "its input is binary but its weights are not")
 
 _UNEQUAL_SCALES = Reason(
     "scales-of-channels",
@@ -266,7 +266,7 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
                         f"the sum of {len(sums.terms)} binary layers",
                     )
         if split is None and sums is None:
-            return _UNEQUAL_SCALES if split_weights(filters) is not None else _FLOAT_WEIGHTS
+            return _UNEQUAL_SCALES if split_weights(filters) is not None else FLOAT_WEIGHTS
         bias = bias_of(node)
         if bias is None:
             return Reason("computed-bias", "its bias is computed at run time")
@@ -371,7 +371,7 @@ def _why_transposed_stays(node: ir.Node) -> Reason | None:
     filters, is_binary_input = filters.swapaxes(0, 1), binary_operand(node.inputs[0]) is not None
     if _are_signs(filters) or (is_binary_input and takes_few_values(filters)):
         return _TRANSPOSED
-    return _FLOAT_WEIGHTS if is_binary_input else None
+    return FLOAT_WEIGHTS if is_binary_input else None
 
 
 def _holds_signs(value: ir.Value) -> bool:

@@ -121,12 +121,13 @@ def _compile_options(
 
 def _without_binary_layers(compiled: CompiledModel) -> str:
     """What is said where no layer runs as bits, and where its weights may be float by mistake."""
+    from bnncc.passes.recognize_binary_conv import FLOAT_WEIGHTS
     from bnncc.targets.tflite.reader import TfliteFile
 
     has_bits = any(operator.name.startswith("Lce") for operator in TfliteFile(compiled.content).operators)
     kind = "has LCE's operators, for its signs alone" if has_bits else "is an ordinary float TensorFlow Lite file"
     text = f"no binary layer was found: the file {kind}"
-    if any(layer.word == "float-weights" for layer in compiled.layers):
+    if any(layer.word == FLOAT_WEIGHTS.word for layer in compiled.layers):
         text += (
             ". Layers read signs, but their weights are floats: where the training script binarises weights outside of "
             "forward, as XNOR-Net's BinOp does, the callable has to load the weights and do the same"

@@ -113,8 +113,9 @@ class TracedModel:
         floats = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
         graph = self.model.graph
         tensors = [value.const_value for value in graph.initializers.values()]
-        nodes = (node for node in graph if node.op_type == "Constant" and "value" in node.attributes)
-        tensors += [tensor for node in nodes if (tensor := node.attributes["value"].as_tensor()).shape.rank()]
+        if self.exporter == TORCHSCRIPT:
+            nodes = (node for node in graph if node.op_type == "Constant" and "value" in node.attributes)
+            tensors += [tensor for node in nodes if (tensor := node.attributes["value"].as_tensor()).shape.rank()]
         return sum(tensor.size * 4 for tensor in tensors if tensor is not None and tensor.dtype in floats)
 
 
