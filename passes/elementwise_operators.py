@@ -19,10 +19,10 @@ from bnncc.passes.affine import affine_of
 from bnncc.passes.piecewise import Function, Matrix, constant
 from bnncc.passes.positive import positive_factor
 
-# Monotone functions that are 0 at 0 and nowhere else, with the bound of their magnitude.
+# Functions with the sign of their argument, and the bound of their magnitude; Gelu is 0 below -6 in float32.
 SIGN_KEEPING = {
     "Tanh": 1.0, "Erf": 1.0, "Softsign": 1.0, "Atan": np.pi / 2, "Asinh": np.inf, "Sinh": np.inf, "Selu": np.inf,
-    "Elu": np.inf, "Celu": np.inf,
+    "Elu": np.inf, "Celu": np.inf, "Mish": np.inf,
 }  # fmt: skip
 
 COMPARISONS: dict[str, Callable[[Matrix], npt.NDArray[np.bool_]]] = {

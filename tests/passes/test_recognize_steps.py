@@ -49,6 +49,7 @@ PLUS_AND_MINUS_ONE = {
     "clip in front": "a = Clip (x, minus, one)\ny = Sign (a)",
     "min and max in front": "a = Max (x, minus)\nb = Min (a, one)\ny = Sign (b)",
     "tanh in front": "a = Tanh (x)\ny = Sign (a)",
+    "mish in front": "a = Mish (x)\ny = Sign (a)",
     "sharp tanh": "a = Mul (three, x)\nb = Tanh (a)\ny = Sign (b)",
     "erf in front": "a = Erf (x)\ny = Sign (a)",
     "softsign in front": "a = Softsign (x)\ny = Sign (a)",
