@@ -92,25 +92,7 @@ class BinaryProduct:
             binary = self._binary_conv(graph, x, self.signs, total)
             value = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0])
         else:
-            turned = None if node.op_type == "Conv" or _is_transposed(node) else _turned_map(x)
-            if turned is not None:
-                batch, channels, *positions = shape_of(turned) or ()
-                x, signs = turned, self.signs[:, :, None, None]
-                if len(positions) == 1:
-                    positions = [1, *positions]
-                    x = insert_reshape(graph, turned, (batch, channels, *positions), f"{name}/map", node)
-                along = (batch, shape[-1], *positions)
-            else:
-                x, signs = self._four_dimensional(graph, x)
-                rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
-                along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
-            binary = self._binary_conv(graph, x, signs, total)
-            result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
-            if turned is not None:
-                turn = ir.node("Transpose", [result], {"perm": CHANNELS_LAST})
-                channels_last = tuple(along[axis] for axis in CHANNELS_LAST)
-                result = insert(graph, turn, node, name=f"{name}/turned", like=result, shape=channels_last)
-            value = insert_reshape(graph, result, shape, f"{name}/reshape", node)
+            value = self._between_reshapes(graph, x, total)
         if per_row:
             add = ir.node("Add", [value, new_constant(graph, self.bias.astype(np.float32), f"{name}/bias")])
             value = insert(graph, add, node, name=f"{name}/biased", like=node.outputs[0])
@@ -124,6 +106,31 @@ class BinaryProduct:
         self._finish(graph, behind.last, value)
         for passed in chain[1:]:
             graph.remove(passed, safe=True)
+
+    def _between_reshapes(self, graph: ir.Graph, x: ir.Value, affine: Affine) -> ir.Value:
+        """What a Linear or Conv1d of the signs `x` yields, as a two-dimensional convolution of them."""
+        node = self.node
+        name, shape = node.outputs[0].name, shape_of(node.outputs[0])
+        assert shape is not None
+        turned = None if node.op_type == "Conv" or _is_transposed(node) else _turned_map(x)
+        if turned is not None:
+            batch, channels, *positions = shape_of(turned) or ()
+            x, signs = turned, self.signs[:, :, None, None]
+            if len(positions) == 1:
+                positions = [1, *positions]
+                x = insert_reshape(graph, turned, (batch, channels, *positions), f"{name}/map", node)
+            along = (batch, shape[-1], *positions)
+        else:
+            x, signs = self._four_dimensional(graph, x)
+            rows = (int(np.prod(shape[:-1])), shape[-1], 1, 1)
+            along = (shape[0], shape[1], 1, shape[2]) if node.op_type == "Conv" else rows
+        binary = self._binary_conv(graph, x, signs, affine)
+        result = insert(graph, binary, node, name=f"{name}/conv", like=node.outputs[0], shape=along)
+        if turned is not None:
+            turn = ir.node("Transpose", [result], {"perm": CHANNELS_LAST})
+            channels_last = tuple(along[axis] for axis in CHANNELS_LAST)
+            result = insert(graph, turn, node, name=f"{name}/turned", like=result, shape=channels_last)
+        return insert_reshape(graph, result, shape, f"{name}/reshape", node)
 
     def _finish(self, graph: ir.Graph, last: ir.Node, value: ir.Value) -> None:
         take_over(last.outputs[0], value)

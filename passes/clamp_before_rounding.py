@@ -124,7 +124,7 @@ def _moved(graph: ir.Graph, bound: ir.Value, number: float, name: str) -> ir.Val
 
 def _is_small(array: Array) -> bool:
     """Whole, and so small that sums with such numbers are not rounded."""
-    return bool(np.all(array == np.rint(array)) and np.all(np.abs(array) < LARGEST))
+    return _are_whole(array) and bool(np.all(np.abs(array) < LARGEST))
 
 
 def _rewrite_selection(graph: ir.Graph, node: ir.Node) -> bool:
@@ -174,4 +174,8 @@ def _is_rounded(value: ir.Value | None) -> bool:
 
 def _is_whole(value: ir.Value) -> bool:
     array = number_or_array(value)
-    return array is not None and array.dtype.kind == "f" and bool(np.all(array == np.rint(array)))
+    return array is not None and array.dtype.kind == "f" and _are_whole(array)
+
+
+def _are_whole(array: Array) -> bool:
+    return bool(np.all(array == np.rint(array)))

@@ -15,13 +15,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import bypass, constant_of, shape_of
 from bnncc.passes.each_node import rewrite_each
 
 # Operators that keep every element in its place: no-ops as soon as the shape does not change either.
 REPEATING = {"Expand", "Tile"}
-SHAPE_ONLY = REPEATING | {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-RESHAPES = SHAPE_ONLY - REPEATING
+SHAPE_ONLY = REPEATING.union(RESHAPES)
 # Operators of two operands that broadcast themselves.
 BROADCASTING = {"Add", "Sub", "Mul", "Div"}
 

@@ -15,7 +15,7 @@ from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import constant_of, inherit_source, new_constant, replace_node, shape_of, sole_consumer
 from bnncc.passes.each_node import rewrite_each
 
-# Since this opset the axes of a ReduceMean are an input.
+# Since this opset the axes of a ReduceMean, and of all reductions, are an input.
 AXES_ARE_INPUT_SINCE = 18
 
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bnncc.ir.graph import constant_of, shape_of
 
-MEANS = {"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSumSquare"}
+REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSumSquare"}
 NORMS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}
 MOVES = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Tile", "Flatten"}
 PARTS = {"Gather", "Slice"}
@@ -61,7 +61,7 @@ def _is_positive(value: ir.Value | None, budget: int, *, strictly: bool = True) 
     operator = node.op_type
     if operator in NORMS:
         return True
-    if operator in MEANS:
+    if operator in REDUCTIONS:
         return operand(0, False)
     if operator in MOVES | PARTS or operator == "Sqrt":
         return operand(0)

@@ -17,17 +17,16 @@ import onnx_ir as ir
 from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import constant_of, new_constant, shape_of, take_over
 from bnncc.passes.each_node import rewrite_each
+from bnncc.passes.flatten_means import AXES_ARE_INPUT_SINCE
 from bnncc.passes.insertion import insert, insert_reshape
+from bnncc.passes.positive import REDUCTIONS
 from bnncc.passes.remove_unused import remove_unread
 
-REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"}
 # Operators that work on each element alone, or on it and a number of its image.
 OF_EACH = {
     "Abs", "Neg", "Identity", "Relu", "Clip", "Tanh", "Sigmoid", "Exp", "Log", "Sqrt", "Reciprocal", "Sign", "Pow",
     "Add", "Sub", "Mul", "Div", "Max", "Min",
 }  # fmt: skip
-# Since this opset the axes of every reduction are an input.
-AXES_ARE_INPUT_SINCE = 18
 
 
 class ReduceMaps(ir.passes.InPlacePass):

@@ -33,11 +33,10 @@ import onnx_ir as ir
 from bnncc.frontend.integer_products import EXACT, replace_by_floats
 from bnncc.frontend.levels import INTEGERS, Levels, is_signs, levels
 from bnncc.frontend.put import put
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.evaluate import Array, computed_constant, input_dependent
 from bnncc.ir.graph import new_constant, shape_of, take_over
 
-# What has its input's elements in its input's order.
-_RESHAPES = {"Unsqueeze", "Squeeze", "Reshape", "Flatten"}
 # A sum's terms are looked at through so many operators.
 _MOST_OPERATORS = 32
 
@@ -48,10 +47,11 @@ def _clip(x: Array, low: Array | None = None, high: Array | None = None) -> Arra
     return np.asarray(np.clip(x, low, high)) if low is not None or high is not None else x
 
 
+# Of which the other inputs are a shape and a type, which results have anyway.
+_FIRST_INPUT_ONLY = {"Expand", "Cast", "CastLike"}
 # Operators, element by element, on arrays.
 _FUNCTIONS: dict[str, Callable[..., Array]] = {
-    "Identity": lambda x: x,
-    "Expand": lambda x: x,
+    **dict.fromkeys(("Identity", *_FIRST_INPUT_ONLY), lambda x: x),
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
@@ -78,8 +78,6 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "BitwiseOr": np.bitwise_or,
     "BitwiseXor": np.bitwise_xor,
 }
-# Of which the other inputs are a shape and a type.
-_FIRST_INPUT_ONLY = {"Expand", "Cast", "CastLike"}
 # What is done to each term before they are summed up.
 _REDUCTIONS: dict[str, Callable[[Floats], Floats]] = {
     "ReduceSum": lambda terms: terms,
@@ -123,8 +121,9 @@ def express_products(model: ir.Model) -> None:
     """In place; shapes and types are known."""
     graph, dependent = model.graph, input_dependent(model.graph)
     for node in [node for node in graph if node.domain == "" and node.op_type in _REDUCTIONS]:
-        axes, y = _axes(node), node.outputs[0]
-        terms = _terms(node, dependent) if axes is not None and y in dependent else None
+        y = node.outputs[0]
+        terms = _terms(node, dependent) if y in dependent else None
+        axes = None if terms is None else _axes(node)  # which may take a run of ONNX Runtime: of candidates alone
         if axes is None or terms is None:
             continue
         norm, product = _constant_norm(terms, axes, node), _product(terms, axes)
@@ -183,7 +182,7 @@ def _source(value: ir.Value, shape: tuple[int, ...], dependent: Collection[ir.Va
             elif node is None or not _is_computed(node):
                 break
             else:
-                new = [given for given in _operands(node) if given in dependent and given not in seen]
+                new = [one for one in _operands(node) if one is not None and one in dependent and one not in seen]
                 pending += new
                 seen.update(new)
         else:
@@ -198,14 +197,13 @@ def _has_two_numbers(value: ir.Value) -> bool:
 
 def _is_computed(node: ir.Node) -> bool:
     """True for an operator that `_evaluate` knows; integers are divided otherwise."""
-    if node.domain != "" or node.op_type not in _FUNCTIONS.keys() | _FIRST_INPUT_ONLY:
+    if node.domain != "" or node.op_type not in _FUNCTIONS:
         return False
     return node.op_type != "Div" or node.outputs[0].dtype is ir.DataType.FLOAT
 
 
-def _operands(node: ir.Node) -> Sequence[ir.Value]:
-    given = node.inputs[:1] if node.op_type in _FIRST_INPUT_ONLY else node.inputs
-    return [value for value in given if value is not None]
+def _operands(node: ir.Node) -> Sequence[ir.Value | None]:
+    return node.inputs[:1] if node.op_type in _FIRST_INPUT_ONLY else node.inputs
 
 
 def _evaluate(value: ir.Value, source: ir.Value, level: float, dependent: Collection[ir.Value]) -> Array | None:
@@ -217,13 +215,12 @@ def _evaluate(value: ir.Value, source: ir.Value, level: float, dependent: Collec
     node = value.producer()
     if node is None or value.dtype is None:
         return None
-    given = node.inputs[:1] if node.op_type in _FIRST_INPUT_ONLY else node.inputs
+    given = _operands(node)
     arrays = [None if one is None else _evaluate(one, source, level, dependent) for one in given]
     if any(array is None and one is not None for array, one in zip(arrays, given, strict=True)):
         return None
-    compute = _FUNCTIONS.get(node.op_type, _FUNCTIONS["Identity"])
     with np.errstate(all="ignore"):
-        return np.asarray(compute(*arrays)).astype(value.dtype.numpy())
+        return np.asarray(_FUNCTIONS[node.op_type](*arrays)).astype(value.dtype.numpy())
 
 
 def _constant_factor(value: ir.Value, source: ir.Value, dependent: Collection[ir.Value]) -> Array | None:
@@ -390,7 +387,7 @@ class _Writer:
     def signs(self, terms: _Terms) -> ir.Value:
         """±1, for whether the source is its upper or its lower value; the source itself where that may be any."""
         value = terms.source
-        while (move := value.producer()) is not None and move.domain == "" and move.op_type in _RESHAPES:
+        while (move := value.producer()) is not None and move.domain == "" and move.op_type in RESHAPES:
             if (source := move.inputs[0]) is None:
                 break
             value = source
