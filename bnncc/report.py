@@ -451,7 +451,10 @@ def verification_rows(found: Verification, reference: str) -> list[tuple[str, st
     explained = sum(sign.explained for sign in found.signs)
     free = sum(sign.free_running_flips for sign in found.signs)
     rows = [
-        ("verified on", f"{found.inputs} inputs, in {found.runtime.title}, against {reference}"),
+        (
+            "verified on",
+            f"{found.inputs} input{'s'[: found.inputs > 1]}, in {found.runtime.title}, against {reference}",
+        ),
         ("integer sums", f"{sums - wrong:,} of {sums:,} equal"),
         ("signs, layer by layer", f"{flipped:,} of {signs:,} flipped, {explained:,} of them by rounding"),
         ("signs, free-running", f"{free:,} of {signs:,} flipped"),

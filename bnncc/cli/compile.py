@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from bnncc.model import CompiledModel
     from bnncc.options import Options
 
-# How many inputs the file is verified on: so many random ones, or the first of the user's data.
-VERIFICATION_INPUTS = 4
 # `bnncc.options.ValueType`, said again because importing it takes PyTorch.
 VALUE_TYPES = ("float32", "uint8", "int8")
 # `bnncc.calibration.METHODS`.
@@ -273,9 +271,8 @@ compile_options = as_one(
     "--inputs",
     "count",
     type=INPUT_COUNT,
-    default=VERIFICATION_INPUTS,
-    show_default=True,
-    help="How many inputs to verify on.",
+    help="How many inputs to verify on: random ones, or the first of the data.  [default: 2 to 4, until a million sums "
+    "of binary layers have been compared]",
 )
 @runtime_option
 @click.option(
@@ -294,7 +291,7 @@ def compile_command(
     chosen: tuple[Options, Calibration | None],
     explain: bool,
     verifies: bool,
-    count: int,
+    count: int | None,
     runtime: str,
     seed: int,
     verbose: bool,
@@ -312,7 +309,7 @@ def compile_command(
         from bnncc.ir.evaluate import random_inputs
         from bnncc.system.files import check_writable, keep_apart
         from bnncc.targets import find_target
-        from bnncc.verification import verify_in
+        from bnncc.verification import sufficient_inputs, verify_in
     keep_imports()
 
     console = standard_output()
@@ -350,6 +347,7 @@ def compile_command(
         warn(warning)
     if not any(layer.reason is None for layer in compiled.layers):
         warn(_without_binary_layers(compiled))
+    count = count or sufficient_inputs(compiled)
     specs, wanted = compiled.traced.inputs, max(count, TRACE_CHECK_INPUTS)
     batches = data.batches(specs, wanted)
     if not batches and calibration is not None:

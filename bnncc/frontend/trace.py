@@ -58,7 +58,7 @@ from bnncc.ir.graph import shape_of
 from bnncc.ir.input_spec import InputSpec, shape_text
 from bnncc.system.memory import release_unused
 
-# The trace check runs on so many random inputs, drawn from a normal distribution with this seed.
+# The trace check runs on so many random inputs, drawn from a normal distribution with this seed and those behind it.
 _RANDOM_INPUTS = 2
 _SEED = 0
 
@@ -360,8 +360,9 @@ def _spec_of(value: ir.Value) -> InputSpec:
 
 def _check_sets(inputs: Sequence[InputSpec], given: Sequence[Sequence[Array]], given_first: bool) -> list[list[Array]]:
     """Random inputs and those given; the first of all is what is traced.  InputError where these do not fit."""
-    generator = np.random.default_rng(_SEED)
-    random = [[spec.random(generator) for spec in inputs] for _ in range(_RANDOM_INPUTS)]
+    # As `random_inputs` draws them for the verification, so that PyTorch need not run on others.
+    generators = [np.random.default_rng(_SEED + index) for index in range(_RANDOM_INPUTS)]
+    random = [[spec.random(generator) for spec in inputs] for generator in generators]
     for index, arrays in enumerate(given):
         shapes = [np.shape(array) for array in arrays]
         if shapes != [spec.shape for spec in inputs]:

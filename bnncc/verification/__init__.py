@@ -55,6 +55,8 @@ from collections.abc import Callable, Sequence
 
 from bnncc.inference.runners import Runtime, first_runtime
 from bnncc.ir.evaluate import Array
+from bnncc.ir.graph import element_count
+from bnncc.ir.ops import is_binary_conv, is_binary_conv_sign
 from bnncc.ir.rounding import ROUNDING
 from bnncc.model import CompiledModel
 from bnncc.system.memory import release_unused, return_free_pages
@@ -82,12 +84,28 @@ __all__ = [
     "SignCheck",
     "StepCheck",
     "Verification",
+    "sufficient_inputs",
     "verify",
     "verify_in",
 ]
 
 # Told with the outcome of each input: (how many are done, how many there are).
 Progress = Callable[[int, int], None]
+
+# A file is verified on as many inputs as it takes to compare so many integer sums, within these numbers.
+ENOUGH_SUMS = 1_000_000
+FEWEST_INPUTS, MOST_INPUTS = 2, 4
+
+
+def sufficient_inputs(compiled: CompiledModel) -> int:
+    """How many inputs are enough to verify a file on.
+
+    Each position of a map is a proof of its layer's filters, so one picture says more of a network for large pictures
+    than a hundred of a small one; and there it takes half a second in each runtime, and as much in PyTorch.
+    """
+    layers = [node for node in compiled.graph.graph if is_binary_conv(node) or is_binary_conv_sign(node)]
+    sums = sum(element_count(node.outputs[0]) for node in layers)
+    return min(max(-(-ENOUGH_SUMS // max(sums, 1)), FEWEST_INPUTS), MOST_INPUTS)
 
 
 def verify(

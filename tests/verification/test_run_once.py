@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bnncc
+from bnncc import verification
 from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import random_inputs
 from bnncc.model import CompiledModel
@@ -54,6 +55,7 @@ def test_pytorch_runs_once_on_the_inputs_of_the_trace_check(compiled: CompiledMo
     inputs = random_inputs(compiled.traced.model, seed=0)  # the first of the check, and of `bnncc compile`
     before = CALLS["forward"]
     known = run(inputs)
+    run(random_inputs(compiled.traced.model, seed=1))
     assert CALLS["forward"] == before
     again = run([inputs[0] + 0])
     assert CALLS["forward"] == before
@@ -114,3 +116,12 @@ def test_what_agrees_to_the_bit_is_not_held_against_a_bound(compiled: CompiledMo
     found = {value: (array, wanted, bound) for value, array, wanted, bound in reference.local(expected, floats)}
     array, wanted, bound = found[adds[0]]
     assert np.all(np.abs(array - wanted) > bound)
+
+
+@pytest.mark.parametrize(("enough", "inputs"), [(1, 2), (11_136, 3), (1_000_000, 4)])
+def test_a_file_is_verified_on_as_many_inputs_as_make_up_enough_sums(
+    compiled: CompiledModel, monkeypatch: pytest.MonkeyPatch, enough: int, inputs: int
+) -> None:
+    """This network has 32 · (8 · 8 + 6 · 6 + 4 · 4) sums an input: 11,136 of three."""
+    monkeypatch.setattr(verification, "ENOUGH_SUMS", enough)
+    assert verification.sufficient_inputs(compiled) == inputs
