@@ -34,13 +34,14 @@ from bnncc.frontend.flatten_outputs import NETWORK, FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
 
 # Tensor methods that hand elements to Python without an operator that a dispatch mode would see.
-_EXPORTS = {torch.Tensor.tolist: "tolist", torch.Tensor.numpy: "numpy", torch.Tensor.__array__: "numpy"}
+_EXPORTS = {
+    torch.Tensor.tolist: "tolist", torch.Tensor.numpy: "numpy", torch.Tensor.__array__: "numpy",
+    torch.Tensor.__repr__: "text", torch.Tensor.__format__: "text",
+}  # fmt: skip
 # What reads one number of a tensor.
 NUMBERS = (
     torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
 )  # fmt: skip
-# What only makes a text.
-_TEXTS = (torch.Tensor.__repr__, torch.Tensor.__format__)
 # Arguments of operators that mean the same in every run, however their repr is spelt.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 _MASKS = (torch.bool, torch.uint8)
@@ -50,7 +51,7 @@ Nothing: frozenset[SourceLocation] = frozenset()
 
 @dataclass(frozen=True)
 class Site:
-    """Where a value is read: the user's line, and how ("scalar", "size", "tolist", "numpy")."""
+    """Where a value is read: the user's line, and how ("scalar", "size", "tolist", "numpy", "text")."""
 
     source: SourceLocation | None
     kind: str
@@ -212,7 +213,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Exports(TorchFunctionMode):
-    """Readings without an operator; and texts, which are none."""
+    """Readings without an operator."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()
@@ -225,16 +226,16 @@ class _Exports(TorchFunctionMode):
         kind = _EXPORTS.get(func)
         if func in NUMBERS and not self._watch.paused:
             return self._number(func, args, kwargs)
-        if (kind is None and func not in _TEXTS) or self._watch.paused:
+        if kind is None or self._watch.paused:
             return func(*args, **kwargs)
         self._watch.paused = True
         try:
             result = func(*args, **kwargs)
             with torch._C.DisableTorchFunction():
-                dependent = kind is not None and self._watch.origin(args[0]).dependent
+                dependent = self._watch.origin(args[0]).dependent
         finally:
             self._watch.paused = False
-        return self._watch.read(kind, result) if dependent and kind is not None else result
+        return self._watch.read(kind, result) if dependent else result
 
     def _number(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         watch = self._watch

@@ -36,6 +36,8 @@ _OTHERS = (0, 1, 2, 1000, -1000)
 _OTHER_FLOATS = (0.5, 1e6, -1e6)
 # So many rows are tried for a result whose size depends on data.
 _OTHER_ROWS = (0, 1, 2, 1000)
+# A text of as many characters for other numbers.
+_OTHER_DIGITS = str.maketrans("0123456789", "1234567890")
 # So many values of one place are quoted.
 _QUOTED_VALUES = 3
 # So many readings of a place, from the first, are also replaced one by one.
@@ -75,6 +77,8 @@ class FrozenValue:
             return "a size that depends on data"
         if self.site.kind in ("numpy", "tolist"):
             return f".{self.site.kind}()"
+        if self.site.kind == "text":
+            return "a text of its values"
         texts = list(dict.fromkeys(_number_text(value) for value in self.values))
         more = ", …" if len(texts) > _QUOTED_VALUES else ""
         return ", ".join(texts[:_QUOTED_VALUES]) + more
@@ -168,6 +172,8 @@ def _replacements(site: Site, value: Any) -> list[Callable[[Any], Any]]:
         return [partial(_resized, rows) for rows in _OTHER_ROWS]
     if site.kind == "tolist":
         return [partial(_map_list, one) for one in _replacements(Site(None, "scalar"), _first_number(value))]
+    if site.kind == "text":
+        return [lambda x: x + x, lambda x: x.translate(_OTHER_DIGITS), partial(_constant, "")]
     if site.kind == "numpy":
         if value.dtype == np.bool_:
             return [np.logical_not]
@@ -181,8 +187,8 @@ def _replacements(site: Site, value: Any) -> list[Callable[[Any], Any]]:
     return [*neighbours, *(partial(_constant, kind(number)) for number in numbers)]
 
 
-def _constant(number: Any, _: Any) -> Any:
-    return number
+def _constant(value: Any, _: Any) -> Any:
+    return value
 
 
 def _resized(rows: int, result: Any) -> Any:

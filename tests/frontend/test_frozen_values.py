@@ -101,6 +101,14 @@ def index_of_list(net: Net, x: Tensor) -> Tensor:
     return net.conv(x) * [1.0, 2.0, 3.0][x.sum((2, 3)).argmax()]
 
 
+def text(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x) * len(str(x.mean()))
+
+
+def formatted(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x) * float(f"{x.mean():.1f}")
+
+
 def equal(net: Net, x: Tensor) -> Tensor:
     return net.conv(x) if torch.equal(x, x.abs()) else net.conv(x + 1)
 
@@ -122,7 +130,7 @@ def side_that_fails_here(net: Net, x: Tensor) -> Tensor:
 
 REFUSED = [
     branch, branch_of_any, both_false, both_true, loop, while_loop, early_return, item, compared_item, to_numpy,
-    array, to_list, index_of_list, equal, caught_assertion, side_that_fails_here,
+    array, to_list, index_of_list, text, formatted, equal, caught_assertion, side_that_fails_here,
 ]  # fmt: skip
 
 
