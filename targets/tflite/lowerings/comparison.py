@@ -9,7 +9,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import alias, apply, emit_broadcast, input_of
-from bnncc.targets.tflite.writer import TENSOR_TYPES
+from bnncc.targets.tflite.writer import TENSOR_TYPES, Tensor
 
 _BINARY = {
     "Equal": (BuiltinOperator.EQUAL, schema.EqualOptionsT),
@@ -23,6 +23,7 @@ _BINARY = {
 }
 # The types between which CAST is exact in both directions as ONNX defines it.
 _CASTS = ("float32", "int32", "bool", "int8", "uint8")
+_BYTES = ("int8", "uint8")
 
 
 def lower_comparison(node: ir.Node, context: LoweringContext) -> None:
@@ -60,7 +61,11 @@ def lower_where(node: ir.Node, context: LoweringContext) -> None:
 
 
 def lower_cast(node: ir.Node, context: LoweringContext) -> None:
-    """Change of element type; none where the file stores both types alike (int64 as int32)."""
+    """Change of element type; none where the file stores both types alike (int64 as int32).
+
+    A float becomes a byte by way of int32, whose lowest bits are kept, as PyTorch and ONNX Runtime have it on x86-64.
+    By itself CAST leaves what lies outside of a byte's range to the compiler.
+    """
     x, output = input_of(node, 0), node.outputs[0]
     before, after = context.dtype(x).name, context.dtype(output).name
     if before == after:
@@ -69,15 +74,17 @@ def lower_cast(node: ir.Node, context: LoweringContext) -> None:
     if before not in _CASTS or after not in _CASTS:
         raise UnsupportedError(f"from {before} to {after}")
     layout = context.layout(x) or PLAIN
+    value = context.use(x, layout)
+    if before == "float32" and after in _BYTES:
+        whole = context.temporary(f"{value.name}/whole", value.shape, "int32")
+        value, before = _cast(context, value, whole, before, "int32"), "int32"
+    _cast(context, value, context.define(output, layout), before, after)
+
+
+def _cast(context: LoweringContext, value: Tensor, output: Tensor, before: str, after: str) -> Tensor:
     options = schema.CastOptionsT()
     options.inDataType, options.outDataType = TENSOR_TYPES[before], TENSOR_TYPES[after]
-    apply(
-        context,
-        BuiltinOperator.CAST,
-        context.use(x, layout),
-        output=context.define(output, layout),
-        options=options,
-    )
+    return apply(context, BuiltinOperator.CAST, value, output=output, options=options)
 
 
 LOWERINGS = {**dict.fromkeys(_BINARY, lower_comparison), "Not": lower_not, "Where": lower_where, "Cast": lower_cast}

@@ -31,6 +31,8 @@ def test_where(condition, other):
         ("float", 6),
         ("float", 9),
         ("float", 7),
+        ("float", 2),
+        ("float", 3),
         ("int32", 1),
         ("int32", 9),
         ("bool", 1),
