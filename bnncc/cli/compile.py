@@ -307,6 +307,7 @@ def compile_command(
         from bnncc.compiler import compile_in_int8, compile_traced
         from bnncc.frontend import trace_source
         from bnncc.ir.evaluate import random_inputs
+        from bnncc.options import ValueType
         from bnncc.system.files import check_writable, keep_apart
         from bnncc.targets import find_target
         from bnncc.verification import sufficient_inputs, verify_in
@@ -325,8 +326,10 @@ def compile_command(
         source = replace(calibration.source, every=data.every)
         calibration = replace(calibration, data=source, skip_bad_images=data.skip_bad_images)
     options = replace(options, preprocessing=data.preprocessing, classes=data.classes)
-    # What is frozen is what the user's own images lead to, where there are any.
-    examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if network.freeze_branches else ()
+    # The user's own images say what is frozen; and what is wrong with them is told before the export.  Where the file
+    # shall take their bytes, they may not be what the network takes.
+    takes_data = network.freeze_branches or options.input_type is ValueType.FLOAT32
+    examples = partial(data.batches, count=TRACE_CHECK_INPUTS) if takes_data else ()
     with working("tracing the network"):
         traced = trace_source(network, check_inputs=examples)
     release_unused(traced.float32_bytes, keep=True)  # what the exporter imports, and the trace
@@ -352,7 +355,7 @@ def compile_command(
     batches = data.batches(specs, wanted)
     if not batches and calibration is not None:
         batches = calibration.examples(specs, options.preprocessing, wanted)
-    if batches:
+    if batches and not (takes_data and data.source is not None):
         compiled.traced.check_against_module(batches[:TRACE_CHECK_INPUTS])
     verifications = []
     checked = None

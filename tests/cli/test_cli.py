@@ -547,6 +547,19 @@ def test_bad_data_is_explained(
     assert expected in message
 
 
+def test_data_that_do_not_fit_are_told_before_the_export(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exported(*_: object) -> None:
+        pytest.fail("the network was exported")
+
+    monkeypatch.setattr(sys.modules["bnncc.frontend.trace"], "export", exported)
+    data = tmp_path / "data.npz"
+    np.savez(data, images=np.zeros((2, 3, 9, 9), np.float32))
+    message = refused(tmp_path / "o.tflite", *workspace.as_python, "--data", str(data))
+    assert "--data" in message
+
+
 def test_data_may_be_channels_last_and_without_labels(workspace: Workspace, tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     _save(data, images=workspace.images.transpose(0, 2, 3, 1))
