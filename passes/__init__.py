@@ -94,6 +94,7 @@ from bnncc.passes.sink_rectifiers import SinkRectifiers
 from bnncc.passes.sink_row_scales import SinkRowScales
 from bnncc.passes.sink_scales import SinkScales
 from bnncc.passes.split_groups import SplitGroups
+from bnncc.passes.split_joined_levels import SplitJoinedLevels
 from bnncc.passes.split_scaled_sums import SplitScaledSums
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
@@ -125,6 +126,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fuse-pad", FusePad, "a zero Pad becomes the convolution's own padding"),
     Step("fill-known-zeros", FillKnownZeros, "zeros among bits become +1, and a constant behind the layer"),
     Step("split-scaled-sums", SplitScaledSums, "a layer of a sum of scaled signs becomes a layer for each"),
+    Step("split-joined-levels", SplitJoinedLevels, "a layer of joined maps of other levels becomes a layer for each"),
     Step("sink-row-scales", SinkRowScales, "computed scales of the rows of a product go behind it"),
     Step("split-step-weights", SplitStepWeights, "weights of 0 and α on signs become ±α/2 on the signs, twice"),
     Step("recognize-binary-conv", RecognizeBinaryConv, "±1 by ±1 becomes bnncc.BinaryConv"),

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from bnncc.ir.graph import (
     CONV_KEY,
     INPUT_CHANNELS_KEY,
+    INPUT_LEVELS_KEY,
     INPUT_TERM_KEY,
     LAYER_INPUT_KEY,
     NEGATED_KEY,
@@ -27,7 +28,9 @@ from bnncc.ir.graph import (
 )
 
 # What is true of the convolutions that one BinaryConv is copied into or split into.
-OF_THE_WEIGHTS = (INPUT_TERM_KEY, STEP_WEIGHTS_KEY, UNSHUFFLED_KEY, WEIGHT_TERM_KEY, WEIGHT_THRESHOLDS_KEY)
+OF_THE_WEIGHTS = (
+    INPUT_LEVELS_KEY, INPUT_TERM_KEY, STEP_WEIGHTS_KEY, UNSHUFFLED_KEY, WEIGHT_TERM_KEY, WEIGHT_THRESHOLDS_KEY,
+)  # fmt: skip
 OF_THE_LAYER = (CONV_KEY, INPUT_CHANNELS_KEY, LAYER_INPUT_KEY, TRACED_KEY, ZERO_WEIGHTS_KEY, *OF_THE_WEIGHTS)
 
 

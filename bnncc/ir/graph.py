@@ -23,6 +23,9 @@ MERGED_KEY = "bnncc.merged"
 # one.
 OUTPUT_CHANNELS_KEY = "bnncc.output_channels"
 INPUT_CHANNELS_KEY = "bnncc.input_channels"
+# On a BinaryConv of some of a traced layer's input channels, or of a Linear's features: JSON [α, μ] of the levels
+# ±α + μ that the traced input has there.
+INPUT_LEVELS_KEY = "bnncc.input_levels"
 # On a convolution that reads the map of which a traced one reads the blocks as channels (pixel_unshuffle): their size.
 UNSHUFFLED_KEY = "bnncc.unshuffled"
 # On a BinaryConv that reads no input of a traced layer: the name of the traced value that it reads instead.

@@ -27,6 +27,7 @@ from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
+    INPUT_LEVELS_KEY,
     LAYER_INPUT_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
@@ -465,6 +466,12 @@ class LayerReference:
         return x is not None and bool(x.metadata_props.get(MIRRORED_KEY))
 
     @property
+    def _run(self) -> list[int] | None:
+        """The channels of the traced layer's input, or a Linear's features, that the node reads alone; None for all."""
+        is_run = INPUT_LEVELS_KEY in self.node.metadata_props
+        return json.loads(self.node.metadata_props[INPUT_CHANNELS_KEY]) if is_run else None
+
+    @property
     def _block(self) -> int:
         """The pixels of an axis that are channels of the traced layer's input and pixels of the node's."""
         return int(self.node.metadata_props.get(UNSHUFFLED_KEY, "1"))
@@ -478,6 +485,8 @@ class LayerReference:
         """
         shape = shape_of(self._uncropped())
         assert shape is not None
+        if self._run is not None:
+            signs = (signs if self.traced.op_type == "Conv" else signs.reshape(signs.shape[0], -1))[:, self._run]
         if signs.ndim == 3 and signs.size != np.prod(shape):
             # A Pad was folded into a convolution over one axis, which the graph holds as [N, C, 1, L].
             signs = signs[:, :, np.newaxis] if shape[2] == 1 else signs[..., np.newaxis]
@@ -486,7 +495,7 @@ class LayerReference:
         if self._block > 1:
             signs = F.pixel_shuffle(torch.from_numpy(np.ascontiguousarray(signs)), self._block).numpy()
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
-        if channels:
+        if channels and self._run is None:
             signs = signs[:, json.loads(channels)]
         crop = _frame_of_padding(signs, shape, _padded_by(self.traced_input))
         top, left, bottom, right = crop
@@ -511,7 +520,9 @@ class LayerReference:
     def _filters(self, weight: Array) -> Array:
         """The signs of the traced weights for the node's own output channels, [O, C/group, KH, KW]."""
         copies = [weight] if self.thresholds is None else list(np.moveaxis(weight, -1, 0))
-        copies = [self._as_filters(np.moveaxis(one, self.output_axis, 0), len(copies)) for one in copies]
+        copies = [np.moveaxis(one, self.output_axis, 0) for one in copies]
+        copies = copies if self._run is None else [one[:, self._run] for one in copies]
+        copies = [self._as_filters(one, len(copies)) for one in copies]
         filters: Array = np.concatenate([signs_of(one < 0) for one in copies], axis=1)
         weight = copies[0]
         if STEP_WEIGHTS_KEY in self.node.metadata_props:
@@ -528,7 +539,8 @@ class LayerReference:
             filters = filters[chosen] * senses[:, None, None, None]
         channels = self.node.metadata_props.get(INPUT_CHANNELS_KEY)
         grouped = "group" in self.traced.attributes and self.traced.attributes["group"].as_int() > 1
-        if channels and not grouped and len(copies) == 1 and STEP_WEIGHTS_KEY not in self.node.metadata_props:
+        whole = self._run is None and not grouped
+        if channels and whole and len(copies) == 1 and STEP_WEIGHTS_KEY not in self.node.metadata_props:
             filters = filters[:, json.loads(channels)]
         return filters
 
@@ -591,7 +603,10 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
         entry = _traced_entry(node.inputs[0])
         meaning = Meaning.read(entry)[1] if entry else Meaning()
         read = None
-        if LAYER_INPUT_KEY in node.metadata_props:
+        if INPUT_LEVELS_KEY in node.metadata_props:
+            scale, offset = json.loads(node.metadata_props[INPUT_LEVELS_KEY])
+            meaning = Meaning((1 / scale,), (-offset / scale,))
+        elif LAYER_INPUT_KEY in node.metadata_props:
             other, meaning = _read_instead(node, entry, values)
             read = values[other]
         layers.append(LayerReference(node, _weighted(producers[name]), meaning, read))
