@@ -86,6 +86,7 @@ from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
 from bnncc.passes.recognize_thermometer import RecognizeThermometer
 from bnncc.passes.reduce_maps import ReduceMaps
+from bnncc.passes.reduce_stacks import ReduceStacks
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.shrink_constants import ShrinkConstants
@@ -110,6 +111,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("decompose", Decompose, "normalisations, attention, recurrent layers, … become arithmetic and data movement"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
+    Step("reduce-stacks", ReduceStacks, "the mean of stacked maps is that of the maps"),
     Step("reduce-maps", ReduceMaps, "means and maxima of a flattened map are those of the map"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
