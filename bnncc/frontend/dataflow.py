@@ -32,6 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnncc.frontend.flatten_outputs import NETWORK, FlattenOutputs
 from bnncc.frontend.source import SourceLocation, location_in_stack
+from bnncc.system.memory import return_free_pages
 
 # Tensor methods that hand elements to Python without an operator that a dispatch mode would see.
 _EXPORTS = {
@@ -45,6 +46,9 @@ NUMBERS = (
 # Arguments of operators that mean the same in every run, however their repr is spelt.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 _MASKS = (torch.bool, torch.uint8)
+# The small objects by which storages are known lie between the large ones, so that what these have left is not used
+# again: half a gigabyte for ReActNet-A.  It is returned whenever so much more has been computed.
+_BYTES_BETWEEN_RETURNS = 1 << 27
 
 Nothing: frozenset[SourceLocation] = frozenset()
 
@@ -176,6 +180,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, watch: _Watch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
+        self._new_bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -209,6 +214,10 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for index, tensor in enumerate(_tensors(result)):
             if _storage(tensor)[0] not in known:
                 watch.write(tensor, Origin(hash((called, index)), dependent, random), line)
+                self._new_bytes += tensor.nbytes if tensor.layout == torch.strided else 0
+        if self._new_bytes > _BYTES_BETWEEN_RETURNS:
+            self._new_bytes = 0
+            return_free_pages()
         return result
 
 
