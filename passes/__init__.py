@@ -22,6 +22,7 @@ share, from the general to the particular:
 - `piecewise_operations.py`   … and what is computed of them
 - `elementwise.py`            an expression as such a function of each value behind it
 - `positive.py`               … factors that keep a sign
+- `ranges.py`               between which numbers a value lies
 - `elementwise_operators.py`  … what each operator computes
 - `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators

@@ -209,12 +209,12 @@ def _adaptive_max_pool(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tenso
     return largest, torch.stack(places, -1).reshape(largest.shape)
 
 
-def _right(x: Tensor, amount: int) -> Tensor:
+def _right(x: Tensor, amount: int | Tensor) -> Tensor:
     """An arithmetic shift rounds down."""
     return torch.div(x, 2**amount, rounding_mode="floor")
 
 
-def _left(x: Tensor, amount: int) -> Tensor:
+def _left(x: Tensor, amount: int | Tensor) -> Tensor:
     return torch.mul(x, 2**amount)
 
 
@@ -317,6 +317,10 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.squeeze.dims: _squeeze,
     aten.__rshift__.Scalar: _right,
     aten.bitwise_right_shift.Tensor_Scalar: _right,
+    aten.__rshift__.Tensor: _right,
+    aten.bitwise_right_shift.Tensor: _right,
+    aten.__lshift__.Tensor: _left,
+    aten.bitwise_left_shift.Tensor: _left,
     aten.__lshift__.Scalar: _left,
     aten.bitwise_left_shift.Tensor_Scalar: _left,
     aten.searchsorted.Tensor: _searchsorted,
