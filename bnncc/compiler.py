@@ -46,6 +46,7 @@ from bnncc.passes.form_convolutions import FormConvolutions, may_be_convolution
 from bnncc.passes.give_vectors_rows import GiveVectorsRows, multiplies_vector
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
+from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.split_phases import SplitPhases, is_transposed
 from bnncc.public_notes import has_labels, public_metadata
@@ -338,7 +339,8 @@ def _with_products_as_layers(traced: TracedModel) -> TracedModel:
     model = traced.model.clone()
     ops.register(model)
     steps = [LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)]
-    for step in [*steps, GiveVectorsRows(), FormConvolutions(), SplitPhases()]:
+    # Weights are there once, as the layers have them: the report says how large they were.
+    for step in [*steps, GiveVectorsRows(), FormConvolutions(), SplitPhases(), RemoveUnused()]:
         step(model)
     return replace(traced, model=model)
 

@@ -22,6 +22,7 @@ share, from the general to the particular:
 - `piecewise_operations.py`   … and what is computed of them
 - `elementwise.py`            an expression as such a function of each value behind it
 - `positive.py`               … factors that keep a sign
+- `ranges.py`                 between which numbers a value lies
 - `elementwise_operators.py`  … what each operator computes
 - `pointwise.py`              … the same where operators broadcast, join and move elements
 - `expression.py`             … replaced by a chain of operators
@@ -41,6 +42,7 @@ share, from the general to the particular:
 - `replication.py`            copies along the channels, however they are spelt
 - `give_vectors_rows.py`      vectors as batches of one row, before all others
 - `form_convolutions.py`      products with unfolded windows as convolutions, before all others
+- `moved_windows.py`          … the windows that a matrix holds
 - `split_phases.py`           transposed convolutions as convolutions, before all others
 - `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
 - `free_padding.py`          padding with ±1 as zeros and a constant border

@@ -8,7 +8,8 @@ A convolution is linear in its input, so it is the sum of those of the terms tha
 same weights.  What moves or pads a in front of the layer moves each term.  A max-pool is no sum; but it commutes with
 what rises, so it goes in front of the thresholds.
 
-The thresholds are those of the farthest value behind which the levels can be told.  A batch norm that folds into the
+The thresholds are those of the farthest value behind which the levels can be told: where that is a rounding of what is
+bounded, as round(tanh(x)) is, half-way between whole numbers.  A batch norm that folds into the
 layer in front of it stays where it is: its thresholds would differ between channels.
 """
 
@@ -29,7 +30,9 @@ from bnncc.passes.affine import affine_of
 from bnncc.passes.binary_operand import spatial_pads
 from bnncc.passes.elementwise import Candidate, interpret
 from bnncc.passes.expression import Chain, is_absorbed
-from bnncc.passes.levels import SAME, TINY, Bit, Levels, bits_of, float32_before, levels_of
+from bnncc.passes.levels import MOST_LEVELS, SAME, TINY, Bit, Levels, bits_of, float32_before, levels_of
+from bnncc.passes.piecewise import identity
+from bnncc.passes.ranges import whole_numbers
 
 # The bits that were put in for a value, by its name.
 KnownBits = dict[str, list[tuple[Bit, ir.Value]]]
@@ -74,8 +77,8 @@ def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     if is_binary(value):
         return None
     found: tuple[Candidate, Levels] | None = None
-    for candidate in interpret(value):
-        levels = levels_of(candidate.function)
+    for candidate in (Candidate(value, identity(), ()), *interpret(value)):
+        levels = levels_of(candidate.function) or _levels_of_numbers(candidate)
         if levels is None:
             continue
         if found is not None and _goes_behind_affines(graph, found[0], candidate):
@@ -87,6 +90,18 @@ def few_levels(graph: ir.Graph, x: ir.Value) -> FewLevels | None:
     levels = _with_float32_at_zero(graph, value, candidate, levels)
     name, bits = x.name or "levels", tuple(bits_of(levels))
     return FewLevels(name, value, candidate, levels, bits, tuple(pools), tuple(between))
+
+
+def _levels_of_numbers(candidate: Candidate) -> Levels | None:
+    """The levels of a function of what is a whole number, of few; None of others."""
+    known = whole_numbers(candidate.source)
+    if known is None or not 1 <= known[1] - known[0] < MOST_LEVELS or candidate.function.center is not None:
+        return None
+    numbers = np.arange(known[0], known[1] + 1.0)
+    values = candidate.function(numbers)
+    if not np.isfinite(values).all() or np.any(values != values[:1]) or np.any(np.diff(values[0]) <= 0):
+        return None
+    return Levels(values[0], (numbers[1:] - 0.5).astype(np.float32)[np.newaxis])
 
 
 def _with_float32_at_zero(graph: ir.Graph, value: ir.Value, candidate: Candidate, levels: Levels) -> Levels:

@@ -21,8 +21,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
-from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary, is_lowest_bit
+from bnncc.ir.graph import constant_of
+from bnncc.ir.value_facts import FIRST_INPUT_ONLY, MOVES, data_inputs, is_binary
 from bnncc.passes import piecewise
 from bnncc.passes.binary_operand import binary_operand
 from bnncc.passes.each_node import rewrite_each
@@ -30,6 +30,7 @@ from bnncc.passes.elementwise import MOST_NODES, is_elementwise, number_or_array
 from bnncc.passes.elementwise_operators import apply_operator
 from bnncc.passes.expression import Chain
 from bnncc.passes.piecewise import Function, Matrix
+from bnncc.passes.ranges import whole_numbers
 from bnncc.passes.traced import describe_signs
 from bnncc.passes.weight_terms import takes_few_values
 from bnncc.passes.weighted_layer import LAYERS, output_first
@@ -136,7 +137,7 @@ def _tabulate(value: ir.Value) -> tuple[Matrix | None, bool]:
     """
     order: list[ir.Value] = []
     maps: list[ir.Value] = []
-    if not _collect(value, order, maps) or not order or not 1 <= len(maps) <= MOST_MAPS:
+    if not _collect(value, order, maps) or not 1 <= len(maps) <= MOST_MAPS:
         return None, False
     if len(maps) == 1 and is_binary(maps[0]):
         return None, False  # a step: `recognize-steps` left it as it is
@@ -214,13 +215,5 @@ def _chooses(value: ir.Value) -> bool:
 
 
 def _is_zero_or_one(value: ir.Value) -> bool:
-    """True for a boolean, which of two is the larger, and what is left of an integer divided by 2."""
-    if value.dtype == ir.DataType.BOOL:
-        return True
-    node = value.producer()
-    if node is None or node.domain != "" or node.inputs[0] is None:
-        return False
-    if is_lowest_bit(node):
-        return True
-    shape = shape_of(node.inputs[0])
-    return node.op_type in ("ArgMax", "ArgMin") and shape is not None and shape[node.attributes.get_int("axis", 0)] == 2
+    """True for a boolean, which of two is the larger, what is left of an integer divided by 2, and a rounded share."""
+    return whole_numbers(value) == (0, 1)

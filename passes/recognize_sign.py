@@ -6,12 +6,18 @@
 ONNX's Sign yields 0 for 0, bnncc's yields +1.  Where an exact 0 is chance (a sum that happens to cancel) the two are
 the same network; the check counts such zeros.  Where it is by design (behind a ReLU, in a zero pad, a pixel of the
 input) they are not.  A zero pad moves behind the sign, with what moves elements behind it: there the convolution takes
-it as its own padding, or `fill_known_zeros` knows the places.  Any other such sign is left as it is, or read as the
-user says.
+it as its own padding, or `fill_known_zeros` knows the places.  What is never negative, as a sum of ReLUs, has a sign
+of two values, 0 and 1:
+
+    Before:  x ≥ 0 ─ Sign ─ y
+    After:   x ─ Sub(tiny) ─ bnncc.Sign ─ Mul(½) ─ Add(½) ─ y
+
+Any other such sign is left as it is, or read as the user says.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
@@ -21,8 +27,12 @@ from bnncc.ir.modes import SignOfZero
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
+from bnncc.passes.expression import Chain
 from bnncc.passes.insertion import insert_copy
+from bnncc.passes.levels import TINY
+from bnncc.passes.ranges import is_never_negative
 from bnncc.passes.remove_unused import remove_unread
+from bnncc.passes.traced import describe_signs
 
 
 class RecognizeSign(ir.passes.InPlacePass):
@@ -50,7 +60,7 @@ class RecognizeSign(ir.passes.InPlacePass):
             _move_behind(graph, padded, node)
             return True
         if self._holds_zeros(x):
-            return False
+            return bool(shape_of(x)) and is_never_negative(x) and _compare_with_zero(graph, node)
         if shape_of(x) == ():  # has no channels, along which bits lie: `recognize_steps` gives it some
             return False
         sign = ops.sign(x)
@@ -77,6 +87,22 @@ def _padded_by_zeros(graph: ir.Graph, x: ir.Value) -> list[ir.Node] | None:
         if sole_consumer(graph, x) is None:
             return None
     return None
+
+
+def _compare_with_zero(graph: ir.Graph, node: ir.Node) -> bool:
+    """Replace the Sign of what is never negative."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    chain = Chain(graph, node, x, y.name or "sign")
+    chain.per_channel("Add", np.array([-float(TINY)]), "shift")
+    chain.then(ops.sign(chain.value), "signs")
+    half = np.array([0.5])
+    describe_signs(chain.value, y.name, half, half)
+    chain.per_channel("Mul", half, "scale")
+    chain.per_channel("Add", half, "offset")
+    take_over(y, chain.value)
+    graph.remove(node, safe=True)
+    return True
 
 
 def _move_behind(graph: ir.Graph, nodes: list[ir.Node], sign: ir.Node) -> None:

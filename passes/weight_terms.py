@@ -4,6 +4,7 @@
     w = β + α·s, s = ±1:           w = α·s + β·1
     w ∈ {±a, ±b}, a > b > 0:       w = (a + b)/2·h + (a - b)/2·l       h = sign(w), l = h·sign(|w| - (a + b)/2)
     w = β + α·k, k = ±½, ±1½:      w = α·h + α/2·l + β·1               the same h and l, of k
+    w ∈ {v₀ < v₁ < … < vₙ}:        w = Σ (vᵢ - vᵢ₋₁)/2·sᵢ + (v₀ + vₙ)/2·1      sᵢ = sign(w - (vᵢ + vᵢ₋₁)/2)
 
 A convolution is linear in its weights, so it is the sum of the convolutions with these terms, each exact.  Only the
 filters that hold zeros need z⁻; and all filters share the one filter of +1, whose result is the sum of the window.
@@ -23,11 +24,13 @@ import numpy.typing as npt
 from bnncc.passes.affine import Vector
 from bnncc.passes.binary_weights import Filters, are_steps, count_zeros, split_weights, tolerance
 
-# Of filters: the offset [O]; of two terms the magnitude [O], and the thresholds [1 or 3, O] whose signs are multiplied.
+# Of filters: the offset [O]; of each term the magnitude [O], and the thresholds [1 or 3, O] whose signs are multiplied.
 Values = tuple[Vector, tuple[tuple[Vector, npt.NDArray[np.float64]], ...]]
 
 # Two weights are always two values: a filter must repeat them to say that it holds no more.
 FEWEST_WEIGHTS = 4
+# A filter of more is no sum of few.
+MOST_VALUES = 4
 # A filter whose weights differ by less, relative to the largest, holds one value and the rounding of float32.
 SAME = 1e-6
 
@@ -125,7 +128,7 @@ def two_values(filters: Filters, input_scale: float, group: int) -> Terms | None
 def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None:
     """Filters [O, …] of up to four values, times `input_scale` what the traced ones are; None where one holds others.
 
-    They are two magnitudes of either sign, or equally spaced.
+    Two magnitudes of either sign, or values at equal distances, are two terms; others one less than they are.
     """
     rows = filters.astype(np.float64).reshape(len(filters), -1)
     if rows.shape[1] < 2 * FEWEST_WEIGHTS:
@@ -141,7 +144,7 @@ def few_values(filters: Filters, input_scale: float, group: int) -> Terms | None
         signs = np.prod(np.where(rows > thresholds[:, :, None], 1.0, -1.0), axis=0)
         stored = tuple(tuple(one.tolist()) for one in thresholds / input_scale)
         terms.append(Term((reach[:, None] * signs).reshape(filters.shape), every, (stored,)))
-    clause = "its weights, of up to four values, taken as the sum of two of ±α"
+    clause = f"its weights, of up to four values, taken as the sum of {('two', 'three')[len(parts) - 2]} of ±α"
     if not np.any(center):
         return Terms(tuple(terms), clause)
     return Terms((*terms, _offset(filters, center, group)), f"{clause}, and the offset times the sum of the window")
@@ -155,7 +158,7 @@ def takes_few_values(filters: Filters) -> bool:
 
 
 def _values(rows: npt.NDArray[np.float64]) -> Values | None:
-    return _two_magnitudes(rows) or _four_steps(rows)
+    return _two_magnitudes(rows) or _four_steps(rows) or _any_values(rows)
 
 
 def _two_magnitudes(rows: npt.NDArray[np.float64]) -> Values | None:
@@ -192,6 +195,32 @@ def _four_steps(rows: npt.NDArray[np.float64]) -> Values | None:
         return None
     thresholds = np.stack([first + (index + 0.5) * step for index in range(3)])
     return first + 1.5 * step, ((step, thresholds[1:2]), (step / 2, thresholds))
+
+
+def _any_values(rows: npt.NDArray[np.float64]) -> Values | None:
+    """Up to four values at any distances: a filter of fewer repeats its largest, with steps of 0."""
+    ordered = np.sort(rows, axis=1)
+    gaps = np.diff(ordered, axis=1)
+    jumps = gaps > SAME * np.abs(rows).max(axis=1, keepdims=True)
+    count = int(jumps.sum(axis=1).max(initial=0)) + 1
+    if not 3 <= count <= MOST_VALUES:
+        return None
+    group = np.pad(np.cumsum(jumps, axis=1), ((0, 0), (1, 0)))
+    members = [group == index for index in range(count)]
+    sizes = np.stack([inside.sum(axis=1) for inside in members])
+    sums = np.stack([np.where(inside, ordered, 0).sum(axis=1) for inside in members])
+    values = sums / np.maximum(sizes, 1)
+    for index in range(1, count):
+        values[index] = np.where(sizes[index] > 0, values[index], values[index - 1])
+    steps = np.diff(values, axis=0) / 2
+    least = np.where(steps > 0, steps, np.inf).min(axis=0)
+    if np.any(np.abs(ordered - np.take_along_axis(values.T, group, axis=1)) > tolerance(least)[:, None]):
+        return None
+    parts = tuple(
+        (step, np.where(step > 0, low + step, -np.inf)[np.newaxis])
+        for step, low in zip(steps, values[:-1], strict=True)
+    )
+    return (values[0] + values[-1]) / 2, parts
 
 
 def _offset(filters: Filters, center: Vector, group: int) -> Term:

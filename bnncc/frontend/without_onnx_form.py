@@ -5,8 +5,8 @@ its line: `copysign`, `hypot`, `kthvalue`, `median`, `cummax`, `cummin`, adaptiv
 `searchsorted` and `bucketize` (thermometer codes, levels of hyperdimensional computing), `fake_quantize`, bags of as
 many embeddings each, which the exporter writes as a Loop, `logsigmoid`, which it writes as log(sigmoid(x)), -∞ from
 -104 down, `binary_cross_entropy_with_logits`, which it makes of that, `squeeze` of an axis longer than 1, which PyTorch
-leaves and ONNX refuses, and `einsum` with ellipses of several ranks, as "... d, e d -> ... e" is in einops: ONNX's have
-one.
+leaves and ONNX refuses, `cumprod`, `cdist` and `pdist`, of which TorchScript's exporter takes roots of sums of negative
+numbers, and `einsum` with ellipses of several ranks, as "... d, e d -> ... e" is in einops: ONNX's have one.
 Of a `clamp` between an integer and a float, as clamp(x, 0, 1.0), it makes a tensor of the one bound alone, and fails.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import string
 from collections.abc import Callable
 from typing import Any
@@ -176,6 +177,16 @@ def _running(wins: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int]
     return scan
 
 
+def _running_product(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """In log₂ n steps."""
+    product, step = x if dtype is None else x.to(dtype), 1
+    while step < x.shape[dim]:
+        rest = x.shape[dim] - step
+        later = product.narrow(dim, step, rest) * product.narrow(dim, 0, rest)
+        product, step = torch.cat([product.narrow(dim, 0, step), later], dim), 2 * step
+    return product
+
+
 def _adaptive_max_pool(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tensor]:
     """Pixel i of n takes the inputs ⌊i·size/n⌋ … ⌈(i + 1)·size/n⌉ - 1 along each axis; also each maximum's place."""
     axes = len(output_size)
@@ -198,12 +209,12 @@ def _adaptive_max_pool(x: Tensor, output_size: list[int]) -> tuple[Tensor, Tenso
     return largest, torch.stack(places, -1).reshape(largest.shape)
 
 
-def _right(x: Tensor, amount: int) -> Tensor:
+def _right(x: Tensor, amount: int | Tensor) -> Tensor:
     """An arithmetic shift rounds down."""
     return torch.div(x, 2**amount, rounding_mode="floor")
 
 
-def _left(x: Tensor, amount: int) -> Tensor:
+def _left(x: Tensor, amount: int | Tensor) -> Tensor:
     return torch.mul(x, 2**amount)
 
 
@@ -250,6 +261,29 @@ def _bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right:
     return _searchsorted(boundaries, x, out_int32=out_int32, right=right)
 
 
+def _norm(x: Tensor, p: float) -> Tensor:
+    """The p-norm over the last axis; of p = 0, how many are not 0."""
+    if p == 0:
+        return (x != 0).to(x.dtype).sum(-1)
+    if p == 2:
+        return (x * x).sum(-1).sqrt()
+    size = x.abs()
+    if p == math.inf:
+        return size.amax(-1)
+    return size.sum(-1) if p == 1 else size.pow(p).sum(-1).pow(1 / p)
+
+
+def _distances(a: Tensor, b: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
+    """Of each of `a` [..., n, d] to each of `b` [..., m, d]: [..., n, m]."""
+    return _norm(a.unsqueeze(-2) - b.unsqueeze(-3), p)
+
+
+def _distances_among(x: Tensor, p: float = 2.0) -> Tensor:
+    """Of each row of `x` [n, d] to each that follows it."""
+    first, second = torch.triu_indices(x.shape[0], x.shape[0], 1, device=x.device).unbind()
+    return _norm(x[first] - x[second], p)
+
+
 def _fake_quantize(x: Tensor, scale: Tensor | float, zero_point: Tensor | int, low: int, high: int) -> Tensor:
     """The exporter's form has steps of 8 bits only, and divides by the scale, where PyTorch multiplies by 1/scale."""
     inverse = 1.0 / scale if isinstance(scale, Tensor) else float(torch.tensor(1.0) / torch.tensor(scale))
@@ -283,10 +317,19 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     aten.squeeze.dims: _squeeze,
     aten.__rshift__.Scalar: _right,
     aten.bitwise_right_shift.Tensor_Scalar: _right,
+    aten.__rshift__.Tensor: _right,
+    aten.bitwise_right_shift.Tensor: _right,
+    aten.__lshift__.Tensor: _left,
+    aten.bitwise_left_shift.Tensor: _left,
     aten.__lshift__.Scalar: _left,
     aten.bitwise_left_shift.Tensor_Scalar: _left,
     aten.searchsorted.Tensor: _searchsorted,
     aten.bucketize.Tensor: _bucketize,
+    aten.cumprod.default: _running_product,
+    aten.cdist.default: _distances,
+    aten._cdist_forward.default: _distances,
+    aten.pdist.default: _distances_among,
+    aten._pdist_forward.default: _distances_among,
     aten.binary_cross_entropy_with_logits.default: _cross_entropy_with_logits,
     aten.log_sigmoid.default: _log_sigmoid,
     aten.log_sigmoid_forward.default: lambda x: (_log_sigmoid(x), torch.zeros(0, dtype=x.dtype)),

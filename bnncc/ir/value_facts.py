@@ -29,7 +29,7 @@ RECTIFIERS = {"Relu", "HardSwish", "HardSigmoid", "ThresholdedRelu", "Shrink", "
 ZERO_KEEPING = {
     "Sign", "Neg", "Abs", "Sqrt", "Tanh", "Erf", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softsign", "Sin", "Atan",
     "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
-    "ReduceL1", "ReduceL2",
+    "ReduceL1", "ReduceL2", "ReduceProd", "ReduceSumSquare", "Pow", "Sinh", "Asinh", "CumSum",
 }  # fmt: skip
 
 # Numbers that were learnt are multiples of smaller ones than this alone.

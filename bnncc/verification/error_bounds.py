@@ -23,6 +23,8 @@ many of them a kernel may take.
 - *Monotone functions* are evaluated at x ± error: what a clip or a saturated sigmoid lets through is all that remains.
   Not so behind the sums of a binary layer: LceBconv2d clips them first, and what cancels then, see below, remains.
 - What only moves elements moves their errors.
+- *Infinities*, as an attention's mask has them, are the same in two right programs, and have no rounding: of
+  magnitudes they count as 0.  What a softmax lets nothing through of has no error either.
 - *Any other operator* (RULES has no entry): its result has the largest relative error of its operands, plus
   `ROUNDING` of its largest magnitude.  That is wide, and finite.
 
@@ -131,6 +133,7 @@ class _Analysis:
         self._summands: dict[ir.Value, float] = {}
         self._count = 0
         self._last: ir.Node | None = None
+        self._has_infinities = any(_is_infinite(value) for node in graph for value in node.inputs)
 
     def bound(self, value: ir.Value | None) -> ir.Value | None:
         return None if value is None or value in self.exact else self.computed.get(value)
@@ -215,8 +218,15 @@ class _Analysis:
     def magnitude(self, value: ir.Value) -> ir.Value:
         if value not in self._magnitudes:
             single = value if value.dtype in (None, ir.DataType.FLOAT) else self.node("Cast", value, to=_SINGLE)
-            self._magnitudes[value] = self.node("Abs", single)
+            size = self.node("Abs", single)
+            if self._has_infinities:
+                size = self.where(self.node("Less", size, self.constant(np.inf)), size)
+            self._magnitudes[value] = size
         return self._magnitudes[value]
+
+    def where(self, condition: ir.Value, value: ir.Value) -> ir.Value:
+        """The value where the condition holds, else 0."""
+        return self.node("Where", condition, value, self.constant(0.0))
 
     def sum(self, *terms: ir.Value | None) -> ir.Value | None:
         total: ir.Value | None = None
@@ -282,6 +292,16 @@ _SINGLE = int(ir.DataType.FLOAT)
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 _Bound = ir.Value | None
 _Rule = Callable[[_Analysis, ir.Node, Sequence[_Bound]], Sequence[_Bound]]
+
+
+# Larger constants are weights.
+_LARGEST_MASK = 2**22
+
+
+def _is_infinite(value: ir.Value | None) -> bool:
+    """True for a constant of which an element is infinite."""
+    array = None if value is None or np.prod(shape_of(value) or ()) > _LARGEST_MASK else known_array(value)
+    return array is not None and array.dtype.kind == "f" and bool(np.isinf(array).any())
 
 
 def _operand(node: ir.Node, index: int) -> ir.Value:
@@ -482,14 +502,19 @@ def _norm_reduction(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]
 
 
 def _softmax(analysis: _Analysis, node: ir.Node, bounds: Sequence[_Bound]) -> Sequence[_Bound]:
-    """Each y is exp(x) over a sum of such: off by the factor exp(2·max|δx|), which is ≤ 1 + 4·max|δx| below ½."""
+    """Each y is exp(x) over a sum of such: off by the factor exp(2·max|δx|), which is ≤ 1 + 4·max|δx| below ½.
+
+    Where y is 0, x is masked, by -∞ or a large number, whose rounding is no other element's.
+    """
     x, y = _operand(node, 0), node.outputs[0]
-    own = _exponential(analysis, analysis.largest_magnitude(x), y)
+    counts = analysis.node("Greater", y, analysis.constant(0.0))
+    own = _exponential(analysis, analysis.largest(analysis.where(counts, analysis.magnitude(x))), y)
     if bounds[0] is None:
         return [own]
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
     along = analysis.array(np.array([axis], np.int64))
-    largest = analysis.node("ReduceMax", analysis.sized(bounds[0], x), along, keepdims=1)
+    passing = analysis.where(counts, analysis.sized(bounds[0], x))
+    largest = analysis.node("ReduceMax", passing, along, keepdims=1)
     return [analysis.sum(analysis.times(analysis.magnitude(y), analysis.times(largest, 4.0)), own)]
 
 

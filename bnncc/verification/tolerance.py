@@ -11,6 +11,8 @@ from bnncc.ir.rounding import ROUNDING, differences
 CANCELLATION = 1e-5
 # Numbers below 2⁻¹²⁶ are 0 to LCE and XNNPACK, and not to others; a factor behind one leaves it below this.
 FLUSHED = 1e-36
+# What TensorFlow Lite's built-in arithmetic yields for infinity.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def channel_scale(reference: Array) -> Array:
@@ -36,9 +38,10 @@ def _largest_in_channels(array: Array) -> Array:
 def largest_error(array: Array, reference: Array, allowed: Array | float) -> float:
     """The largest error in units of what is allowed; infinite where nothing is, or where one of them is no number.
 
-    An error no larger than `FLUSHED` is none.  What is infinite or no number in both is equal.
+    An error no larger than `FLUSHED` is none.  What is infinite or no number in both is equal; so are infinity and the
+    largest float32.
     """
-    beyond = differences(array, reference)
+    beyond = _apart(array, reference)
     beyond -= FLUSHED
     np.maximum(beyond, 0.0, out=beyond)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -56,7 +59,16 @@ def output_error(array: Array, reference: Array) -> float:
     """
     reference = reference.astype(np.float64)
     scale = float(np.max(np.abs(reference[np.isfinite(reference)]), initial=0.0))
-    difference = float(np.max(differences(array, reference), initial=0.0))
+    difference = float(np.max(_apart(array, reference), initial=0.0))
     if np.isnan(difference):
         return float("inf")
     return difference / scale if scale else difference
+
+
+def _apart(array: Array, reference: Array) -> Array:
+    """The differences, of which one between infinity and the largest float32 is none."""
+    apart = differences(array, reference)
+    if np.isinf(np.max(apart, initial=0.0)):
+        large = (np.abs(array) >= LARGEST) & (np.abs(reference) >= LARGEST)
+        apart[large & (np.signbit(array) == np.signbit(reference))] = 0.0
+    return apart

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import bnncc
 from bnncc.model import CompiledModel
 from tests.passes.helpers import normal
-from tests.passes.proof import compared, equals_pytorch, operators_in_file, proven
+from tests.passes.proof import compared, eighths, equals_pytorch, operators_in_file, proven
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -113,3 +113,59 @@ def test_other_indices_and_float_weights_stay_as_they_are() -> None:
         expected = [compiled.as_stored(output.numpy()) for output in network(torch.from_numpy(x))]
     for found, wanted in zip(compiled.run([compiled.as_stored(x)]), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * float(np.abs(wanted).max()))
+
+
+def stacked(x: Tensor) -> Tensor:
+    return torch.stack([x[:, :, row : row + 6, column : column + 6] for row in range(3) for column in range(3)], 1)
+
+
+def kernel_first(weight: Tensor) -> Tensor:
+    return weight.permute(2, 3, 1, 0).flatten(0, 1)
+
+
+WINDOWS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "an einsum of columns": lambda x, w: torch.einsum("ok,bkl->bol", w.flatten(1), F.unfold(compared(x), 3)),
+    "a sum of products": lambda x, w: (F.unfold(compared(x), 3).unsqueeze(1) * w.flatten(1)[None, :, :, None]).sum(2),
+    "signs of columns": lambda x, w: w.flatten(1) @ torch.where(F.unfold(x, 3, padding=1) > 0.25, 1.0, -1.0),
+    "signs of rows": lambda x, w: F.linear(compared(F.unfold(x, 3, stride=2).mT - 0.5), w.flatten(1)),
+    "an einsum of windows": lambda x, w: torch.einsum(
+        "bchwij,ocij->bohw", compared(x).unfold(2, 3, 1).unfold(3, 3, 2), w
+    ),
+    "stacked slices": lambda x, w: torch.einsum("bkchw,kco->bohw", stacked(compared(x)), kernel_first(w)),
+    "patches": lambda x, w: F.linear(
+        compared(F.pad(x, (0, 1, 0, 1)).reshape(-1, 40, 3, 3, 3, 3).permute(0, 2, 4, 3, 5, 1).flatten(3)),
+        kernel_first(w).flatten(0, 1).mT,
+    ),
+    "a tensordot": lambda x, w: torch.tensordot(w[:, :, 0, 0], compared(x), ([1], [1])).transpose(0, 1),
+    "a stack of one matrix": lambda x, w: torch.bmm(
+        compared(x).flatten(2).mT, w[None, :, :, 0, 0].mT.expand(2, -1, -1)
+    ),
+}
+
+
+class Windows(nn.Module):
+    """All of them of one map, as long rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.weight = nn.Parameter(torch.randn(len(WINDOWS), 24, 40, 3, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pairs = zip(WINDOWS.values(), compared(self.weight), strict=True)
+        return tuple(product(x, weight) for product, weight in pairs)
+
+
+def test_windows_are_those_of_a_convolution_however_they_are_cut() -> None:
+    network = Windows()
+    compiled = proven(network, 2, 40, 8, 8)
+    assert [layer.reason for layer in compiled.layers] == [None] * len(WINDOWS)
+    found = operators_in_file(compiled)
+    assert found["GATHER"] == found["LceDequantize"] == found["BATCH_MATMUL"] == 0
+    assert found["LceBconv2d"] == len(WINDOWS)
+    assert compiled.float_weight_bytes < 1.1 * 4 * network.weight.numel()
+    x = eighths(2, 40, 8, 8)
+    with torch.no_grad():
+        expected = [compiled.as_stored(one.numpy()) for one in network(torch.from_numpy(x))]
+    for result, wanted in zip(compiled.run([compiled.as_stored(x)]), expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)

@@ -65,9 +65,9 @@ def test_a_pad_whose_number_is_computed_does_not_move() -> None:
 @pytest.mark.parametrize(
     "upstream",
     [
-        "r = Relu (x)",
-        "r = Clip (x, zero, one)",
+        "r = Clip (x, minus, zero)",
         "r = PRelu (x, slope)",
+        "p = Neg (x)\nq = Relu (p)\nr = Neg (q)",
         "p = Relu (x)\nr = Pad (p, ring)",
         "p = Pad (x, ring)\nr = Tanh (p)",
         "p = Pad (x, ring)\nr = MaxPool <kernel_shape = [2, 2]> (p)",
@@ -77,14 +77,25 @@ def test_a_pad_whose_number_is_computed_does_not_move() -> None:
 def test_a_sign_that_zeros_reach_by_design_stays(upstream: str) -> None:
     slope = np.array([0.2, 0, -0.3], np.float32).reshape(3, 1, 1)
     body = f"{upstream}\ny = Sign (r)"
-    model = recognized(body, modified=False, zero=0.0, one=1.0, slope=slope, ring=RING, shift=normal(3, 1, 1))
+    model = recognized(body, modified=False, zero=0.0, minus=-1.0, slope=slope, ring=RING, shift=normal(3, 1, 1))
     result = run_model(model, draw(model))["y"]
     assert np.any(result == 0), "the test itself should reach the case"
 
 
 def test_a_second_sign_behind_one_that_stays_stays_too() -> None:
-    model = recognized("r = Relu (x)\ns = Sign (r)\nt = Tanh (s)\ny = Sign (t)", modified=False)
-    assert set(np.unique(run_model(model, draw(model))["y"])) == {0.0, 1.0}
+    body = "r = Clip (x, minus, zero)\ns = Sign (r)\nt = Tanh (s)\ny = Sign (t)"
+    model = recognized(body, modified=False, minus=-1.0, zero=0.0)
+    assert set(np.unique(run_model(model, draw(model))["y"])) == {-1.0, 0.0}
+
+
+@pytest.mark.parametrize(
+    "upstream", ["r = Relu (x)", "r = Clip (x, zero, one)", "p = Abs (x)\nq = Relu (x)\nr = Concat <axis = 1> (p, q)"]
+)
+def test_the_sign_of_what_is_never_negative_is_a_bit(upstream: str) -> None:
+    model = recognized(f"{upstream}\ny = Sign (r)", zero=0.0, one=1.0)
+    found = operators(model)
+    assert found["bnncc.Sign"] == 1
+    assert found["Sign"] == 0
 
 
 def test_the_sign_of_a_shifted_relu_is_recognised() -> None:

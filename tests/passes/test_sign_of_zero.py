@@ -60,6 +60,7 @@ OPERANDS: dict[str, Operand] = {
     "shifted by a whole number": lambda x: x - 128,
     "clipped": lambda x: (x - 100).clamp(0, 50),
     "rounded": lambda x: torch.round((x - 128) / 64),
+    "squared relu": lambda x: F.relu(x - 100) ** 2,
     "pooled relu": lambda x: F.max_pool2d(F.relu(x - 100.5), 2, 1),
 }
 

@@ -264,6 +264,33 @@ def test_up_to_four_values_are_sums_of_signs(values: list[float]) -> None:
     assert few_values(normal(4, 6, 3, 3), 1.0, 1) is None
 
 
+def of_any_values() -> Array:
+    """Filters of three and four values at any distances, of two of them, and of one."""
+    weight = of_values([-1.1, 0.0, 0.7], 7, 6, 3, 3)
+    weight[1] = np.array([-0.9, -0.1, 0.25, 1.3])[np.arange(54).reshape(6, 3, 3) % 4]
+    weight[3], weight[4] = 0, -0.3
+    return weight
+
+
+def test_up_to_four_values_at_any_distances_are_one_term_less_and_an_offset() -> None:
+    weight = of_any_values()
+    terms = few_values(weight, 1.0, 1)
+    assert terms is not None
+    assert len(terms.terms) == 4
+    np.testing.assert_allclose(sum_of(terms, weight.shape), weight, rtol=0, atol=1e-6)
+    weight[1, 0, 0, 0] = 0.8
+    assert few_values(weight, 1.0, 1) is None
+
+
+def test_trained_ternary_weights_are_bits_and_exact() -> None:
+    weight = of_values([-1.125, 0.0, 0.75], 64, 64, 3, 3)
+    network = Convolved(torch.from_numpy(weight), padding=1)
+    compiled = proven(network, 1, 64, 12, 12)
+    assert [layer.reason for layer in compiled.layers] == [None]
+    assert operators_in_file(compiled) == {"LceQuantize": 1, "LceBconv2d": 3, "ADD": 2, "MUL": 1}
+    assert equals_pytorch(compiled, network, eighths(1, 64, 12, 12))
+
+
 def test_a_filter_of_one_magnitude_needs_no_second_term() -> None:
     weight = of_values(VALUES["two bits"], 7, 6, 3, 3)
     weight[4] = signs(6, 3, 3)

@@ -17,6 +17,7 @@ import bnncc
 from bnncc.ir.evaluate import run, skeleton
 from bnncc.verification import verify, verify_in
 from bnncc.verification.error_bounds import UNIT, add_error_bounds
+from bnncc.verification.tolerance import largest_error
 from tests.fuzz.heads import check
 from tests.needs import RUNTIMES
 
@@ -80,6 +81,49 @@ def test_what_a_clip_does_not_let_through_has_no_error() -> None:
     assert np.all(allowed[np.abs(feeds["x"] * feeds["v"]) > 1.001] == 0)
     assert np.all(allowed[inside] > 0)
     assert np.all(allowed <= 8 * UNIT * np.maximum(np.abs(value), 1))
+
+
+@pytest.mark.parametrize("masked", [-np.inf, -1e9])
+def test_what_a_mask_hides_has_no_rounding_and_no_other_element_has_its(masked: float) -> None:
+    body = "a = Mul(x, v)  s = Abs(x)  c = Greater(s, w1)  b = Where(c, a, m)  d = Add(b, m2)  y = Softmax(d)"
+    model, feeds = with_bound(
+        f"w1 = Constant <value_float = 0.3> ()  m = Constant <value_float = {masked}> ()  "
+        f"m2 = Constant <value_floats = [0.0, 0.0, 0.0, 0.0, 0.0, {masked}]> ()  {body}"
+    )
+    (output,) = model.graph.outputs
+    (bound,) = add_error_bounds(model, [output], {}).values()
+    value, allowed = run(skeleton(model, [output, bound]), feeds).values()
+    assert np.isfinite(allowed).all()
+    assert np.all(allowed[value > 0.01] > 0)
+    assert allowed.max() < 1e-2
+
+
+def test_infinity_is_the_largest_float_and_no_other() -> None:
+    largest = np.finfo(np.float32).max
+    wanted = np.array([np.inf, -np.inf, 1.0], np.float32)
+    assert largest_error(np.array([largest, -largest, 1.0], np.float32), wanted, 1e-9) == 0
+    assert largest_error(np.array([-largest, -largest, 1.0], np.float32), wanted, 1e-9) == np.inf
+    assert largest_error(np.array([1e38, -largest, 1.0], np.float32), wanted, 1e-9) == np.inf
+
+
+class Masked(nn.Module):
+    """Attention of a binary layer to itself and what is in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.hidden = nn.Parameter(torch.randn(32, 32)), torch.ones(8, 8, dtype=torch.bool).triu(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = torch.where(x >= 0, 1.0, -1.0) @ torch.where(self.weight >= 0, 1.0, -1.0)
+        chosen = (q @ q.mT / 8).masked_fill(self.hidden, -torch.inf).softmax(-1) @ x
+        return chosen + (q @ q.mT / 8 + torch.full((8, 8), -torch.inf).triu(1)).softmax(-1) @ x
+
+
+def test_attention_with_a_mask_of_infinity_is_proven() -> None:
+    compiled = bnncc.compile(Masked(), input_shapes=["1x8x32"])
+    x = np.random.default_rng(0).standard_normal((1, 8, 32), dtype=np.float32)
+    assert [found.problems for found in verify_in(RUNTIMES, compiled, [[x]])] == [[] for _ in RUNTIMES]
 
 
 def test_values_that_are_given_have_no_error_behind_them() -> None:
