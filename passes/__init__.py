@@ -40,6 +40,7 @@ share, from the general to the particular:
 - `flat_bits.py`              … where the map that it reads is packed flat
 - `replication.py`            copies along the channels, however they are spelt
 - `give_vectors_rows.py`      vectors as batches of one row, before all others
+- `give_sequences_height.py`  sequences as maps of height 1, before all others
 - `form_convolutions.py`      products with unfolded windows as convolutions, before all others
 - `split_phases.py`           transposed convolutions as convolutions, before all others
 - `fuse_clip.py`             a ReLU between a BinaryConv and the affines behind it
