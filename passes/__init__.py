@@ -89,6 +89,7 @@ from bnncc.passes.recognize_thermometer import RecognizeThermometer
 from bnncc.passes.reduce_maps import ReduceMaps
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
+from bnncc.passes.settle_ties import SettleTies
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
@@ -146,6 +147,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("join-groups", JoinGroups, "convolutions of the parts of a map, side by side, are one in groups"),
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
+    Step("settle-ties", SettleTies, "a sum at which a convolution is 0 by design yields no rounding of 0"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
     Step("flatten-means", FlattenMeans, "a mean over the map yields the rows that a Linear reads"),
     Step("remove-unused", RemoveUnused, "what the passes left over"),
