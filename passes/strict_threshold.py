@@ -18,8 +18,8 @@ from bnncc.ir.value_facts import FIRST_INPUT_ONLY, ZERO_KEEPING, granularity, ma
 from bnncc.passes.affine import affine_of
 from bnncc.passes.piecewise import Matrix
 
-# A share of a sum that its rounding to float32 leaves: more than half a unit in the last place.
-SURVIVING = 2.0**-22
+# A share of a sum that the roundings of its terms to float32 leave, and that settle_ties.py takes for none of them.
+SURVIVING = 2.0**-20
 # So many sums and joins in a row are looked through.
 MOST_SUMS = 8
 LAYERS = {"Conv", "Gemm", "MatMul"}
@@ -98,7 +98,7 @@ def _size_of_products(layer: ir.Node) -> float:
     weights, largest = constant_of(layer.inputs[1]), _largest_of_two(layer.inputs[0])
     if weights is None or weights.ndim < 2:
         return 0.0
-    axis = 0 if layer.op_type == "Conv" or layer.attributes.get_int("transB", 0) else weights.ndim - 1
+    axis = 0 if layer.op_type == "Conv" or layer.attributes.get_int("transB", 0) == 1 else weights.ndim - 1
     others = tuple(i for i in range(weights.ndim) if i != axis)
     return largest * float(np.abs(weights.astype(np.float64)).sum(axis=others).max())
 
