@@ -43,6 +43,7 @@ from bnncc.passes.configure import configured
 from bnncc.passes.decompose import Decompose, is_product
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.form_convolutions import FormConvolutions, may_be_convolution
+from bnncc.passes.give_sequences_height import GiveSequencesHeight, is_of_sequences
 from bnncc.passes.give_vectors_rows import GiveVectorsRows, multiplies_vector
 from bnncc.passes.legalize import OPTIONAL, REQUIRED, legalization
 from bnncc.passes.lift_constants import LiftConstants
@@ -329,18 +330,24 @@ def _emit(model: ir.Model, traced: TracedModel, target: Target, options: Options
 
 def _with_products_as_layers(traced: TracedModel) -> TracedModel:
     """The traced network with the layers that certain products become: of Einsum and 3-D convolutions, with vectors,
-    with unfolded windows, of weights that come first, transposed convolutions.
+    with unfolded windows, of weights that come first, transposed convolutions; and sequences as maps of height 1.
 
     Verification looks for each binary layer in the traced network, and does not find what only the passes make.
     """
+    graph = traced.model.graph
     kinds = (is_product, multiplies_vector, may_be_convolution, is_transposed)
-    if not any(is_kind(node) for node in traced.model.graph for is_kind in kinds):
+    steps: list[ir.passes.InPlacePass] = []
+    if any(map(is_of_sequences, graph)):  # whose weights stay expressions: residue cancels before they are folded
+        steps += [LiftConstants(), GiveSequencesHeight()]
+    if any(is_kind(node) for node in graph for is_kind in kinds):
+        steps += [LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)]
+        # Weights are there once, as the layers have them: the report says how large they were.
+        steps += [GiveVectorsRows(), FormConvolutions(), SplitPhases(), RemoveUnused()]
+    if not steps:
         return traced
     model = traced.model.clone()
     ops.register(model)
-    steps = [LiftConstants(), ReplaceCastLike(), FoldConstants(), Decompose(is_product)]
-    # Weights are there once, as the layers have them: the report says how large they were.
-    for step in [*steps, GiveVectorsRows(), FormConvolutions(), SplitPhases(), RemoveUnused()]:
+    for step in steps:
         step(model)
     return replace(traced, model=model)
 

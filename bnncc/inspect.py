@@ -104,7 +104,8 @@ def _binary_macs(file: TfliteFile, operator: Operator) -> int:
     assert filters is not None
     options = unpack_ints(file.custom_options(operator))
     channels = options.get("channels_in", filters.shape[-1] * WORD_BITS)
-    return int(np.prod(operator.outputs[0].shape)) * filters.shape[1] * filters.shape[2] * channels
+    outputs = int(np.prod(operator.outputs[0].shape[:-1])) * filters.shape[0]  # of which 32 are one word, where bits
+    return outputs * filters.shape[1] * filters.shape[2] * channels
 
 
 def _float_macs(file: TfliteFile, operator: Operator) -> int:

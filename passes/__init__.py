@@ -41,6 +41,7 @@ share, from the general to the particular:
 - `flat_bits.py`              … where the map that it reads is packed flat
 - `replication.py`            copies along the channels, however they are spelt
 - `give_vectors_rows.py`      vectors as batches of one row, before all others
+- `give_sequences_height.py`  sequences as maps of height 1, before all others
 - `form_convolutions.py`      products with unfolded windows as convolutions, before all others
 - `moved_windows.py`          … the windows that a matrix holds
 - `split_phases.py`           transposed convolutions as convolutions, before all others
@@ -91,6 +92,7 @@ from bnncc.passes.reduce_maps import ReduceMaps
 from bnncc.passes.reduce_stacks import ReduceStacks
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
+from bnncc.passes.settle_ties import SettleTies
 from bnncc.passes.shrink_constants import ShrinkConstants
 from bnncc.passes.sink_moves import SinkMoves
 from bnncc.passes.sink_rectifiers import SinkRectifiers
@@ -151,6 +153,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("join-groups", JoinGroups, "convolutions of the parts of a map, side by side, are one in groups"),
     Step("fold-affine", FoldAffine, "what stood behind a max-pool now stands behind a convolution"),
     Step("trim-kernels", TrimKernels, "taps that only meet padding would keep a layer from thresholds"),
+    Step("settle-ties", SettleTies, "a sum at which a convolution is 0 by design yields no rounding of 0"),
     Step("threshold", Threshold, "a convolution and the sign behind it become bnncc.BinaryConvSign"),
     Step("flatten-means", FlattenMeans, "a mean over the map yields the rows that a Linear reads"),
     Step("remove-unused", RemoveUnused, "what the passes left over"),

@@ -67,7 +67,7 @@ def binarizer_of(graph: ir.Graph, candidate: Candidate, steps: Steps, value: ir.
     low, high = (bool(np.any(steps.jumps & (steps.at == level))) for level in (steps.low, steps.high))
     turns = absorbed and pad is None and low and not high and granularity(source) is None and not _is_pooled(value)
     options = [_arguments(source, steps, positive=not turns)]
-    if np.all(steps.low == 0):
+    if np.all(steps.low == 0) and not _is_pooled(value):  # the maximum of 0 and 1 is that of signs that rise with them
         negative = _arguments(source, steps, positive=False)
         if (
             absorbed

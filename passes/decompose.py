@@ -18,6 +18,7 @@ from bnncc.ir.graph import NOT_DECOMPOSED_KEY, known_array, shape_of
 from bnncc.passes.decompositions import DECOMPOSITIONS, small_integers
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 from bnncc.passes.fold_constants import FoldConstants
+from bnncc.passes.remove_unused import RemoveUnused
 
 
 class Decompose(ir.passes.InPlacePass):
@@ -50,6 +51,7 @@ class Decompose(ir.passes.InPlacePass):
             pending.extend(inner for inner in reversed(made) if _can_try(inner))
         if changed:
             FoldConstants()(model)
+            RemoveUnused()(model)  # what a decomposition has looked through, as assignments to one map
         return ir.passes.PassResult(model, modified=changed)
 
 

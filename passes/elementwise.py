@@ -26,6 +26,7 @@ from bnncc.passes.shrink_constants import shrunk
 
 # Expressions are small; the limits keep the search linear on long residual streams.
 MOST_NODES = 64
+MOST_NODES_OF_PART = 8
 MOST_SOURCES = 12
 
 # What gives every element the one number that it reads, where there is but one.
@@ -100,12 +101,14 @@ def _uses_inside(
 ) -> tuple[dict[ir.Value, int], set[ir.Value]]:
     """(how often each value is an operand in the expression of `value`, the values that operators in it compute)."""
     waiting, opened = {value: 0}, set[ir.Value]()
-    pending = [value]
+    pending, most = [value], MOST_NODES
     for one in pending:
         producer = one.producer()
-        if producer is None or not opens(one, producer) or len(opened) == MOST_NODES:
+        if producer is None or not opens(one, producer) or len(opened) >= most:
             continue
         opened.add(one)
+        if producer.op_type == "Concat":  # each part is an expression of its own
+            most += MOST_NODES_OF_PART * len(producer.inputs)
         for operand in operands(producer):
             if operand not in waiting:
                 waiting[operand] = 0

@@ -10,8 +10,7 @@ k = r + s·t count:
     y[s·m + r - p] = Σ_t x[m - t] · w[r + s·t],      t < T_r = ⌈(K - r)/s⌉
 
 a convolution with the turned taps, T_r - 1 zeros in front, T_0 - 1 behind.  Where s divides K all phases have as many
-taps, and are filters of one convolution.  One over one axis is first written as one over rows of height 1, between
-Reshapes.  Only weights of a few values are written so: they may run as bits, which LCE
+taps, and are filters of one convolution.  Only weights of a few values are written so: they may run as bits, which LCE
 has no transposed convolution for.
 """
 
@@ -69,47 +68,13 @@ class SplitPhases(ir.passes.InPlacePass):
 
 
 def is_transposed(node: ir.Node) -> bool:
-    """True for a transposed convolution over one axis or two."""
+    """True for a transposed convolution over two axes, or over one, which is one over rows of height 1 before."""
     return node.domain == "" and node.op_type == "ConvTranspose" and len(shape_of(node.outputs[0]) or ()) in (3, 4)
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     if not is_transposed(node):
         return False
-    if len(shape_of(node.outputs[0]) or ()) == 4:
-        return _split(graph, node)
-    over_rows = _of_height_one(graph, node)
-    if over_rows is None:
-        return False
-    _split(graph, over_rows)
-    return True
-
-
-def _of_height_one(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
-    """In place of `node`, over one axis, the same over [N, I, 1, L]; None where its weights may not run as bits."""
-    x, weight = node.inputs[0], constant_of(node.inputs[1])
-    given, size = shape_of(x) if x is not None else None, shape_of(node.outputs[0])
-    if x is None or weight is None or given is None or size is None or not takes_few_values(weight.swapaxes(0, 1)):
-        return None
-    name = node.outputs[0].name or "transposed"
-    rows = insert_reshape(graph, x, (*given[:2], 1, given[2]), unique_name(graph, f"{name}/rows"), node)
-    attributes = dict(node.attributes)
-    for key, one in (("kernel_shape", 1), ("strides", 1), ("dilations", 1), ("output_padding", 0)):
-        if key in attributes:
-            attributes[key] = ir.AttrInt64s(key, [one, *attributes[key].as_ints()])
-    if "pads" in attributes:
-        before, behind = attributes["pads"].as_ints()
-        attributes["pads"] = ir.AttrInt64s("pads", [0, before, 0, behind])
-    inputs = [rows, new_constant(graph, weight[:, :, None], f"{name}/filters"), *node.inputs[2:]]
-    conv = ir.node("ConvTranspose", inputs, attributes)
-    shape = (*size[:2], 1, size[2])
-    maps = insert(graph, conv, node, name=unique_name(graph, f"{name}/map"), like=node.outputs[0], shape=shape)
-    result = insert_reshape(graph, maps, size, unique_name(graph, f"{name}/line"), node)
-    replace_by_layer(graph, node, maps, result)
-    return conv
-
-
-def _split(graph: ir.Graph, node: ir.Node) -> bool:
     x, weight = node.inputs[0], constant_of(node.inputs[1])
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     geometry = _geometry(node, weight)

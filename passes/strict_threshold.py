@@ -18,10 +18,11 @@ from bnncc.ir.value_facts import FIRST_INPUT_ONLY, ZERO_KEEPING, granularity, ma
 from bnncc.passes.affine import affine_of
 from bnncc.passes.piecewise import Matrix
 
-# A share of a sum that its rounding to float32 leaves: more than half a unit in the last place.
-SURVIVING = 2.0**-22
+# A share of a sum that the roundings of its terms to float32 leave, and that settle_ties.py takes for none of them.
+SURVIVING = 2.0**-20
 # So many sums and joins in a row are looked through.
 MOST_SUMS = 8
+LAYERS = {"Conv", "Gemm", "MatMul"}
 # Operators that make no difference to an exact 0 in a sum of integers.
 PASSING_ZERO = FIRST_INPUT_ONLY | ZERO_KEEPING | {"Mul", "Div", "Neg"}
 
@@ -70,18 +71,58 @@ def _passes_zero(node: ir.Node) -> bool:
 
 
 def _size_of_sums(x: ir.Value, depth: int = MOST_SUMS) -> float:
-    """What the constants of binary convolutions behind `x`, or behind sums that it is, amount to: K·|m| + |b|."""
-    node = _in_front(x).producer()
+    """What the constants of binary convolutions behind `x`, or behind sums that it is, amount to: K·|m| + |b|; so of
+    convolutions and Linears of signs that are not recognised yet.
+    """
+    scale, node = 1.0, x.producer()
+    while node is not None and _passes_zero(node) and node.inputs[0] is not None:
+        step = affine_of(node)
+        scale *= 1.0 if step is None else float(np.abs(step[1].scale).max())
+        node = node.inputs[0].producer()
     if node is None:
         return 0.0
     if node.domain == "" and node.op_type in ("Add", "Sub") and depth:
-        return sum(_size_of_sums(one, depth - 1) for one in node.inputs if one is not None)
+        return scale * sum(_size_of_sums(one, depth - 1) for one in node.inputs if one is not None)
+    if node.domain == "" and node.op_type in LAYERS:
+        return scale * _size_of_products(node)
     if not ops.is_binary_conv(node):
         return 0.0
     signs, multiplier, bias = (constant_of(value) for value in node.inputs[1:4])
     if signs is None or multiplier is None or bias is None:
         return 0.0
-    return float(signs[0].size * np.abs(multiplier).max() + np.abs(bias).max())
+    return scale * float(signs[0].size * np.abs(multiplier).max() + np.abs(bias).max())
+
+
+def _size_of_products(layer: ir.Node) -> float:
+    """The same of a layer with constant weights whose input takes two values, in any spelling; else 0."""
+    weights, largest = constant_of(layer.inputs[1]), _largest_of_two(layer.inputs[0])
+    if weights is None or weights.ndim < 2:
+        return 0.0
+    axis = 0 if layer.op_type == "Conv" or layer.attributes.get_int("transB", 0) == 1 else weights.ndim - 1
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    return largest * float(np.abs(weights.astype(np.float64)).sum(axis=others).max())
+
+
+def _largest_of_two(value: ir.Value | None) -> float:
+    """The magnitude that an affine function of signs or comparisons, moved or pooled, does not exceed; else 0."""
+    node = None if value is None else value.producer()
+    if node is None or value is None:
+        return 0.0
+    step, source = affine_of(node), node.inputs[0] if node.inputs else None
+    if ops.is_sign(node) or (node.domain == "" and node.op_type == "Sign"):
+        return 1.0
+    if step is not None:
+        inner = _largest_of_two(step[0])
+        return float(inner * np.abs(step[1].scale).max() + np.abs(step[1].shift).max()) if inner else 0.0
+    if node.domain != "" or source is None:
+        return 0.0
+    if node.op_type == "Cast":
+        return 1.0 if source.dtype is ir.DataType.BOOL else _largest_of_two(source)
+    if node.op_type == "Where":
+        numbers = [constant_of(one) for one in node.inputs[1:]]
+        sizes = [float(np.abs(one).max()) for one in numbers if one is not None and one.size]
+        return max(sizes) if len(sizes) == len(numbers) else 0.0
+    return _largest_of_two(source) if node.op_type in FIRST_INPUT_ONLY | {"MaxPool", "Identity"} else 0.0
 
 
 def _meets_zero(x: ir.Value, depth: int = MOST_SUMS) -> bool:
@@ -98,7 +139,7 @@ def _meets_zero(x: ir.Value, depth: int = MOST_SUMS) -> bool:
         met = [_meets_zero(one, depth - 1) for one in node.inputs if one is not None and constant_of(one) is None]
         return len(met) == len(node.inputs) and (any(met) if node.op_type == "Concat" else all(met))
     index = 3 if ops.is_binary_conv(node) else 2
-    if index == 2 and (node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul")):
+    if index == 2 and (node.domain != "" or node.op_type not in LAYERS):
         return False
     bias = constant_of(node.inputs[index]) if len(node.inputs) > index else None
     return bias is None or not np.all(bias)

@@ -54,6 +54,11 @@ _BEHIND_COMPARISONS = {
     **dict.fromkeys(("Cast", "CastLike", "Not", "Neg", "Identity", "Expand"), 1), "Where": 3, "Shape": 0,
     "ConstantOfShape": 0, **dict.fromkeys(("Add", "Sub", "Mul", "Div"), 2),
 }  # fmt: skip
+# How signs are written, of each element of the first input, or of what decides it.
+_OF_EACH_ELEMENT = {
+    "Sign", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "Where", "Cast", "CastLike", "Identity",
+    "Clip", "Add", "Sub", "Mul", "Div", "Neg",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -552,8 +557,12 @@ def _given(value: ir.Value | None) -> ir.Value:
 
 
 def _padded_by(value: ir.Value) -> tuple[int, int]:
-    """Rows on top and columns on the left that the traced network itself pads with in front of a layer."""
+    """Rows on top and columns on the left that the traced network itself pads with in front of a layer, or of the sign
+    that it reads.
+    """
     node = value.producer()
+    while node is not None and node.domain == "" and node.op_type in _OF_EACH_ELEMENT:
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
     if node is None or node.op_type != "Pad":
         return 0, 0
     amounts, given = (

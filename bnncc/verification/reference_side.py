@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -329,17 +329,21 @@ class Reference:
 
     def _count_zero_as_one(self) -> None:
         """Let what reads a ±1 value of the reference read +1 where it is 0; the value itself is left as it is."""
-        half = new_constant(self._traced.graph, np.array(0.5, np.float32), "half")
         ternary = [p.correspondence for p in self.points if p.correspondence.meaning == Meaning()]
         found = [one for correspondence in ternary for one in _equal_signs(correspondence.traced)]
         found += [one for point in self.points for one in point.correspondence.ternary]
         moved = [p.correspondence for p in self.points if p.correspondence.traced is None]
         found += [one for c in moved if c.is_three_valued for one in self._signs_behind(c.operand_value)]
-        for signs in dict.fromkeys(found):
+        halves = dict.fromkeys(found, np.array(0.5, np.float32))
+        for point in self.points:
+            traced, meaning = point.correspondence.traced, point.correspondence.meaning
+            if traced is not None and meaning.pads and replace(meaning, pads=()) == Meaning():
+                halves.update(dict.fromkeys(_equal_signs(traced), _inside(traced, meaning.pads)))
+        for signs, half in halves.items():
             node = signs.producer()
             if node is None:
                 continue
-            shifted = ir.node("Add", [signs, half])
+            shifted = ir.node("Add", [signs, new_constant(self._traced.graph, half, f"{signs.name}/half")])
             renewed = ir.node("Sign", [shifted.outputs[0]])
             for value, suffix in ((shifted.outputs[0], "shifted"), (renewed.outputs[0], "zero_is_one")):
                 value.name, value.shape, value.type = f"{signs.name}/{suffix}", signs.shape, signs.type
@@ -626,6 +630,14 @@ def _number_in(value: ir.Value | None) -> Array | None:
     """The constant that a traced graph holds in a value, or has cast to the type of another."""
     node = None if value is None else value.producer()
     return known_array(value if node is None or node.op_type != "CastLike" else node.inputs[0])
+
+
+def _inside(padded: ir.Value, pads: Sequence[int]) -> Array:
+    """½ where `padded` is not what a Pad has added to its last axes, 0 where it is: what is padded with 0 stays so."""
+    half = len(pads) // 2
+    spatial = (shape_of(padded) or ())[-half:]
+    kept = [size - begin - end for size, begin, end in zip(spatial, pads[:half], pads[half:], strict=True)]
+    return np.pad(np.full(kept, 0.5, np.float32), list(zip(pads[:half], pads[half:], strict=True)))
 
 
 def _is_sign(node: ir.Node) -> bool:

@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from bnncc.ir.graph import constant_of
+from bnncc.ir.graph import constant_of, shape_of
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 from bnncc.passes.decompositions.unpool import unpooled
 
 Indices = npt.NDArray[Any]
 # A scatter by a computed index compares each index with every position: so many at most.
 MOST_COMPARISONS = 1 << 22
+# Slices that are assigned to are joined, so many at most; more are gathered.
+MOST_PARTS = 64
 
 
 def gather_elements(build: Builder) -> Sequence[ir.Value | None]:
@@ -73,6 +75,10 @@ def scatter_elements(build: Builder) -> Sequence[ir.Value | None]:
     axis = build.integer("axis", 0) % len(shape)
     if index is None:
         return [_scatter_along(build, axis)]
+    slices = _whole_slices(index, axis, shape) if build.text("reduction", "none") == "none" else None
+    joined = None if slices is None else _joined(build, x, updates, slices, axis)
+    if joined is not None:
+        return [joined]
     positions = list(np.indices(index.shape))
     positions[axis] = index.astype(np.int64) % shape[axis]
     numbers = np.ravel_multi_index(tuple(positions), shape).reshape(-1)
@@ -92,9 +98,71 @@ def scatter_nd(build: Builder) -> Sequence[ir.Value | None]:
         return [_scatter_rows(build, outer, inner) if found is None else found]
     coordinates = index.astype(np.int64).reshape(-1, depth) % np.asarray(outer)
     numbers = (coordinates * np.asarray(_strides(outer))).sum(-1)
+    if depth == 1 and build.text("reduction", "none") == "none":
+        joined = _joined(build, x, build.reshape(updates, (numbers.size, *inner)), numbers, 0)
+        if joined is not None:
+            return [joined]
     rows = build.reshape(x, (int(np.prod(outer)), *inner))
     given = build.reshape(updates, (numbers.size, *inner))
     return [build.reshape(_scatter(build, rows, given, numbers), shape)]
+
+
+def _whole_slices(index: Indices, axis: int, shape: Sequence[int]) -> Indices | None:
+    """The places [n] along `axis` that each get a whole slice of the updates; None where they get parts."""
+    others = [size for other, size in enumerate(index.shape) if other != axis]
+    if others != [size for other, size in enumerate(shape) if other != axis] or not index.size:
+        return None
+    rows = np.moveaxis(index.astype(np.int64), axis, 0).reshape(index.shape[axis], -1) % shape[axis]
+    return rows[:, 0] if np.all(rows == rows[:, :1]) else None
+
+
+def _joined(build: Builder, x: ir.Value, updates: ir.Value, places: Indices, axis: int) -> ir.Value | None:
+    """`x`, in which slices along `axis` are replaced by those of `updates`, as a Concat: of all, where `x` is one that
+    assignments in front have made, also where exporters turn both for the assignment; None where that were too many
+    parts.
+    """
+    root, order = _before_turns(x)
+    along = order[axis]
+    source, own = _before_turns(updates)
+    given = source if own == order else build.transpose(updates, np.argsort(order).tolist())
+    made = root.producer()
+    parts = [root]
+    if made is not None and made.op_type == "Concat":
+        rank = len(order)
+        parts = [value for value in made.inputs if value is not None] if _axis(made) % rank == along else parts
+    slices = [(part, index) for part in parts for index in range(build.shape(part)[along])]
+    for index, place in enumerate(places.tolist()):
+        slices[place] = (given, index)
+    runs: list[tuple[ir.Value, int, int]] = []
+    for part, index in slices:
+        if runs and runs[-1][0] is part and runs[-1][2] == index:
+            runs[-1] = (part, runs[-1][1], index + 1)
+        else:
+            runs.append((part, index, index + 1))
+    if not 1 < len(runs) <= MOST_PARTS:
+        return None
+    joined = build.concat([_part(build, value, along, begin, end) for value, begin, end in runs], along)
+    return joined if order == sorted(order) else build.transpose(joined, order)
+
+
+def _before_turns(value: ir.Value) -> tuple[ir.Value, list[int]]:
+    """(what Transposes make `value` of, which of its axes each axis of `value` is)."""
+    order = list(range(len(shape_of(value) or ())))
+    while (node := value.producer()) is not None and node.domain == "" and node.op_type == "Transpose":
+        turn = node.attributes["perm"].as_ints() if "perm" in node.attributes else sorted(order, reverse=True)
+        source = node.inputs[0]
+        assert source is not None
+        order, value = [turn[axis] for axis in order], source
+    return value, order
+
+
+def _axis(node: ir.Node) -> int:
+    return node.attributes["axis"].as_int()
+
+
+def _part(build: Builder, value: ir.Value, axis: int, begin: int, end: int) -> ir.Value:
+    is_whole = begin == 0 and end == build.shape(value)[axis]
+    return value if is_whole else build.slice(value, axis, begin, end)
 
 
 def _scatter(build: Builder, rows: ir.Value, updates: ir.Value, numbers: Indices) -> ir.Value:

@@ -26,6 +26,20 @@ def channels_then_levels(x: Tensor) -> Tensor:
     return pm(x.unsqueeze(2) > LEVELS.view(1, 1, -1, *(1,) * (x.ndim - 2))).flatten(1, 2)
 
 
+def assigned(x: Tensor) -> Tensor:
+    bits = torch.zeros(len(x), 3 * len(LEVELS), *x.shape[2:])
+    for index, (channel, level) in enumerate((c, t) for c in range(3) for t in LEVELS.tolist()):
+        bits[:, index] = x[:, channel] > level
+    return 2 * bits - 1
+
+
+def assigned_together(x: Tensor) -> Tensor:
+    bits = torch.empty(len(x), 3 * len(LEVELS), *x.shape[2:])
+    for index, level in enumerate(LEVELS.tolist()):
+        bits[:, 3 * index : 3 * index + 3] = torch.where(x > level, 1.0, -1.0)
+    return bits
+
+
 CODES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "channels, then levels": (channels_then_levels, (1, 3, 6, 7)),
     "two images": (channels_then_levels, (2, 3, 6, 7)),
@@ -44,6 +58,8 @@ CODES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     ),
     "joined": (lambda x: torch.cat([torch.where(x >= float(t), 1.0, -1.0) for t in LEVELS], 1), (1, 3, 6, 7)),
     "stacked": (lambda x: torch.stack([pm(x > float(t)) for t in LEVELS], 2).flatten(1, 2), (1, 3, 6, 7)),
+    "assigned": (assigned, (1, 3, 6, 7)),
+    "assigned together": (assigned_together, (1, 3, 6, 7)),
     "levels of their own": (
         lambda x: pm(
             x.unsqueeze(2) > (LEVELS + torch.arange(3.0)[:, None] / 8).view(1, 3, -1, 1, 1)

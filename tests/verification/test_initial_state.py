@@ -15,7 +15,7 @@ from bnncc.ir.evaluate import random_inputs
 from bnncc.ir.modes import SignOfZero
 from bnncc.verification import verify
 from tests.passes.helpers import normal
-from tests.passes.proof import equals_pytorch
+from tests.passes.proof import equals_pytorch, operators_in_file
 
 
 def compared(x: Tensor) -> Tensor:
@@ -229,3 +229,55 @@ def test_zeros_are_plus_one_for_all_signs_of_a_map() -> None:
     found = verify(compiled, [random_inputs(compiled.traced.model, seed) for seed in range(2)])
     assert found.zeros > 0
     assert found.problems == []
+
+
+class OfZeroAndOne(nn.Conv2d):
+    """±1 weights on 0 and 1: sums that are 0 where as many ones meet +1 as -1."""
+
+    def __init__(self, padding: int, strict: bool, pool: int = 1) -> None:
+        super().__init__(32, 32, 3, 1, padding, bias=False)
+        self.strict, self.pool = strict, pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = (x > 0 if self.strict else x >= 0).float()
+        return self._conv_forward(
+            steps if self.pool == 1 else F.max_pool2d(steps, self.pool), compared(self.weight), None
+        )
+
+
+@pytest.mark.parametrize(("padding", "strict"), [(1, False), (0, True)])
+def test_sums_of_zeros_and_ones_that_are_0_behind_a_norm_are_compared_as_pytorch_compares_them(
+    padding: int, strict: bool
+) -> None:
+    torch.manual_seed(0)
+    layers = [layer for _ in range(2) for layer in (OfZeroAndOne(padding, strict), nn.BatchNorm2d(32))]
+    network = nn.Sequential(*layers, OfZeroAndOne(0, strict)).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x9x9"])
+    assert equals_pytorch(compiled, network, normal(1, 32, 9, 9))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_zeros_and_ones_are_pooled_as_bits(strict: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(OfZeroAndOne(0, strict), nn.BatchNorm2d(32), OfZeroAndOne(1, strict, 2)).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x10x10"])
+    found = operators_in_file(compiled)
+    assert found["LceBMaxPool2d"] == 1
+    assert found["MAX_POOL_2D"] == found["MUL"] == 0
+    assert equals_pytorch(compiled, network, normal(1, 32, 10, 10))
+
+
+class PaddedSign(nn.Conv2d):
+    """A Pad stands between the sums and torch.sign: a zero that it adds is no sum that happens to be 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(torch.sign(F.pad(x, (1, 1, 1, 1))), compared(self.weight), None)
+
+
+def test_zeros_that_a_pad_adds_in_front_of_a_sign_stay_zeros_where_those_of_sums_are_ones() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(PaddedSign(32, 16, 3), nn.MaxPool2d(2), PaddedSign(16, 8, 3)).eval()
+    compiled = bnncc.compile(network, input_shapes=["1x32x10x10"])
+    result = verify(compiled, [[normal(1, 32, 10, 10)]])
+    assert result.passed, result.problems
+    assert result.zeros > 0
