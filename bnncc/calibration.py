@@ -32,7 +32,15 @@ from bnncc.model import CompiledModel
 from bnncc.options import Options
 from bnncc.passes.balance_channels import convolutions, exponents_of
 from bnncc.targets.tflite.integer_plan import Plan, plan, weighted
-from bnncc.targets.tflite.integers import Integers, Range, dequantized, parameters, quantized
+from bnncc.targets.tflite.integers import (
+    FLOAT32,
+    SHORTCUTS,
+    Integers,
+    Range,
+    dequantized,
+    parameters,
+    quantized,
+)
 from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -63,7 +71,8 @@ class Calibration:
 
     data: as `DataSource` takes it.  keep_float: module paths of layers that stay in float.  method: one of METHODS.
     max_drop: a share of the images, with `--quantize auto`: so many layers stay in float that the accuracy drops by no
-    more; None where only those of `keep_float` do.  shortcuts: whether those of binary layers are kept in int8.
+    more; None where only those of `keep_float` do.  shortcuts: of binary layers, in which of SHORTCUTS they are kept;
+    with `max_drop` where it allows that.
     """
 
     data: Any
@@ -71,11 +80,13 @@ class Calibration:
     method: str = METHODS[0]
     skip_bad_images: bool = False
     max_drop: float | None = None
-    shortcuts: bool = False
+    shortcuts: str = FLOAT32
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"--calibration: {self.method!r} is none of {', '.join(METHODS)}")
+        if self.shortcuts not in SHORTCUTS:
+            raise InputError(f"--shortcuts: {self.shortcuts!r} is none of {', '.join(SHORTCUTS)}")
 
     @property
     def source(self) -> DataSource:

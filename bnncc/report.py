@@ -24,7 +24,7 @@ from bnncc.targets.costs import Range
 from bnncc.targets.released import ORDINARY, span_text, title
 from bnncc.targets.tflite.digest import METADATA_NAME, has_none
 from bnncc.targets.tflite.integer_plan import LAYERS
-from bnncc.targets.tflite.integers import Integers
+from bnncc.targets.tflite.integers import FLOAT32, Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
@@ -544,7 +544,7 @@ def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple
         "ranges",
         f"{len(integers.ranges)}, {integers.method}, of {integers.inputs:,} inputs; {borders['QUANTIZE']} QUANTIZE and "
         f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts "
-        + ("are added, and kept in int8" if integers.shortcuts else "stay"),
+        + ("stay" if integers.shortcuts == FLOAT32 else f"are added, and kept in {integers.shortcuts}"),
     )
     if integers.keep_float:
         yield "kept in float", ", ".join(integers.keep_float)

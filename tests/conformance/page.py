@@ -134,7 +134,7 @@ def page(
         + "\n\n"
         + UNSTATED.format(count=len(unstated(cases, results)) or "none", oldest=OLDEST),
         "## Operators of the file format\n\nWith the types of what they yield; of what they read, where that has 8 "
-        "bits.\n\n" + "\n".join(_types(cases)),
+        "bits or is int16.\n\n" + "\n".join(_types(cases)),
         "## By operator\n\nForms that are right or rounded in all configurations, of how many; what the others are.\n\n"
         + "\n".join(_by_operator(cases, results)),
         "## Every form that some runtime does not compute\n\nOn ordinary numbers, ties and zeros; LCE's operators need "

@@ -39,7 +39,10 @@ inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
 }
 
 #if defined(__aarch64__)
-inline Ints rounded_quotients(Floats x, Floats divisor) { return vcvtaq_s32_f32(x / divisor); }
+template <int32_t kMost>
+inline Ints nearest_integers(Floats x) {
+  return vcvtaq_s32_f32(x);
+}
 #else
-#include "rounded_quotients.h"
+#include "nearest_integers.h"
 #endif

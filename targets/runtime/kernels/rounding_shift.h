@@ -5,8 +5,8 @@
 //                                else down
 #pragma once
 
+#include "nearest_integers.h"
 #include "requantize.h"
-#include "rounded_quotients.h"
 
 // x / 2^right, rounded to the nearest: ties away from 0 where `away` is -1, else up.
 inline Ints divide_by_powers(Ints x, Ints right, Ints away) {
