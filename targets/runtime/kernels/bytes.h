@@ -2,9 +2,12 @@
 // of pairs (BytePairs in kernels.h), pools, and to and from floats, as are integers of 16 bits.
 //
 // Included by body.h behind integer_gemm.h; asks of an instruction set, beside store_bytes:
-//   load_bytes(x, y)           kIntegerPanel bytes as vectors of integers
-//   nearest_integers<most>(x)  the nearest integers, ties away from 0; 0 for NaN; where |x| is `most` or more, any
-//                              integer of this sign and size, or more
+//   load_bytes(x, y)    kIntegerPanel bytes as vectors of integers
+//   nearest_integers(x, least, most)
+//                       the nearest integers, ties away from 0, 0 for NaN; beyond the bounds, whole numbers, what
+//                       store_nearest makes these of
+//   store_nearest(x, zero_point, y), store_nearest(x, y)
+//                       what nearest_integers yields, as bytes with the zero point, and as integers of 16 bits
 #pragma once
 
 #include "integer_gemm.h"
@@ -167,16 +170,16 @@ inline void with_steps(const IntegerScale& scale, const Function& function) {
 
 // uint8 is int8 with another first bit, and a zero point less by 128.
 void quantize_bytes(const float* x, const IntegerScale& scale, int64_t size, uint8_t* y) {
-  constexpr int32_t kMost = 512;  // beyond all integers of 8 bits, whatever the zero point is
-  const Requantization bounds = bounds_of(scale.zero_point - (scale.is_unsigned ? 128 : 0), -128, 127);
+  const int32_t point = scale.zero_point - (scale.is_unsigned ? 128 : 0);
+  const Floats least = static_cast<float>(-128 - point) - Floats{}, most = static_cast<float>(127 - point) - Floats{};
   with_steps(scale, [&](const auto& to_steps) {
     in_panels(x, size, reinterpret_cast<int8_t*>(y), [&](const float* from, int8_t* to) {
-      Ints integers[kIntegerVectors];
+      Ints nearest[kIntegerVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kIntegerVectors; ++v) {
-        integers[v] = nearest_integers<kMost>(to_steps(load_floats(from + v * kLanes)));
+        nearest[v] = nearest_integers(to_steps(load_floats(from + v * kLanes)), least, most);
       }
-      store_bytes(integers, bounds, to);
+      store_nearest(nearest, point, to);
     });
   });
   if (!scale.is_unsigned) return;
@@ -197,21 +200,16 @@ void dequantize_bytes(const uint8_t* x, const IntegerScale& scale, int64_t size,
   });
 }
 
-typedef int16_t NarrowInts __attribute__((vector_size(kLanes * 2)));
-typedef int16_t UnalignedNarrowInts __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
-
 void quantize_shorts(const float* x, const IntegerScale& scale, int64_t size, int16_t* y) {
-  constexpr int32_t kMost = 32767;
+  const Floats least = -32768 - Floats{}, most = 32767 - Floats{};
   with_steps(scale, [&](const auto& to_steps) {
     in_panels(x, size, y, [&](const float* from, int16_t* to) {
+      Ints nearest[kIntegerVectors];
 #pragma GCC unroll 4
       for (int v = 0; v < kIntegerVectors; ++v) {
-        const Ints nearest = nearest_integers<kMost + 1>(to_steps(load_floats(from + v * kLanes)));
-        const Ints least = ints_to_all_lanes(-kMost - 1), most = ints_to_all_lanes(kMost);
-        Ints integers = nearest > least ? nearest : least;
-        integers = integers < most ? integers : most;
-        *reinterpret_cast<UnalignedNarrowInts*>(to + v * kLanes) = __builtin_convertvector(integers, NarrowInts);
+        nearest[v] = nearest_integers(to_steps(load_floats(from + v * kLanes)), least, most);
       }
+      store_nearest(nearest, to);
     });
   });
 }
@@ -221,7 +219,7 @@ void dequantize_shorts(const int16_t* x, const IntegerScale& scale, int64_t size
   in_panels(x, size, y, [&](const int16_t* from, float* to) {
 #pragma GCC unroll 4
     for (int v = 0; v < kIntegerVectors; ++v) {
-      const NarrowInts integers = *reinterpret_cast<const UnalignedNarrowInts*>(from + v * kLanes);
+      const ShortInts integers = *reinterpret_cast<const UnalignedShortInts*>(from + v * kLanes);
       store(factor * __builtin_convertvector(__builtin_convertvector(integers, Ints), Floats), to + v * kLanes);
     }
   });

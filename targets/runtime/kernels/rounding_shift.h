@@ -41,3 +41,15 @@ inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& 
     store_narrow(q, y + v * kLanes);
   }
 }
+
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int32_t zero_point, int8_t* y) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) store_narrow(x[v] + zero_point, y + v * kLanes);
+}
+
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int16_t* y) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) {
+    *reinterpret_cast<UnalignedShortInts*>(y + v * kLanes) = __builtin_convertvector(x[v], ShortInts);
+  }
+}
