@@ -59,6 +59,7 @@ configuration of a runtime.  The worst of a runtime's configurations counts.
   alone, it leaves that operator to the built-in kernels.  The delegate takes those of packed bits itself; of others, as
   behind an ARG_MAX along another axis than the channels, a file says that it needs LiteRT 1.0.
 - Operators in int8 (`--quantize int8`) are right in all from 2.11 on, the newest ones to the nearest step more often.
+  So are maps that wait in int16 (`--shortcuts int16`), in TensorFlow 2.2 too.
 - Everything else that the emitter writes is right or rounded (x / 0 clamped) in every runtime from 2.13 on; 2.12
   and 2.11 lose the NaN of 0 / 0, and 2.11 refuses int32 ABS and SIGN, TRANSPOSE of rank 6 and a TRANSPOSE_CONV with an
   activation.  TensorFlow 2.2 stands here as the oldest that can be installed; nothing is claimed of it.
