@@ -31,7 +31,7 @@ from bnncc.ir.arrays import Array
 from bnncc.model import CompiledModel
 from bnncc.sensitivity import Drop, LayerSensitivity, Sensitivity
 from bnncc.statistics import proportion
-from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integer_file import SHORT, as_integers, range_names
 from bnncc.targets.tflite.integer_plan import Plan, weighted
 from bnncc.targets.tflite.integers import FLOAT32, SHORTCUTS, Integers, Range
 from bnncc.targets.tflite.modules import module_of, values_by_name
@@ -160,7 +160,7 @@ class _Search:
         return as_integers(self._file, found, self._ranges.known)
 
     def _with_layers(self, kept: Sequence[str]) -> Integers:
-        ranges = {tensor.name: self._ranges.known[tensor.name] for tensor in self._plan(kept).tensors}
+        ranges = {name: self._ranges.known[name] for name in range_names(self._plan(kept))}
         return replace(
             self._integers,
             keep_float=(*self._integers.keep_float, *kept),
@@ -199,10 +199,12 @@ class _Ranges:
 
     def measure(self, plans: Sequence[Plan]) -> None:
         """Those of what is in int8 by one of the plans."""
-        tensors = {tensor.name: tensor for found in plans for tensor in found.tensors if tensor.name not in self.known}
-        if tensors or not self.inputs:
+        tensors = dict.fromkeys(tensor for found in plans for tensor in found.tensors if tensor.name not in self.known)
+        shorts = (tensor for found in plans for tensor in found.shorts.values())
+        whole = dict.fromkeys(tensor for tensor in shorts if tensor.name + SHORT not in self.known)
+        if tensors or whole or not self.inputs:
             found, self.inputs = measured_ranges(
-                self.file, list(tensors.values()), self._options, self._part, self.method, self._progress
+                self.file, list(tensors), list(whole), self._options, self._part, self.method, self._progress
             )
             self.known |= found
 

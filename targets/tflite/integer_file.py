@@ -31,6 +31,11 @@ VERSIONS = {
 _QUANTIZE, _REQUANTIZE, _DEQUANTIZE, _DEQUANTIZE_SHORTS = 1, 2, 2, 3
 
 
+def range_names(plan: Plan) -> list[str]:
+    """Of all ranges that a plan's scales follow from: the tensors' names, of `plan.shorts` those that they have in int16."""
+    return [tensor.name for tensor in plan.tensors] + [tensor.name + SHORT for tensor in plan.shorts.values()]
+
+
 def scales_of(plan: Plan, ranges: Mapping[str, Range]) -> dict[int, Quantization]:
     """Scale and zero point of each int8 tensor, by its index.  KeyError where a range is missing."""
     found = dict(plan.fixed)
@@ -45,9 +50,9 @@ def as_integers(
 ) -> bytes:
     """The file with the plan's operators in int8.
 
-    ranges: of all of `plan.tensors`, by their names.  append: what puts further bytes behind the flatbuffer.
+    ranges: by `range_names`.  append: what puts further bytes behind the flatbuffer.
     """
-    shorts = {index: short_parameters(*ranges[tensor.name]) for index, tensor in plan.shorts.items()}
+    shorts = {index: short_parameters(*ranges[tensor.name + SHORT]) for index, tensor in plan.shorts.items()}
     return _Rewriting(file, plan, scales_of(plan, ranges), shorts).finish(append)
 
 

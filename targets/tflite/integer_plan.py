@@ -93,8 +93,8 @@ class Plan:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All whose ranges are to be measured, each once."""
-        found = {tensor.index: tensor for group in self.measured.values() for tensor in group} | self.shorts
+        """All whose ranges are to be measured for int8, each once."""
+        found = {tensor.index: tensor for group in self.measured.values() for tensor in group}
         return [found[index] for index in sorted(found)]
 
 

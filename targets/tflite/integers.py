@@ -36,9 +36,6 @@ LOWEST, HIGHEST = -128, 127
 # How maps are kept that wait for a binary layer; in int8, where a bound of accuracy allows it, else in int16.
 FLOAT32, INT8, INT16 = "float32", "int8", "int16"
 SHORTCUTS = (FLOAT32, INT8, INT16)
-# An int16 holds four times what the range does, or more, this being the power of two: `mse` may draw a range in, to 0.3
-# of what was seen, and 16 bits have room.
-ROOM = 2
 # How many float32s around a scale are tried: of 300 scales each had one within 1,004 on either side.
 NEIGHBOURS = 4096
 # A bias takes no more than half of what an int32 holds; the sum has the rest.
@@ -55,8 +52,8 @@ class Integers:
     """`--quantize int8`: which layers run in int8, and what their activations are between.
 
     keep_float: module paths of layers that stay in float, each with all that is in it.
-    ranges: (lowest, highest) of each activation, by the name of the float32 file's tensor; empty before they are
-    measured, and the file is that float32 one then.
+    ranges: (lowest, highest) of each activation, by the name of the float32 file's tensor, of what int16 keeps by the
+    name that it has there; empty before they are measured, and the file is that float32 one then.
     exponents: by which powers of two the channels of a convolution are divided, by the name of what it yields, before
     they are int8.
     method: how `ranges` came of what was seen; inputs: on how many inputs.
@@ -87,9 +84,11 @@ def parameters(low: float, high: float, *, multiplies: bool = False) -> Quantiza
 
 
 def short_parameters(low: float, high: float) -> Quantization:
-    """Scale and zero point, which is 0, of an activation between two numbers in int16."""
+    """Scale and zero point, which is 0, of an activation between two numbers in int16: the least power of two of
+    which 2^15 steps reach both.
+    """
     _, exponent = math.frexp(max(-low, high, 0.0))
-    scale = np.ldexp(np.float32(1), exponent + ROOM - 15)
+    scale = np.ldexp(np.float32(1), exponent - 15)
     return Quantization((float(scale) if scale >= np.finfo(np.float32).tiny else 1.0,), (0,), 0)
 
 
