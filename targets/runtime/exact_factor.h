@@ -6,7 +6,7 @@
 // so given by these floats, one for each n.  Where they are the same for all n up to `most`, no float x has another p
 // than q, but for what lies beyond ±most in both.
 //
-// Of scales of any kind one in some eighty has such a factor for n up to 255, and a power of two has it for all n:
+// Of scales of any kind one in some 75 has such a factor for n up to 255, and a power of two has it for all n:
 // there quotient and product are one real number, rounded once.
 #pragma once
 

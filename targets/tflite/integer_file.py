@@ -32,7 +32,7 @@ _QUANTIZE, _REQUANTIZE, _DEQUANTIZE, _DEQUANTIZE_SHORTS = 1, 2, 2, 3
 
 
 def range_names(plan: Plan) -> list[str]:
-    """Of all ranges that a plan's scales follow from: the tensors' names; of `plan.shorts`, those that int16 gives them."""
+    """Of all ranges that a plan's scales follow from: the tensors' names, of `plan.shorts` those in int16."""
     return [tensor.name for tensor in plan.tensors] + [tensor.name + SHORT for tensor in plan.shorts.values()]
 
 
