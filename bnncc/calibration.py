@@ -31,8 +31,17 @@ from bnncc.ir.input_spec import InputSpec
 from bnncc.model import CompiledModel
 from bnncc.options import Options
 from bnncc.passes.balance_channels import convolutions, exponents_of
+from bnncc.targets.tflite.integer_file import SHORT
 from bnncc.targets.tflite.integer_plan import Plan, plan, weighted
-from bnncc.targets.tflite.integers import Integers, Range, dequantized, parameters, quantized
+from bnncc.targets.tflite.integers import (
+    FLOAT32,
+    SHORTCUTS,
+    Integers,
+    Range,
+    dequantized,
+    parameters,
+    quantized,
+)
 from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import Tensor
@@ -63,7 +72,8 @@ class Calibration:
 
     data: as `DataSource` takes it.  keep_float: module paths of layers that stay in float.  method: one of METHODS.
     max_drop: a share of the images, with `--quantize auto`: so many layers stay in float that the accuracy drops by no
-    more; None where only those of `keep_float` do.  shortcuts: whether those of binary layers are kept in int8.
+    more; None where only those of `keep_float` do.  shortcuts: of binary layers, in which of SHORTCUTS they are kept;
+    with `max_drop` where it allows that.
     """
 
     data: Any
@@ -71,11 +81,13 @@ class Calibration:
     method: str = METHODS[0]
     skip_bad_images: bool = False
     max_drop: float | None = None
-    shortcuts: bool = False
+    shortcuts: str = FLOAT32
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"--calibration: {self.method!r} is none of {', '.join(METHODS)}")
+        if self.shortcuts not in SHORTCUTS:
+            raise InputError(f"--shortcuts: {self.shortcuts!r} is none of {', '.join(SHORTCUTS)}")
 
     @property
     def source(self) -> DataSource:
@@ -240,22 +252,27 @@ def ranges_of(compiled: CompiledModel, inputs: Inputs, method: str, progress: Pr
     assert compiled.options.integers is not None
     file = TfliteFile(compiled.content)
     found = integer_plan(file, compiled.graph.graph, compiled.options.integers)
-    ranges, count = measured_ranges(file, found.tensors, compiled.options, inputs, method, progress)
+    whole = list(found.shorts.values())
+    ranges, count = measured_ranges(file, found.tensors, whole, compiled.options, inputs, method, progress)
     return replace(compiled.options.integers, ranges=ranges, method=method, inputs=count)
 
 
 def measured_ranges(
     file: TfliteFile,
     tensors: Sequence[Tensor],
+    whole: Sequence[Tensor],
     options: Options,
     inputs: Inputs,
     method: str,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Range], int]:
-    """(the range of each of a float32 file's tensors, by its name; on how many inputs).  As `ranges_of`."""
-    run = _Run(file, tensors, options)
+    """(the range of each of a float32 file's tensors, by its name; on how many inputs).  As `ranges_of`.
+
+    whole: those whose ranges are from the lowest to the highest number, by any method, for int16.
+    """
+    run = _Run(file, list(dict.fromkeys([*tensors, *whole])), options)
     lows, highs, count = _extremes(run, inputs, progress)
-    bounds = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
+    seen = bounds = [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
     if method != MIN_MAX:
         edges = [np.linspace(low, high if high > low else low + 1, BINS + 1) for low, high in bounds]
         counts = [np.zeros(BINS, np.int64) for _ in edges]
@@ -265,7 +282,8 @@ def measured_ranges(
             if progress is not None:
                 progress(len(inputs) + index + 1, len(inputs))
         bounds = [narrowed(method, *one) for one in zip(counts, edges, strict=True)]
-    return {tensor.name: one for tensor, one in zip(run.tensors, bounds, strict=True)}, count
+    found = {tensor.name: bounds[run.tensors.index(tensor)] for tensor in tensors}
+    return found | {tensor.name + SHORT: seen[run.tensors.index(tensor)] for tensor in whole}, count
 
 
 def channel_exponents(

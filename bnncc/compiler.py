@@ -58,7 +58,7 @@ from bnncc.targets.released import NEWEST, ORDINARY, span_text
 from bnncc.targets.tflite.digest import METADATA_NAME
 from bnncc.targets.tflite.emit import emit
 from bnncc.targets.tflite.integer_file import as_integers
-from bnncc.targets.tflite.integers import Integers
+from bnncc.targets.tflite.integers import FLOAT32, Integers
 from bnncc.targets.tflite.precision import SMALLEST_ROUNDED, WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, archive
 from bnncc.targets.tflite.reader import TfliteFile
@@ -85,7 +85,7 @@ def compile(
     calibration: str = METHODS[0],
     keep_float: Sequence[str] = (),
     max_accuracy_drop: str | float | None = None,
-    int8_shortcuts: bool = False,
+    shortcuts: str = FLOAT32,
 ) -> CompiledModel:
     """Compile a network.
 
@@ -104,8 +104,8 @@ def compile(
     calibrate: data (as `DataSource` takes them) on which the ranges of activations are measured: the float layers then
     run in int8.  calibration: "mse", "min-max" or "percentile".  keep_float: module paths of layers that stay in float.
     max_accuracy_drop: "0.5%", or 0.5, in points: so many layers stay in float that the accuracy on a part of the data
-    drops by no more; `CompiledModel.sensitivity` has the figures.  int8_shortcuts: maps that wait for a binary layer
-    are kept in int8 meanwhile, with max_accuracy_drop where that allows it.
+    drops by no more; `CompiledModel.sensitivity` has the figures.  shortcuts: "int8" or "int16", in which maps that
+    wait for a binary layer are kept meanwhile, with max_accuracy_drop where that allows it.
     Raises BnnccError, or one of its subclasses, with a message for the user.
     """
     device = find_target(target)
@@ -140,7 +140,7 @@ def compile(
         if options.integers is not None and not options.integers.ranges:
             raise InputError("options.integers has no ranges: they come of calibrate=")
         return compile_traced(traced, device, options)
-    chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop, shortcuts=int8_shortcuts)
+    chosen = Calibration(calibrate, tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts)
     return compile_in_int8(traced, device, options, chosen)
 
 

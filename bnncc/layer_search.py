@@ -31,9 +31,9 @@ from bnncc.ir.arrays import Array
 from bnncc.model import CompiledModel
 from bnncc.sensitivity import Drop, LayerSensitivity, Sensitivity
 from bnncc.statistics import proportion
-from bnncc.targets.tflite.integer_file import as_integers
+from bnncc.targets.tflite.integer_file import SHORT, as_integers, range_names
 from bnncc.targets.tflite.integer_plan import Plan, weighted
-from bnncc.targets.tflite.integers import Integers, Range
+from bnncc.targets.tflite.integers import FLOAT32, SHORTCUTS, Integers, Range
 from bnncc.targets.tflite.modules import module_of, values_by_name
 from bnncc.targets.tflite.reader import TfliteFile
 
@@ -74,9 +74,11 @@ class _Search:
         assert calibration.max_drop is not None
         self._compiled, self._ranges = compiled, ranges
         # Shortcuts are tried behind all layers.
-        self._integers = replace(compiled.options.integers, shortcuts=False)
+        self._integers = replace(compiled.options.integers, shortcuts=FLOAT32)
         self._bound = calibration.max_drop
-        self._wants_shortcuts = calibration.shortcuts
+        self._shortcuts = (
+            SHORTCUTS[SHORTCUTS.index(calibration.shortcuts) :] if calibration.shortcuts != FLOAT32 else ()
+        )
         self._file = ranges.file
         values = values_by_name(compiled.graph.graph)
         self._modules = {operator.index: module_of(operator, values) for operator in weighted(self._file)}
@@ -93,7 +95,7 @@ class _Search:
         kept = min(count for count, drop in tried.items() if drop is None or drop.value <= self._bound)
         all_int8, drop = tried[0], tried[kept]
         assert all_int8 is not None
-        if self._wants_shortcuts and drop is not None:
+        if drop is not None:
             drop = self._try_shortcuts(order[:kept], drop)
         floats = [replace(row, in_int8=False, reason=FOR_BOUND) for row in rows[:kept]]
         sensitivity = Sensitivity(
@@ -137,14 +139,16 @@ class _Search:
         return tried
 
     def _try_shortcuts(self, kept: Sequence[str], drop: Drop) -> Drop:
-        """Keep shortcuts in int8 where the bound still holds; the drop as it then is."""
-        layers, self._integers = self._integers, replace(self._integers, shortcuts=True)
-        found = self._plan(kept)
-        self._ranges.measure([found])
-        (tally,) = self._beside.tallies([self._content(found)])
-        with_shortcuts = self._beside.drop(tally)
-        if with_shortcuts.value <= self._bound:
-            return with_shortcuts
+        """Keep shortcuts in the first type in which the bound still holds; the drop as it then is."""
+        layers = self._integers
+        for kind in self._shortcuts:
+            self._integers = replace(layers, shortcuts=kind)
+            found = self._plan(kept)
+            self._ranges.measure([found])
+            (tally,) = self._beside.tallies([self._content(found)])
+            with_shortcuts = self._beside.drop(tally)
+            if with_shortcuts.value <= self._bound:
+                return with_shortcuts
         self._integers = layers
         return drop
 
@@ -156,7 +160,7 @@ class _Search:
         return as_integers(self._file, found, self._ranges.known)
 
     def _with_layers(self, kept: Sequence[str]) -> Integers:
-        ranges = {tensor.name: self._ranges.known[tensor.name] for tensor in self._plan(kept).tensors}
+        ranges = {name: self._ranges.known[name] for name in range_names(self._plan(kept))}
         return replace(
             self._integers,
             keep_float=(*self._integers.keep_float, *kept),
@@ -195,10 +199,12 @@ class _Ranges:
 
     def measure(self, plans: Sequence[Plan]) -> None:
         """Those of what is in int8 by one of the plans."""
-        tensors = {tensor.name: tensor for found in plans for tensor in found.tensors if tensor.name not in self.known}
-        if tensors or not self.inputs:
+        tensors = dict.fromkeys(tensor for found in plans for tensor in found.tensors if tensor.name not in self.known)
+        shorts = (tensor for found in plans for tensor in found.shorts.values())
+        whole = dict.fromkeys(tensor for tensor in shorts if tensor.name + SHORT not in self.known)
+        if tensors or whole or not self.inputs:
             found, self.inputs = measured_ranges(
-                self.file, list(tensors.values()), self._options, self._part, self.method, self._progress
+                self.file, list(tensors), list(whole), self._options, self._part, self.method, self._progress
             )
             self.known |= found
 

@@ -18,7 +18,7 @@ from bnncc.ir.arrays import Array
 from bnncc.ir.modes import Padding, ReplicationMode, SignOfZero, ZeroWeights
 from bnncc.targets.released import ORDINARY, check_name
 from bnncc.targets.tflite.digest import METADATA_NAME
-from bnncc.targets.tflite.integers import Integers
+from bnncc.targets.tflite.integers import FLOAT32, INT8, SHORTCUTS, Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import Information
 from bnncc.targets.tflite.reader import TfliteFile
@@ -248,7 +248,7 @@ def _integers_entry(integers: Integers) -> dict[str, Any]:
         "inputs": integers.inputs,
         "ranges": {name: list(bounds) for name, bounds in integers.ranges.items()},
         "exponents": {name: list(exponents) for name, exponents in integers.exponents.items()},
-        **({"shortcuts": True} if integers.shortcuts else {}),
+        **({"shortcuts": integers.shortcuts} if integers.shortcuts != FLOAT32 else {}),
     }
 
 
@@ -265,8 +265,16 @@ def _integers(entry: Mapping[str, Any]) -> Integers:
         exponents,
         str(entry["method"]),
         int(entry["inputs"]),
-        bool(entry.get("shortcuts", False)),
+        _shortcuts(entry.get("shortcuts", FLOAT32)),
     )
+
+
+def _shortcuts(entry: object) -> str:
+    """Of a file's metadata; earlier revisions had True for int8."""
+    found = INT8 if entry is True else entry
+    if found not in SHORTCUTS:
+        raise ValueError("shortcuts are of no known type")
+    return str(found)
 
 
 def _texts(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:

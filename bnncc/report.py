@@ -23,8 +23,9 @@ from bnncc.targets import TARGETS, Target
 from bnncc.targets.costs import Range
 from bnncc.targets.released import ORDINARY, span_text, title
 from bnncc.targets.tflite.digest import METADATA_NAME, has_none
+from bnncc.targets.tflite.integer_file import SHORT
 from bnncc.targets.tflite.integer_plan import LAYERS
-from bnncc.targets.tflite.integers import Integers
+from bnncc.targets.tflite.integers import FLOAT32, INT8, INT16, Integers
 from bnncc.targets.tflite.precision import WeightsPrecision
 from bnncc.targets.tflite.public_metadata import PUBLIC_NAME, describe, packed_files
 from bnncc.targets.tflite.reader import TfliteFile
@@ -350,7 +351,9 @@ def _ranges(entry: Mapping[str, Any]) -> Iterator[str]:
     if ranges:
         kept = f"; kept in float: {', '.join(entry['keep_float'])}" if entry.get("keep_float") else ""
         yield f"int8: {len(ranges)} ranges, {entry.get('method')}, of {entry.get('inputs'):,} inputs{kept}"
-    yield from (f"int8 range of {name}: {low:.6g} to {high:.6g}" for name, (low, high) in ranges.items())
+    for name, (low, high) in ranges.items():
+        kind = INT16 if name.endswith(SHORT) else INT8
+        yield f"{kind} range of {name.removesuffix(SHORT)}: {low:.6g} to {high:.6g}"
 
 
 def _right_on(file: TfliteFile, target: Target | None, min_runtime: str | None) -> str:
@@ -547,7 +550,7 @@ def _integer_rows(file: TfliteFile, integers: Integers | None) -> Iterator[tuple
         "ranges",
         f"{len(integers.ranges)}, {integers.method}, of {integers.inputs:,} inputs; {borders['QUANTIZE']} QUANTIZE and "
         f"{borders['DEQUANTIZE']} DEQUANTIZE between int8 and float32, in which the binary layers' shortcuts "
-        + ("are added, and kept in int8" if integers.shortcuts else "stay"),
+        + ("stay" if integers.shortcuts == FLOAT32 else f"are added, and kept in {integers.shortcuts}"),
     )
     if integers.keep_float:
         yield "kept in float", ", ".join(integers.keep_float)

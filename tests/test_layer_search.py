@@ -328,13 +328,14 @@ def test_every_is_of_the_video_that_calibrates_too(folder: Path, monkeypatch: py
     assert "every 3" in result.stderr
 
 
-def test_shortcuts_stay_in_float_where_they_cost_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortcuts_are_in_int16_or_float_where_int8_costs_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried behind the layers, by the file that has both."""
-    plans: list[bool] = []
+    plans: list[str] = []
+    costing: list[str] = []
 
     def drop(self: object, tally: object) -> Drop:
-        shortcuts = bool(plans) and plans[-1]
-        return Drop(2 * BOUND if shortcuts and costs else 0.0, 0.0, 1.0, len(IMAGES))
+        costs = bool(plans) and plans[-1] in costing
+        return Drop(2 * BOUND if costs else 0.0, 0.0, 1.0, len(IMAGES))
 
     def integer_plan(file: TfliteFile, graph: object, integers: Integers) -> Plan:
         plans.append(integers.shortcuts)
@@ -342,9 +343,10 @@ def test_shortcuts_stay_in_float_where_they_cost_more_than_the_bound(monkeypatch
 
     monkeypatch.setattr("bnncc.layer_search._BesideFloats.drop", drop)
     monkeypatch.setattr("bnncc.layer_search.integer_plan", integer_plan)
-    for costs in (True, False):
+    for expected in ("int8", "int16", "float32"):
         plans.clear()
-        integers = found((IMAGES, labels()), shortcuts=True).options.integers
+        integers = found((IMAGES, labels()), shortcuts="int8").options.integers
         assert integers is not None
-        assert integers.shortcuts == (not costs)
+        assert integers.shortcuts == expected
+        costing.append(expected)
         assert integers.keep_float == ()

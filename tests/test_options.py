@@ -55,6 +55,17 @@ def test_metadata_with_nothing_odd_are_read() -> None:
     assert read(json.dumps(METADATA)).target == "raspberry-pi-4"
 
 
+INTEGERS = {"keep_float": [], "ranges": {}, "exponents": {}, "method": "mse", "inputs": 1}
+
+
+@pytest.mark.parametrize(("stored", "kind"), [(True, "int8"), ("int8", "int8"), ("int16", "int16")])
+def test_shortcuts_of_earlier_revisions_are_read(stored: object, kind: str) -> None:
+    """There they were in int8, or not."""
+    integers = read(json.dumps({**METADATA, "int8": {**INTEGERS, "shortcuts": stored}})).options.integers
+    assert integers is not None
+    assert integers.shortcuts == kind
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -63,6 +74,7 @@ def test_metadata_with_nothing_odd_are_read() -> None:
         ("classes", '["\\ud800"]'), ("disabled_passes", "[5]"), ("frozen_branches", "7"),
         ("preprocessing", '{"crop": [1e400, 8]}'), ("preprocessing", '{"resize": 8.5}'),
         ("preprocessing", '{"mean": ["0"], "std": ["1"]}'), ("preprocessing", '{"mean": [[0]], "std": [[1]]}'),
+        ("int8", json.dumps({**INTEGERS, "shortcuts": "int4"})), ("int8", json.dumps({**INTEGERS, "shortcuts": []})),
     ],
 )  # fmt: skip
 def test_metadata_of_other_types_than_bnncc_writes_are_the_files_error(name: str, value: str) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 VALUE_TYPES = ("float32", "uint8", "int8")
 # `bnncc.calibration.METHODS`.
 CALIBRATIONS = ("mse", "min-max", "percentile")
+# `bnncc.targets.tflite.integers.SHORTCUTS`.
+SHORTCUTS = ("float32", "int8", "int16")
 # So many of the user's own inputs go through the check of the trace, besides the random ones.
 TRACE_CHECK_INPUTS = 2
 
@@ -85,8 +87,8 @@ def _compile_options(
         raise InputError(f"{given} goes with {missing}: data tell between which numbers activations lie")
     if quantize == "none" and (keep_float or calibration != CALIBRATIONS[0]):
         raise InputError("--keep-float and --calibration go with --quantize int8")
-    if quantize == "none" and shortcuts != "float32":
-        raise InputError("--shortcuts int8 goes with --quantize int8")
+    if quantize == "none" and shortcuts != SHORTCUTS[0]:
+        raise InputError(f"--shortcuts {shortcuts} goes with --quantize int8")
     if quantize != "auto" and max_accuracy_drop is not None:
         raise InputError("--max-accuracy-drop goes with --quantize auto")
     if quantize != "none" and weights_precision != "float32":
@@ -113,7 +115,7 @@ def _compile_options(
         return options, None
     max_drop = accuracy_drop(max_accuracy_drop or DEFAULT_DROP) if quantize == "auto" else None
     return options, Calibration(
-        DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts == "int8"
+        DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts
     )
 
 
@@ -200,9 +202,9 @@ compile_options = as_one(
         ),
         choice_option(
             "--shortcuts",
-            ("float32", "int8"),
-            "With --quantize: how maps are kept that are read again behind a binary layer. int8 moves less to and from "
-            "DRAM, and computes more.",
+            SHORTCUTS,
+            "With --quantize: how maps are kept that are read again behind a binary layer. int8 moves the least to and "
+            "from DRAM; int16 moves half of float32, and hardly rounds.",
         ),
         click.option(
             "--max-accuracy-drop",

@@ -20,6 +20,7 @@ TYPES: dict[int, type[np.generic]] = {
     3: np.uint8,
     4: np.int64,
     6: np.bool_,
+    7: np.int16,
     9: np.int8,
     10: np.float16,
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bnncc.ir.evaluate import Array
-from bnncc.targets.tflite.integer_file import KEPT, SUFFIX
+from bnncc.targets.tflite.integer_file import KEPT, SHORT, SHORT_KEPT, SUFFIX
 from bnncc.targets.tflite.integer_plan import LAYERS, SAME_SCALE, as_int8
 from bnncc.targets.tflite.integers import HIGHEST, LARGEST_BIAS, LOWEST
 from bnncc.targets.tflite.precision import LARGEST_INT8, along
@@ -90,7 +90,7 @@ class _Comparing:
         same = self._full.by_name.get(tensor.name)
         if same is not None and same.dtype == tensor.dtype:
             return same
-        for suffix, dtype in ((SUFFIX, "int8"), (KEPT, "float32")):
+        for suffix, dtype in ((SUFFIX, "int8"), (SHORT, "int16"), (KEPT, "float32"), (SHORT_KEPT, "float32")):
             if tensor.dtype == dtype and tensor.name.endswith(suffix):
                 found = self._full.by_name.get(tensor.name.removesuffix(suffix))
                 return found if found is not None and found.dtype == "float32" else None
@@ -109,7 +109,7 @@ class _Comparing:
     def _is_border(self, operator: Operator, value: Tensor) -> bool:
         """True for a QUANTIZE or DEQUANTIZE between two forms of one value, that the float32 file does not have."""
         x, y = operator.inputs[0], operator.outputs[0]
-        if x is None or operator.name not in ("QUANTIZE", "DEQUANTIZE") or "int8" not in (x.dtype, y.dtype):
+        if x is None or operator.name not in ("QUANTIZE", "DEQUANTIZE") or not {x.dtype, y.dtype} & {"int8", "int16"}:
             return False
         if y.dtype == "float32" and self._result.tensors.get(x.index) != value:
             return False
@@ -125,7 +125,11 @@ class _Comparing:
     def _bad_scales(self, operator: Operator) -> Iterator[str]:
         tensors = [tensor for tensor in (operator.inputs[0], operator.outputs[0]) if tensor is not None]
         scales = [tensor.quantization for tensor in tensors if tensor.dtype == "int8" and not self._is_constant(tensor)]
-        for scale in scales:
+        shorts = [tensor.quantization for tensor in tensors if tensor.dtype == "int16"]
+        if any(scale is None or scale.zero_points != (0,) for scale in shorts):
+            yield "an int16 tensor has no scale, or a zero point"
+            return
+        for scale in (*scales, *shorts):
             if scale is None or len(scale.scales) != 1 or not LOWEST <= scale.zero_points[0] <= HIGHEST:
                 yield "an int8 tensor has no scale, or several"
             elif not (np.isfinite(scale.scales[0]) and scale.scales[0] > 0):

@@ -9,7 +9,7 @@ import numpy as np
 from bnncc.inference.runners import Runtime
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.integer_plan import EXACT
-from bnncc.targets.tflite.integers import HIGHEST, LOWEST, dequantized
+from bnncc.targets.tflite.integers import dequantized
 from bnncc.targets.tflite.reader import Operator
 from bnncc.targets.tflite.writer import Tensor
 from bnncc.verification.integer_operators import COMPUTED, expected
@@ -18,7 +18,7 @@ from bnncc.verification.result import IntegerCheck
 
 # By which two kernels may differ: one multiplies in fixed point, another in float32.
 ONE_UNIT = 1
-# Of the largest number that an int8 tensor can hold: kernels multiply q − z by the scale, or q and z one by one.
+# Of the largest number that a tensor can hold: kernels multiply q − z by the scale, or q and z one by one.
 ROUNDING = 2.0**-22
 
 
@@ -120,9 +120,10 @@ def _rounding(operator: Operator) -> float:
     x = operator.inputs[0]
     assert x is not None
     assert x.quantization is not None
-    return ROUNDING * x.quantization.scales[0] * (HIGHEST - LOWEST)
+    bounds = np.iinfo(x.dtype)
+    return float(ROUNDING * x.quantization.scales[0] * (bounds.max - bounds.min))
 
 
 def as_floats(tensor: Tensor, full: Tensor, array: Array) -> Array:
     """What an array of a tensor, of the file or of the float32 one, is as floats where the float32 file has floats."""
-    return _numbers(tensor, array) if array.dtype == np.int8 and full.dtype == "float32" else array
+    return _numbers(tensor, array) if array.dtype in (np.int8, np.int16) and full.dtype == "float32" else array

@@ -28,6 +28,7 @@ from bnncc.model import CompiledModel
 from bnncc.options import Options, ValueType
 from bnncc.runtime import LitertRunner
 from bnncc.statistics import Difference, difference
+from bnncc.targets.tflite.integers import SHORTCUTS
 from bnncc.verification import verify_in
 
 HEADER = (
@@ -63,9 +64,9 @@ class Measured:
 Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
-def compile_both(name: str, training: Labelled, max_drop: float | None, shortcuts: bool) -> tuple[CompiledModel, ...]:
+def compile_both(name: str, training: Labelled, max_drop: float | None, shortcuts: str) -> tuple[CompiledModel, ...]:
     """The file with float layers in float32, and that with them in int8.  max_drop: in points; None for all of them.
-    shortcuts: kept in int8 as well.
+    shortcuts: in which type they are kept.
     """
     if name in NETWORKS:
         source, weights = f"{Path(__file__).parent / NETWORKS[name]}.py:{name}", WEIGHTS / f"{name}.pth"
@@ -74,7 +75,7 @@ def compile_both(name: str, training: Labelled, max_drop: float | None, shortcut
     common = {"weights": weights, "input_shapes": [SHAPE], "options": BYTES}
     count = CALIBRATING if max_drop is None else SEARCHING
     asked = {"calibrate": tuple(array[:count] for array in training), "max_accuracy_drop": max_drop}
-    asked["int8_shortcuts"] = shortcuts
+    asked["shortcuts"] = shortcuts
     return bnncc.compile(source, **common), bnncc.compile(source, **common, **asked)
 
 
@@ -117,7 +118,7 @@ def row(name: str, files: tuple[CompiledModel, ...], found: Measured) -> tuple[s
     total, paired = found.paired.total, found.paired
     kept = files[1].options.integers
     in_float = ", ".join(kept.keep_float) if kept is not None else ""
-    shortcuts = ", shortcuts in int8" if kept is not None and kept.shortcuts else ""
+    shortcuts = "" if kept is None or kept.shortcuts == "float32" else f", shortcuts in {kept.shortcuts}"
     return (
         f"`{name}`" + (f", {in_float} in float" if in_float else "") + shortcuts,
         f"{found.floats / total:.2%}",
@@ -136,7 +137,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=known, metavar="NETWORK", help="default: all")
     parser.add_argument("--data-dir", type=Path, default=DATA)
     parser.add_argument("--max-accuracy-drop", type=float, metavar="POINTS", help="leave layers in float for it")
-    parser.add_argument("--shortcuts", action="store_true", help="keep the shortcuts of binary layers in int8, too")
+    parser.add_argument(
+        "--shortcuts", choices=SHORTCUTS, default=SHORTCUTS[0], help="how those of binary layers are kept"
+    )
     parser.add_argument("--digests", action="store_true", help="print the SHA-256 of all outputs of each int8 file")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the int8 files into this folder")
     arguments = parser.parse_args()

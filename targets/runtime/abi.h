@@ -19,6 +19,7 @@ enum Type : int32_t {
   kUInt8 = 3,
   kInt64 = 4,
   kBool = 6,
+  kInt16 = 7,
   kInt8 = 9,
   kFloat16 = 10,
 };

@@ -17,7 +17,7 @@ class Claim {
       return false;
     }
     for (int i = 0; i < plan_->size; ++i) {
-      if (is_lce(i) || (with_neighbours && has_bytes(i) && can_take(i))) take(i);
+      if (is_lce(i) || (with_neighbours && has_integers(i) && can_take(i))) take(i);
     }
     // A neighbour may have neighbours: until nothing changes.
     for (bool grows = with_neighbours; grows;) {
@@ -52,11 +52,12 @@ class Claim {
     return get(position, &node, &registration) && is_lce_operator(*registration);
   }
 
-  // Whether it reads or writes a map of 8-bit integers with a scale.
-  bool has_bytes(int position) const {
+  // Whether it reads or writes a map of integers of 8 or 16 bits with a scale.
+  bool has_integers(int position) const {
     return any_map(position, [this](int index) {
       const abi::Tensor& tensor = context_->tensors[index];
-      return (tensor.type == abi::kInt8 || tensor.type == abi::kUInt8) && tensor.params.scale > 0;
+      const bool is_integer = tensor.type == abi::kInt8 || tensor.type == abi::kUInt8 || tensor.type == abi::kInt16;
+      return is_integer && tensor.params.scale > 0;
     });
   }
 

@@ -9,6 +9,19 @@ extern "C" void __cxa_pure_virtual() { __builtin_trap(); }
 #endif
 
 namespace bnncc {
+namespace {
+
+// Of the types that operators read and write.
+int64_t element_bytes(abi::Type type) {
+  switch (type) {
+    case abi::kFloat32:
+    case abi::kInt32: return 4;
+    case abi::kInt16: return 2;
+    default: return 1;
+  }
+}
+
+}  // namespace
 
 bool Preparation::set_shape(int index, const Shape& shape) const {
   Value& v = values_[index];
@@ -17,7 +30,7 @@ bool Preparation::set_shape(int index, const Shape& shape) const {
   }
   v.shape = shape;
   const int64_t channels = shape.channels();
-  const int64_t element = v.type == abi::kFloat32 || v.type == abi::kInt32 ? 4 : 1;
+  const int64_t element = element_bytes(v.type);
   v.row_bytes = checked_product(channels, element);
   const int64_t bytes = checked_product(shape.elements(), element);
   if (bytes < 0 || v.row_bytes < 0) return fail("its output is too large");
@@ -60,7 +73,7 @@ constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_eleme
                                                  {abi::kBuiltinConcatenation, create_concatenation},
                                                  {abi::kBuiltinConv2d, create_conv2d},
                                                  {abi::kBuiltinDepthToSpace, create_rearrange},
-                                                 {abi::kBuiltinDequantize, create_dequantize_bytes},
+                                                 {abi::kBuiltinDequantize, create_from_integers},
                                                  {abi::kBuiltinDiv, create_elementwise},
                                                  {abi::kBuiltinFullyConnected, create_float_fully_connected},
                                                  {abi::kBuiltinHardSwish, create_gate},
@@ -75,7 +88,7 @@ constexpr BuiltinOperator kBuiltinOperators[] = {{abi::kBuiltinAbs, create_eleme
                                                  {abi::kBuiltinPad, create_rearrange},
                                                  {abi::kBuiltinPadV2, create_rearrange},
                                                  {abi::kBuiltinPrelu, create_elementwise},
-                                                 {abi::kBuiltinQuantize, create_quantize_bytes},
+                                                 {abi::kBuiltinQuantize, create_to_integers},
                                                  {abi::kBuiltinRelu, create_elementwise},
                                                  {abi::kBuiltinRelu6, create_elementwise},
                                                  {abi::kBuiltinReluN1To1, create_elementwise},
@@ -120,14 +133,15 @@ const char* read_tensor(const abi::Tensor& tensor, Value* value) {
   for (int i = 0; i < value->shape.rank; ++i) {
     if (value->shape.dims[i] < 1) return "has an axis without elements";
   }
-  const bool is_wide = value->type == abi::kFloat32 || value->type == abi::kInt32;
-  value->row_bytes = checked_product(value->shape.channels(), is_wide ? 4 : 1);
+  const int64_t element = element_bytes(value->type);
+  value->row_bytes = checked_product(value->shape.channels(), element);
   value->pixels = value->shape.elements() / value->shape.channels();
   const int64_t bytes = checked_product(value->pixels, value->row_bytes);
   if (value->shape.elements() < 0 || bytes < 0) return "is too large";
   if (!is_constant(tensor)) return nullptr;
   if (tensor.data == nullptr || tensor.bytes < static_cast<size_t>(bytes)) return "has too little data";
-  if (is_wide && reinterpret_cast<uintptr_t>(tensor.data) % 4 != 0) return "has data that is not aligned";
+  if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<uintptr_t>(element) != 0)
+    return "has data that is not aligned";
   value->constant = tensor.data;
   return nullptr;
 }

@@ -244,8 +244,8 @@ Operator* create_conv2d(int32_t code);
 Operator* create_float_fully_connected(int32_t code);
 Operator* create_gate(int32_t code);
 Operator* create_mean(int32_t code);
-Operator* create_quantize_bytes(int32_t code);
-Operator* create_dequantize_bytes(int32_t code);
+Operator* create_to_integers(int32_t code);
+Operator* create_from_integers(int32_t code);
 // Of 8-bit integers:
 Operator* create_byte_pairs(int32_t code);
 Operator* create_integer_conv2d(int32_t code);

@@ -1,8 +1,8 @@
 """Which operators of a file bnncc's delegate computes itself, whatever the interpreter around it would make of them.
 
 It takes LCE's operators, and of TensorFlow Lite's those that it knows and that hang together with them by a feature
-map, or that are of 8-bit integers, wherever they are (targets/runtime/claim.cc).  Said here is what it surely takes; of
-others it may take some.
+map, or that are of 8-bit integers or stand between floats and 16-bit ones, wherever they are
+(targets/runtime/claim.cc).  Said here is what it surely takes; of others it may take some.
 """
 
 from __future__ import annotations
@@ -60,13 +60,19 @@ def _is_taken(file: TfliteFile, operator: Operator) -> bool:
 
 
 def _is_integer(file: TfliteFile, operator: Operator) -> bool:
-    """True for an operator of 8-bit integers, each tensor of one scale, that it computes to the bit everywhere."""
+    """True for an operator of 8-bit integers, each tensor of one scale, or a conversion of 16 bits, that it computes to
+    the bit everywhere.
+    """
     operands, constants = file.activations(operator), operator.inputs[len(file.activations(operator)) :]
     maps = [*operands, *operator.outputs]
-    if any(len(tensor.shape) > _MOST_AXES for tensor in maps) or not any(map(_is_bytes, maps)) or not operands:
+    if any(len(tensor.shape) > _MOST_AXES for tensor in maps) or not operands:
         return False
     if operator.name in _CONVERSIONS:
-        return all(_is_bytes(tensor) or tensor.dtype == "float32" for tensor in maps)
+        is_of_bytes = any(map(_is_bytes, maps)) and all(_is_bytes(one) or one.dtype == "float32" for one in maps)
+        return is_of_bytes or {"float32" if one.dtype == "float32" else _is_short(one) for one in maps} == {
+            "float32",
+            True,
+        }
     if not all(map(_is_bytes, maps)):
         return False
     if operator.name in _INTEGER_MOVES:
@@ -80,6 +86,12 @@ def _is_integer(file: TfliteFile, operator: Operator) -> bool:
 def _is_bytes(tensor: Tensor) -> bool:
     scales = () if tensor.quantization is None else tensor.quantization.scales
     return tensor.dtype in ("int8", "uint8") and len(scales) == 1
+
+
+def _is_short(tensor: Tensor) -> bool:
+    """True for a tensor of int16 as the specification has it."""
+    scale = tensor.quantization
+    return tensor.dtype == "int16" and scale is not None and len(scale.scales) == 1 and not any(scale.zero_points)
 
 
 def _are_floats(operator: Operator) -> bool:

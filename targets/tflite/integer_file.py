@@ -1,7 +1,7 @@
 """Writes a float32 file again with some of its operators in int8, as `integer_plan` says.
 
-A tensor "a" that is there as int8 is called "a/int8"; the float tensor keeps its name where it still is, and what a
-DEQUANTIZE makes of a shortcut beside it is "a/int8/float32".
+A tensor "a" that is there as int8 is called "a/int8", as int16 "a/int16"; the float tensor keeps its name where it
+still is, and what a DEQUANTIZE makes of a shortcut beside it is "a/int8/float32".
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.targets.tflite.integer_plan import LAYERS, SHARING_SCALE, Plan
-from bnncc.targets.tflite.integers import Range, parameters, quantized, quantized_layer
+from bnncc.targets.tflite.integers import INT8, INT16, Range, parameters, quantized, quantized_layer, short_parameters
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import TENSOR_TYPES, Quantization, Tensor, pack, quantization_parameters, unpack
 
-SUFFIX = "/int8"
-KEPT = f"{SUFFIX}/float32"
+SUFFIX, SHORT = f"/{INT8}", f"/{INT16}"
+KEPT, SHORT_KEPT = f"{SUFFIX}/float32", f"{SHORT}/float32"
 
 # The first versions whose kernels take int8.
 VERSIONS = {
@@ -28,7 +28,12 @@ VERSIONS = {
     "PRELU": 1, "RESHAPE": 1, "REVERSE_V2": 3, "TRANSPOSE": 2, "SPACE_TO_DEPTH": 2, "DEPTH_TO_SPACE": 2,
 }  # fmt: skip
 # Those that take int8 as well, or turn uint8 into it.
-_QUANTIZE, _REQUANTIZE, _DEQUANTIZE = 1, 2, 2
+_QUANTIZE, _REQUANTIZE, _DEQUANTIZE, _DEQUANTIZE_SHORTS = 1, 2, 2, 3
+
+
+def range_names(plan: Plan) -> list[str]:
+    """Of all ranges that a plan's scales follow from: the tensors' names, of `plan.shorts` those in int16."""
+    return [tensor.name for tensor in plan.tensors] + [tensor.name + SHORT for tensor in plan.shorts.values()]
 
 
 def scales_of(plan: Plan, ranges: Mapping[str, Range]) -> dict[int, Quantization]:
@@ -36,7 +41,7 @@ def scales_of(plan: Plan, ranges: Mapping[str, Range]) -> dict[int, Quantization
     found = dict(plan.fixed)
     for index, tensors in plan.measured.items():
         lows, highs = zip(*(ranges[tensor.name] for tensor in tensors), strict=True)
-        found[index] = parameters(min(lows), max(highs))
+        found[index] = parameters(min(lows), max(highs), multiplies=index in plan.divisors)
     return found
 
 
@@ -45,14 +50,18 @@ def as_integers(
 ) -> bytes:
     """The file with the plan's operators in int8.
 
-    ranges: of all of `plan.tensors`, by their names.  append: what puts further bytes behind the flatbuffer.
+    ranges: by `range_names`.  append: what puts further bytes behind the flatbuffer.
     """
-    return _Rewriting(file, plan, scales_of(plan, ranges)).finish(append)
+    shorts = {index: short_parameters(*ranges[tensor.name + SHORT]) for index, tensor in plan.shorts.items()}
+    return _Rewriting(file, plan, scales_of(plan, ranges), shorts).finish(append)
 
 
 class _Rewriting:
-    def __init__(self, file: TfliteFile, plan: Plan, scales: Mapping[int, Quantization]) -> None:
+    def __init__(
+        self, file: TfliteFile, plan: Plan, scales: Mapping[int, Quantization], short_scales: Mapping[int, Quantization]
+    ) -> None:
         self._file, self._plan, self._scales = file, plan, scales
+        self._short_scales = short_scales
         self._model = unpack(file.content)
         self._subgraph = self._model.subgraphs[0]
         self._entries = list(self._subgraph.tensors)
@@ -60,6 +69,7 @@ class _Rewriting:
         self._codes: list[schema.OperatorCodeT] = []
         self._operators: list[schema.OperatorT] = []
         self._integers: dict[int, int] = {}
+        self._shorts: dict[int, int] = {}
         self._constants: dict[tuple[bytes, tuple[int, ...], str, Quantization], int] = {}
         self._needed = self._read_as_floats()
 
@@ -75,7 +85,7 @@ class _Rewriting:
                 self._emit_copy(operator, self._with_shortcuts(operator))
             for tensor in operator.outputs:
                 if tensor.index in self._plan.shortcuts:
-                    self._integer(tensor)
+                    self._keep(tensor)
         self._subgraph.operators = self._operators
         self._model.operatorCodes = self._codes
         self._drop_unread()
@@ -92,16 +102,30 @@ class _Rewriting:
     # Operators
 
     def _with_shortcuts(self, operator: Operator) -> list[int]:
-        """The operator's inputs; of a shortcut, what int8 has kept of it."""
+        """The operator's inputs; of a shortcut, what integers have kept of it."""
         inputs = []
         for tensor in operator.inputs:
             if tensor is None or operator.index not in self._plan.shortcuts.get(tensor.index, ()):
                 inputs.append(-1 if tensor is None else tensor.index)
                 continue
-            inputs.append(self._add(tensor.name + KEPT, tensor.shape, "float32", 0, None))
+            is_short = tensor.index in self._plan.shorts
+            name = tensor.name + (SHORT_KEPT if is_short else KEPT)
+            inputs.append(self._add(name, tensor.shape, "float32", 0, None))
+            version = _DEQUANTIZE_SHORTS if is_short else _DEQUANTIZE
             options = schema.DequantizeOptionsT()
-            self._emit(BuiltinOperator.DEQUANTIZE, _DEQUANTIZE, self._integer(tensor), inputs[-1], options)
+            self._emit(BuiltinOperator.DEQUANTIZE, version, self._keep(tensor), inputs[-1], options)
         return inputs
+
+    def _keep(self, tensor: Tensor) -> int:
+        """The tensor of integers that keeps a shortcut, quantized here where it is not there yet."""
+        if tensor.index not in self._plan.shorts:
+            return self._integer(tensor)
+        if tensor.index not in self._shorts:
+            scale = self._short_scales[tensor.index]
+            self._shorts[tensor.index] = self._add(tensor.name + SHORT, tensor.shape, INT16, 0, scale)
+            options = schema.QuantizeOptionsT()
+            self._emit(BuiltinOperator.QUANTIZE, _QUANTIZE, tensor.index, self._shorts[tensor.index], options)
+        return self._shorts[tensor.index]
 
     def _run_in_int8(self, operator: Operator) -> None:
         x = operator.inputs[0]

@@ -20,7 +20,7 @@ Between and behind them an operator runs in int8 where that saves a pass over me
 
 All else stays float32: a sum of int8 and float is computed in float.  *Shortcuts*, maps that are read again behind the
 binary layer that their signs go through, are kept in int8 meanwhile where that is asked for; what reads them at once,
-the sign above all, reads floats:
+the sign above all, reads floats (in int16 likewise, but for maps that are int8 anyway):
 
     x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y        becomes    x ─┬─ LceQuantize ─ LceBconv2d ─ ADD ─ y
        └────────────────────────────┘                             └─ QUANTIZE ─ DEQUANTIZE ────┘
@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from bnncc.targets.tflite.integers import LOWEST, MOST_PRODUCTS
+from bnncc.targets.tflite.integers import FLOAT32, INT16, LOWEST, MOST_PRODUCTS
 from bnncc.targets.tflite.reader import Operator, TfliteFile
 from bnncc.targets.tflite.writer import Quantization, Tensor
 
@@ -75,7 +75,9 @@ class Plan:
     kept: float layers that stay float, and why.
     measured: the tensors, by the index of each int8 tensor, whose ranges give its scale.  fixed: the scales that the
     file says itself.
-    shortcuts: by the index of a float tensor, the operators that read what int8 has kept of it.
+    shortcuts: by the index of a float tensor, the operators that read what int8, or int16, has kept of it.
+    shorts: those of them that int16 keeps, by their index.
+    divisors: the int8 tensors whose scale floats are divided by.
     """
 
     layers: set[int] = field(default_factory=set)
@@ -86,17 +88,19 @@ class Plan:
     measured: dict[int, list[Tensor]] = field(default_factory=dict)
     fixed: dict[int, Quantization] = field(default_factory=dict)
     shortcuts: dict[int, set[int]] = field(default_factory=dict)
+    shorts: dict[int, Tensor] = field(default_factory=dict)
+    divisors: set[int] = field(default_factory=set)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All whose ranges are to be measured, each once."""
+        """All whose ranges are to be measured for int8, each once."""
         found = {tensor.index: tensor for group in self.measured.values() for tensor in group}
         return [found[index] for index in sorted(found)]
 
 
-def plan(file: TfliteFile, keep: Collection[int] = (), *, shortcuts: bool = False) -> Plan:
+def plan(file: TfliteFile, keep: Collection[int] = (), *, shortcuts: str = FLOAT32) -> Plan:
     """The plan of a float32 file.  keep: indices of the operators that stay as they are.  shortcuts: of binary layers,
-    kept in int8.
+    in which of SHORTCUTS they are kept.
     """
     return _Planner(file, keep).plan(shortcuts)
 
@@ -122,7 +126,7 @@ class _Planner:
         self._behind = set[int]()
         self._before = set[int]()
 
-    def plan(self, shortcuts: bool) -> Plan:
+    def plan(self, shortcuts: str) -> Plan:
         found = self._plan
         for operator in weighted(self._file):
             reason = self._why_float(operator)
@@ -134,8 +138,13 @@ class _Planner:
         for operator in self._file.operators:
             if operator.name == "LceQuantize" and self._is_integer(operator.inputs[0]):
                 found.signs.add(operator.index)
-        if shortcuts:
+        if shortcuts != FLOAT32:
             found.shortcuts = self._find_shortcuts()
+        if shortcuts == INT16:
+            maps = (tensor for operator in self._file.operators for tensor in operator.outputs)
+            found.shorts = {
+                one.index: one for one in maps if one.index in found.shortcuts and not self._is_integer(one)
+            }
         reading = (self._file.operators[index] for index in found.operators | found.signs)
         read = {tensor.index for operator in reading for tensor in self._file.activations(operator)}
         found.bytes = {
@@ -278,7 +287,7 @@ class _Planner:
         """
         found, groups = self._plan, _Groups()
         integers = set(read) | {self._file.operators[index].outputs[0].index for index in found.operators}
-        integers |= set(found.shortcuts)
+        integers |= set(found.shortcuts) - set(found.shorts)
         inside = set[tuple[int, int]]()
         for index in found.operators:
             operator = self._file.operators[index]
@@ -299,6 +308,8 @@ class _Planner:
                 if index in self._outputs
                 or any((index, reader.index) not in inside for reader in self._readers.get(index, []))
             ]
+            if not all(self._is_integer(by_index[index]) for index in group):
+                found.divisors |= set(group)
             for index in group:
                 if fixed:
                     found.fixed[index] = fixed[0]

@@ -1,4 +1,4 @@
-"""What a tensor of 8-bit integers stands for in the file: the scale and zero point that the graph has beside it.
+"""What a tensor of integers stands for in the file: the scale and zero point that the graph has beside it.
 
 In ONNX the operators between floats and integers have them, in TensorFlow Lite the tensors: so a tensor's are those of
 the operator that makes or reads it, by way of what only moves elements.
@@ -15,7 +15,7 @@ from bnncc.ir.graph import QUANTIZED_KEY, known_array
 from bnncc.ir.value_facts import MOVES, data_inputs
 from bnncc.targets.tflite.writer import Quantization
 
-_INTEGERS = (ir.DataType.UINT8, ir.DataType.INT8)
+_INTEGERS = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT16)
 
 
 def quantization_of(value: ir.Value) -> Quantization | None:

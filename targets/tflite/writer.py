@@ -33,6 +33,7 @@ TENSOR_TYPES: dict[str, int] = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
     "int8": schema.TensorType.INT8,
+    "int16": schema.TensorType.INT16,
     "int32": schema.TensorType.INT32,
     "int64": schema.TensorType.INT64,
     "uint8": schema.TensorType.UINT8,
@@ -42,7 +43,7 @@ TENSOR_TYPES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Quantization:
-    """What 8-bit integers q stand for: scales[o] · (q - zero_points[o]) at index o of `axis`, or one for all."""
+    """What integers of few bits stand for: scales[o] · (q - zero_points[o]) at index o of `axis`, or one for all."""
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]

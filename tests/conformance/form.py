@@ -98,11 +98,11 @@ class EmittedForm:
 
     @functools.cached_property
     def types(self) -> frozenset[tuple[str, str]]:
-        """(operator, type of what it yields, or of what it reads if that has 8 bits)."""
+        """(operator, type of what it yields, or of what it reads if that has 8 bits or is int16)."""
         found = set()
         for operator in TfliteFile(self.content).operators:
             dtypes = [tensor.dtype for tensor in (*operator.outputs, *operator.inputs[:1]) if tensor is not None]
-            found.add((operator.name, next((one for one in dtypes if one in ("int8", "uint8")), dtypes[0])))
+            found.add((operator.name, next((one for one in dtypes if one in ("int8", "uint8", "int16")), dtypes[0])))
         return frozenset(found)
 
     @functools.cached_property

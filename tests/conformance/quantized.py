@@ -1,4 +1,5 @@
-"""Integers of 8 bits: at a file's border, and the operators that run in int8 (`--quantize int8`).
+"""Integers of 8 bits: at a file's border, and the operators that run in int8 (`--quantize int8`); and maps that wait in
+int16 (`--shortcuts int16`).
 
     q (bytes) ─ DequantizeLinear ─ Conv ─ y      is in the file      q ─ CONV_2D (int8) ─ DEQUANTIZE ─ y
 
@@ -28,6 +29,8 @@ POOLS = ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 2, 0))
 _LARGEST = 127
 # The oldest whose DequantizeLinear the reference evaluator has.
 OPSET = 19
+# The first whose QuantizeLinear has int16.
+OF_SHORTS = 21
 # What is there in front of the form: what its bytes stand for.
 _BYTES = "x = DequantizeLinear (q, s, z) "
 
@@ -40,6 +43,7 @@ def forms() -> Iterator[Form]:
     yield from _moves()
     yield from _signs()
     yield from _outputs()
+    yield from _shorts()
 
 
 def steps_of(shape: tuple[int, ...], dtype: str, seed: int = 1) -> Array:
@@ -223,3 +227,17 @@ def _outputs() -> Iterator[Form]:
         body = "p = Softmax <axis = 1> (x) y = QuantizeLinear (p, s, z)"
         yield Form("Softmax", f"{dtype} {brackets(shape)}", body, floats("x", *shape), constants=constants,
                    kinds=("ordinary", "ties", "zeros"), opset=OPSET)  # fmt: skip
+
+
+def _shorts() -> Iterator[Form]:
+    """A map that waits in int16, in steps of a power of two, as `bnncc compile` writes it.
+
+    Not of numbers whose steps no int32 holds: of them ONNX's evaluator makes the least integer.
+    """
+    for power, shape in product((-8, -14, 2), SHAPES):
+        constants: dict[str, Array | float] = {"s": 2.0**power, "z": np.asarray(0, "int16")}
+        body = "q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"
+        # In steps of 4 the ties of whole numbers are half-way as well, and ONNX rounds these to even.
+        kinds = ("ordinary", "zeros", "denormal", "ties")[: 3 if power > 0 else 4]
+        yield Form("QuantizeLinear", f"int16 of 2^{power} and back {brackets(shape)}", body, floats("x", *shape),
+                   constants=constants, kinds=kinds, opset=OF_SHORTS)  # fmt: skip

@@ -23,7 +23,7 @@ from bnncc.ir.evaluate import Array
 from bnncc.model import CompiledModel
 from bnncc.options import FileMetadata, Options
 from bnncc.targets.tflite.claimed import claimed
-from bnncc.targets.tflite.integer_file import KEPT, as_integers
+from bnncc.targets.tflite.integer_file import KEPT, SHORT_KEPT, as_integers
 from bnncc.targets.tflite.integer_plan import plan
 from bnncc.targets.tflite.integers import Integers
 from bnncc.targets.tflite.reader import TfliteFile
@@ -135,14 +135,18 @@ class Residual(nn.Module):
         return torch.as_tensor(self.fc(x.mean((2, 3))))
 
 
-def test_shortcuts_are_kept_in_int8_where_asked_for_and_signs_read_floats() -> None:
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_shortcuts_are_kept_in_integers_where_asked_for_and_signs_read_floats(kind: str) -> None:
     torch.manual_seed(0)
     options = Options(preprocessing=PIXELS, input_type="uint8")  # type: ignore[arg-type]
     model = bnncc.compile(
-        randomize(Residual()), input_shapes=["1x3x16x16"], options=options, calibrate=IMAGES[:100], int8_shortcuts=True
+        randomize(Residual()), input_shapes=["1x3x16x16"], options=options, calibrate=IMAGES[:100], shortcuts=kind
     )
     file = TfliteFile(model.content)
-    kept = {one.outputs[0].index for one in file.operators if one.outputs[0].name.endswith(KEPT)}
+    made = [one for one in file.operators if one.outputs[0].name.endswith((KEPT, SHORT_KEPT))]
+    kept = {one.outputs[0].index for one in made}
+    # The first is int8 anyway.
+    assert [tensor.dtype for one in made for tensor in file.activations(one)] == ["int8", kind]
     readers = [one for one in file.operators if kept & {tensor.index for tensor in file.activations(one)}]
     assert [one.name for one in readers] == ["ADD"] * 2
     assert {one.index for one in file.operators if one.name in ("QUANTIZE", "DEQUANTIZE")} <= claimed(file)

@@ -85,7 +85,7 @@ struct Graph {
 Graph* graph_of(abi::Context* context) { return static_cast<Graph*>(context->impl_); }
 
 int64_t bytes_of(const abi::Tensor& tensor) {
-  int64_t bytes = tensor.type == abi::kFloat32 || tensor.type == abi::kInt32 ? 4 : 1;
+  int64_t bytes = tensor.type == abi::kFloat32 || tensor.type == abi::kInt32 ? 4 : tensor.type == abi::kInt16 ? 2 : 1;
   for (int i = 0; i < tensor.dims->size; ++i) bytes = checked_product(bytes, tensor.dims->data[i]);
   return bytes;
 }
@@ -222,11 +222,12 @@ void set_scales(Graph* graph, int index, int count, int axis) {
 
 void make_tensor(Bytes* bytes, Graph* graph, int index) {
   const abi::Type types[] = {abi::kInt32, abi::kInt32,   abi::kFloat32, abi::kFloat32,
-                             abi::kInt32, abi::kFloat32, abi::kInt8,    abi::kBool};
+                             abi::kInt16, abi::kFloat32, abi::kInt8,    abi::kBool};
   abi::Tensor& tensor = graph->tensors[index];
   const unsigned kind = bytes->next();
   tensor.type = types[kind & 7];
   tensor.params = {kind & 8 ? 0.5f : 0.0f, static_cast<int>(kind) - 100};
+  if (tensor.type == abi::kInt16) tensor.params.zero_point = kind & 128 ? 1 : 0;
   if (tensor.type == abi::kInt8) {
     set_scales(graph, index, static_cast<int>(bytes->below(kMostListed)), static_cast<int>(bytes->below(4)));
   }
@@ -314,7 +315,7 @@ void make_node(Bytes* bytes, Graph* graph, int index) {
       abi::kBuiltinSplitV, abi::kBuiltinStridedSlice, abi::kBuiltinTranspose,    abi::kBuiltinReverseV2,
       abi::kBuiltinAbs,    abi::kBuiltinSpaceToDepth, abi::kBuiltinDepthToSpace, abi::kBuiltinAveragePool2d,
       abi::kBuiltinDiv,    abi::kBuiltinMaxPool2d,    abi::kBuiltinConv2d,       abi::kBuiltinFullyConnected,
-      abi::kBuiltinMean,   abi::kBuiltinLogistic,     abi::kBuiltinHardSwish,   abi::kBuiltinDepthwiseConv2d,
+      abi::kBuiltinMean,   abi::kBuiltinLogistic,     abi::kBuiltinHardSwish,    abi::kBuiltinDepthwiseConv2d,
       abi::kBuiltinRelu,   abi::kBuiltinQuantize,     abi::kBuiltinDequantize};
   constexpr unsigned kBuiltins = sizeof(builtins) / sizeof(builtins[0]);
   abi::Node& node = graph->nodes[index];

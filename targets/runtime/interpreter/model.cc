@@ -55,6 +55,7 @@ abi::Type type_of(int8_t number) {
     case 3: return abi::kUInt8;
     case 4: return abi::kInt64;
     case 6: return abi::kBool;
+    case 7: return abi::kInt16;
     case 9: return abi::kInt8;
     default: return abi::kNoType;
   }
@@ -67,6 +68,7 @@ int64_t element_size(abi::Type type) {
     case abi::kFloat32:
     case abi::kInt32: return 4;
     case abi::kInt64: return 8;
+    case abi::kInt16:
     case abi::kFloat16: return 2;
     case abi::kUInt8:
     case abi::kInt8:
@@ -82,6 +84,7 @@ const char* type_name(abi::Type type) {
     case abi::kInt64: return "int64";
     case abi::kFloat16: return "float16";
     case abi::kUInt8: return "uint8";
+    case abi::kInt16: return "int16";
     case abi::kInt8: return "int8";
     case abi::kBool: return "bool";
     default: return "an unknown type";

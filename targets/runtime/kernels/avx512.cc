@@ -64,8 +64,8 @@ inline uint32_t greater_word(const int32_t* a, const int32_t* b) {
 constexpr int kFloatVectors = 4;  // 24 sums of 32 registers
 constexpr int kFloatRows = 6;
 inline __m512 add_product(__m512 sums, __m512 w, __m512 x) { return _mm512_fmadd_ps(w, x, sums); }
-inline __m512 larger(__m512 a, __m512 b) { return a > b ? a : b; }
-inline __m512 smaller(__m512 a, __m512 b) { return a < b ? a : b; }
+inline __m512 larger(__m512 a, __m512 b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+inline __m512 smaller(__m512 a, __m512 b) { return _mm512_maskz_min_ps(0xffff, a, b); }
 
 #include "one_factor.h"
 

@@ -163,5 +163,7 @@ void maximum(const FloatWindow& arguments, int64_t channels, float* y) {
           maximum_bytes,
           average_bytes,
           quantize_bytes,
-          dequantize_bytes};
+          dequantize_bytes,
+          quantize_shorts,
+          dequantize_shorts};
 }

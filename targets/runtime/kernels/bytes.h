@@ -1,10 +1,13 @@
 // Operators of 8-bit integers, element by element, a panel of IntegerGemm's outputs at a time: sums, products and slopes
-// of pairs (BytePairs in kernels.h), pools, and to and from floats.
+// of pairs (BytePairs in kernels.h), pools, and to and from floats, as are integers of 16 bits.
 //
 // Included by body.h behind integer_gemm.h; asks of an instruction set, beside store_bytes:
-//   load_bytes(x, y)               kIntegerPanel bytes as vectors of integers
-//   rounded_quotients(x, divisor)  the nearest integers to x / divisor, ties away from 0; beyond what 16 bits hold others
-//                                  of this sign; 0 for NaN
+//   load_bytes(x, y)    kIntegerPanel bytes as vectors of integers
+//   nearest_integers(x, least, most)
+//                       the nearest integers, ties away from 0, 0 for NaN; beyond the bounds, whole numbers, what
+//                       store_nearest makes these of
+//   store_nearest(x, zero_point, y), store_nearest(x, y)
+//                       what nearest_integers yields, as bytes with the zero point, and as integers of 16 bits
 #pragma once
 
 #include "integer_gemm.h"
@@ -144,47 +147,80 @@ void average_bytes(const ByteWindow& window, int64_t channels, int8_t* y) {
   }
 }
 
-// uint8 is int8 with another first bit, and a zero point less by 128.
-void quantize_bytes(const float* x, const ByteScale& scale, int64_t size, uint8_t* y) {
-  const Requantization bounds = bounds_of(scale.zero_point - (scale.is_unsigned ? 128 : 0), -128, 127);
-  const Floats divisor = scale.scale - Floats{};
-  const auto quantize_panel = [&](const float* from, int8_t* to) {
-    Ints steps[kIntegerVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kIntegerVectors; ++v) steps[v] = rounded_quotients(load_floats(from + v * kLanes), divisor);
-    store_bytes(steps, bounds, to);
-  };
+// step(x, y) of a panel's elements at a time; the rest is filled up with zeros.
+template <typename From, typename To, typename Step>
+inline void in_panels(const From* x, int64_t size, To* y, const Step& step) {
   int64_t i = 0;
-  for (; i + kIntegerPanel <= size; i += kIntegerPanel) quantize_panel(x + i, reinterpret_cast<int8_t*>(y + i));
-  if (i < size) {
-    float last[kIntegerPanel] = {};
-    int8_t bytes[kIntegerPanel];
-    for (int64_t k = i; k < size; ++k) last[k - i] = x[k];
-    quantize_panel(last, bytes);
-    for (int64_t k = i; k < size; ++k) y[k] = static_cast<uint8_t>(bytes[k - i]);
-  }
+  for (; i + kIntegerPanel <= size; i += kIntegerPanel) step(x + i, y + i);
+  if (i == size) return;
+  From from[kIntegerPanel] = {};
+  To to[kIntegerPanel];
+  for (int64_t k = i; k < size; ++k) from[k - i] = x[k];
+  step(from, to);
+  for (int64_t k = i; k < size; ++k) y[k] = to[k - i];
+}
+
+// to_steps(x): a vector of floats in steps of the scale, with a fraction.
+template <typename Function>
+inline void with_steps(const IntegerScale& scale, const Function& function) {
+  const Floats factor = scale.factor - Floats{}, divisor = scale.scale - Floats{};
+  if (scale.factor > 0) return function([factor](Floats x) { return x * factor; });
+  return function([divisor](Floats x) { return x / divisor; });
+}
+
+// uint8 is int8 with another first bit, and a zero point less by 128.
+void quantize_bytes(const float* x, const IntegerScale& scale, int64_t size, uint8_t* y) {
+  const int32_t point = scale.zero_point - (scale.is_unsigned ? 128 : 0);
+  const Floats least = static_cast<float>(-128 - point) - Floats{}, most = static_cast<float>(127 - point) - Floats{};
+  with_steps(scale, [&](const auto& to_steps) {
+    in_panels(x, size, reinterpret_cast<int8_t*>(y), [&](const float* from, int8_t* to) {
+      Ints nearest[kIntegerVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kIntegerVectors; ++v) {
+        nearest[v] = nearest_integers(to_steps(load_floats(from + v * kLanes)), least, most);
+      }
+      store_nearest(nearest, point, to);
+    });
+  });
   if (!scale.is_unsigned) return;
   for (int64_t k = 0; k < size; ++k) y[k] ^= 0x80;
 }
 
-void dequantize_bytes(const uint8_t* x, const ByteScale& scale, int64_t size, float* y) {
+void dequantize_bytes(const uint8_t* x, const IntegerScale& scale, int64_t size, float* y) {
   const Ints zero_point = ints_to_all_lanes(scale.zero_point);
   const Ints bits = ints_to_all_lanes(scale.is_unsigned ? 0xff : -1);
   const Floats factor = scale.scale - Floats{};
-  const auto dequantize_panel = [&](const uint8_t* from, float* to) {
+  in_panels(x, size, y, [&](const uint8_t* from, float* to) {
     Ints integers[kIntegerVectors];
     load_bytes(reinterpret_cast<const int8_t*>(from), integers);
 #pragma GCC unroll 4
     for (int v = 0; v < kIntegerVectors; ++v) {
       store(factor * __builtin_convertvector((integers[v] & bits) - zero_point, Floats), to + v * kLanes);
     }
-  };
-  int64_t i = 0;
-  for (; i + kIntegerPanel <= size; i += kIntegerPanel) dequantize_panel(x + i, y + i);
-  if (i == size) return;
-  uint8_t bytes[kIntegerPanel] = {};
-  float last[kIntegerPanel];
-  for (int64_t k = i; k < size; ++k) bytes[k - i] = x[k];
-  dequantize_panel(bytes, last);
-  for (int64_t k = i; k < size; ++k) y[k] = last[k - i];
+  });
+}
+
+void quantize_shorts(const float* x, const IntegerScale& scale, int64_t size, int16_t* y) {
+  const Floats least = -32768 - Floats{}, most = 32767 - Floats{};
+  with_steps(scale, [&](const auto& to_steps) {
+    in_panels(x, size, y, [&](const float* from, int16_t* to) {
+      Ints nearest[kIntegerVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kIntegerVectors; ++v) {
+        nearest[v] = nearest_integers(to_steps(load_floats(from + v * kLanes)), least, most);
+      }
+      store_nearest(nearest, to);
+    });
+  });
+}
+
+void dequantize_shorts(const int16_t* x, const IntegerScale& scale, int64_t size, float* y) {
+  const Floats factor = scale.scale - Floats{};
+  in_panels(x, size, y, [&](const int16_t* from, float* to) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kIntegerVectors; ++v) {
+      const ShortInts integers = *reinterpret_cast<const UnalignedShortInts*>(from + v * kLanes);
+      store(factor * __builtin_convertvector(__builtin_convertvector(integers, Ints), Floats), to + v * kLanes);
+    }
+  });
 }

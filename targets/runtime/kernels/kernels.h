@@ -138,11 +138,12 @@ struct BytePairs {
   int32_t most;
 };
 
-// A byte q stands for scale · (q - zero_point).
-struct ByteScale {
+// An integer q stands for scale · (q - zero_point).
+struct IntegerScale {
   float scale;
   int32_t zero_point;
-  bool is_unsigned;
+  bool is_unsigned;  // it is a byte from 0 to 255
+  float factor;      // yields what a division by the scale does (exact_factor.h); 0 where none is known
 };
 
 // Pixels of a map of bytes, as those of a FloatWindow.
@@ -269,8 +270,11 @@ struct Kernels {
   void (*maximum_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
   void (*average_bytes)(const ByteWindow&, int64_t channels, int8_t* y);
   // y = round(x / scale) + zero_point, ties away from 0, saturated, zero_point for NaN;  y = scale · (x - zero_point)
-  void (*quantize_bytes)(const float* x, const ByteScale&, int64_t size, uint8_t* y);
-  void (*dequantize_bytes)(const uint8_t* x, const ByteScale&, int64_t size, float* y);
+  void (*quantize_bytes)(const float* x, const IntegerScale&, int64_t size, uint8_t* y);
+  void (*dequantize_bytes)(const uint8_t* x, const IntegerScale&, int64_t size, float* y);
+  // The same of 16 bits, whose zero point is 0.
+  void (*quantize_shorts)(const float* x, const IntegerScale&, int64_t size, int16_t* y);
+  void (*dequantize_shorts)(const int16_t* x, const IntegerScale&, int64_t size, float* y);
 };
 
 // What each of so many threads has of the second-level cache, in bytes.  x86-64 says how large that is, cores of ARM

@@ -29,6 +29,19 @@ inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& 
   }
 }
 
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int32_t zero_point, int8_t* y) {
+  const int16x8_t point = vdupq_n_s16(static_cast<int16_t>(zero_point));
+#pragma GCC unroll 2
+  for (int v = 0; v < kIntegerVectors; v += 2) {
+    vst1_s8(y + v * kLanes, vqmovn_s16(vqaddq_s16(vcombine_s16(vqmovn_s32(x[v]), vqmovn_s32(x[v + 1])), point)));
+  }
+}
+
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int16_t* y) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) vst1_s16(y + v * kLanes, vqmovn_s32(x[v]));
+}
+
 inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
 #pragma GCC unroll 2
   for (int v = 0; v < kIntegerVectors; v += 2) {
@@ -39,7 +52,7 @@ inline void load_bytes(const int8_t* x, Ints (&y)[kIntegerVectors]) {
 }
 
 #if defined(__aarch64__)
-inline Ints rounded_quotients(Floats x, Floats divisor) { return vcvtaq_s32_f32(x / divisor); }
+inline Ints nearest_integers(Floats x, Floats, Floats) { return vcvtaq_s32_f32(x); }
 #else
-#include "rounded_quotients.h"
+#include "nearest_integers.h"
 #endif

@@ -5,8 +5,8 @@
 //                                else down
 #pragma once
 
+#include "nearest_integers.h"
 #include "requantize.h"
-#include "rounded_quotients.h"
 
 // x / 2^right, rounded to the nearest: ties away from 0 where `away` is -1, else up.
 inline Ints divide_by_powers(Ints x, Ints right, Ints away) {
@@ -39,5 +39,17 @@ inline void store_bytes(const Ints (&x)[kIntegerVectors], const Requantization& 
     q = q > least ? q : least;
     q = q < most ? q : most;
     store_narrow(q, y + v * kLanes);
+  }
+}
+
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int32_t zero_point, int8_t* y) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) store_narrow(x[v] + zero_point, y + v * kLanes);
+}
+
+inline void store_nearest(const Ints (&x)[kIntegerVectors], int16_t* y) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kIntegerVectors; ++v) {
+    *reinterpret_cast<UnalignedShortInts*>(y + v * kLanes) = __builtin_convertvector(x[v], ShortInts);
   }
 }

@@ -4,7 +4,9 @@
 typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef float UnalignedFloats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int16_t ShortInts __attribute__((vector_size(kLanes * 2)));
 typedef int32_t UnalignedInts __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int16_t UnalignedShortInts __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
 inline Floats load_floats(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
 inline Ints load_ints(const int32_t* x) { return *reinterpret_cast<const UnalignedInts*>(x); }

@@ -367,8 +367,8 @@ class Concatenation final : public ChainHead {
   int64_t part_channels_[kMaxInputs] = {};
 };
 
-// Floats of 8-bit integers: scale · (q - zero_point).
-class Dequantize final : public ChainHead {
+// Floats of integers of 8 or 16 bits: scale · (q - zero_point).
+class FromIntegers final : public ChainHead {
  public:
   const char* name() const override { return "DEQUANTIZE"; }
 
@@ -378,9 +378,8 @@ class Dequantize final : public ChainHead {
     if (preparation.value(output).type != abi::kFloat32) return preparation.fail("its output is not float32");
     // The interpreter makes it once.
     if (x.constant != nullptr) return preparation.fail("its input is a constant");
-    Scale scale;
-    if (!scale.read(preparation, x)) return false;
-    scale_ = {scale.scale, scale.zero_point, x.type == abi::kUInt8};
+    if (!read_scale(preparation, x, false, &scale_)) return false;
+    is_short_ = x.type == abi::kInt16;
     kernels_ = preparation.kernels();
     set_channels(x.shape.channels());
     return preparation.set_shape(output, x.shape);
@@ -391,21 +390,23 @@ class Dequantize final : public ChainHead {
   int64_t scratch_bytes(int64_t pixels) const override { return block_bytes(pixels); }
 
   void run(const Tile& tile) const override {
-    const uint8_t* const x = tile.rows<uint8_t>(inputs[0]);
     const auto convert = [&](int64_t pixel, int64_t pixels, float* y) {
-      kernels_->dequantize_bytes(x + pixel * channels_, scale_, pixels * channels_, y);
+      const int64_t first = pixel * channels_, size = pixels * channels_;
+      if (is_short_) return kernels_->dequantize_shorts(tile.rows<int16_t>(inputs[0]) + first, scale_, size, y);
+      kernels_->dequantize_bytes(tile.rows<uint8_t>(inputs[0]) + first, scale_, size, y);
     };
     if (next_of_chain == nullptr) return convert(0, tile.pixels(), tile.rows<float>(output));
     run_blocks(tile, convert);
   }
 
  private:
-  ByteScale scale_ = {};
+  IntegerScale scale_ = {};
+  bool is_short_ = false;  // 16 bits
 };
 
 }  // namespace
 
-Operator* create_dequantize_bytes(int32_t) { return create<Dequantize>(); }
+Operator* create_from_integers(int32_t) { return create<FromIntegers>(); }
 Operator* create_elementwise(int32_t code) { return create_with_code<Elementwise>(code); }
 Operator* create_concatenation(int32_t) { return create<Concatenation>(); }
 

@@ -1,6 +1,7 @@
-// Tensors of 8-bit integers and their scales, after TensorFlow Lite's quantization specification.
+// Tensors of 8-bit integers, and of 16 bits, and their scales, after TensorFlow Lite's quantization specification.
 #pragma once
 
+#include "../exact_factor.h"
 #include "../integer_matrix.h"
 #include "../operator.h"
 
@@ -55,6 +56,26 @@ inline IntegerOutput output_of(abi::FusedActivation activation, const Scale& sca
 
 inline bool read_factor(const Preparation& preparation, double factor, FixedPoint* result) {
   return to_fixed_point(factor, result) || preparation.fail("its scales are too far apart");
+}
+
+// The scale of an activation of 8 bits, or of 16 with the zero point 0, for the kernels that have such ones; false
+// after a report.  is_written: it becomes so from floats.
+inline bool read_scale(const Preparation& preparation, const Value& value, bool is_written, IntegerScale* result) {
+  Scale scale;
+  int32_t most = 32768;  // of a quotient, where the result depends on which integer it is next to
+  if (value.type == abi::kInt16) {
+    scale.scale = value.quantization.scale;
+    if (!(scale.scale > 0 && scale.scale < __builtin_inff()) || value.quantization.zero_point != 0) {
+      return preparation.fail("a tensor of int16 has no positive scale, or a zero point");
+    }
+  } else if (scale.read(preparation, value)) {
+    most = 255;
+  } else {
+    return false;
+  }
+  *result = {scale.scale, scale.zero_point, value.type == abi::kUInt8,
+             is_written ? exact_factor(scale.scale, most) : 0};
+  return true;
 }
 
 // Whether two tensors stand for the same numbers by the same integers; true of other types.

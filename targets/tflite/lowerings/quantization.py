@@ -1,4 +1,4 @@
-"""Between floats and 8-bit integers: DEQUANTIZE and QUANTIZE, whose scale and zero point are their tensors' own."""
+"""Between floats and integers of 8 or 16 bits: DEQUANTIZE and QUANTIZE, whose scales are their tensors' own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bnncc.targets.tflite.context import LoweringContext, UnsupportedError
 from bnncc.targets.tflite.layout import PLAIN
 from bnncc.targets.tflite.lowerings.operands import apply, input_of
 
-# The first versions that take int8.
-DEQUANTIZE_VERSIONS = {"uint8": 1, "int8": 2}
+# The first versions that take such integers.
+DEQUANTIZE_VERSIONS = {"uint8": 1, "int8": 2, "int16": 3}
 
 
 def lower_dequantize(node: ir.Node, context: LoweringContext) -> None:
     """y = scale · (q − zero point), with one of each for all elements."""
     x = input_of(node, 0)
     dtype = context.dtype(x).name
-    if dtype not in DEQUANTIZE_VERSIONS or context.quantization(x) is None:
+    if not _has_one_scale(x, context):
         raise UnsupportedError(f"of {dtype}, or with a scale that is no constant, or one a channel")
     layout = context.layout(x) or PLAIN
     apply(
@@ -34,8 +34,9 @@ def lower_dequantize(node: ir.Node, context: LoweringContext) -> None:
 def lower_quantize(node: ir.Node, context: LoweringContext) -> None:
     """q = round(x / scale) + zero point, saturated; what becomes of ties is the kernel's choice."""
     x, output = input_of(node, 0), node.outputs[0]
-    if context.dtype(output).name not in DEQUANTIZE_VERSIONS or context.quantization(output) is None:
-        raise UnsupportedError("to another type than uint8 and int8, or with a scale that is no constant, or several")
+    if not _has_one_scale(output, context):
+        kinds = "uint8, int8 and, with the zero point 0, int16"
+        raise UnsupportedError(f"to another type than {kinds}, or with a scale that is no constant, or several")
     layout = context.layout(x) or PLAIN
     apply(
         context,
@@ -44,6 +45,12 @@ def lower_quantize(node: ir.Node, context: LoweringContext) -> None:
         output=context.define(output, layout),
         options=schema.QuantizeOptionsT(),
     )
+
+
+def _has_one_scale(value: ir.Value, context: LoweringContext) -> bool:
+    """True for integers as the kernels take them: those of 16 bits have the zero point 0."""
+    dtype, scale = context.dtype(value).name, context.quantization(value)
+    return dtype in DEQUANTIZE_VERSIONS and scale is not None and (dtype != "int16" or scale.zero_points == (0,))
 
 
 LOWERINGS = {"DequantizeLinear": lower_dequantize, "QuantizeLinear": lower_quantize}

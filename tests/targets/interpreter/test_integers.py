@@ -17,6 +17,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from bnncc.ir.arrays import Array
 from bnncc.runtime import LitertRunner, kernels
 from bnncc.targets.tflite.claimed import claimed
+from bnncc.targets.tflite.integers import multiplying
 from bnncc.targets.tflite.reader import TfliteFile
 from bnncc.targets.tflite.writer import ModelWriter, Quantization, Tensor
 from tests.targets.interpreter.native import InterpreterRunner, library
@@ -247,19 +248,59 @@ def test_other_scales(dtypes: tuple[str, str]) -> None:
         case.check("QUANTIZE", every.shape, y, schema.QuantizeOptionsT(), dtypes[1])
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
 def test_floats_become_integers_and_integers_floats(dtype: str) -> None:
     """Ties and what no integer of the scale stands for."""
     rng = np.random.default_rng(3)
     bounds = np.iinfo(dtype)
     for size in (1, 7, 300):
         case, scale = Case(), one_scale(rng, dtype=dtype)
-        steps = np.concatenate([rng.integers(-600, 600, size) / 2, [0.49999997, -0.49999997, 1e9, -1e9]])
+        if dtype == "int16":
+            scale = Quantization(scale.scales, (0,), 0)
+        reach = 600 if dtype != "int16" else 70_000
+        steps = np.concatenate([rng.integers(-reach, reach, size) / 2, [0.49999997, -0.49999997, 1e9, -1e9]])
         case.read((steps * scale.scales[0]).astype(np.float32), None)
         case.check("QUANTIZE", (size + 4,), scale, schema.QuantizeOptionsT(), dtype, version=1)
         case = Case()
         case.read(np.arange(bounds.min, bounds.max + 1).astype(dtype)[:size], scale)
-        case.check("DEQUANTIZE", (min(size, 256),), None, schema.DequantizeOptionsT(), "float32")
+        version = 3 if dtype == "int16" else 2
+        case.check("DEQUANTIZE", case.inputs[0].shape, None, schema.DequantizeOptionsT(), "float32", version)
+
+
+def around_ties(scale: float, steps: Array) -> Array:
+    """The float32s next to (n - ½) · scale, on both sides, with both signs."""
+    ties = ((steps - 0.5) * scale).astype(np.float32)
+    near = [(ties.view(np.int32) + distance).astype(np.int32).view(np.float32) for distance in range(-4, 5)]
+    return np.concatenate([*near, *(-one for one in near)])
+
+
+def test_products_by_a_reciprocal_are_the_integers_of_quotients() -> None:
+    """Where the delegate multiplies, LiteRT's reference kernel divides: by scales for which both yield the same, and by
+    powers of two.
+    """
+    rng = np.random.default_rng(4)
+    for exact, point in ((True, 0), (True, -128), (True, 127), (False, -5)):
+        (scale,) = one_scale(rng).scales
+        found = multiplying(np.float32(scale)) if exact else np.float32(scale)
+        assert abs(found / scale - 1) < 1e-3
+        x = around_ties(float(found), np.arange(1, 300))
+        case = Case()
+        case.read(x, None)
+        y = Quantization((float(found),), (point,), 0)
+        case.check("QUANTIZE", x.shape, y, schema.QuantizeOptionsT(), version=1)
+        # Of any scale some product lies on the other side of its tie, of one that was chosen none.
+        quotients, products = (
+            np.trunc(steps + np.copysign(np.float32(0.49999997), steps)).clip(-255, 255)
+            for steps in (x / found, x * (np.float32(1) / found))
+        )
+        assert np.array_equal(quotients, products) == exact
+    for power in (-20, -3, 5):
+        x = around_ties(2.0**power, np.concatenate([np.arange(1, 99), rng.integers(1, 32_800, 300), [32_768]]))
+        special = np.array([1e-45, -1e-40, 3e4 * 2.0**power, 1e9 * 2.0**power, -1e9 * 2.0**power], np.float32)
+        case = Case()
+        case.read(np.concatenate([x, special]), None)
+        y = Quantization((2.0**power,), (0,), 0)
+        case.check("QUANTIZE", (x.size + 5,), y, schema.QuantizeOptionsT(), "int16", version=1)
 
 
 def test_what_is_side_by_side_has_one_scale() -> None:

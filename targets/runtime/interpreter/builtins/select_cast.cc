@@ -183,9 +183,13 @@ class Cast : public Builtin {
  private:
   void convert(const char* x, int64_t size, char* y) const {
     if (dequantizes_) {
-      kernels_->dequantize_bytes(reinterpret_cast<const uint8_t*>(x), scale_, size, reinterpret_cast<float*>(y));
+      auto* const to = reinterpret_cast<float*>(y);
+      if (from_ == 2) return kernels_->dequantize_shorts(reinterpret_cast<const int16_t*>(x), scale_, size, to);
+      kernels_->dequantize_bytes(reinterpret_cast<const uint8_t*>(x), scale_, size, to);
     } else if (quantizes_) {
-      kernels_->quantize_bytes(reinterpret_cast<const float*>(x), scale_, size, reinterpret_cast<uint8_t*>(y));
+      const auto* const from = reinterpret_cast<const float*>(x);
+      if (to_ == 2) return kernels_->quantize_shorts(from, scale_, size, reinterpret_cast<int16_t*>(y));
+      kernels_->quantize_bytes(from, scale_, size, reinterpret_cast<uint8_t*>(y));
     } else {
       function_(x, y, size);
     }
@@ -195,11 +199,12 @@ class Cast : public Builtin {
   bool read_scale(abi::Type type, const FileTensor& tensor) {
     if (tensor.scales.count != 1 || tensor.zero_points.count > 1) return false;
     const int64_t point = tensor.zero_points.count == 0 ? 0 : tensor.zero_points.at<int64_t>(0);
-    scale_ = {tensor.scales.at<float>(0), static_cast<int32_t>(point), type == abi::kUInt8};
+    scale_ = {tensor.scales.at<float>(0), static_cast<int32_t>(point), type == abi::kUInt8, 0};
+    if (type == abi::kInt16) return scale_.scale > 0 && point == 0;
     return (type == abi::kUInt8 || type == abi::kInt8) && scale_.scale > 0 && point >= -128 && point <= 255;
   }
 
-  ByteScale scale_ = {};
+  IntegerScale scale_ = {};
   bool dequantizes_ = false;
   bool quantizes_ = false;
   const Kernels* kernels_ = nullptr;
