@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from bnncc.ir.evaluate import Array
 from bnncc.targets.tflite.bitpack import bitpack, unpack, words
@@ -245,3 +247,13 @@ def quantize_file(shape: tuple[int, ...], dtype: str) -> bytes:
     writer.custom("LceQuantize", [x], [packed], b"")
     writer.custom("LceDequantize", [packed], [y], b"")
     return writer.finish([x], [packed, y], ["x"], ["packed", "y"])
+
+
+def kept_file(size: int, dtype: str, scale: float, zero_point: int) -> bytes:
+    """Floats that wait in integers: QUANTIZE and DEQUANTIZE."""
+    writer = ModelWriter("test")
+    x, y = (writer.tensor(name, (1, size), "float32") for name in "xy")
+    kept = writer.tensor("kept", (1, size), dtype, Quantization((scale,), (zero_point,), 0))
+    writer.operator(BuiltinOperator.QUANTIZE, [x], [kept], schema.QuantizeOptionsT())
+    writer.operator(BuiltinOperator.DEQUANTIZE, [kept], [y], schema.DequantizeOptionsT(), 3)
+    return writer.finish([x], [y], ["x"], ["y"])

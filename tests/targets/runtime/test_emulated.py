@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tests.targets.runtime import sysroot
 from tests.targets.runtime.emulated_runtime import library
 from tests.targets.runtime.float_convolution import TOLERANCE, FloatConv
 from tests.targets.runtime.graphs import RandomGraph
-from tests.targets.runtime.models import SAME, VALID, Conv, pool_file, quantize_file
+from tests.targets.runtime.models import SAME, VALID, Conv, kept_file, pool_file, quantize_file
 from tests.targets.runtime.networks import NETWORKS, compiled, inputs_of, part_between_float_convolutions
 from tests.targets.tflite.compare import draw, to_file
 from tests.targets.tflite.test_integers import BODIES, in_int8, model_of
@@ -54,6 +55,11 @@ def cases(rng: np.random.Generator) -> list[tuple[bytes, Array]]:
     for seed in range(10):
         graph = RandomGraph(np.random.default_rng(seed))
         found.append((graph.file(), rng.normal(size=graph.x.shape).astype(np.float32)))
+    special = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, 3e38, -3e38]
+    for dtype, scale in product(("int8", "uint8", "int16"), (0.0123, 0.0122999875, 0.125)):
+        ties = (rng.integers(-600, 600, 997) / 2 * scale).astype(np.float32)
+        x = np.concatenate([special, ties, np.nextafter(ties, np.float32(0)), 99 * ties]).astype(np.float32)[np.newaxis]
+        found.append((kept_file(x.size, dtype, scale, 0 if dtype == "int16" else 5), x))
     for body in BODIES.values():  # layers in int8
         model = model_of(body)
         x = draw(model.graph.inputs[0], rng)
