@@ -40,6 +40,7 @@ from bnncc.passes.binary_weights import count_zeros, split_weights, zeros_to_plu
 from bnncc.passes.cost import FLOAT_BYTES, CostModel
 from bnncc.passes.few_levels import FewLevels, KnownBits, bit_terms, few_levels
 from bnncc.passes.remove_unused import remove_unread
+from bnncc.passes.sink_row_scales import factors
 from bnncc.passes.sum_of_products import expand, expand_input, fold_behind
 from bnncc.passes.weight_terms import (
     Terms,
@@ -213,6 +214,12 @@ class RecognizeBinaryConv(ir.passes.InPlacePass):
             return _zeros_reason(x)
         if binary_weights and _are_scaled_signs(x):
             return Reason("scaled-signs", "its input is made of signs and scales that are not known to be one scale")
+        if binary_weights and (varies := _scale_of_signs(x)) is not None:
+            return Reason(
+                "varying-scale",
+                f"its input is signs times a scale that is computed for each {varies}, and differs within what a "
+                "product of bits sums up",
+            )
         return Reason("float-input", "its weights are binary but its input is not") if binary_weights else None
 
     def _check(
@@ -390,6 +397,19 @@ def _holds_signs(value: ir.Value) -> bool:
         return _holds_signs(scaled)
     moves = node.domain == "" and node.op_type in MOVES | {"Pad"}
     return moves and all(_holds_signs(source) for source in data_inputs(node))
+
+
+def _scale_of_signs(x: ir.Value) -> str | None:
+    """For what of a map a computed scale of the signs that `x` is differs; None where it is no such product."""
+    node, shape = x.producer(), shape_of(x) or ()
+    if node is None or node.domain != "" or node.op_type not in ("Mul", "Div") or len(shape) != 4:
+        return None
+    found = factors(node, shape)
+    if found is None or binary_operand(found[0]) is None:
+        return None
+    given = shape_of(found[1]) or ()
+    size = (1,) * (4 - len(given)) + given
+    return "position" if size[1] == 1 else "channel"
 
 
 def _are_scaled_signs(value: ir.Value) -> bool:

@@ -5,9 +5,10 @@
 
 r, such as mean|x| of each row, may be anything, of either sign; it may not vary along what the product sums over.  For
 a convolution it is one number an image, [N, 1, 1, 1], which zero padding does not touch, or one a pixel in front of a
-1x1 kernel.  A divisor is a scale too.  Between Mul and layer may stand a constant scale, and for one number an image
-what keeps the images apart, such as a Flatten.  A part of scaled signs, as the steps of a recurrent network read, is
-first written as that part of the signs times that of the scales; so are rows that a Reshape counts otherwise:
+1x1 kernel, of which strides leave some.  A divisor is a scale too.  Between Mul and layer may stand a constant scale,
+and for one number an image what keeps the images apart, such as a Flatten.  A part of scaled signs, as the steps of a
+recurrent network read, is first written as that part of the signs times that of the scales; so are rows that a Reshape
+counts otherwise:
 
     Before:  S [T, N, I] ─ Mul(r [T, N, 1]) ─ Gather(t) ─ Gemm
     After:   S of the Gather(t) ─ Mul(r ─ Gather(t)) ─ Gemm
@@ -70,7 +71,7 @@ def _part(parts: Parts, graph: ir.Graph, node: ir.Node) -> bool:
         return False
     if product.op_type not in ("Mul", "Div") or product.domain != "" or not is_read_by_layer(y):
         return False
-    found = _factors(product, shape)
+    found = factors(product, shape)
     if found is None or not is_positive(found[1]) or not is_binary(found[0]) or found[0].metadata_props:
         return False
     signs, scale = found
@@ -154,7 +155,7 @@ def row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) -> 
         shape = shape_of(x)
         if shape is None or len(shape) < 2:
             return None
-        if producer.op_type in ("Mul", "Div") and (found := _factors(producer, shape)) is not None:
+        if producer.op_type in ("Mul", "Div") and (found := factors(producer, shape)) is not None:
             signs, scale = found
             moved |= bool(between)
             if not _commutes(node, scale, len(shape), moved):
@@ -175,8 +176,8 @@ def row_scale(node: ir.Node, x: ir.Value | None = None, moved: bool = False) -> 
     return None
 
 
-def _factors(node: ir.Node, shape: tuple[int, ...]) -> tuple[ir.Value, ir.Value] | None:
-    """(the operand of the whole shape, the smaller one), both computed."""
+def factors(node: ir.Node, shape: tuple[int, ...]) -> tuple[ir.Value, ir.Value] | None:
+    """(the operand of the whole shape, the smaller one) of a Mul or Div, both computed."""
     first, second = node.inputs
     if first is None or second is None or constant_of(first) is not None or constant_of(second) is not None:
         return None
@@ -199,15 +200,31 @@ def _commutes(node: ir.Node, scale: ir.Value, rank: int, moved: bool) -> bool:
     if node.op_type == "MatMul":
         return size[-1] == 1
     kernel = (shape_of(node.inputs[1]) or ())[2:] if node.inputs[1] is not None else ()
-    return size[1] == 1 and all(one == 1 for one in kernel) and _keeps_pixels(node)
+    return size[1] == 1 and all(one == 1 for one in kernel) and _adds_no_pixels(node)
 
 
-def _keeps_pixels(conv: ir.Node) -> bool:
-    """True for a convolution without strides and padding."""
-    fixed = {"strides": 1, "pads": 0}
-    given = [(conv.attributes[key].as_ints(), number) for key, number in fixed.items() if key in conv.attributes]
+def _adds_no_pixels(conv: ir.Node) -> bool:
+    """True for a convolution without padding."""
     padded = "auto_pad" in conv.attributes and conv.attributes["auto_pad"].as_string() not in ("NOTSET", "VALID")
-    return not padded and all(one == number for numbers, number in given for one in numbers)
+    return not padded and not ("pads" in conv.attributes and any(conv.attributes["pads"].as_ints()))
+
+
+def _strided(graph: ir.Graph, scale: ir.Value, conv: ir.Node) -> ir.Value:
+    """Of a scale [N, 1, H, W] what the windows of a 1x1 kernel, or kernel of one tap, read."""
+    size = shape_of(scale) or ()
+    strides = conv.attributes["strides"].as_ints() if "strides" in conv.attributes else ()
+    axes = [axis for axis, step in enumerate(strides, len(size) - len(strides)) if step > 1 and size[axis] > 1]
+    if conv.op_type != "Conv" or not axes:
+        return scale
+    steps = [strides[axis - len(size) + len(strides)] for axis in axes]
+    name = f"{conv.outputs[0].name}/row_scale"
+    numbers = [[0] * len(axes), [size[axis] for axis in axes], axes, steps]
+    operands = [
+        new_constant(graph, np.asarray(one, np.int64), f"{name}/{what}")
+        for one, what in zip(numbers, ("begins", "ends", "axes", "steps"), strict=True)
+    ]
+    shape = [-(-length // steps[axes.index(axis)]) if axis in axes else length for axis, length in enumerate(size)]
+    return insert(graph, ir.node("Slice", [scale, *operands]), conv, name=name, like=scale, shape=shape)
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale, parts: Parts) -> ir.Node:
@@ -227,6 +244,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, found: RowScale, parts: Parts) -> i
     scale, size = found.scale, shape_of(found.scale) or ()
     if found.between and len(size) > 1:
         scale = insert_reshape(graph, scale, (size[0], *(1,) * (len(shape) - 1)), f"{name}/row_scale", node)
+    scale = _strided(graph, scale, node)
     value = insert(graph, ir.node(found.operator, [value, scale]), node, name=f"{name}/scaled", like=y)
     bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and np.any(bias):

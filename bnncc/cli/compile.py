@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bnncc.frontend import NetworkSource
     from bnncc.model import CompiledModel
     from bnncc.options import Options
+    from bnncc.verification.result import Verification
 
 # `bnncc.options.ValueType`, said again because importing it takes PyTorch.
 VALUE_TYPES = ("float32", "uint8", "int8")
@@ -43,6 +44,8 @@ CALIBRATIONS = ("mse", "min-max", "percentile")
 SHORTCUTS = ("float32", "int8", "int16")
 # So many of the user's own inputs go through the check of the trace, besides the random ones.
 TRACE_CHECK_INPUTS = 2
+# Of a trained network's signs fewer than these read what only rounding keeps from 0.
+SIGNS_BY_CHANCE = 1e-3
 
 
 def _compile_options(
@@ -116,6 +119,19 @@ def _compile_options(
     max_drop = accuracy_drop(max_accuracy_drop or DEFAULT_DROP) if quantize == "auto" else None
     return options, Calibration(
         DataSource(calibrate), tuple(keep_float), calibration, max_drop=max_drop, shortcuts=shortcuts
+    )
+
+
+def signs_at_zero(verification: Verification) -> str | None:
+    """What there is to know where more signs than chance explains read what only rounding keeps from 0."""
+    signs = sum(sign.signs for sign in verification.signs)
+    flipped = sum(sign.explained for sign in verification.signs)
+    if flipped <= SIGNS_BY_CHANCE * signs:
+        return None
+    return (
+        f"{flipped:,} of {signs:,} signs read sums that are 0 but for rounding, as before training: PyTorch's float "
+        "sums and the file's integers fall to either side of it, and what follows differs. Of trained weights "
+        "(--weights) few do"
     )
 
 
@@ -372,6 +388,8 @@ def compile_command(
                 f"{zeros:,} signs read an exact 0, where PyTorch's sign is 0 and a bit says +1: the file computes "
                 "something else there. Write torch.where(x >= 0, 1.0, -1.0) if that is what the network means"
             )
+        if (at_zero := signs_at_zero(verifications[0])) is not None:
+            warn(at_zero)
     problems = [f"in {found.runtime.title}: {problem}" for found in verifications for problem in found.problems]
     if data.source is not None and not problems:
         with progress_bars() as progress:

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 
 import bnncc
 from bnncc.cli import main, progress
+from bnncc.cli.compile import signs_at_zero
 from bnncc.cli.terminal import broken
 from bnncc.report import times
 from bnncc.system.standard_error import without_info
+from bnncc.verification.result import SignCheck, Verification
 
 LONG = "a_layer_whose_name_is_longer_than_any_line_of_a_terminal_that_has_only_eighty_columns"
 NET = f"""\
@@ -354,3 +356,12 @@ def test_commands_that_need_no_network_do_not_wait_for_pytorch(files: Files) -> 
 def test_a_file_that_became_larger_is_said_to_be_larger() -> None:
     assert times(44_600, 718_120) == "16.1 times smaller"
     assert times(125, 100) == "1.25 times larger"
+
+
+def test_many_signs_that_only_rounding_decides_are_explained_to_who_compiles_an_untrained_network() -> None:
+    signs = [SignCheck("a", signs=6000, flipped=9, explained=9), SignCheck("b", signs=4000, flipped=2, explained=1)]
+    assert signs_at_zero(Verification(signs=signs)) is None
+    signs[1].explained = 2
+    found = signs_at_zero(Verification(signs=signs))
+    assert found is not None
+    assert found.startswith("11 of 10,000 signs read sums that are 0 but for rounding")

@@ -131,6 +131,15 @@ def test_binary_weights_with_a_float_input_are_reported() -> None:
     assert reason_for(conv(weight, sign="Tanh")) == "float-input: its weights are binary but its input is not"
 
 
+@pytest.mark.parametrize(("axes", "varies"), [(1, "position"), (2, "channel")])
+def test_computed_scales_that_differ_within_a_window_are_named(axes: int, varies: str) -> None:
+    body = "s = bnncc.Sign (x)\na = Abs (x)\nm = ReduceMean (a, k)\np = Mul (s, m)\ny = Conv (p, w)"
+    weight = scaled(np.ones(5), 5, 4, 3, 3)
+    found = reason_for(build(body, X, w=weight, k=np.array([axes] if axes == 1 else [2, 3])))
+    assert found is not None
+    assert found.startswith(f"varying-scale: its input is signs times a scale that is computed for each {varies}")
+
+
 def test_float_weights_with_a_float_input_are_not_reported() -> None:
     assert reason_for(conv(normal(5, 4, 3, 3), sign="Tanh")) is None
 
