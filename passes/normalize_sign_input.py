@@ -9,8 +9,12 @@
 A positive γ_c drops out.  Where γ_c < 0 the stored sign is the negative of what it was, and every consumer takes the
 -1 into its weights for that input channel; so all of them must be BinaryConvs in which no padding of a fixed value is
 reached (a zero is its own negative, a one is not), or which `free_padding` makes such.  Such channels are recorded as
-metadata of the value.  A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays, and so it does
-where another operator (a shortcut) needs γ·x + β, which the sign then reads too.
+metadata of the value.  Where every γ_c is negative and that cannot be, one Sub says it, and no padding changes:
+
+    sign(γ·x + β) = sign(-β/γ - x)                γ < 0
+
+A constant channel gets a shift that no x outweighs.  Elsewhere the Mul stays, and so it does where another operator (a
+shortcut) needs γ·x + β, which the sign then reads too.
 
 At x = -β/γ the sign is +1, and -sign(x + β/γ) is not.  So where γ < 0 and x may be that number (the 0 of a ReLU, an
 integer), the threshold is one beyond it (strict_threshold.py).
@@ -56,11 +60,26 @@ def _normalize(graph: ir.Graph, node: ir.Node) -> bool:
     if total is None or np.all(total.scale == 1) or _reads_what_is_there(operand, x):
         return False
     negative = np.flatnonzero(total.scale < 0)
-    if negative.size and not can_negate(graph, node.outputs[0]) and not free_padding(graph, node.outputs[0]):
-        return False
+    if negative.size and not can_negate(graph, node.outputs[0]):
+        if np.all(total.scale < 0):
+            return _subtract(graph, node, x, total)
+        if not free_padding(graph, node.outputs[0]):
+            return False
     _replace_operand(graph, node, x, total)
     if negative.size:
         negate_channels(graph, node.outputs[0], negative)
+    return True
+
+
+def _subtract(graph: ir.Graph, node: ir.Node, x: ir.Value, affine: Affine) -> bool:
+    """Let the sign read -β/γ - x, where every γ is negative; False where it does."""
+    if np.all(affine.scale == -1):
+        return False
+    rank = len(shape_of(x) or ())
+    least = (affine.shift / -affine.scale).astype(np.float32).reshape(1, -1, *(1,) * (rank - 2))
+    name = f"{node.outputs[0].name}/shifted"
+    difference = ir.node("Sub", [new_constant(graph, least, f"{name}/threshold"), x])
+    node.replace_input_with(0, insert(graph, difference, node, name=name, like=x))
     return True
 
 

@@ -4,15 +4,15 @@
     After:   a, b = ±1 ─ Add ─ Add(1) ─ Clip(-1, 1) ─ Mul(c = ±1) ─ bnncc.Sign ─ y ─ Conv
 
     Before:  a, b = booleans ─ And ─ Cast ─ y ─ Conv
-    After:   a, b = booleans ─ And ─ Cast ─ Add(-½) ─ bnncc.Sign ─ Mul(½) ─ Add(½) ─ y ─ Conv
+    After:   a, b = booleans ─ And ─ Cast ─ Mul(-1) ─ Add(½) ─ bnncc.Sign ─ Mul(-½) ─ Add(½) ─ y ─ Conv
 
 A function of k such maps has 2^k values at most, all of which are computed here.  If they are two, low < high,
 
     y = (high - low)/2 · Sign(f - (high + low)/2) + (high + low)/2,
 
-so the layer that reads y reads bits: OR, AND, XNOR and selection, however they are spelt.  A comparison with one jump
-is a sign already (`recognize-steps`); what is left has more of them, or more than one operand.  The largest and the
-smallest of some ±1 are ±1.
+with f and the sign negated where low is 0, so that zero padding is with +1.  So the layer that reads y reads bits: OR,
+AND, XNOR and selection, however they are spelt.  A comparison with one jump is a sign already (`recognize-steps`); what
+is left has more of them, or more than one operand.  The largest and the smallest of some ±1 are ±1.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ def _recognize(graph: ir.Graph, node: ir.Node) -> bool:
     # The sign takes over the name and the readers of the expression.
     name, readers = value.name or "logic", list(value.uses())
     chain = Chain(graph, _behind(graph, node), value, name)
-    chain.per_channel("Add", np.array([-middle + 0.0]), "shift")
+    if low == 0:  # its bit is +1, which kernels pad with
+        half = -half
+        chain.per_channel("Mul", np.array([-1.0]), "slope")
+    chain.per_channel("Add", np.array([-middle if half > 0 else middle]) + 0.0, "shift")
     chain.then(ops.sign(chain.value), "signs")
     signs = chain.value
     chain.per_channel("Mul", np.array([half]), "scale")

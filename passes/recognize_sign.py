@@ -10,7 +10,7 @@ it as its own padding, or `fill_known_zeros` knows the places.  What is never ne
 of two values, 0 and 1:
 
     Before:  x ≥ 0 ─ Sign ─ y
-    After:   x ─ Sub(tiny) ─ bnncc.Sign ─ Mul(½) ─ Add(½) ─ y
+    After:   x ─ Mul(-1) ─ bnncc.Sign ─ Mul(-½) ─ Add(½) ─ y
 
 Any other such sign is left as it is, or read as the user says.
 """
@@ -29,7 +29,6 @@ from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
 from bnncc.passes.expression import Chain
 from bnncc.passes.insertion import insert_copy
-from bnncc.passes.levels import TINY
 from bnncc.passes.ranges import is_never_negative
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.traced import describe_signs
@@ -94,11 +93,11 @@ def _compare_with_zero(graph: ir.Graph, node: ir.Node) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     assert x is not None
     chain = Chain(graph, node, x, y.name or "sign")
-    chain.per_channel("Add", np.array([-float(TINY)]), "shift")
+    chain.per_channel("Mul", np.array([-1.0]), "slope")
     chain.then(ops.sign(chain.value), "signs")
     half = np.array([0.5])
-    describe_signs(chain.value, y.name, half, half)
-    chain.per_channel("Mul", half, "scale")
+    describe_signs(chain.value, y.name, -half, half)
+    chain.per_channel("Mul", -half, "scale")
     chain.per_channel("Add", half, "offset")
     take_over(y, chain.value)
     graph.remove(node, safe=True)

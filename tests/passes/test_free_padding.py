@@ -49,6 +49,44 @@ def test_the_border_is_a_constant_and_the_scale_in_the_weights(body: str) -> Non
     assert node_of(model, "BinaryConv").attributes["pad_value"].as_float() == 0.0
 
 
+NEGATIVE = -np.abs(MIXED)
+
+
+@pytest.mark.parametrize("scale", [NEGATIVE, np.full((1, 6, 1, 1), -1.0, np.float32)], ids=["any", "-1"])
+def test_where_all_scales_are_negative_one_sub_needs_no_border(scale: Array) -> None:
+    text = HEAD.replace("scale", "negative") + conv("s", pad_value=1.0)
+    constants = {"shift": normal(1, 6, 1, 1, seed=5), "w": signs(4, 6, 3, 3), "m": normal(4), "b0": normal(4, seed=2)}
+    model = build(text, X, negative=scale, **constants)
+    if np.all(scale == -1):
+        check_pass(model, NormalizeSignInput(), modified=False)  # `fold-affine` makes it one Sub
+        return
+    found = operators(check_pass(model, NormalizeSignInput()))
+    assert found == {"Sub": 1, "bnncc.Sign": 1, "bnncc.BinaryConv": 1}
+
+
+class ZeroOrOne(nn.Module):
+    """Residual blocks of {0, 1}, padded with 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.weight = nn.Conv2d(3, 32, 1), nn.Parameter(torch.randn(3, 32, 32, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for weight in torch.where(self.weight >= 0, 1.0, -1.0):
+            x = F.conv2d(torch.round(x.clamp(0, 1)), weight, padding=1) / 16 + x
+        return x
+
+
+def test_zero_padding_of_zero_or_one_costs_no_map_of_constants() -> None:
+    compiled = proven(ZeroOrOne(), 1, 3, 28, 28)
+    assert [layer.reason for layer in compiled.layers] == [None] * 3
+    found = operators_in_file(compiled)
+    assert (found["SUB"], found["ADD"], found["LceBconv2d"]) == (3, 3, 3)
+    assert len(compiled.content) < 12_000
+
+
 READ = "z = Neg (p)"
 
 
