@@ -15,7 +15,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from bnncc.ir.graph import NOT_DECOMPOSED_KEY, known_array, shape_of
-from bnncc.passes.decompositions import DECOMPOSITIONS, small_integers
+from bnncc.passes.decompositions import DECOMPOSITIONS, integer_products, small_integers
 from bnncc.passes.decompositions.builder import Builder, NotDecomposableError
 from bnncc.passes.fold_constants import FoldConstants
 from bnncc.passes.remove_unused import RemoveUnused
@@ -57,7 +57,7 @@ class Decompose(ir.passes.InPlacePass):
 
 def is_product(node: ir.Node) -> bool:
     """True for an operator that becomes layers or choices, of which verification knows each by itself: an Einsum, a
-    convolution over three axes; the indices of a max-pool, and what they scatter.
+    convolution over three axes, a product of integers; the indices of a max-pool, and what they scatter.
     """
     if node.domain != "":
         return False
@@ -66,7 +66,9 @@ def is_product(node: ir.Node) -> bool:
     if node.op_type == "ScatterND":
         return known_array(node.inputs[1]) is None
     is_convolution = node.op_type in ("Conv", "ConvTranspose")
-    return node.op_type == "Einsum" or (is_convolution and len(shape_of(node.outputs[0]) or ()) > 4)
+    return node.op_type in ("Einsum", *integer_products.DECOMPOSITIONS) or (
+        is_convolution and len(shape_of(node.outputs[0]) or ()) > 4
+    )
 
 
 def _can_try(node: ir.Node) -> bool:

@@ -5,7 +5,7 @@ for one that nothing uses).  It raises `NotDecomposableError` where this node ha
 
 In reading order: `builder`; `function_body` (ONNX's own definition, for operators that have one); `normalization`,
 `elementwise`, `indexing`, `windows`, `unpool`, `resize`, `grid_sample`,
-`recurrent`, `bitwise`, `small_integers`.
+`recurrent`, `bitwise`, `small_integers`, `integer_products`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bnncc.passes.decompositions import (
     elementwise,
     grid_sample,
     indexing,
+    integer_products,
     normalization,
     recurrent,
     resize,
@@ -49,4 +50,5 @@ DECOMPOSITIONS: Mapping[str, Decomposition] = {
     **resize.DECOMPOSITIONS,
     **bitwise.DECOMPOSITIONS,
     **small_integers.DECOMPOSITIONS,
+    **integer_products.DECOMPOSITIONS,
 }

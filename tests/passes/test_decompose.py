@@ -260,3 +260,23 @@ def test_a_refusal_keeps_its_reason() -> None:
 def test_cast_like_follows_a_type_not_a_value() -> None:
     model = check_pass(build("c = CastLike(k, x) y = Min(x, c)", X, k=ints(1)), ReplaceCastLike())
     assert operators(model) == {"Cast": 1, "Min": 1}
+
+
+@pytest.mark.parametrize("zeros", ["", ", za, zw"], ids=["signed", "zero points"])
+@pytest.mark.parametrize("layer", ["ConvInteger <pads = [1, 1, 1, 1]> (q, w", "MatMulInteger (q, w"])
+def test_products_of_integers_are_exact_in_floats(layer: str, zeros: str) -> None:
+    shape = (4, 6, 3, 3) if "Conv" in layer else (7, 4)
+    kind = np.uint8 if zeros else np.int8
+    weights = np.random.default_rng(0).integers(0 if zeros else -128, 255 if zeros else 127, shape).astype(kind)
+    constants = {"w": weights, "za": np.array(7, kind), "zw": np.array(130, kind)} if zeros else {"w": weights}
+    body = f"c = Clip (x, low, high)\nf = Mul (c, scale)\nq = Cast <to = {2 if zeros else 3}> (f)\ny = {layer}{zeros})"
+    model = build(body, X, low=0.0, high=1.0, scale=100.0, **constants)
+    found = operators(check_pass(model, Decompose()))
+    assert found["Conv"] + found["MatMul"] == 1
+    assert found["ConvInteger"] + found["MatMulInteger"] == 0
+
+
+def test_products_of_integers_that_float32_may_round_stay() -> None:
+    body = "q = Cast <to = 3> (x)\ny = MatMulInteger (q, w)"
+    model = build(body, "float[4, 2000] x", w=np.full((2000, 3), 100, np.int8))
+    check_pass(model, Decompose(), modified=False)
