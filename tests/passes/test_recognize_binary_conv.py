@@ -115,8 +115,7 @@ def test_ternary_weights_are_refused_with_the_count_of_zeros_where_the_user_want
 
 def test_weights_that_differ_by_one_percent_are_not_binary() -> None:
     weight = scaled(np.full(5, 0.1), 5, 4, 3, 3)
-    weight[2, 1, 1, 1] *= 1.01
-    weight[2, 1, 1, 2] *= 1.02
+    weight[2] *= np.linspace(1, 1.01, 36, dtype=np.float32).reshape(4, 3, 3)
     assert reason_for(conv(weight)) == "float-weights: its input is binary but its weights are not"
 
 
