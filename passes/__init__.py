@@ -100,6 +100,7 @@ from bnncc.passes.split_scaled_sums import SplitScaledSums
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
+from bnncc.passes.unstack_reductions import UnstackReductions
 
 PIPELINE: tuple[Step, ...] = (
     Step("lift-constants", LiftConstants, "Constant nodes become initializers"),
@@ -111,6 +112,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("decompose", Decompose, "normalisations, attention, recurrent layers, … become arithmetic and data movement"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
+    Step("unstack-reductions", UnstackReductions, "sums and products of maps that are stacked first"),
     Step("reduce-maps", ReduceMaps, "means and maxima of a flattened map are those of the map"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
