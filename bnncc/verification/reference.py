@@ -27,6 +27,7 @@ from bnncc.ir.graph import (
     CONV_KEY,
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
+    INPUT_TERM_KEY,
     LAYER_INPUT_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
@@ -594,6 +595,9 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
         if LAYER_INPUT_KEY in node.metadata_props:
             other, meaning = _read_instead(node, entry, values)
             read = values[other]
+        elif INPUT_TERM_KEY in node.metadata_props and entry is None:
+            # One of the bits of its input is a sign that the network has: the levels themselves are none.
+            read = values.get(_given(node.inputs[0]).name or "")
         layers.append(LayerReference(node, _weighted(producers[name]), meaning, read))
     return layers
 
