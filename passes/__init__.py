@@ -89,7 +89,6 @@ from bnncc.passes.recognize_sign import RecognizeSign
 from bnncc.passes.recognize_steps import RecognizeSteps
 from bnncc.passes.recognize_thermometer import RecognizeThermometer
 from bnncc.passes.reduce_maps import ReduceMaps
-from bnncc.passes.reduce_stacks import ReduceStacks
 from bnncc.passes.remove_unused import RemoveUnused
 from bnncc.passes.replace_cast_like import ReplaceCastLike
 from bnncc.passes.settle_ties import SettleTies
@@ -104,6 +103,7 @@ from bnncc.passes.split_scaled_sums import SplitScaledSums
 from bnncc.passes.split_step_weights import SplitStepWeights
 from bnncc.passes.threshold import Threshold
 from bnncc.passes.trim_kernels import TrimKernels
+from bnncc.passes.unstack_reductions import UnstackReductions
 
 PIPELINE: tuple[Step, ...] = (
     Step("lift-constants", LiftConstants, "Constant nodes become initializers"),
@@ -115,7 +115,6 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold-constants", FoldConstants, "weight expressions become weights"),
     Step("decompose", Decompose, "normalisations, attention, recurrent layers, … become arithmetic and data movement"),
     Step("shrink-constants", ShrinkConstants, "one value a channel instead of a full-size constant"),
-    Step("reduce-stacks", ReduceStacks, "the mean of stacked maps is that of the maps"),
     Step("reduce-maps", ReduceMaps, "means and maxima of a flattened map are those of the map"),
     Step("merge-slices", MergeSlices, "one Slice a crop instead of one an axis"),
     Step("sink-rectifiers", SinkRectifiers, "a ReLU in front of a max-pool goes behind it where a sign follows"),
@@ -126,6 +125,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("compare-differences", CompareDifferences, "a comparison of two maps is one of their difference with 0"),
     Step("recognize-steps", RecognizeSteps, "whatever has two values and one jump becomes bnncc.Sign and an affine"),
     Step("recognize-sign", RecognizeSign, "binarisers become bnncc.Sign"),
+    Step("unstack-reductions", UnstackReductions, "sums and products of maps that are stacked first"),
     Step("recognize-logic", RecognizeLogic, "arithmetic of ±1 maps that takes two values becomes bnncc.Sign"),
     Step("gather-bits", GatherBits, "the nearest pixels of ±1 maps are gathered: no kernel resizes words of bits"),
     Step("fuse-unshuffle", FuseUnshuffle, "blocks of pixels that bits cannot express become a convolution's windows"),

@@ -28,6 +28,7 @@ from bnncc.ir.graph import (
     CROPPED_KEY,
     INPUT_CHANNELS_KEY,
     INPUT_LEVELS_KEY,
+    INPUT_TERM_KEY,
     LAYER_INPUT_KEY,
     MIRRORED_KEY,
     NEGATED_KEY,
@@ -618,6 +619,9 @@ def find_layers(compiled: ir.Graph, traced: ir.Graph) -> list[LayerReference]:
         elif LAYER_INPUT_KEY in node.metadata_props:
             other, meaning = _read_instead(node, entry, values)
             read = values[other]
+        elif INPUT_TERM_KEY in node.metadata_props and entry is None:
+            # One of the bits of its input is a sign that the network has: the levels themselves are none.
+            read = values.get(_given(node.inputs[0]).name or "")
         layers.append(LayerReference(node, _weighted(producers[name]), meaning, read))
     return layers
 
@@ -627,7 +631,17 @@ def _read_instead(node: ir.Node, entry: str | None, traced: Mapping[str, ir.Valu
     for described in (node.metadata_props.get(TRACED_KEY), entry):
         if described and (found := Meaning.read(described))[0] in traced:
             return found
-    return node.metadata_props[LAYER_INPUT_KEY], Meaning()
+    name = node.metadata_props[LAYER_INPUT_KEY]
+    return name if name in traced else _traced_name(node.inputs[0], traced), Meaning()
+
+
+def _traced_name(value: ir.Value | None, traced: Mapping[str, ir.Value]) -> str:
+    """The first traced value behind a binary value, through operators that move elements."""
+    while value is not None and value.name not in traced:
+        producer = value.producer()
+        sources = [] if producer is None or producer.domain != "" else data_inputs(producer)
+        value = sources[0] if sources else None
+    return _given(value).name or ""
 
 
 def _weighted(node: ir.Node) -> ir.Node:
