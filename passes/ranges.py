@@ -43,6 +43,11 @@ ROUNDED: dict[str, Callable[[float], float]] = {"Round": np.rint, "Floor": np.fl
 
 def range_of(value: ir.Value | None, budget: int = MOST_NODES) -> Range:
     """(least, largest) that an element of `value` can be, infinite where nothing is known."""
+    return _range(value, budget, {})
+
+
+def _range(value: ir.Value | None, budget: int, known: dict[ir.Value, tuple[int, Range]]) -> Range:
+    """The same; known: what was found so far, and with which budget: a value that many read is looked at once."""
     array = constant_of(value)
     if array is not None:
         numbers = array.astype(np.float64)
@@ -56,11 +61,13 @@ def range_of(value: ir.Value | None, budget: int = MOST_NODES) -> Range:
         return 0.0, 1.0
     if node.domain != "":
         return ANY
-    least, largest = _behind(node, [range_of(one, budget - 1) for one in node.inputs])
-    if value.dtype == ir.DataType.FLOAT:
-        with np.errstate(over="ignore"):
-            least, largest = float(np.float32(least)), float(np.float32(largest))
-    return (least, largest) if least <= largest else ANY
+    if value not in known or known[value][0] < budget:
+        least, largest = _behind(node, [_range(one, budget - 1, known) for one in node.inputs])
+        if value.dtype == ir.DataType.FLOAT:
+            with np.errstate(over="ignore"):
+                least, largest = float(np.float32(least)), float(np.float32(largest))
+        known[value] = budget, ((least, largest) if least <= largest else ANY)
+    return known[value][1]
 
 
 def whole_numbers(value: ir.Value | None, budget: int = MOST_NODES) -> tuple[int, int] | None:

@@ -60,6 +60,12 @@ def test_no_input_leads_beyond_the_range(text: str) -> None:
     assert least <= found.min() <= found.max() <= largest
 
 
+def test_a_value_is_looked_at_once_however_many_read_it() -> None:
+    text = "s0 = Tanh (x)\n" + "\n".join(f"s{index + 1} = Mul (s{index}, s{index})" for index in range(22))
+    (y,) = build(f"{text}\ny = Add (s22, s22)", X).graph.outputs  # 2 ** 23 ways lead to x
+    assert range_of(y) == (0.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
