@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bnncc.ir import ops
+from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import constant_of, shape_of
 from bnncc.ir.value_facts import MOVES, data_inputs, is_binary, is_lowest_bit
 
@@ -42,6 +43,11 @@ ROUNDED: dict[str, Callable[[float], float]] = {"Round": np.rint, "Floor": np.fl
 
 def range_of(value: ir.Value | None, budget: int = MOST_NODES) -> Range:
     """(least, largest) that an element of `value` can be, infinite where nothing is known."""
+    return _range(value, budget, {})
+
+
+def _range(value: ir.Value | None, budget: int, known: dict[ir.Value, tuple[int, Range]]) -> Range:
+    """The same; known: what was found so far, and with which budget: a value that many read is looked at once."""
     array = constant_of(value)
     if array is not None:
         numbers = array.astype(np.float64)
@@ -55,11 +61,13 @@ def range_of(value: ir.Value | None, budget: int = MOST_NODES) -> Range:
         return 0.0, 1.0
     if node.domain != "":
         return ANY
-    least, largest = _behind(node, [range_of(one, budget - 1) for one in node.inputs])
-    if value.dtype == ir.DataType.FLOAT:
-        with np.errstate(over="ignore"):
-            least, largest = float(np.float32(least)), float(np.float32(largest))
-    return (least, largest) if least <= largest else ANY
+    if value not in known or known[value][0] < budget:
+        least, largest = _behind(node, [_range(one, budget - 1, known) for one in node.inputs])
+        if value.dtype == ir.DataType.FLOAT:
+            with np.errstate(over="ignore"):
+                least, largest = float(np.float32(least)), float(np.float32(largest))
+        known[value] = budget, ((least, largest) if least <= largest else ANY)
+    return known[value][1]
 
 
 def whole_numbers(value: ir.Value | None, budget: int = MOST_NODES) -> tuple[int, int] | None:
@@ -220,16 +228,46 @@ def _is_share_of_span(node: ir.Node) -> bool:
 
 
 def _is_reduced(value: ir.Value, operator: str, x: ir.Value) -> bool:
-    """True for what the reduction of `x`, moved or not, yields, moved or not."""
+    """True for what the reduction of `x` yields, reshaped or not, that has in each place what those of `x` there are
+    reduced to: any other way the elements of `x` are compared with what other ones are reduced to.
+    """
     node = value.producer()
-    while node is not None and node.domain == "" and node.op_type in MOVES and len(data_inputs(node)) == 1:
-        node = data_inputs(node)[0].producer()
-    if node is None or node.domain != "" or node.op_type != operator:
+    while node is not None and node.domain == "" and node.op_type in RESHAPES and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.domain != "" or node.op_type != operator or node.inputs[0] is None:
         return False
-    source = node.inputs[0]
+    source: ir.Value | None = node.inputs[0]
+    order_is_kept = True
     while source is not None and source is not x:
         moved = source.producer()
-        if moved is None or moved.op_type not in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"):
+        if moved is None or moved.domain != "" or moved.op_type not in (*RESHAPES, "Transpose"):
             return False
+        order_is_kept &= moved.op_type != "Transpose"
         source = moved.inputs[0]
-    return source is x
+    own, read, axes = shape_of(x), shape_of(node.inputs[0]), _axes(node)
+    shape = shape_of(value)
+    if source is None or own is None or read is None or shape is None or len(shape) > len(own):
+        return False
+    shape = (*(1,) * (len(own) - len(shape)), *shape)
+    if set(shape) <= {1}:
+        return True  # the one of all
+    if node.inputs[0] is x:
+        return shape == tuple(1 if axis in axes else size for axis, size in enumerate(own))
+    # Rows of a map that was reshaped are those of its first axes.
+    kept = len(read) - len(axes)
+    leading = max(axis + 1 for axis, size in enumerate(shape) if size != 1)
+    of_rows = axes == set(range(kept, len(read))) and math.prod(read[:kept]) == math.prod(own[:leading])
+    return order_is_kept and of_rows and shape[:leading] == own[:leading]
+
+
+def _axes(node: ir.Node) -> set[int]:
+    """The axes that a reduction is over, from 0 on; empty where they are not known."""
+    rank = len(shape_of(node.inputs[0]) or ()) if node.inputs[0] is not None else 0
+    if "axes" in node.attributes:
+        given: Sequence[int] = node.attributes["axes"].as_ints()
+    elif len(node.inputs) > 1 and node.inputs[1] is not None:
+        array = constant_of(node.inputs[1])
+        given = [] if array is None else [int(axis) for axis in array.reshape(-1)]
+    else:
+        given = range(rank)
+    return {axis % rank for axis in given}

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from bnncc.ir.bit_moves import WORD
 from bnncc.ir.graph import inherit_source, new_constant, shape_of
-from bnncc.passes.binarizer import binarizer_of
+from bnncc.passes.binarizer import Binarizer, binarizer_of
 from bnncc.passes.byte_steps import is_byte, steps_of_byte
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import MOST_NODES, Candidate
@@ -40,6 +40,7 @@ from bnncc.passes.pointwise import (
 from bnncc.passes.recognize_steps import replace_by_sign
 from bnncc.passes.remove_unused import remove_unread
 from bnncc.passes.shrink_constants import shrunk
+from bnncc.passes.split_joined_levels import MOST_RUNS, flattens, is_split_behind
 from bnncc.passes.steps import steps_of
 
 # So many channels are multiplied by 1 and 0 faster than gathered one by one.
@@ -94,13 +95,26 @@ def _recognize(model: ir.Model, node: ir.Node, known: dict[ir.Node, _Step]) -> b
             continue
         repeated = _repeated(graph, node, source.value, selection)
         binarizer = binarizer_of(graph, Candidate(repeated, function, ()), steps, value)
-        if binarizer is None:
+        if binarizer is None or _becomes_layers(node, binarizer):
             remove_unread(graph, [repeated.producer()])
             continue
         replace_by_sign(graph, node, binarizer)
         remove_unread(graph, source.nodes)
         return True
     return False
+
+
+def _becomes_layers(node: ir.Node, binarizer: Binarizer) -> bool:
+    """True for joined bits of a few scales that layers of ±1 read: `split_joined_levels` gives each scale a layer.
+
+    As one map they would have a scale for each channel, which a sum of bits cannot weigh.
+    """
+    levels = np.stack([np.abs(binarizer.scale), binarizer.offset])
+    runs = 1 + np.count_nonzero(np.any(levels[:, 1:] != levels[:, :-1], axis=0))
+    joined = node.inputs[0].producer() if flattens(node) and node.inputs[0] is not None else node
+    if joined is None or joined.op_type != "Concat" or len(np.unique(levels[0])) == 1 or runs > MOST_RUNS:
+        return False
+    return is_split_behind(node.outputs[0])
 
 
 @dataclass(frozen=True)

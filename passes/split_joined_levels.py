@@ -51,18 +51,37 @@ class SplitJoinedLevels(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=rewrite_each(model.graph, _split))
 
 
-def _split(graph: ir.Graph, node: ir.Node) -> bool:
+def is_split_behind(x: ir.Value) -> bool:
+    """True where layers that can be split along their input's channels read `x`, moved or not, and they alone."""
+    uses = x.uses()
+    for use in uses:
+        moved = use.node.outputs[0] if _is_move(use.node) else None
+        if use.idx or not (_is_split(use.node) if moved is None else all(_is_split(one.node) for one in moved.uses())):
+            return False
+    return bool(uses) and not x.is_graph_output()
+
+
+def _is_move(node: ir.Node) -> bool:
+    """True for what each part may go through by itself."""
+    return flattens(node) or (node.op_type == "Pad" and moves_terms(node))
+
+
+def _is_split(node: ir.Node) -> bool:
     if node.domain != "" or node.op_type not in LAYERS or len(node.inputs) < 2 or node.inputs[0] is None:
-        return False
-    if node.attributes.get_int("group", 1) != 1 or not has_binary_weights(node):
-        return False
-    if INPUT_CHANNELS_KEY in node.metadata_props or LAYER_INPUT_KEY in node.metadata_props:
         return False
     if node.op_type != "Conv" and len(shape_of(node.inputs[0]) or ()) != 2:
         return False  # its features are not axis 1
+    return node.attributes.get_int("group", 1) == 1 and has_binary_weights(node)
+
+
+def _split(graph: ir.Graph, node: ir.Node) -> bool:
+    if not _is_split(node) or node.inputs[0] is None:
+        return False
+    if INPUT_CHANNELS_KEY in node.metadata_props or LAYER_INPUT_KEY in node.metadata_props:
+        return False
     x: ir.Value | None = node.inputs[0]
     move = node.inputs[0].producer()
-    if move is not None and (_flattens(move) or (move.op_type == "Pad" and moves_terms(move))):
+    if move is not None and _is_move(move):
         x = move.inputs[0]
     else:
         move = None
@@ -117,7 +136,7 @@ def _parts(x: ir.Value) -> list[ir.Value]:
     return [leaf for part in node.inputs if part is not None for leaf in _parts(part)]
 
 
-def _flattens(node: ir.Node) -> bool:
+def flattens(node: ir.Node) -> bool:
     """True where maps [N, C, …] become rows [N, C · …]."""
     x = node.inputs[0]
     before, after = (None if x is None else shape_of(x)) or (), shape_of(node.outputs[0]) or ()

@@ -36,7 +36,8 @@ def strictly_beyond(x: ir.Value, threshold: Matrix, direction: Matrix) -> Matrix
         found = between.astype(np.float32) == between
         return np.where(met, np.where(found, between, _next_float32(threshold, direction)), threshold)
     # Only a float32 can be met exactly.
-    met = (threshold == threshold.astype(np.float32)) & ((threshold != 0) | _meets_zero(x))
+    is_zero = threshold == 0
+    met = (threshold == threshold.astype(np.float32)) & (~is_zero | bool(is_zero.any() and _meets_zero(x)))
     following = _next_float32(threshold, direction)
     # Far enough to be kept in the bias of the convolution in front, beside the size of its sums.
     size = _size_of_sums(x)

@@ -17,6 +17,7 @@ import builtins
 import contextlib
 import os
 import pdb
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,10 @@ _OTHER_FLOATS = (0.5, 1e6, -1e6)
 _OTHER_ROWS = (0, 1, 2, 1000)
 # A text of as many characters for other numbers.
 _OTHER_DIGITS = str.maketrans("0123456789", "1234567890")
+# And of numbers of the other sign, booleans that are the other one; and all that is read in a text for its presence.
+_SIGN = re.compile(r"(?<![\w.+-])-?(?=\d)|\b(?:True|False)\b")
+_OTHER_SIGNS = {"": "-", "-": "", "True": "False", "False": "True"}
+_ALL_WORDS = "tensor([[-1.5e-07, nan], [inf, -inf], [True, False]])"
 # So many values of one place are quoted.
 _QUOTED_VALUES = 3
 # So many readings of a place, from the first, are also replaced one by one.
@@ -173,7 +178,12 @@ def _replacements(site: Site, value: Any) -> list[Callable[[Any], Any]]:
     if site.kind == "tolist":
         return [partial(_map_list, one) for one in _replacements(Site(None, "scalar"), _first_number(value))]
     if site.kind == "text":
-        return [lambda x: x + x, lambda x: x.translate(_OTHER_DIGITS), partial(_constant, "")]
+        return [
+            lambda x: x + x,
+            lambda x: x.translate(_OTHER_DIGITS),
+            _with_other_signs,
+            *(partial(_constant, one) for one in ("", _ALL_WORDS)),
+        ]
     if site.kind == "numpy":
         if value.dtype == np.bool_:
             return [np.logical_not]
@@ -185,6 +195,10 @@ def _replacements(site: Site, value: Any) -> list[Callable[[Any], Any]]:
     numbers = [*_OTHERS, *(_OTHER_FLOATS if isinstance(value, float) else ())]
     kind = type(value)
     return [*neighbours, *(partial(_constant, kind(number)) for number in numbers)]
+
+
+def _with_other_signs(text: str) -> str:
+    return _SIGN.sub(lambda match: _OTHER_SIGNS[match[0]], text)
 
 
 def _constant(value: Any, _: Any) -> Any:

@@ -101,7 +101,11 @@ def _largest(value: ir.Value | None, depth: int = DEPTH) -> float | None:
     if is_signs(value) or value.dtype is ir.DataType.BOOL:
         return 1
     node = value.producer()
-    if node is None or node.domain != "" or value.dtype not in SIGNED:
+    if node is None or node.domain != "":
+        return None
+    if node.op_type == "Sign":
+        return 1
+    if value.dtype not in SIGNED:
         return None
     if node.op_type == "Where":
         read = node.inputs[1:]

@@ -217,7 +217,11 @@ def _trace(
     warnings += found
     seconds["check"] += time.perf_counter() - started
     failures: list[BnnccError] = []
-    for exporter in ("TorchScript",) if has_torchscript(network.module) else EXPORTERS:
+    exporters: Sequence[str] = (TORCHSCRIPT,) if has_torchscript(network.module) else tuple(EXPORTERS)
+    # torch.export fails where forward reads a number, but it lets it have a text, and one without any numbers.
+    if any(site.kind == "text" for site in flow.readings) and _frozen_values(network, check_sets[0], freeze_branches):
+        exporters = (TORCHSCRIPT,)
+    for exporter in exporters:
         try:
             started = time.perf_counter()
             if exporter == TORCHSCRIPT:

@@ -105,6 +105,18 @@ def text(net: Net, x: Tensor) -> Tensor:
     return net.conv(x) * len(str(x.mean()))
 
 
+def sign_in_text(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x) * (2 if "-" in str(x.amin()) else 3)
+
+
+def text_of_boolean(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x) * {"tensor(True)": 2, "tensor(False)": 3}[str(x.amin() > 0)]
+
+
+def word_in_text(net: Net, x: Tensor) -> Tensor:
+    return net.conv(x + 1 if "nan" in str(x) else x)
+
+
 def formatted(net: Net, x: Tensor) -> Tensor:
     return net.conv(x) * float(f"{x.mean():.1f}")
 
@@ -130,7 +142,8 @@ def side_that_fails_here(net: Net, x: Tensor) -> Tensor:
 
 REFUSED = [
     branch, branch_of_any, both_false, both_true, loop, while_loop, early_return, item, compared_item, to_numpy,
-    array, to_list, index_of_list, text, formatted, equal, caught_assertion, side_that_fails_here,
+    array, to_list, index_of_list, text, sign_in_text, text_of_boolean, word_in_text, formatted, equal,
+    caught_assertion, side_that_fails_here,
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -262,13 +263,19 @@ def test_cast_like_follows_a_type_not_a_value() -> None:
     assert operators(model) == {"Cast": 1, "Min": 1}
 
 
-@pytest.mark.parametrize("zeros", ["", ", za, zw"], ids=["signed", "zero points"])
-@pytest.mark.parametrize("layer", ["ConvInteger <pads = [1, 1, 1, 1]> (q, w", "MatMulInteger (q, w"])
+@pytest.mark.parametrize(
+    ("layer", "zeros"),
+    [
+        *product(["ConvInteger <pads = [1, 1, 1, 1]> (q, w", "MatMulInteger (q, w"], ["", ", za, zw"]),
+        ("MatMulInteger (q, w", ", za, many"),
+    ],
+)
 def test_products_of_integers_are_exact_in_floats(layer: str, zeros: str) -> None:
     shape = (4, 6, 3, 3) if "Conv" in layer else (7, 4)
     kind = np.uint8 if zeros else np.int8
     weights = np.random.default_rng(0).integers(0 if zeros else -128, 255 if zeros else 127, shape).astype(kind)
-    constants = {"w": weights, "za": np.array(7, kind), "zw": np.array(130, kind)} if zeros else {"w": weights}
+    points = {"za": np.array(7, kind), "zw": np.array(130), "many": np.array([130, 0, 7, 255])}
+    constants = {"w": weights, **{name: array.astype(kind) for name, array in points.items() if name in zeros}}
     body = f"c = Clip (x, low, high)\nf = Mul (c, scale)\nq = Cast <to = {2 if zeros else 3}> (f)\ny = {layer}{zeros})"
     model = build(body, X, low=0.0, high=1.0, scale=100.0, **constants)
     found = operators(check_pass(model, Decompose()))

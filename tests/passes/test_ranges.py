@@ -60,6 +60,12 @@ def test_no_input_leads_beyond_the_range(text: str) -> None:
     assert least <= found.min() <= found.max() <= largest
 
 
+def test_a_value_is_looked_at_once_however_many_read_it() -> None:
+    text = "s0 = Tanh (x)\n" + "\n".join(f"s{index + 1} = Mul (s{index}, s{index})" for index in range(22))
+    (y,) = build(f"{text}\ny = Add (s22, s22)", X).graph.outputs  # 2 ** 23 ways lead to x
+    assert range_of(y) == (0.0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -84,6 +90,46 @@ def test_what_is_never_negative() -> None:
     assert is_never_negative(y)
     (y,) = build(f"{text}Sub (d, half)", X, half=0.5).graph.outputs
     assert not is_never_negative(y)
+
+
+# The divisor's elements; reduced to them, what is x of.  A square map, so that all shapes fit.
+SQUARE = "float[2, 5, 5, 5] x"
+OF_OTHER_ELEMENTS = {
+    "transposed": "l = ReduceMin (x, last)\nm = ReduceMax (x, last)\nmin = Transpose <perm = [0, 1, 3, 2]> (l)\n"
+    "max = Transpose <perm = [0, 1, 3, 2]> (m)",
+    "broadcast along another axis": "l = ReduceMin <keepdims = 0> (x, last)\nm = ReduceMax <keepdims = 0> (x, last)\n"
+    "min = Unsqueeze (l, rows)\nmax = Unsqueeze (m, rows)",
+    "of a transposed map": "t = Transpose <perm = [0, 2, 1, 3]> (x)\nmin = ReduceMin (t, last)\n"
+    "max = ReduceMax (t, last)",
+    "of rows of another map": "t = Reshape (x, square)\nl = ReduceMin (t, second)\nm = ReduceMax (t, second)\n"
+    "min = Reshape (l, columns)\nmax = Reshape (m, columns)",
+}
+OF_ITS_OWN = {
+    "rows of it": "t = Reshape (x, maps)\nl = ReduceMin (t, second)\nm = ReduceMax (t, second)\n"
+    "min = Reshape (l, ones)\nmax = Reshape (m, ones)",
+    "of other axes": "min = ReduceMin (x, last)\nmax = ReduceMax (x, first)",
+}
+SHAPES: dict[str, Any] = {
+    **{name: np.array([axis]) for name, axis in {"last": 3, "rows": 2, "first": 0, "second": 1}.items()},
+    "square": np.array([5, 50]),
+    "columns": np.array([1, 5, 1, 1]),
+    "maps": np.array([10, 25]),
+    "ones": np.array([2, 5, 1, 1]),
+}
+
+
+@pytest.mark.parametrize(("text", "is_share"), [
+    *((text, False) for text in OF_OTHER_ELEMENTS.values()),
+    *((text, True) for text in OF_ITS_OWN.values()),
+])  # fmt: skip
+def test_a_share_of_a_span_is_one_where_each_element_is_within_it(text: str, is_share: bool) -> None:
+    text += "\na = Sub (x, min)\nb = Sub (max, min)\nd = Add (b, half)\ny = Div (a, d)"
+    constants = {name: array for name, array in (SHAPES | CONSTANTS).items() if re.search(rf"\b{name}\b", text)}
+    model = build(text, SQUARE, **constants)
+    (y,) = model.graph.outputs
+    assert range_of(y) == ((0.0, 1.0) if is_share else (-np.inf, np.inf))
+    (found,) = run(skeleton(model), {"x": 100 * normal(2, 5, 5, 5)}).values()
+    assert (found.min() >= 0 and found.max() <= 1) == is_share
 
 
 class Rounded(nn.Module):

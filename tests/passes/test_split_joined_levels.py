@@ -54,6 +54,11 @@ def padded(x: Tensor) -> Tensor:
     return F.pad(spikes_behind_signs(x), (0, 1, 2, 0))
 
 
+def of_one_map(x: Tensor) -> Tensor:
+    """A thermometer code, of fewer channels than a word has."""
+    return torch.cat([sign(x), (x > 0.5).float()], 1)
+
+
 Join = Callable[[Tensor], Tensor]
 # (what is joined, the input, the weights, binary layers)
 CASES: dict[str, tuple[Join, tuple[int, ...], tuple[int, ...], int]] = {
@@ -65,6 +70,8 @@ CASES: dict[str, tuple[Join, tuple[int, ...], tuple[int, ...], int]] = {
     "flattened": (flattened, (1, 32, 3, 4), (24, 768), 2),
     "rows": (rows, (1, 40, 2, 2), (24, 320), 2),
     "padded": (padded, (1, 32, 5, 6), (24, 64, 3, 3), 2),
+    "of one map": (of_one_map, (1, 16, 5, 6), (24, 32, 3, 3), 2),
+    "of one map, flattened": (lambda x: of_one_map(x).flatten(1), (1, 16, 5, 6), (24, 960), 2),
     "one axis": (two_scales, (1, 32, 9), (24, 64, 3), 2),
 }
 
