@@ -86,6 +86,9 @@ def _can_be_tall(node: ir.Node, dependent: set[ir.Value]) -> bool:
         return False
     if node.op_type in ("Pad", "Slice"):
         return node.inputs[0] in dependent and dependent.isdisjoint(node.inputs[1:])
+    if node.op_type == "Resize":
+        repeats = node.attributes.get_string("mode", "nearest") == "nearest" and "axes" not in node.attributes
+        return repeats and node.inputs[0] in dependent and all(map(_is_known_or_empty, node.inputs[1:]))
     if node.op_type in WINDOWED | GLOBAL | {"Concat"}:
         return node.inputs[0] in dependent
     return node.op_type in ELEMENTWISE
@@ -148,6 +151,14 @@ def _tall_form(
         return [_tall(graph, node.inputs[0], node, tall), axes], attributes
     if node.op_type in ("Pad", "Slice"):
         return _with_axes(graph, node, tall), attributes
+    if node.op_type == "Resize":
+        of_axes: list[ir.Value | None] = []
+        for operand in node.inputs[2:]:  # scales and sizes, one of which is given
+            array = None if operand is None else computed_constant(operand)
+            with_height = None if array is None or not array.size else np.insert(array, LENGTH, 1)
+            name = f"{node.outputs[0].name}/of_axes"
+            of_axes.append(None if with_height is None else new_constant(graph, with_height, name))
+        return [_tall(graph, node.inputs[0], node, tall), None, *of_axes], attributes
     return [_tall(graph, value, node, tall) for value in node.inputs], attributes
 
 
@@ -207,6 +218,11 @@ def _axes(node: ir.Node) -> list[int]:
     else:
         given = _integers_of(node.inputs[1]) if len(node.inputs) > 1 else []
     return [axis % _rank(node.inputs[0]) for axis in given]
+
+
+def _is_known_or_empty(value: ir.Value | None) -> bool:
+    """True for an operand that is not given, or that is constant or computed of constants."""
+    return value is None or computed_constant(value) is not None
 
 
 def _integers_of(value: ir.Value | None) -> list[int]:

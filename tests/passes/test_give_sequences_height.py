@@ -51,3 +51,25 @@ def test_a_pool_between_a_convolution_over_one_axis_and_a_sign_pools_bits() -> N
     assert operators["MAX_POOL_2D"] == operators["PRELU"] == 0
     assert operators["RESHAPE"] == 2
     assert equals_pytorch(compiled, network, normal(1, 40, 38))
+
+
+class Decoder(nn.Module):
+    """Two layers, the second of which reads every element twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Parameter(torch.randn(32, 40, 3)), nn.Parameter(torch.randn(8, 32, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = (torch.where(weight >= 0, 1.0, -1.0) for weight in (self.first, self.second))
+        x = F.interpolate(F.conv1d(torch.where(x >= 0, 1.0, -1.0), one), scale_factor=2)
+        return F.conv1d(torch.where(x >= 0, 1.0, -1.0), other)
+
+
+def test_repeated_elements_are_bits_without_a_reshape_between() -> None:
+    network = Decoder()
+    compiled = proven(network, 1, 40, 11)
+    found = operators_in_file(compiled)
+    assert (found["LceBconv2d"], found["LceQuantize"], found["RESHAPE"]) == (2, 1, 2)
+    assert equals_pytorch(compiled, network, normal(1, 40, 11))
