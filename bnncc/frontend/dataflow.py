@@ -48,7 +48,7 @@ _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device,
 _MASKS = (torch.bool, torch.uint8)
 # The small objects by which storages are known lie between the large ones, so that what these have left is not used
 # again: half a gigabyte for ReActNet-A.  It is returned whenever so much more has been computed.
-_BYTES_BETWEEN_RETURNS = 1 << 27
+_BYTES_BETWEEN_RETURNS = 1 << 28
 
 Nothing: frozenset[SourceLocation] = frozenset()
 
