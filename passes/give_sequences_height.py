@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from bnncc.ir.bit_moves import RESHAPES
-from bnncc.ir.evaluate import computed_constant, inputs_of
+from bnncc.ir.evaluate import computed_constant, input_dependent
 from bnncc.ir.graph import constant_of, new_constant, shape_of, unique_name
 from bnncc.passes.elementwise_operators import ELEMENTWISE
 from bnncc.passes.insertion import insert, insert_reshape, replace_by_layer
@@ -53,7 +53,7 @@ class GiveSequencesHeight(ir.passes.InPlacePass):
 
 def _connected(graph: ir.Graph, seeds: list[ir.Node]) -> set[ir.Node]:
     """The seeds, and what can be written with a height and is connected to them through nothing else."""
-    dependent = _computed(graph) if seeds else set()
+    dependent = input_dependent(graph, by_shape=False) if seeds else set()
     members, pending = set(seeds), list(seeds)
     while pending:
         node = pending.pop()
@@ -65,15 +65,6 @@ def _connected(graph: ir.Graph, seeds: list[ir.Node]) -> set[ir.Node]:
                 members.add(other)
                 pending.append(other)
     return members
-
-
-def _computed(graph: ir.Graph) -> set[ir.Value]:
-    """The values that depend on what graph inputs hold; on their shapes, which are static, everything may."""
-    computed = {value for value in graph.inputs if not value.is_initializer()}
-    for node in graph:
-        if node.op_type not in ("Shape", "Size") and not computed.isdisjoint(inputs_of(node)):
-            computed.update(node.outputs)
-    return computed
 
 
 def _can_be_tall(node: ir.Node, dependent: set[ir.Value]) -> bool:

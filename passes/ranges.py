@@ -17,7 +17,7 @@ import onnx_ir as ir
 from bnncc.ir import ops
 from bnncc.ir.bit_moves import RESHAPES
 from bnncc.ir.graph import constant_of, shape_of
-from bnncc.ir.value_facts import MOVES, data_inputs, is_binary, is_lowest_bit
+from bnncc.ir.value_facts import MOVES, data_inputs, is_binary, is_lowest_bit, reduced_axes
 
 # The least and the largest number.
 Range = tuple[float, float]
@@ -244,13 +244,13 @@ def _is_reduced(value: ir.Value, operator: str, x: ir.Value) -> bool:
             return False
         order_is_kept &= moved.op_type != "Transpose"
         source = moved.inputs[0]
-    own, read, axes = shape_of(x), shape_of(node.inputs[0]), _axes(node)
-    shape = shape_of(value)
+    own, read, shape = shape_of(x), shape_of(node.inputs[0]), shape_of(value)
     if source is None or own is None or read is None or shape is None or len(shape) > len(own):
         return False
     shape = (*(1,) * (len(own) - len(shape)), *shape)
     if set(shape) <= {1}:
         return True  # the one of all
+    axes = reduced_axes(node, len(read))
     if node.inputs[0] is x:
         return shape == tuple(1 if axis in axes else size for axis, size in enumerate(own))
     # Rows of a map that was reshaped are those of its first axes.
@@ -258,16 +258,3 @@ def _is_reduced(value: ir.Value, operator: str, x: ir.Value) -> bool:
     leading = max(axis + 1 for axis, size in enumerate(shape) if size != 1)
     of_rows = axes == set(range(kept, len(read))) and math.prod(read[:kept]) == math.prod(own[:leading])
     return order_is_kept and of_rows and shape[:leading] == own[:leading]
-
-
-def _axes(node: ir.Node) -> set[int]:
-    """The axes that a reduction is over, from 0 on; empty where they are not known."""
-    rank = len(shape_of(node.inputs[0]) or ()) if node.inputs[0] is not None else 0
-    if "axes" in node.attributes:
-        given: Sequence[int] = node.attributes["axes"].as_ints()
-    elif len(node.inputs) > 1 and node.inputs[1] is not None:
-        array = constant_of(node.inputs[1])
-        given = [] if array is None else [int(axis) for axis in array.reshape(-1)]
-    else:
-        given = range(rank)
-    return {axis % rank for axis in given}

@@ -25,13 +25,13 @@ from bnncc.ir.bit_moves import pad_mode, pad_value
 from bnncc.ir.graph import THREE_VALUED_KEY, inherit_source, replace_node, shape_of, sole_consumer, take_over
 from bnncc.ir.modes import SignOfZero
 from bnncc.ir.value_facts import MOVES, data_inputs, may_equal_by_design
+from bnncc.passes.binarizer import Binarizer
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.elementwise import rests_at
-from bnncc.passes.expression import Chain
 from bnncc.passes.insertion import insert_copy
 from bnncc.passes.ranges import is_never_negative
+from bnncc.passes.recognize_steps import replace_by_sign
 from bnncc.passes.remove_unused import remove_unread
-from bnncc.passes.traced import describe_signs
 
 
 class RecognizeSign(ir.passes.InPlacePass):
@@ -90,16 +90,9 @@ def _padded_by_zeros(graph: ir.Graph, x: ir.Value) -> list[ir.Node] | None:
 
 def _compare_with_zero(graph: ir.Graph, node: ir.Node) -> bool:
     """Replace the Sign of what is never negative."""
-    x, y = node.inputs[0], node.outputs[0]
+    x, half = node.inputs[0], np.array([0.5])
     assert x is not None
-    chain = Chain(graph, node, x, y.name or "sign")
-    chain.per_channel("Mul", np.array([-1.0]), "slope")
-    chain.then(ops.sign(chain.value), "signs")
-    half = np.array([0.5])
-    describe_signs(chain.value, y.name, -half, half)
-    chain.per_channel("Mul", -half, "scale")
-    chain.per_channel("Add", half, "offset")
-    take_over(y, chain.value)
+    replace_by_sign(graph, node, Binarizer(np.array([-1.0]), np.zeros(1), -half, half, x, None, 0.0, False))
     graph.remove(node, safe=True)
     return True
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from bnncc.ir import ops
 from bnncc.ir.graph import constant_of, new_constant, shape_of
+from bnncc.ir.value_facts import reduced_axes
 
 # Operators that work on each position alone, with broadcasting operands.
 ELEMENTWISE = {
@@ -54,7 +55,7 @@ def is_global(node: ir.Node) -> bool:
     """True where the node reduces both H and W completely, which the rotation does not change."""
     if node.domain != "":
         return False
-    return node.op_type in GLOBAL_POOLS or (node.op_type in REDUCTIONS and set(SPATIAL_AXES) <= _reduced_axes(node))
+    return node.op_type in GLOBAL_POOLS or (node.op_type in REDUCTIONS and set(SPATIAL_AXES) <= reduced_axes(node, 4))
 
 
 def _commutes(graph: ir.Graph, node: ir.Node) -> bool:
@@ -77,7 +78,7 @@ def _commutes(graph: ir.Graph, node: ir.Node) -> bool:
         return axis % 4 not in SPATIAL_AXES and all(len(shape_of(value) or ()) == 4 for value in node.outputs)
     if node.op_type in REDUCTIONS:
         keeps = node.attributes["keepdims"].as_int() if "keepdims" in node.attributes else 1
-        return keeps == 1 and not _reduced_axes(node) & set(SPATIAL_AXES)
+        return keeps == 1 and not reduced_axes(node, 4) & set(SPATIAL_AXES)
     if node.op_type == "Pad":
         return _swap_pad(graph, node)
     if node.op_type == "Tile":
@@ -141,17 +142,6 @@ def varies_over_map(value: ir.Value) -> bool:
     """True where `value`, broadcast to four axes, may differ between the positions of a map."""
     shape = shape_of(value)
     return shape is None or any(size > 1 for size in shape[-2:])
-
-
-def _reduced_axes(node: ir.Node) -> set[int]:
-    """The axes a reduction of a four-dimensional value runs over."""
-    if "axes" in node.attributes:
-        return {axis % 4 for axis in node.attributes["axes"].as_ints()}
-    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if axes is not None and axes.size:
-        return {int(axis) % 4 for axis in axes}
-    empty_is_none = "noop_with_empty_axes" in node.attributes and node.attributes["noop_with_empty_axes"].as_int() == 1
-    return set() if empty_is_none else {0, 1, 2, 3}
 
 
 def _resizes_symmetrically(node: ir.Node) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bnncc.ir.arrays import Array
 from bnncc.ir.graph import constant_of, new_constant, shape_of, sole_consumer, take_over, unique_name
 from bnncc.passes.each_node import rewrite_each
 from bnncc.passes.insertion import insert, insert_reshape
@@ -44,7 +45,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     parts = [part for part in stack.inputs if part is not None]
     is_stack = stack.attributes["axis"].as_int() % len(shape) == axis and 1 < len(parts) == shape[axis] <= MOST_PARTS
-    if not is_stack or (scale is not None and not _keeps_shape(scale, stacked, x)):
+    if not is_stack:
         return False
     kept, own, name = shape_of(y) or (), (*shape[:axis], *shape[axis + 1 :]), y.name or "reduced"
     # An axis that is kept is put back at the end where the maps have been without it.
@@ -73,20 +74,20 @@ def _rewrite(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _scaled(graph: ir.Graph, x: ir.Value) -> tuple[np.ndarray | None, ir.Value]:  # type: ignore[type-arg]
-    """(w, s) where `x` is s · w, which nothing else reads, with a constant w, given as many axes; else (None, x)."""
+def _scaled(graph: ir.Graph, x: ir.Value) -> tuple[Array | None, ir.Value]:
+    """(w, s) where `x` is s · w, of the shape of s, which nothing else reads, with a constant w, given as many axes;
+    else (None, x).
+    """
     node = x.producer()
     if node is None or node.domain != "" or node.op_type != "Mul" or sole_consumer(graph, x) is None:
         return None, x
     for value, factor in (node.inputs, node.inputs[::-1]):
         array, rank = constant_of(factor), len(shape_of(x) or ())
-        if value is not None and array is not None and array.ndim <= rank:
+        if value is None or array is None or shape_of(value) != shape_of(x):
+            continue
+        if array.ndim <= rank and array.dtype == np.float32:
             return array.reshape((1,) * (rank - array.ndim) + array.shape), value
     return None, x
-
-
-def _keeps_shape(scale: np.ndarray, stacked: ir.Value, x: ir.Value) -> bool:  # type: ignore[type-arg]
-    return shape_of(stacked) == shape_of(x) and scale.dtype == np.float32
 
 
 def _map_of(part: ir.Value, size: tuple[int, ...]) -> ir.Value | None:

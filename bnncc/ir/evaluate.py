@@ -103,11 +103,14 @@ def _in_order(values: Iterable[ir.Value], given: Collection[ir.Value]) -> list[i
     return list(found)
 
 
-def input_dependent(graph: ir.Graph) -> set[ir.Value]:
-    """The values of the main graph that depend on a graph input, the inputs included."""
+def input_dependent(graph: ir.Graph, *, by_shape: bool = True) -> set[ir.Value]:
+    """The values of the main graph that depend on a graph input, the inputs included.
+
+    by_shape: whether those do that depend on an input's shape alone, which is static.
+    """
     dependent = {value for value in graph.inputs if not value.is_initializer()}
     for node in graph:
-        if any(value in dependent for value in inputs_of(node)):
+        if (by_shape or node.op_type not in ("Shape", "Size")) and not dependent.isdisjoint(inputs_of(node)):
             dependent.update(node.outputs)
     return dependent
 

@@ -54,6 +54,16 @@ def data_inputs(node: ir.Node) -> list[ir.Value]:
     return given[:1] if node.op_type in FIRST_INPUT_ONLY else given
 
 
+def reduced_axes(node: ir.Node, rank: int) -> set[int]:
+    """The axes that a reduction of a value of so many axes runs over, from 0 on; all where they are computed."""
+    if "axes" in node.attributes:
+        return {axis % rank for axis in node.attributes["axes"].as_ints()}
+    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if axes is not None and axes.size:
+        return {int(axis) % rank for axis in axes.reshape(-1)}
+    return set() if node.attributes.get_int("noop_with_empty_axes", 0) == 1 else set(range(rank))
+
+
 def is_binary(value: ir.Value) -> bool:
     """True where every element is +1 or -1: the output of bnncc's Sign, BinaryConvSign or BinaryMaxPool, moved
     about, padded with ±1, pooled by maximum or concatenated, or such a constant."""

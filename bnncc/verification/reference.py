@@ -632,16 +632,8 @@ def _read_instead(node: ir.Node, entry: str | None, traced: Mapping[str, ir.Valu
         if described and (found := Meaning.read(described))[0] in traced:
             return found
     name = node.metadata_props[LAYER_INPUT_KEY]
-    return name if name in traced else _traced_name(node.inputs[0], traced), Meaning()
-
-
-def _traced_name(value: ir.Value | None, traced: Mapping[str, ir.Value]) -> str:
-    """The first traced value behind a binary value, through operators that move elements."""
-    while value is not None and value.name not in traced:
-        producer = value.producer()
-        sources = [] if producer is None or producer.domain != "" else data_inputs(producer)
-        value = sources[0] if sources else None
-    return _given(value).name or ""
+    moved_from = (one.name for one in _moved_from(node.inputs[0]) if one.name in traced)
+    return (name if name in traced else next(moved_from, None) or name), Meaning()
 
 
 def _weighted(node: ir.Node) -> ir.Node:
@@ -659,13 +651,15 @@ def _weighted(node: ir.Node) -> ir.Node:
 
 def _traced_entry(value: ir.Value | None) -> str | None:
     """The TRACED_KEY of the sign that a binary value comes from, through operators that move elements."""
+    return next((entry for one in _moved_from(value) if (entry := one.metadata_props.get(TRACED_KEY))), None)
+
+
+def _moved_from(value: ir.Value | None) -> Iterator[ir.Value]:
+    """A binary value, and those that it is moved from, up to what a sign yields."""
     while value is not None:
-        entry = value.metadata_props.get(TRACED_KEY)
-        if entry:
-            return entry
+        yield value
         producer = value.producer()
         if producer is None or ops.is_sign(producer) or ops.is_binary_conv_sign(producer):
-            return None
+            return
         sources = data_inputs(producer) if producer.domain == "" else list(producer.inputs[:1])
         value = sources[0] if sources else None
-    return None
